@@ -1,0 +1,179 @@
+//! Who may pass: the blocks of addresses in the allowlist file, as every request asks for them.
+
+mod entries;
+mod file;
+mod reload;
+
+use std::{
+    future,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time};
+
+pub use entries::{Entries, Entry, LoadError};
+pub use file::EntryError;
+pub use reload::Reloader;
+
+/// The list in force: cheap to clone, and never older than the last reload.
+#[derive(Clone, Debug)]
+pub struct Allowlist(watch::Receiver<Arc<Entries>>);
+
+/// The other end of an [`Allowlist`]: puts a new list in force.
+#[derive(Debug)]
+pub struct Publisher(watch::Sender<Arc<Entries>>);
+
+/// Puts `entries` in force, and returns the end that replaces them and the end that reads them.
+pub fn channel(entries: Entries) -> (Publisher, Allowlist) {
+    let (sender, receiver) = watch::channel(Arc::new(entries));
+    (Publisher(sender), Allowlist(receiver))
+}
+
+impl Publisher {
+    /// Replaces the list as a whole; the next request is checked against the new one.
+    pub fn publish(&self, entries: Entries) {
+        self.0.send_replace(Arc::new(entries));
+    }
+
+    fn current(&self) -> Arc<Entries> {
+        Arc::clone(&self.0.borrow())
+    }
+}
+
+impl Allowlist {
+    /// The entry that lets `client` in at `now`, if any does.
+    #[must_use]
+    pub fn grant(&self, client: IpAddr, now: SystemTime) -> Option<Arc<Entry>> {
+        self.0.borrow().find(client, now).cloned()
+    }
+
+    /// Resolves once nothing grants `client` any more, because the list has changed or the last
+    /// entry that matches has expired.
+    pub async fn revoked(mut self, client: IpAddr) {
+        loop {
+            let now = SystemTime::now();
+            let Some(remaining) = self.0.borrow_and_update().find(client, now).map(|entry| entry.remaining(now)) else {
+                return;
+            };
+            tokio::select! {
+                () = self.changed() => {}
+                () = lapse(remaining) => {}
+            }
+        }
+    }
+
+    /// Resolves when another list is in force. If the publisher is gone, that never happens.
+    async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            future::pending::<()>().await;
+        }
+    }
+}
+
+/// Sleeps until a grant is worth another look. The timer counts elapsed time and an expiry is a
+/// date, so a clock that was set, or a machine that slept, is noticed at the next look.
+async fn lapse(remaining: Option<Duration>) {
+    match remaining {
+        Some(remaining) => time::sleep(remaining.min(LONGEST_SLEEP)).await,
+        None => future::pending().await,
+    }
+}
+
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write, path::Path};
+
+    use jiff::Timestamp;
+    use tokio::{task::JoinHandle, time::timeout};
+
+    use super::*;
+
+    #[test]
+    fn a_grant_follows_the_published_list() {
+        let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None)]));
+        let reader = allowlist.clone();
+        let now = SystemTime::now();
+        assert_eq!(allowlist.grant(CLIENT, now).unwrap().name, "10.0.0.0/8");
+        publisher.publish(entries(&[("10.1.0.0/16", None)]));
+        assert_eq!(reader.grant(CLIENT, now).unwrap().name, "10.1.0.0/16");
+        publisher.publish(entries(&[]));
+        assert_eq!(allowlist.grant(CLIENT, now), None);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_not_granted_is_revoked_at_once() {
+        let (_publisher, allowlist) = channel(entries(&[("192.0.2.0/24", None)]));
+        resolves(watch(&allowlist)).await;
+    }
+
+    #[tokio::test]
+    async fn removing_the_entry_revokes_and_changing_another_does_not() {
+        let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None), ("192.0.2.0/24", None)]));
+        let mut revoked = watch(&allowlist);
+        publisher.publish(entries(&[("10.0.0.0/8", None)]));
+        stays(&mut revoked).await;
+        // A different block that still holds the client keeps the grant alive too.
+        publisher.publish(entries(&[("10.1.2.3/32", None)]));
+        stays(&mut revoked).await;
+        publisher.publish(entries(&[("192.0.2.0/24", None)]));
+        resolves(revoked).await;
+    }
+
+    #[tokio::test]
+    async fn expiry_revokes_at_its_instant_even_with_the_publisher_gone() {
+        let at = Timestamp::now() + Duration::from_millis(300);
+        let (publisher, allowlist) = channel(entries(&[("10.1.2.3/32", Some(at))]));
+        let mut revoked = watch(&allowlist);
+        drop(publisher);
+        stays(&mut revoked).await;
+        resolves(revoked).await;
+        assert!(Timestamp::now() >= at, "revoked before it expired");
+    }
+
+    #[tokio::test]
+    async fn expiry_does_not_revoke_while_a_wider_entry_lives() {
+        let soon = Timestamp::now() + Duration::from_millis(100);
+        let later = soon + Duration::from_millis(400);
+        let (_publisher, allowlist) = channel(entries(&[("10.1.2.3/32", Some(soon)), ("10.0.0.0/8", Some(later))]));
+        resolves(watch(&allowlist)).await;
+        assert!(Timestamp::now() >= later, "revoked with the first expiry");
+    }
+
+    #[tokio::test]
+    async fn a_lasting_grant_outlives_its_publisher() {
+        let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None)]));
+        drop(publisher);
+        stays(&mut watch(&allowlist)).await;
+    }
+
+    fn watch(allowlist: &Allowlist) -> JoinHandle<()> {
+        tokio::spawn(allowlist.clone().revoked(CLIENT))
+    }
+
+    async fn resolves(revoked: JoinHandle<()>) {
+        let outcome = timeout(Duration::from_secs(5), revoked).await;
+        outcome.expect("still granted").unwrap();
+    }
+
+    async fn stays(revoked: &mut JoinHandle<()>) {
+        let outcome = timeout(Duration::from_millis(100), revoked).await;
+        assert!(outcome.is_err(), "revoked");
+    }
+
+    fn entries(list: &[(&str, Option<Timestamp>)]) -> Entries {
+        let mut text = String::new();
+        for (cidr, expires) in list {
+            writeln!(text, "[[allow]]\ncidr = {cidr:?}\nname = {cidr:?}").unwrap();
+            if let Some(at) = expires {
+                writeln!(text, "expires = {at}").unwrap();
+            }
+        }
+        Entries::parse(Path::new("allowlist.toml"), &text).unwrap()
+    }
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 2, 3));
+}

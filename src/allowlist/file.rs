@@ -1,0 +1,159 @@
+//! The allowlist file as written: TOML in; its entries, or the first mistake and its line, out.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use thiserror::Error;
+use toml::{Value, value::Datetime};
+
+use super::entries::Entry;
+use crate::cidr::{self, CidrError};
+
+/// A mistake in an allowlist: where it is, and what to write instead. Always one line of text.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{}:{line}: {mistake}", .file.display())]
+pub struct EntryError {
+    file: PathBuf,
+    line: usize,
+    mistake: Mistake,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenFile {
+    #[serde(default)]
+    allow: Vec<Spanned<WrittenEntry>>,
+}
+
+/// Every key is optional here so that a missing one gets a message of ours.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEntry {
+    cidr: Option<Spanned<String>>,
+    name: Option<Spanned<String>>,
+    expires: Option<Spanned<Value>>,
+}
+
+/// Parses the text of an allowlist; `file` is only for the messages.
+pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
+    let at = |start: usize| move |mistake| EntryError { file: file.to_owned(), line: line(text, start), mistake };
+    let written: WrittenFile = toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        at(start)(Mistake::Toml { message: one_line(error.message()), found: found(text, start) })
+    })?;
+
+    let mut first = HashMap::new();
+    let mut entries = Vec::with_capacity(written.allow.len());
+    for entry in written.allow {
+        let header = entry.span().start;
+        let WrittenEntry { cidr, name, expires } = entry.into_inner();
+
+        let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
+        let start = written.span().start;
+        let cidr = cidr::parse(written.get_ref())
+            .map_err(|error| Mistake::Cidr { cidr: written.get_ref().clone(), error })
+            .map_err(at(start))?;
+        if let Some(first) = first.insert(cidr, start) {
+            let cidr = written.into_inner();
+            return Err(at(start)(Mistake::Duplicate { cidr, first: line(text, first) }));
+        }
+
+        let written = name.ok_or(Mistake::NoName).map_err(at(header))?;
+        let start = written.span().start;
+        let name = self::name(written.into_inner()).map_err(at(start))?;
+
+        let expires = match expires {
+            Some(written) => {
+                let source = &text[written.span()];
+                Some(instant(written.get_ref(), source).map_err(at(written.span().start))?)
+            }
+            None => None,
+        };
+        entries.push(Entry { cidr, name, expires });
+    }
+    Ok(entries)
+}
+
+/// Accepts what an access log can print in one line.
+fn name(name: String) -> Result<String, Mistake> {
+    if name.trim().is_empty() {
+        return Err(Mistake::EmptyName);
+    }
+    if name.contains(char::is_control) {
+        return Err(Mistake::ControlCharacter { name });
+    }
+    Ok(name)
+}
+
+/// Reads the end of a grant; `source` is how the file spells it.
+fn instant(expires: &Value, source: &str) -> Result<SystemTime, Mistake> {
+    let wrong = |reason| Mistake::Expires { expires: one_line(source), reason };
+    let Value::Datetime(expires) = expires else {
+        return Err(wrong("is not a TOML date and time"));
+    };
+    match expires {
+        Datetime { date: None, .. } => Err(wrong("has no date")),
+        Datetime { time: None, .. } => Err(wrong("has no time")),
+        Datetime { offset: None, .. } => Err(wrong("has no offset from UTC")),
+        // The parser below would silently take it for second 59.
+        Datetime { time: Some(time), .. } if time.second == Some(60) => Err(wrong("has a second 60")),
+        // Only the last hours of the year 9999 are left to fail.
+        _ => expires.to_string().parse().and_then(|at: Timestamp| at.try_into()).map_err(|_| wrong("is too far away")),
+    }
+}
+
+/// The line, from 1, of the byte at `start`.
+fn line(text: &str, start: usize) -> usize {
+    1 + text[..start].matches('\n').count()
+}
+
+/// The beginning of that line.
+fn found(text: &str, start: usize) -> String {
+    let found = text.lines().nth(line(text, start) - 1).unwrap_or_default();
+    one_line(&found.chars().take(QUOTED).collect::<String>())
+}
+
+/// Messages quote the file, and the file may hold anything.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Characters; a file may hold its whole list in one line.
+const QUOTED: usize = 80;
+
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+enum Mistake {
+    #[error("{message}, in: {found}")]
+    Toml { message: String, found: String },
+    #[error(r#"this [[allow]] has no cidr: write cidr = "203.0.113.7/32""#)]
+    NoCidr,
+    #[error(r#"this [[allow]] has no name: write name = "whose address it is""#)]
+    NoName,
+    #[error("cidr {cidr:?} {error}")]
+    Cidr { cidr: String, error: CidrError },
+    #[error("cidr {cidr:?} is on line {first} already: remove one of the two")]
+    Duplicate { cidr: String, first: usize },
+    #[error(r#"name is empty: write name = "whose address it is""#)]
+    EmptyName,
+    #[error("name {name:?} has a control character: write it in one line of plain text")]
+    ControlCharacter { name: String },
+    #[error("expires {expires} {reason}: write it like 2026-12-31T18:00:00Z, without quotes")]
+    Expires { expires: String, reason: &'static str },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What the allowlist file may say, and what is said of everything else.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+
+#[test]
+fn a_full_entry_is_read() {
+    let text =
+        "[[allow]]\ncidr = \"203.0.113.7/32\"\nname = \"Concurrency Labs\"\nexpires = 2026-12-31T18:00:00+02:00\n";
+    let entry = Entry {
+        cidr: "203.0.113.7/32".parse().unwrap(),
+        name: "Concurrency Labs".to_owned(),
+        expires: Some(UNIX_EPOCH + Duration::from_hours(499_648)),
+    };
+    assert_eq!(parse(Path::new("a.toml"), text), Ok(vec![entry]));
+    assert_eq!(parse(Path::new("a.toml"), "# nothing\n"), Ok(vec![]));
+}
+
+#[test]
+fn a_bad_block_is_refused_with_the_right_one() {
+    let cidr = |cidr: &str, expected: &str| {
+        let text = format!("\n[[allow]]\nname = 'x'\ncidr = {cidr:?}\n");
+        refuses(&text, &format!("a.toml:4: cidr {cidr:?} {expected}"));
+    };
+    let not_an_address =
+        r#"is not an IP address or block: write one like "203.0.113.7", "203.0.113.0/24" or "2001:db8::/32""#;
+    cidr("10.0.0.1/8", r#"has host bits set: write "10.0.0.0/8", or "10.0.0.1" for that one address"#);
+    cidr("2001:db8::7/64", r#"has host bits set: write "2001:db8::/64", or "2001:db8::7" for that one address"#);
+    cidr("::ffff:10.0.0.1/104", r#"has host bits set: write "10.0.0.0/8", or "10.0.0.1" for that one address"#);
+    cidr(
+        "::ffff:10.0.0.0/95",
+        r#"is an IPv4-mapped block of fewer than 96 bits: write the IPv4 block, like "10.0.0.0/32""#,
+    );
+    cidr("010.0.0.0/8", r#"has leading zeros, which some read as octal: write "10.0.0.0/8""#);
+    cidr("10.00.0.1", r#"has leading zeros, which some read as octal: write "10.0.0.1""#);
+    for bits in ["33", "256", "99999999999999999999", "+8", "08", "-1", "", " 8", "8/8", "255.0.0.0"] {
+        cidr(&format!("10.0.0.0/{bits}"), "has a bad prefix length: write a whole number from 0 to 32 after the slash");
+    }
+    cidr("::/129", "has a bad prefix length: write a whole number from 0 to 128 after the slash");
+    for it in [
+        "",
+        "/8",
+        "10.0.0/8",
+        "10..0.0",
+        "256.0.0.0/8",
+        "localhost",
+        " 10.0.0.1",
+        "fe80::1%eth0",
+        "[::1]",
+        "10.0.0.1:80",
+        "1\n2",
+    ] {
+        cidr(it, not_an_address);
+    }
+}
+
+#[test]
+fn a_block_that_is_there_twice_names_the_first_line() {
+    let entry = |cidr: &str| format!("[[allow]]\ncidr = '{cidr}'\nname = 'x'\n");
+    refuses(
+        &(entry("10.0.0.1") + &entry("10.0.0.2") + &entry("10.0.0.1/32")),
+        r#"a.toml:8: cidr "10.0.0.1/32" is on line 2 already: remove one of the two"#,
+    );
+    refuses(
+        &(entry("10.0.0.0/8") + &entry("::ffff:10.0.0.0/104")),
+        r#"a.toml:5: cidr "::ffff:10.0.0.0/104" is on line 2 already: remove one of the two"#,
+    );
+}
+
+#[test]
+fn a_bad_name_is_refused() {
+    let name = |name: &str, expected: &str| {
+        refuses(&format!("[[allow]]\ncidr = '::1'\nname = {name}\n"), &format!("a.toml:3: {expected}"));
+    };
+    name("''", r#"name is empty: write name = "whose address it is""#);
+    name("' \u{a0}'", r#"name is empty: write name = "whose address it is""#);
+    name(r#""a\nb""#, r#"name "a\nb" has a control character: write it in one line of plain text"#);
+    name(r#""a\u001b[31m""#, r#"name "a\u{1b}[31m" has a control character: write it in one line of plain text"#);
+    name("3", "invalid type: integer `3`, expected a string, in: name = 3");
+}
+
+#[test]
+fn a_missing_key_is_refused_at_its_entry() {
+    let good = "[[allow]]\ncidr = '::1'\nname = 'x'\n";
+    refuses(
+        &format!("{good}[[allow]]\nname = 'x'\n"),
+        r#"a.toml:4: this [[allow]] has no cidr: write cidr = "203.0.113.7/32""#,
+    );
+    refuses(
+        &format!("{good}[[allow]]\ncidr = '::2'"),
+        r#"a.toml:4: this [[allow]] has no name: write name = "whose address it is""#,
+    );
+}
+
+#[test]
+fn an_end_that_is_not_an_instant_is_refused() {
+    let expires = |expires: &str, reason: &str| {
+        refuses(
+            &format!("[[allow]]\ncidr = '::1'\nname = 'x'\nexpires = {expires}\n"),
+            &format!("a.toml:4: expires {expires} {reason}: write it like 2026-12-31T18:00:00Z, without quotes"),
+        );
+    };
+    expires("2026-12-31T18:00:00", "has no offset from UTC");
+    expires("2026-12-31", "has no time");
+    expires("18:00:00", "has no date");
+    expires("2026-12-31T18:00:60Z", "has a second 60");
+    expires("9999-12-31T23:59:59Z", "is too far away");
+    expires("\"2026-12-31T18:00:00Z\"", "is not a TOML date and time");
+    expires("1798740000", "is not a TOML date and time");
+}
+
+#[test]
+fn what_is_not_the_format_is_refused_in_one_line() {
+    refuses("[[alow]]\n", "a.toml:1: unknown field `alow`, expected `allow`, in: [[alow]]");
+    refuses(
+        "[[allow]]\nnmae = 'x'\n",
+        "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `expires`, in: nmae = 'x'",
+    );
+    refuses(
+        "[[allow]]\n\"a\\nb\" = 1\n",
+        "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `expires`, in: \"a\\nb\" = 1",
+    );
+    refuses("[[allow]]\nname = 'x'\nname = 'y'\n", "a.toml:3: duplicate key, in: name = 'y'");
+    refuses("[[allow]]\nname = \"x\n", "a.toml:2: invalid basic string, expected `\"`, in: name = \"x");
+    refuses(
+        "[[allow]]\nexpires = 2026-02-30T18:00:00Z\n",
+        "a.toml:2: invalid date, expected day between 01 and 28, in: expires = 2026-02-30T18:00:00Z",
+    );
+    refuses("10.0.0.0/8", "a.toml:1: key with no value, expected `=`, in: 10.0.0.0/8");
+}
+
+#[track_caller]
+fn refuses(text: &str, expected: &str) {
+    let error = parse(Path::new("a.toml"), text).unwrap_err().to_string();
+    assert_eq!(error, expected);
+    assert!(!error.contains(char::is_control), "{error:?}");
+}

@@ -1,0 +1,257 @@
+//! The request's body: read whole, since its hash is signed, but never without bound.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// The memory that all bodies in flight share.
+///
+/// One lane of `max_body` bytes is kept apart: a request that finds the rest taken waits for it, and whoever has it can
+/// read to its end. So uploads that together want more than there is take turns, instead of waiting for each other.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    shared: Arc<Semaphore>,
+    lane: Arc<Semaphore>,
+    limits: BodyLimits,
+}
+
+/// What one body may take.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes of one body.
+    pub max_body: usize,
+    /// Bytes of all bodies in flight; at least `max_body`.
+    pub buffer_memory: usize,
+    /// How long a sender may take for each [`STRIDE`] bytes, and a request wait for its share of the memory.
+    pub timeout: Duration,
+}
+
+/// Bytes that a sender has to deliver within `body_timeout`; a slower one is cut off.
+pub const STRIDE: usize = 64 * 1024;
+
+impl Budget {
+    /// A budget of `limits.buffer_memory` bytes.
+    #[must_use]
+    pub fn new(limits: BodyLimits) -> Self {
+        let shared = limits.buffer_memory.saturating_sub(limits.max_body);
+        Self { shared: Arc::new(Semaphore::new(shared)), lane: Arc::new(Semaphore::new(1)), limits }
+    }
+
+    /// Reads `body` to its end and hashes it on the way.
+    ///
+    /// Memory is taken as bytes arrive, and given back when the [`Buffered`] body is dropped.
+    pub async fn buffer<B>(&self, mut body: B) -> Result<Buffered, BodyError<B::Error>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let limit = self.limits.max_body;
+        if body.size_hint().lower() > limit as u64 {
+            return Err(BodyError::TooLarge { limit });
+        }
+        let mut share = Share::default();
+        let mut frames = Frames::default();
+        let mut hash = Sha256::new();
+        let mut stride = Stride::start(self.limits.timeout);
+        while !body.is_end_stream() {
+            let Some(frame) = timeout_at(stride.deadline, body.frame()).await.map_err(|_| BodyError::Slow)? else {
+                break;
+            };
+            // Trailers are not forwarded: no reader of an Elasticsearch request knows them.
+            let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
+            if frames.len + data.len() > limit {
+                return Err(BodyError::TooLarge { limit });
+            }
+            let waited = Instant::now();
+            self.take(&mut share, data.len()).await.ok_or(BodyError::Crowded)?;
+            stride.advance(data.len(), waited.elapsed());
+            hash.update(&data);
+            frames.push(data);
+        }
+        Ok(Buffered { len: frames.len, frames: frames.finish(), sha256: hex::encode(hash.finalize()), _share: share })
+    }
+
+    /// Adds `bytes` to `share`, or gives nothing when they did not come in time.
+    async fn take(&self, share: &mut Share, bytes: usize) -> Option<()> {
+        if share.lane.is_some() {
+            return Some(());
+        }
+        let permits = u32::try_from(bytes).ok()?;
+        let more = if let Ok(more) = Arc::clone(&self.shared).try_acquire_many_owned(permits) {
+            more
+        } else {
+            tokio::select! {
+                more = Arc::clone(&self.shared).acquire_many_owned(permits) => more.ok()?,
+                lane = Arc::clone(&self.lane).acquire_owned() => {
+                    // What it holds already stays counted against the shared part; the lane covers the rest.
+                    share.lane = lane.ok();
+                    return Some(());
+                }
+                () = sleep(self.limits.timeout) => return None,
+            }
+        };
+        match &mut share.shared {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+        Some(())
+    }
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BodyError<E> {
+    /// It is longer than `limit` bytes.
+    TooLarge {
+        /// Bytes that one body may have.
+        limit: usize,
+    },
+    /// Its sender was too slow.
+    Slow,
+    /// Other bodies held the memory for too long.
+    Crowded,
+    /// The connection broke, or the chunks were malformed.
+    Broken(E),
+}
+
+/// A whole body in memory.
+#[derive(Debug)]
+pub struct Buffered {
+    frames: Arc<[Bytes]>,
+    len: usize,
+    sha256: String,
+    _share: Share,
+}
+
+impl Buffered {
+    /// SHA-256 in lower-case hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no body.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The body as it is sent; each try to send it takes a new one.
+    #[must_use]
+    pub fn to_send(&self) -> Sending {
+        Sending { frames: Arc::clone(&self.frames), next: 0, left: self.len as u64 }
+    }
+}
+
+/// A buffered body on its way out, frame by frame as it came in.
+#[derive(Debug)]
+pub struct Sending {
+    frames: Arc<[Bytes]>,
+    next: usize,
+    left: u64,
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = self.frames.get(self.next).cloned();
+        self.next += 1;
+        Poll::Ready(frame.map(|data| {
+            self.left -= data.len() as u64;
+            Ok(Frame::data(data))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// What one body holds of the [`Budget`].
+#[derive(Debug, Default)]
+struct Share {
+    shared: Option<OwnedSemaphorePermit>,
+    lane: Option<OwnedSemaphorePermit>,
+}
+
+/// The next deadline of a sender that has to keep up a pace.
+struct Stride {
+    deadline: Instant,
+    timeout: Duration,
+    bytes: usize,
+}
+
+impl Stride {
+    fn start(timeout: Duration) -> Self {
+        Self { deadline: Instant::now() + timeout, timeout, bytes: 0 }
+    }
+
+    /// Counts what arrived; the time that the gate itself `waited` for memory is not the sender's.
+    fn advance(&mut self, bytes: usize, waited: Duration) {
+        self.bytes += bytes;
+        self.deadline += waited;
+        if self.bytes >= STRIDE {
+            self.bytes = 0;
+            self.deadline = Instant::now() + self.timeout;
+        }
+    }
+}
+
+/// Frames as they came. Small ones are joined: a sender of one-byte chunks would make each cost a hundred bytes.
+#[derive(Default)]
+struct Frames {
+    whole: VecDeque<Bytes>,
+    joined: BytesMut,
+    len: usize,
+}
+
+impl Frames {
+    fn push(&mut self, data: Bytes) {
+        self.len += data.len();
+        if data.len() < SMALL {
+            self.joined.extend_from_slice(&data);
+            if self.joined.len() < SMALL {
+                return;
+            }
+            self.whole.push_back(self.joined.split().freeze());
+        } else {
+            self.flush();
+            self.whole.push_back(data);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.joined.is_empty() {
+            self.whole.push_back(self.joined.split().freeze());
+        }
+    }
+
+    fn finish(mut self) -> Arc<[Bytes]> {
+        self.flush();
+        self.whole.into_iter().collect()
+    }
+}
+
+/// Bytes below which a frame is copied rather than kept.
+const SMALL: usize = 1024;

@@ -1,0 +1,134 @@
+//! Whose request it is: the TCP peer, or the client that a trusted proxy names in `X-Forwarded-For`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::HeaderMap;
+use ipnet::IpNet;
+
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// The TCP peer.
+    pub peer: IpAddr,
+    /// Whether it speaks TLS.
+    pub is_tls: bool,
+}
+
+/// The proxies whose `X-Forwarded-For` is believed; none by default.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Trusts the proxies whose addresses lie in `networks`.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether `address` is one of these proxies.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The client's address: `peer`, unless that is a trusted proxy.
+    ///
+    /// Behind trusted proxies it is the right-most hop that is none of them, for everything to the left of that hop
+    /// can be made up by the client. When all hops are trusted, the left-most is the client.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, BadHop> {
+        let mut client = peer.to_canonical();
+        for value in headers.get_all(FORWARDED_FOR).iter().rev() {
+            for hop in value.as_bytes().rsplit(|&byte| byte == b',') {
+                if !self.contains(client) {
+                    return Ok(client);
+                }
+                client = parse_hop(hop)?;
+            }
+        }
+        Ok(client)
+    }
+}
+
+/// A hop in `X-Forwarded-For` that is no address; to skip it would be to believe the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a hop in X-Forwarded-For is not an IP address")]
+pub struct BadHop;
+
+/// The header by which proxies name the client: one or many lists, each hop appended on the right.
+pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Takes an address, or an address with a port as some load balancers write it.
+fn parse_hop(hop: &[u8]) -> Result<IpAddr, BadHop> {
+    let hop = str::from_utf8(hop).map_err(|_| BadHop)?.trim();
+    let address = hop.parse().or_else(|_| hop.parse().map(|with_port: SocketAddr| with_port.ip()));
+    address.map(|address: IpAddr| address.to_canonical()).map_err(|_| BadHop)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[track_caller]
+    fn client(peer: &str, forwarded_for: &[&str], expected: Result<&str, BadHop>) {
+        let networks = ["10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap());
+        let mut headers = HeaderMap::new();
+        for value in forwarded_for {
+            headers.append(FORWARDED_FOR, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let found = TrustedProxies::new(networks.to_vec()).client(peer.parse().unwrap(), &headers);
+        assert_eq!(found, expected.map(|address| address.parse().unwrap()));
+    }
+
+    #[test]
+    fn a_peer_that_is_no_trusted_proxy_is_the_client_whatever_it_says() {
+        client("203.0.113.7", &[], Ok("203.0.113.7"));
+        client("203.0.113.7", &["198.51.100.1"], Ok("203.0.113.7"));
+        client("203.0.113.7", &["garbage"], Ok("203.0.113.7"));
+    }
+
+    #[test]
+    fn a_mapped_peer_is_its_ipv4_address() {
+        client("::ffff:203.0.113.7", &[], Ok("203.0.113.7"));
+        client("::ffff:10.0.0.1", &["198.51.100.1"], Ok("198.51.100.1"));
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_right_most_other_hop_is_the_client() {
+        client("10.0.0.1", &["198.51.100.1"], Ok("198.51.100.1"));
+        client("10.0.0.1", &["192.0.2.66, 198.51.100.1"], Ok("198.51.100.1"));
+        client("10.0.0.1", &["192.0.2.66, 198.51.100.1, 10.9.9.9"], Ok("198.51.100.1"));
+        client("10.0.0.1", &["192.0.2.66", "198.51.100.1 ,10.9.9.9", "10.1.1.1"], Ok("198.51.100.1"));
+        client("2001:db8::1", &["2001:4860::5"], Ok("2001:4860::5"));
+    }
+
+    #[test]
+    fn what_stands_left_of_the_client_is_not_read() {
+        client("10.0.0.1", &["garbage, 198.51.100.1"], Ok("198.51.100.1"));
+    }
+
+    #[test]
+    fn a_trusted_proxy_that_names_nobody_is_the_client_itself() {
+        client("10.0.0.1", &[], Ok("10.0.0.1"));
+        client("10.0.0.1", &["10.0.0.2"], Ok("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_hop_may_carry_a_port_or_be_a_mapped_address() {
+        client("10.0.0.1", &["198.51.100.1:4711"], Ok("198.51.100.1"));
+        client("10.0.0.1", &["[2001:4860::5]:4711"], Ok("2001:4860::5"));
+        client("10.0.0.1", &["::ffff:198.51.100.1"], Ok("198.51.100.1"));
+    }
+
+    #[test]
+    fn a_hop_that_is_no_address_rejects_the_request() {
+        client("10.0.0.1", &["garbage"], Err(BadHop));
+        client("10.0.0.1", &["198.51.100.1, "], Err(BadHop));
+        client("10.0.0.1", &[""], Err(BadHop));
+        client("10.0.0.1", &["198.51.100.1, 010.0.0.1"], Err(BadHop));
+        client("10.0.0.1", &["unknown, 10.0.0.2"], Err(BadHop));
+        client("10.0.0.1", &["caf\u{e9}"], Err(BadHop));
+    }
+}

@@ -1,0 +1,243 @@
+//! The configuration as used. [`written`] reads it as it is written; what does not fit is refused with file, line and
+//! key.
+
+mod units;
+mod written;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, fs};
+
+use tracing::level_filters::LevelFilter;
+
+use crate::access_log::Format;
+use crate::body::BodyLimits;
+use crate::client_address::TrustedProxies;
+use crate::endpoint::Endpoint;
+use crate::home::Home;
+use crate::server::ConnectionLimits;
+use crate::upstream::UpstreamLimits;
+
+/// All that the gate is told. It exists only when every value makes sense.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the gate listens.
+    pub listen: SocketAddr,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The domain.
+    pub endpoint: Endpoint,
+    /// Where browsers are sent from `/`.
+    pub home: Home,
+    /// The certificates that may sign the domain's, if not the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// Timeouts and pool towards the domain.
+    pub upstream: UpstreamLimits,
+    /// How long the domain may be silent within an answer.
+    pub idle_timeout: Duration,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The service that requests are signed for, `es` or `aoss`.
+    pub service: String,
+    /// The role that is assumed to sign, if any.
+    pub assume_role: Option<String>,
+    /// The allowlist.
+    pub allowlist: PathBuf,
+    /// What a body may take.
+    pub body: BodyLimits,
+    /// What a connection may take.
+    pub connections: ConnectionLimits,
+    /// How log lines look.
+    pub log_format: Format,
+    /// Which events are logged.
+    pub log_level: LevelFilter,
+    /// Whether each request is logged.
+    pub log_access: bool,
+}
+
+impl Config {
+    /// Reads the configuration in `file`. Paths in it are relative to it.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file).map_err(|error| ConfigError::new(file, error.to_string()))?;
+        Self::parse(file, &text)
+    }
+
+    /// Reads the configuration `text` of `file`.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let written: written::Config = toml::from_str(text).map_err(|error| {
+            let message = error.message().lines().next().unwrap_or_default().to_owned();
+            ConfigError::new(file, message).at(text, error.span().map(|span| span.start))
+        })?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        written.check(folder).map_err(|problem| ConfigError::new(file, problem.message).at(text, Some(problem.at)))
+    }
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    line: Option<usize>,
+    key: Option<String>,
+    message: String,
+}
+
+impl ConfigError {
+    fn new(file: &Path, message: String) -> Self {
+        Self { file: file.to_owned(), line: None, key: None, message }
+    }
+
+    /// Names the line and the key that stand at byte `offset` of `text`.
+    fn at(mut self, text: &str, offset: Option<usize>) -> Self {
+        let Some(before) = offset.and_then(|offset| text.get(..offset)) else { return self };
+        self.line = Some(before.matches('\n').count() + 1);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = text[line_start..].lines().next().unwrap_or_default();
+        let table = table_name(line).or_else(|| before.lines().rev().find_map(table_name));
+        let key = line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.starts_with('#'));
+        let path: Vec<&str> = table.into_iter().chain(key).collect();
+        self.key = Some(path.join(".")).filter(|path| !path.is_empty());
+        self
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, ": {key}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn table_name(line: &str) -> Option<&str> {
+    line.trim().strip_prefix('[')?.split(']').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = "[upstream]\nendpoint = \"https://search-trail-abc.eu-west-1.es.amazonaws.com\"\n";
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("/etc/trailgate/trailgate.toml"), text)
+    }
+
+    #[track_caller]
+    fn refuse(text: &str, expected: &str) {
+        let error = parse(text).expect_err("this configuration is wrong").to_string();
+        assert_eq!(error, format!("/etc/trailgate/trailgate.toml:{expected}"));
+    }
+
+    #[test]
+    fn an_endpoint_is_enough() {
+        let config = parse(SMALLEST).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((config.region.as_str(), config.service.as_str()), ("eu-west-1", "es"));
+        assert_eq!(config.allowlist, Path::new("/etc/trailgate/allowlist.toml"));
+        assert_eq!(config.home, Home::at("/_plugin/kibana/"));
+        assert_eq!(config.upstream.response_timeout, Duration::from_mins(5));
+        assert_eq!(config.body.max_body, 100 * 1024 * 1024);
+        assert_eq!(config.log_level, LevelFilter::INFO);
+    }
+
+    #[test]
+    fn sizes_and_durations_are_written_for_people() {
+        let config = parse(&format!("{SMALLEST}[limits]\nmax_body = \"1.5 MiB\"\ndrain = \"2 min\"\n")).unwrap();
+        assert_eq!(config.body.max_body, 3 * 512 * 1024);
+        assert_eq!(config.connections.drain, Duration::from_mins(2));
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_key() {
+        refuse(
+            &format!("{SMALLEST}[limits]\nmax_body = \"many\"\n"),
+            "4: limits.max_body: \"many\" is no size: write a number and B, KiB, MiB or GiB, as in \"100 MiB\"",
+        );
+        refuse(
+            &format!("{SMALLEST}[limits]\ndrain = \"5\"\n"),
+            "4: limits.drain: \"5\" is no duration: write a number and ms, s, min or h, as in \"30 s\"",
+        );
+        refuse(&format!("{SMALLEST}[limits]\ndrain = \"0 s\"\n"), "4: limits.drain: must be longer than nothing");
+        refuse(
+            &format!("{SMALLEST}[limits]\nconnections = -1\n"),
+            "4: limits.connections: invalid value: integer `-1`, expected a nonzero usize",
+        );
+        refuse(
+            &format!("{SMALLEST}[listen]\nadress = \"x\"\n"),
+            "4: listen.adress: unknown field `adress`, expected `address` or `trusted_proxies`",
+        );
+        refuse(
+            &format!("{SMALLEST}[listen]\naddress = \"localhost\"\n"),
+            "4: listen.address: invalid socket address syntax",
+        );
+        refuse(
+            &format!("{SMALLEST}[log]\nlevel = \"loud\"\n"),
+            "4: log.level: \"loud\" is no level: write off, error, warn, info, debug or trace",
+        );
+    }
+
+    #[test]
+    fn the_endpoint_must_be_usable() {
+        refuse(
+            "[upstream]\nendpoint = \"https://a.test/x\"\n",
+            "2: upstream.endpoint: \"https://a.test/x\" has a path: write scheme and host alone",
+        );
+        refuse(
+            "[upstream]\nendpoint = \"http://a.test\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n",
+            "2: upstream.endpoint: is plain http to another machine: write https, or set upstream.allow_plaintext = true",
+        );
+        refuse(
+            "[upstream]\nendpoint = \"https://a.test\"\n",
+            "2: upstream.endpoint: does not name a region: set aws.region",
+        );
+        refuse(
+            "[upstream]\nendpoint = \"https://a.test\"\n[aws]\nregion = \"eu-west-1\"\n",
+            "2: upstream.endpoint: does not name a service: set aws.service to \"es\" or \"aoss\"",
+        );
+        refuse("[upstream]\nhome = \"off\"\n", "1: upstream: missing field `endpoint`");
+    }
+
+    #[test]
+    fn a_custom_endpoint_is_signed_for_the_region_and_service_that_are_set() {
+        let config = parse(
+            "[upstream]\nendpoint = \"http://127.0.0.1:9200\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"aoss\"\n",
+        )
+        .unwrap();
+        assert_eq!((config.region.as_str(), config.service.as_str()), ("eu-west-1", "aoss"));
+        assert_eq!(config.home, Home::at("/_dashboards/"));
+    }
+
+    #[test]
+    fn one_body_must_fit_into_the_memory_for_all() {
+        refuse(
+            &format!("{SMALLEST}[limits]\nbuffer_memory = \"64 MiB\"\n"),
+            "4: limits.buffer_memory: is less than limits.max_body, so that the largest body would never fit",
+        );
+    }
+
+    #[test]
+    fn the_home_page_is_a_path_or_off() {
+        assert_eq!(parse(&format!("{SMALLEST}home = \"off\"\n")).unwrap().home, Home::off());
+        refuse(
+            &format!("{SMALLEST}home = \"https://a.test/\"\n"),
+            "3: upstream.home: \"https://a.test/\" is no path: write \"/…\", or \"off\"",
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_a_network_without_host_bits() {
+        refuse(
+            &format!("{SMALLEST}[listen]\ntrusted_proxies = [\"10.0.0.1/8\"]\n"),
+            "4: listen.trusted_proxies: \"10.0.0.1/8\" has host bits set: write \"10.0.0.0/8\", or \"10.0.0.1\" for that one address",
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! The configuration as it is written: one struct a table, each with its defaults. `config/trailgate.toml` documents
+//! every key.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use tracing::level_filters::LevelFilter;
+
+use super::units::{Size, Time};
+use crate::access_log::Format;
+use crate::body::BodyLimits;
+use crate::cidr;
+use crate::client_address::TrustedProxies;
+use crate::endpoint::Endpoint;
+use crate::head::HeadLimits;
+use crate::home::Home;
+use crate::server::ConnectionLimits;
+use crate::upstream::UpstreamLimits;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    #[serde(default)]
+    listen: Listen,
+    upstream: Upstream,
+    #[serde(default)]
+    aws: Aws,
+    #[serde(default)]
+    allowlist: Allowlist,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    log: Log,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Listen {
+    address: SocketAddr,
+    trusted_proxies: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Upstream {
+    endpoint: Spanned<String>,
+    home: Option<Spanned<String>>,
+    #[serde(default)]
+    allow_plaintext: bool,
+    ca_file: Option<PathBuf>,
+    #[serde(default = "connect_timeout")]
+    connect_timeout: Time,
+    #[serde(default = "response_timeout")]
+    response_timeout: Time,
+    #[serde(default = "idle_timeout")]
+    idle_timeout: Time,
+    #[serde(default = "pool_idle")]
+    pool_idle: usize,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Aws {
+    region: Option<String>,
+    service: Option<Service>,
+    assume_role: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Service {
+    Es,
+    Aoss,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Allowlist {
+    file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    max_body: Size,
+    buffer_memory: Option<Spanned<Size>>,
+    connections: NonZeroUsize,
+    header_bytes: Size,
+    headers: NonZeroUsize,
+    header_timeout: Time,
+    body_timeout: Time,
+    keep_alive: Time,
+    drain: Time,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Log {
+    format: Format,
+    level: Level,
+    access: bool,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Level(LevelFilter);
+
+/// What is wrong at a byte of the text.
+pub(super) struct Problem {
+    pub(super) at: usize,
+    pub(super) message: String,
+}
+
+impl Config {
+    /// Turns what is written into what is used; relative paths start at `folder`.
+    pub(super) fn check(self, folder: &Path) -> Result<super::Config, Problem> {
+        let trusted_proxies = self.listen.trusted_proxies.iter().map(|text| {
+            cidr::parse(text.get_ref()).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
+        });
+        let endpoint = self.upstream.endpoint()?;
+        let unnamed = |message: &str| problem(&self.upstream.endpoint, message);
+        let region = self.aws.region.as_deref().or(endpoint.region());
+        let region = region.ok_or_else(|| unnamed("does not name a region: set aws.region"))?.to_owned();
+        let service = self.aws.service.map(Service::name).or(endpoint.service());
+        let service =
+            service.ok_or_else(|| unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""))?;
+        Ok(super::Config {
+            listen: self.listen.address,
+            trusted_proxies: TrustedProxies::new(trusted_proxies.collect::<Result<_, _>>()?),
+            home: self.upstream.home(service)?,
+            ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
+            upstream: UpstreamLimits {
+                connect_timeout: self.upstream.connect_timeout.0,
+                response_timeout: self.upstream.response_timeout.0,
+                pool_idle: self.upstream.pool_idle,
+            },
+            idle_timeout: self.upstream.idle_timeout.0,
+            endpoint,
+            region,
+            service: service.to_owned(),
+            assume_role: self.aws.assume_role,
+            allowlist: folder.join(self.allowlist.file),
+            body: self.limits.body()?,
+            connections: self.limits.connections(),
+            log_format: self.log.format,
+            log_level: self.log.level.0,
+            log_access: self.log.access,
+        })
+    }
+}
+
+impl Upstream {
+    fn endpoint(&self) -> Result<Endpoint, Problem> {
+        let text = self.endpoint.get_ref();
+        let endpoint = Endpoint::parse(text).map_err(|error| problem(&self.endpoint, format!("{text:?} {error}")))?;
+        if endpoint.is_exposed() && !self.allow_plaintext {
+            let message = "is plain http to another machine: write https, or set upstream.allow_plaintext = true";
+            return Err(problem(&self.endpoint, message));
+        }
+        Ok(endpoint)
+    }
+
+    fn home(&self, service: &str) -> Result<Home, Problem> {
+        let Some(home) = &self.home else { return Ok(Home::of_service(service)) };
+        match home.get_ref().as_str() {
+            "off" => Ok(Home::off()),
+            // A second slash would make it a host.
+            path if path.starts_with('/')
+                && !path.starts_with("//")
+                && path.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                Ok(Home::at(path))
+            }
+            other => Err(problem(home, format!("{other:?} is no path: write \"/…\", or \"off\""))),
+        }
+    }
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Es => "es",
+            Self::Aoss => "aoss",
+        }
+    }
+}
+
+impl Limits {
+    fn body(&self) -> Result<BodyLimits, Problem> {
+        let max_body = self.max_body.0;
+        if let Some(memory) = &self.buffer_memory
+            && memory.get_ref().0 < max_body
+        {
+            let message = "is less than limits.max_body, so that the largest body would never fit";
+            return Err(problem(memory, message));
+        }
+        let buffer_memory = self.buffer_memory.as_ref().map_or(BUFFER_MEMORY, |memory| *memory.get_ref());
+        Ok(BodyLimits { max_body, buffer_memory: buffer_memory.0.max(max_body), timeout: self.body_timeout.0 })
+    }
+
+    fn connections(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections: self.connections.get(),
+            head: HeadLimits { bytes: self.header_bytes.0, headers: self.headers.get() },
+            header_timeout: self.header_timeout.0,
+            write_timeout: self.body_timeout.0,
+            keep_alive: self.keep_alive.0,
+            drain: self.drain.0,
+        }
+    }
+}
+
+impl TryFrom<String> for Level {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_name = text.bytes().all(|byte| byte.is_ascii_lowercase());
+        let level = text.parse().ok().filter(|_| is_name);
+        level.map(Self).ok_or(format!("{text:?} is no level: write off, error, warn, info, debug or trace"))
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)), trusted_proxies: Vec::new() }
+    }
+}
+
+impl Default for Allowlist {
+    fn default() -> Self {
+        Self { file: PathBuf::from("allowlist.toml") }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body: Size::mib(100),
+            buffer_memory: None,
+            connections: nonzero(10_000),
+            header_bytes: Size(64 * 1024),
+            headers: nonzero(100),
+            header_timeout: Time::seconds(10),
+            body_timeout: Time::seconds(30),
+            keep_alive: Time::seconds(75),
+            drain: Time::seconds(30),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: Format::Json, level: Level(LevelFilter::INFO), access: true }
+    }
+}
+
+fn problem<T>(place: &Spanned<T>, message: impl Into<String>) -> Problem {
+    Problem { at: place.span().start, message: message.into() }
+}
+
+const fn nonzero(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("is not zero")
+}
+
+fn connect_timeout() -> Time {
+    Time::seconds(5)
+}
+
+fn response_timeout() -> Time {
+    Time::seconds(300)
+}
+
+fn idle_timeout() -> Time {
+    Time::seconds(60)
+}
+
+fn pool_idle() -> usize {
+    64
+}
+
+const BUFFER_MEMORY: Size = Size::mib(256);

@@ -1,0 +1,244 @@
+//! The credentials in use: one set for all requests, renewed in the background ahead of its expiry.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// What each request asks for its credentials; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CredentialCache {
+    latest: watch::Receiver<Option<Credentials>>,
+    wanted: Arc<Notify>,
+}
+
+/// The one that fetches credentials, whoever wants them.
+#[derive(Debug)]
+pub struct Renewal {
+    provider: SharedCredentialsProvider,
+    latest: watch::Sender<Option<Credentials>>,
+    wanted: Arc<Notify>,
+}
+
+/// A cache, and the renewal that has to run for it.
+#[must_use]
+pub fn cache(provider: SharedCredentialsProvider) -> (CredentialCache, Renewal) {
+    let (sender, receiver) = watch::channel(None);
+    let wanted = Arc::new(Notify::new());
+    (CredentialCache { latest: receiver, wanted: Arc::clone(&wanted) }, Renewal { provider, latest: sender, wanted })
+}
+
+impl CredentialCache {
+    /// Credentials that are valid at `now`, this machine's time.
+    ///
+    /// Waits only when there are none: for the fetch that is under way, or that this call asks for.
+    pub async fn current(&self, now: SystemTime) -> Result<Credentials, NoCredentials> {
+        if let Some(credentials) = self.latest.borrow().as_ref().filter(|credentials| is_valid(credentials, now)) {
+            return Ok(credentials.clone());
+        }
+        self.wanted.notify_one();
+        let mut latest = self.latest.clone();
+        let valid = latest.wait_for(|latest| latest.as_ref().is_some_and(|credentials| is_valid(credentials, now)));
+        match timeout(PATIENCE, valid).await {
+            Ok(Ok(credentials)) => credentials.clone().ok_or(NoCredentials),
+            _ => Err(NoCredentials),
+        }
+    }
+}
+
+/// Nothing valid to sign with, and nothing came in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are no valid AWS credentials")]
+pub struct NoCredentials;
+
+impl Renewal {
+    /// Fetches credentials for as long as it runs. The last ones stay in use until they really expire.
+    pub async fn run(self) {
+        let mut failures = 0_u32;
+        loop {
+            let next = match self.fetch().await {
+                Ok(credentials) => {
+                    if failures > 0 || self.latest.borrow().is_none() {
+                        tracing::info!(access_key_id = credentials.access_key_id(), "AWS credentials found");
+                    }
+                    failures = 0;
+                    let expiry = credentials.expiry();
+                    self.latest.send_replace(Some(credentials));
+                    // Who waited for this fetch does not ask for another.
+                    let _ = self.wanted.notified().now_or_never();
+                    renewal_delay(expiry, SystemTime::now(), fastrand::f64())
+                }
+                Err(error) => {
+                    failures += 1;
+                    let delay = retry_delay(failures);
+                    tracing::error!(
+                        error = format!("{:#}", anyhow::Error::from(error)),
+                        retry_in_s = delay.as_secs(),
+                        "no AWS credentials"
+                    );
+                    delay
+                }
+            };
+            // A request that has none hurries the renewal, but not without bound: the metadata service throttles.
+            let earliest = Instant::now() + GAP;
+            tokio::select! {
+                () = sleep(next) => {}
+                () = self.wanted.notified() => sleep_until(earliest).await,
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<Credentials, CredentialsError> {
+        match timeout(FETCH_TIMEOUT, self.provider.provide_credentials()).await {
+            Ok(result) => result,
+            Err(_) => Err(CredentialsError::provider_timed_out(FETCH_TIMEOUT)),
+        }
+    }
+}
+
+fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
+    credentials.expiry().is_none_or(|expiry| now < expiry)
+}
+
+/// When to fetch anew: five minutes ahead of the expiry, less up to a minute so that a fleet does not ask at once.
+///
+/// `jitter` is between 0 and 1. Credentials that say no expiry are asked for again now and then: files get edited.
+fn renewal_delay(expiry: Option<SystemTime>, now: SystemTime, jitter: f64) -> Duration {
+    let Some(expiry) = expiry else { return RECHECK };
+    let left = expiry.duration_since(now).unwrap_or_default();
+    left.saturating_sub(AHEAD + Duration::from_mins(1).mul_f64(jitter)).max(left / 10).max(GAP)
+}
+
+fn retry_delay(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(6)).min(Duration::from_mins(1))
+}
+
+/// How long a request waits when there are no credentials.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Seconds between two fetches, at the least.
+const GAP: Duration = Duration::from_secs(1);
+/// How long a fetch may take, all providers of the chain tried.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long before their expiry credentials are renewed.
+const AHEAD: Duration = Duration::from_mins(5);
+/// How often credentials without an expiry are asked for again.
+const RECHECK: Duration = Duration::from_mins(15);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_credential_types::provider::future;
+
+    use super::*;
+
+    /// Answers the n-th call by `answer(n)`, and counts the calls.
+    #[derive(Clone, Debug)]
+    struct Scripted {
+        calls: Arc<AtomicUsize>,
+        answer: fn(usize) -> Result<Credentials, CredentialsError>,
+    }
+
+    impl ProvideCredentials for Scripted {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready((self.answer)(self.calls.fetch_add(1, Ordering::SeqCst)))
+        }
+    }
+
+    fn scripted(answer: fn(usize) -> Result<Credentials, CredentialsError>) -> (CredentialCache, Renewal, Scripted) {
+        let provider = Scripted { calls: Arc::default(), answer };
+        let (cache, renewal) = cache(SharedCredentialsProvider::new(provider.clone()));
+        (cache, renewal, provider)
+    }
+
+    fn key(name: &str, expiry: Option<SystemTime>) -> Credentials {
+        Credentials::new(name, "secret", None, expiry, "test")
+    }
+
+    fn in_seconds(seconds: u64) -> SystemTime {
+        SystemTime::now() + Duration::from_secs(seconds)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_requests_at_once_cost_one_fetch() {
+        let (cache, renewal, provider) = scripted(|_| Ok(key("AKID", None)));
+        tokio::spawn(renewal.run());
+        let requests = (0..20).map(|_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.current(SystemTime::now()).await })
+        });
+        for request in requests.collect::<Vec<_>>() {
+            assert_eq!(request.await.unwrap().unwrap().access_key_id(), "AKID");
+        }
+        assert_eq!(provider.calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_are_renewed_before_they_expire() {
+        let (cache, renewal, _) = scripted(|call| Ok(key(&format!("AKID{call}"), Some(in_seconds(3600)))));
+        tokio::spawn(renewal.run());
+        assert_eq!(cache.current(SystemTime::now()).await.unwrap().access_key_id(), "AKID0");
+        let mut latest = cache.latest.clone();
+        let started = Instant::now();
+        latest
+            .wait_for(|latest| latest.as_ref().is_some_and(|latest| latest.access_key_id() == "AKID1"))
+            .await
+            .unwrap();
+        let waited = started.elapsed().as_secs();
+        assert!((3230..=3300).contains(&waited), "renewed after {waited} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_credentials_stay_in_use_while_fetches_fail() {
+        let (cache, renewal, provider) = scripted(|call| match call {
+            0 => Ok(key("AKID", Some(in_seconds(3600)))),
+            _ => Err(CredentialsError::not_loaded("the metadata service is away")),
+        });
+        tokio::spawn(renewal.run());
+        assert!(cache.current(SystemTime::now()).await.is_ok());
+        sleep(Duration::from_secs(3500)).await;
+        assert!(provider.calls.load(Ordering::SeqCst) > 1, "no renewal was tried");
+        assert!(cache.current(SystemTime::now()).await.is_ok());
+        assert_eq!(cache.current(in_seconds(3601)).await, Err(NoCredentials));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_credentials_is_served_as_soon_as_they_come() {
+        let (cache, renewal, _) = scripted(|call| match call {
+            0 => Err(CredentialsError::not_loaded("not yet")),
+            _ => Ok(key("AKID", None)),
+        });
+        tokio::spawn(renewal.run());
+        assert!(cache.current(SystemTime::now()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_keep_coming_do_not_hurry_the_renewal_past_once_a_second() {
+        let (cache, renewal, provider) = scripted(|_| Err(CredentialsError::not_loaded("never")));
+        tokio::spawn(renewal.run());
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
+        }
+        assert!(provider.calls.load(Ordering::SeqCst) <= 22);
+    }
+
+    #[test]
+    fn a_renewal_is_due_ahead_of_the_expiry_and_never_at_once() {
+        let now = SystemTime::now();
+        let delay = |left, jitter| renewal_delay(Some(now + Duration::from_secs(left)), now, jitter).as_secs();
+        assert_eq!(delay(3600, 0.0), 3300);
+        assert_eq!(delay(3600, 1.0), 3240);
+        assert_eq!(delay(100, 0.5), 10);
+        assert_eq!(delay(0, 0.5), 1);
+        assert_eq!(renewal_delay(None, now, 0.5), RECHECK);
+    }
+}

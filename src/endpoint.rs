@@ -1,0 +1,203 @@
+//! Where the domain is: its endpoint, and the region and service that the endpoint's host names.
+
+use std::net::IpAddr;
+
+use hyper::Uri;
+use hyper::http::uri::{Authority, Scheme};
+
+/// The origin of the domain: scheme, host and port, without a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    scheme: Scheme,
+    authority: Authority,
+}
+
+impl Endpoint {
+    /// Reads an endpoint as it is written in the configuration, as `https://HOST` or `HOST` alone.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        let uri: Uri = text.parse().map_err(|_| EndpointError::NoUrl)?;
+        let scheme = uri.scheme().cloned().unwrap_or(Scheme::HTTPS);
+        let authority = uri.authority().cloned().ok_or(EndpointError::NoUrl)?;
+        if scheme != Scheme::HTTPS && scheme != Scheme::HTTP {
+            return Err(EndpointError::Scheme);
+        }
+        if authority.as_str().contains('@') {
+            return Err(EndpointError::UserInfo);
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(EndpointError::Path);
+        }
+        // A port that is the scheme's own is left out: clients leave it out of `Host`, and `Host` is signed.
+        let default_port = if scheme == Scheme::HTTPS { 443 } else { 80 };
+        let own_port = authority.port_u16().is_some_and(|port| port == default_port);
+        let host_and_port = if own_port { authority.host() } else { authority.as_str() };
+        let authority = host_and_port.to_ascii_lowercase().parse().map_err(|_| EndpointError::NoUrl)?;
+        Ok(Self { scheme, authority })
+    }
+
+    /// `https` or `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// Host and, when it is not the scheme's own, port: what the `Host` header says.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Whether what is sent there can be read on the way: plain http to another machine.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        let host = self.authority.host().trim_matches(['[', ']']);
+        let loopback = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        self.scheme == Scheme::HTTP && !loopback
+    }
+
+    /// The region that an AWS host names: `search-trail-abc.eu-west-1.es.amazonaws.com` is in `eu-west-1`.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.region_and_service().map(|(region, _)| region)
+    }
+
+    /// The service that an AWS host names: `es`, or `aoss` for a serverless collection.
+    #[must_use]
+    pub fn service(&self) -> Option<&'static str> {
+        self.region_and_service().map(|(_, service)| service)
+    }
+
+    /// Hosts say `REGION.es` or, with dual stack, `aos.REGION`; for collections `REGION.aoss` or `aoss.REGION`; with
+    /// `-fips` behind the service where that is meant.
+    fn region_and_service(&self) -> Option<(&str, &'static str)> {
+        let host = self.authority.host();
+        let suffix = AWS_SUFFIXES.iter().find(|suffix| host.ends_with(*suffix))?;
+        let labels: Vec<&str> = host[..host.len() - suffix.len()].split('.').collect();
+        labels.windows(2).rev().find_map(|pair| match *pair {
+            [region, service] if is_region(region) => Some((region, service_name(service)?)),
+            [service, region] if is_region(region) => Some((region, service_name(service)?)),
+            _ => None,
+        })
+    }
+}
+
+/// What an endpoint cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// It has no host, or is no URL at all.
+    #[error("is not a URL: write \"https://HOST\"")]
+    NoUrl,
+    /// It is neither `https` nor `http`.
+    #[error("has another scheme than https")]
+    Scheme,
+    /// It holds a user name: requests are signed, not logged in.
+    #[error("holds a user name: leave out what stands before the @")]
+    UserInfo,
+    /// It has a path or a query, which would be lost.
+    #[error("has a path: write scheme and host alone")]
+    Path,
+}
+
+fn service_name(label: &str) -> Option<&'static str> {
+    match label {
+        "es" | "es-fips" | "aos" | "aos-fips" => Some("es"),
+        "aoss" | "aoss-fips" => Some("aoss"),
+        _ => None,
+    }
+}
+
+/// `eu-west-1`, `us-gov-east-1`, `us-isob-east-1`: words and a number.
+fn is_region(label: &str) -> bool {
+    let parts: Vec<&str> = label.split('-').collect();
+    let Some((number, words)) = parts.split_last() else { return false };
+    words.len() >= 2
+        && words.iter().all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The DNS suffixes of AWS's partitions, with the dot before them.
+const AWS_SUFFIXES: [&str; 9] = [
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".on.aws",
+    ".on.amazonwebservices.com.cn",
+    ".amazonaws.eu",
+    ".c2s.ic.gov",
+    ".sc2s.sgov.gov",
+    ".cloud.adc-e.uk",
+    ".csp.hci.ic.gov",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn host(host: &str, expected: Option<(&str, &str)>) {
+        let endpoint = Endpoint::parse(&format!("https://{host}")).unwrap();
+        assert_eq!(endpoint.region().zip(endpoint.service()), expected, "{host}");
+    }
+
+    #[test]
+    fn an_aws_host_names_region_and_service() {
+        host("search-trail-abc123.us-east-1.es.amazonaws.com", Some(("us-east-1", "es")));
+        host("vpc-trail-abc123.eu-central-1.es.amazonaws.com", Some(("eu-central-1", "es")));
+        host("search-trail-abc123.cn-north-1.es.amazonaws.com.cn", Some(("cn-north-1", "es")));
+        host("search-trail-abc123.us-gov-west-1.es-fips.amazonaws.com", Some(("us-gov-west-1", "es")));
+        host("search-trail-abc123.aos.us-east-1.on.aws", Some(("us-east-1", "es")));
+        host("search-trail-abc123.aos.cn-north-1.on.amazonwebservices.com.cn", Some(("cn-north-1", "es")));
+        host("abc123.eu-west-1.aoss.amazonaws.com", Some(("eu-west-1", "aoss")));
+        host("abc123.us-east-2.aoss-fips.amazonaws.com", Some(("us-east-2", "aoss")));
+        host("abc123.aoss.eu-west-1.on.aws", Some(("eu-west-1", "aoss")));
+        host("dashboards.eu-west-1.aoss.amazonaws.com", Some(("eu-west-1", "aoss")));
+        host("search-x.us-isob-east-1.es.sc2s.sgov.gov", Some(("us-isob-east-1", "es")));
+        // A domain may be called by the name of a service or look like a region.
+        host("search-es-1.us-west-2.es.amazonaws.com", Some(("us-west-2", "es")));
+        host("vpc-us-east-1.ap-south-1.es.amazonaws.com", Some(("ap-south-1", "es")));
+    }
+
+    #[test]
+    fn another_host_names_neither() {
+        host("logs.example.com", None);
+        host("logs.us-east-1.es.example.com", None);
+        host("ec2.us-east-1.amazonaws.com", None);
+        host("es.amazonaws.com", None);
+        host("127.0.0.1:9200", None);
+    }
+
+    #[track_caller]
+    fn refuse(text: &str, error: EndpointError) {
+        assert_eq!(Endpoint::parse(text), Err(error), "{text}");
+    }
+
+    #[test]
+    fn an_endpoint_is_an_origin_and_nothing_else() {
+        refuse("", EndpointError::NoUrl);
+        refuse("/path", EndpointError::NoUrl);
+        refuse("ftp://host", EndpointError::Scheme);
+        refuse("https://user:secret@host", EndpointError::UserInfo);
+        refuse("https://host/_plugin/kibana/", EndpointError::Path);
+        refuse("https://host/?a", EndpointError::Path);
+    }
+
+    #[test]
+    fn the_host_header_leaves_out_the_schemes_own_port() {
+        let authority = |text| Endpoint::parse(text).unwrap().authority().to_string();
+        assert_eq!(authority("https://Search-X.example:443/"), "search-x.example");
+        assert_eq!(authority("https://search-x.example:9243"), "search-x.example:9243");
+        assert_eq!(authority("http://search-x.example:80"), "search-x.example");
+        assert_eq!(authority("search-x.example"), "search-x.example");
+    }
+
+    #[test]
+    fn plain_http_is_exposed_unless_it_stays_on_this_machine() {
+        let exposed = |text| Endpoint::parse(text).unwrap().is_exposed();
+        assert!(exposed("http://10.0.0.5:9200"));
+        assert!(exposed("http://search.example"));
+        assert!(!exposed("https://search.example"));
+        assert!(!exposed("http://127.0.0.1:9200"));
+        assert!(!exposed("http://[::1]:9200"));
+        assert!(!exposed("http://localhost:9200"));
+    }
+}

@@ -1,0 +1,144 @@
+//! One request and its answer: signed, sent, and tried once more where that is safe.
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
+
+use crate::body::{Buffered, Sending};
+use crate::clock::Clock;
+use crate::credentials::CredentialCache;
+use crate::refusal::{Refusal, without_token};
+use crate::reject::Reject;
+use crate::sign::{Signer, Signing};
+use crate::target::Target;
+use crate::upstream::{SendError, Upstream};
+
+/// All it takes to get an answer from the domain.
+#[derive(Debug)]
+pub struct Exchange {
+    upstream: Upstream,
+    signer: Signer,
+    credentials: CredentialCache,
+    clock: Clock,
+}
+
+/// A request that is ready but for its signature.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The request's method.
+    pub method: Method,
+    /// The request's target.
+    pub target: Target,
+    /// The headers that go to the domain.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Buffered,
+}
+
+/// The domain's answer, or the part of it that had to be read.
+#[derive(Debug)]
+pub enum Answer {
+    /// The body as it arrives.
+    Streaming(Incoming),
+    /// A short 403, read for what it says.
+    Read(Bytes),
+}
+
+impl Exchange {
+    /// An exchange with the domain behind `upstream`.
+    #[must_use]
+    pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache) -> Self {
+        Self { upstream, signer, credentials, clock: Clock::default() }
+    }
+
+    /// The domain's host and port.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        self.upstream.endpoint().authority()
+    }
+
+    /// Signs and sends `outgoing`. A connection that turns out closed and a clock that turns out wrong are each worth
+    /// one more try, signed anew.
+    pub async fn send(&self, outgoing: &Outgoing) -> Result<Response<Answer>, Reject> {
+        let (mut is_resent, mut is_corrected) = (false, false);
+        loop {
+            let local = SystemTime::now();
+            let credentials = self.credentials.current(local).await?;
+            let signing = outgoing.signing(&credentials, self.clock.at(local));
+            let response = match self.upstream.send(self.request(outgoing, &signing)?).await {
+                Err(error) if !is_resent && error.may_retry(&outgoing.method) => {
+                    is_resent = true;
+                    continue;
+                }
+                other => other?,
+            };
+            if !may_be_refusal(&response) {
+                return Ok(response.map(Answer::Streaming));
+            }
+            let (head, body) = read(response).await?.into_parts();
+            match Refusal::read(&head.headers, &body) {
+                Refusal::Other => return Ok(Response::from_parts(head, Answer::Read(body))),
+                Refusal::Skew { domain_time: Some(domain_time) } if !is_corrected => {
+                    is_corrected = true;
+                    if let Some(offset) = self.clock.correct(local, domain_time) {
+                        tracing::warn!(offset_s = offset, "this machine's clock is wrong: signing by the domain's");
+                    }
+                }
+                Refusal::Skew { .. } => {
+                    tracing::error!("the domain finds the signature out of time, and its Date does not help");
+                    return Err(Reject::Signature);
+                }
+                Refusal::Mismatch { expected } => {
+                    let signed = without_token(&self.signer.canonical_request(&signing));
+                    tracing::error!(expected, signed, "the domain expected another canonical request");
+                    return Err(Reject::Signature);
+                }
+            }
+        }
+    }
+
+    fn request(&self, outgoing: &Outgoing, signing: &Signing<'_>) -> Result<Request<Sending>, Reject> {
+        let mut request = Request::new(outgoing.body.to_send());
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = self.upstream.uri(&outgoing.target).ok_or(Reject::TargetTooLong)?;
+        *request.headers_mut() = outgoing.headers.clone();
+        // Said even of an empty body, except where none is usual: a service may wait for what is not announced.
+        if !outgoing.body.is_empty() || !matches!(outgoing.method, Method::GET | Method::HEAD) {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()));
+        }
+        self.signer.sign(signing, request.headers_mut());
+        Ok(request)
+    }
+}
+
+impl Outgoing {
+    fn signing<'a>(&'a self, credentials: &'a Credentials, time: SystemTime) -> Signing<'a> {
+        Signing { method: &self.method, target: &self.target, body_sha256: self.body.sha256(), credentials, time }
+    }
+}
+
+/// Whether a response is short enough, and of the kind, to be the service's refusal of a signature.
+fn may_be_refusal(response: &Response<Incoming>) -> bool {
+    let is_short = response.body().size_hint().exact().is_some_and(|length| (1..=REFUSAL_BYTES).contains(&length));
+    response.status() == StatusCode::FORBIDDEN && is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
+}
+
+async fn read(response: Response<Incoming>) -> Result<Response<Bytes>, SendError> {
+    let (head, body) = response.into_parts();
+    let limit = usize::try_from(REFUSAL_BYTES).unwrap_or(usize::MAX);
+    let body = timeout(REFUSAL_TIMEOUT, Limited::new(body, limit).collect()).await;
+    let body = body.map_err(|_| SendError::ResponseTimeout)?.map_err(SendError::Broken)?;
+    Ok(Response::from_parts(head, body.to_bytes()))
+}
+
+/// A refusal repeats the canonical request, so it can be as long as a URL and the session token.
+const REFUSAL_BYTES: u64 = 256 * 1024;
+/// How long the rest of a refusal may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,138 @@
+//! One request from start to end: the steps in order, and nothing else.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response};
+
+use crate::access_log::{AccessLine, AccessLog, outcome};
+use crate::allowlist::Allowlist;
+use crate::body::Budget;
+use crate::client_address::{Connection, TrustedProxies};
+use crate::exchange::{Answer, Exchange, Outgoing};
+use crate::head::HeadError;
+use crate::headers;
+use crate::home::Home;
+use crate::reject::{Reject, wants_html};
+use crate::reply::{Reply, Source, Streaming};
+use crate::target::Target;
+
+/// Everything that a request needs on its way through.
+#[derive(Debug)]
+pub struct Gate {
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Who is let in.
+    pub allowlist: Allowlist,
+    /// The memory for bodies.
+    pub budget: Budget,
+    /// The way to the domain.
+    pub exchange: Exchange,
+    /// Where browsers are sent from `/`.
+    pub home: Home,
+    /// How long the domain may be silent within an answer.
+    pub idle_timeout: Duration,
+    /// Where each request's line goes.
+    pub access_log: AccessLog,
+}
+
+impl Gate {
+    /// Answers a request, with what the domain said or with the reason why not.
+    ///
+    /// `refused` says why the request stands in for one whose head was refused, if it does.
+    pub async fn serve(
+        &self,
+        connection: Connection,
+        refused: Option<HeadError>,
+        request: Request<Incoming>,
+    ) -> Response<Reply> {
+        let id = format!("{:016x}", fastrand::u64(..));
+        let header = HeaderValue::try_from(&id).expect("hexadecimal digits are visible characters");
+        let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let wants_html = wants_html(request.headers());
+        let (method, path) = match refused {
+            Some(_) => (&Method::default(), ""),
+            None => (request.method(), request.uri().path()),
+        };
+        let mut line = self.access_log.begin(SystemTime::now(), id, connection.peer, method, path);
+
+        let forwarding = AssertUnwindSafe(self.forward(connection, refused, request, &mut line)).catch_unwind();
+        let mut response = match forwarding.await.unwrap_or(Err(Reject::Internal)) {
+            Ok(response) => response,
+            Err(reject) => {
+                if let Some(cause) = reject.cause() {
+                    tracing::warn!(request_id = line.id(), kind = reject.kind(), cause, "request failed");
+                }
+                reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.kind() })
+            }
+        };
+        line.set_status(response.status());
+        response.headers_mut().insert(REQUEST_ID, header);
+        if is_chunked {
+            // Nobody but hyper has looked for the end of a chunked body, so nothing may follow it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|source| Reply::new(source, line))
+    }
+
+    /// The request's life.
+    async fn forward(
+        &self,
+        connection: Connection,
+        refused: Option<HeadError>,
+        request: Request<Incoming>,
+        line: &mut AccessLine,
+    ) -> Result<Response<Source>, Reject> {
+        refused.map_or(Ok(()), Err)?;
+        let (mut head, body) = request.into_parts();
+        let client = self.trusted_proxies.client(connection.peer, &head.headers)?;
+        line.set_client(client);
+        let entry = self.allowlist.grant(client, SystemTime::now()).ok_or(Reject::NotListed(client))?;
+        line.set_entry(&entry);
+        check_form(&head)?;
+        let target = Target::canonical(head.uri.path(), head.uri.query())?;
+        line.set_target(&target);
+        if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
+            return Ok(response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED }));
+        }
+        let body = self.budget.buffer(body).await?;
+        line.add_bytes_in(body.len() as u64);
+        let is_trusted = self.trusted_proxies.contains(connection.peer);
+        let is_secure = headers::is_secure(&head.headers, connection, is_trusted);
+        headers::to_domain(&mut head.headers, connection, is_trusted);
+        let outgoing = Outgoing { method: head.method, target, headers: head.headers, body };
+        let sent = Instant::now();
+        let mut response = self.exchange.send(&outgoing).await?;
+        line.set_upstream(sent.elapsed(), response.headers());
+        headers::to_client(response.headers_mut(), self.exchange.authority(), is_secure);
+        Ok(response.map(|answer| match answer {
+            Answer::Read(body) => Source::Whole { body, outcome: outcome::FORWARDED },
+            Answer::Streaming(incoming) => {
+                Source::Streaming(Streaming::new(incoming, self.idle_timeout, self.allowlist.clone(), client))
+            }
+        }))
+    }
+}
+
+/// Refuses what cannot be forwarded whatever it asks for.
+fn check_form(head: &Parts) -> Result<(), Reject> {
+    let upgrade = head.headers.get(header::UPGRADE);
+    // Other upgrades (`h2c`, `TLS/1.2`) are offers that some clients make with each request, and may be ignored.
+    if upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Err(Reject::Unsupported("an upgrade to WebSocket"));
+    }
+    match head.method {
+        Method::CONNECT => Err(Reject::Unsupported("CONNECT")),
+        // The domain's answer would show the client the signature.
+        Method::TRACE => Err(Reject::Unsupported("TRACE")),
+        _ => Ok(()),
+    }
+}
+
+/// Names a request in the answer and in the logs.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("trailgate-request-id");

@@ -1,0 +1,204 @@
+//! A strict look at each request's head before hyper sees it.
+//!
+//! A signature is over one reading of a request, so a request that can be read in two ways must not pass. hyper is
+//! lenient where that costs a browser nothing: it takes a bare LF for a line's end, and `Content-Length` beside
+//! `Transfer-Encoding`. [`Screen`] refuses these; [`guard::Guard`] puts it between the socket and hyper, which still
+//! does the parsing. The rules are those of RFC 9112, sections 2.2, 3, 5 and 6.
+
+pub(crate) mod guard;
+
+use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+
+/// What a head may measure.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes of the request line and all headers.
+    pub bytes: usize,
+    /// Number of headers.
+    pub headers: usize,
+}
+
+/// Why a request's head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// A line ends in LF without CR.
+    #[error("a line of the head ends in a bare LF")]
+    BareLf,
+    /// The first line is not `METHOD TARGET HTTP/1.x`.
+    #[error("the request line is malformed")]
+    RequestLine,
+    /// The target holds a byte that no URL has.
+    #[error("the request target holds a byte that must be percent-encoded")]
+    TargetByte,
+    /// A header's name is no token: it is empty, or there is white space around it.
+    #[error("a header's name is malformed")]
+    HeaderName,
+    /// A header's value holds a control character.
+    #[error("a header's value holds a control character")]
+    HeaderValue,
+    /// There is no `Host`, or more than one.
+    #[error("the head must have one Host")]
+    Host,
+    /// `Content-Length` is no number, or is there twice.
+    #[error("Content-Length is malformed or repeated")]
+    ContentLength,
+    /// `Transfer-Encoding` is not `chunked` alone, or comes with `Content-Length` or in HTTP/1.0.
+    #[error("Transfer-Encoding must be chunked, and stand without Content-Length")]
+    TransferEncoding,
+    /// The head is larger than the limit.
+    #[error("the head is too large")]
+    TooLarge,
+    /// The head did not arrive in time.
+    #[error("the head did not arrive in time")]
+    Slow,
+}
+
+/// Follows a connection's bytes from head to head, and says how many may pass.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    limits: HeadLimits,
+    place: Place,
+}
+
+/// Where in the stream of requests the next byte stands.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In a head, of which `scanned` bytes hold no end; its last line starts at `line`.
+    Head { scanned: usize, line: usize },
+    /// In a body of which this many bytes are to come.
+    Body(u64),
+    /// In a chunked body. It is the connection's last request, so nobody has to find the body's end.
+    Last,
+}
+
+impl Screen {
+    pub(crate) fn new(limits: HeadLimits) -> Self {
+        Self { limits, place: HEAD }
+    }
+
+    /// How many bytes from the front of `bytes` may pass: all of a body, or a whole head with what follows of its body.
+    ///
+    /// Nothing passes of a head that is not whole yet; the next call must bring the same bytes and more.
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
+        let mut passed = 0;
+        if let Place::Head { scanned, line } = self.place {
+            let Some(end) = self.find_end(bytes, scanned, line)? else { return Ok(0) };
+            self.place = check(&bytes[..end], self.limits.headers)?;
+            passed = end;
+        }
+        passed += match self.place {
+            Place::Head { .. } => 0,
+            Place::Last => bytes.len() - passed,
+            Place::Body(left) => {
+                let here = left.min((bytes.len() - passed) as u64);
+                self.place = if here == left { HEAD } else { Place::Body(left - here) };
+                usize::try_from(here).expect("it is at most the length of a slice")
+            }
+        };
+        Ok(passed)
+    }
+
+    /// Whether the next byte belongs to a head.
+    pub(crate) fn is_at_head(&self) -> bool {
+        matches!(self.place, Place::Head { .. })
+    }
+
+    fn find_end(&mut self, bytes: &[u8], scanned: usize, mut line: usize) -> Result<Option<usize>, HeadError> {
+        for end in memchr::memchr_iter(b'\n', &bytes[scanned..]).map(|at| scanned + at) {
+            if end == 0 || bytes[end - 1] != b'\r' {
+                return Err(HeadError::BareLf);
+            }
+            let is_empty = end - 1 == line;
+            // Empty lines before a request line are to be skipped (RFC 9112, section 2.2).
+            let is_first = bytes[..line].iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+            if is_empty && !is_first {
+                return self.within(end + 1).map(Some);
+            }
+            line = end + 1;
+        }
+        self.place = Place::Head { scanned: bytes.len(), line };
+        self.within(bytes.len()).map(|_| None)
+    }
+
+    fn within(&self, length: usize) -> Result<usize, HeadError> {
+        if length > self.limits.bytes { Err(HeadError::TooLarge) } else { Ok(length) }
+    }
+}
+
+const HEAD: Place = Place::Head { scanned: 0, line: 0 };
+
+/// Checks a whole head and says what follows it.
+fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
+    let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let request_line = lines.find(|line| !line.is_empty()).ok_or(HeadError::RequestLine)?;
+    let is_http_11 = check_request_line(request_line)?;
+
+    let (mut headers, mut hosts, mut length, mut chunked) = (0, 0, None, false);
+    for line in lines.filter(|line| !line.is_empty()) {
+        headers += 1;
+        if headers > max_headers {
+            return Err(HeadError::TooLarge);
+        }
+        let colon = memchr::memchr(b':', line).ok_or(HeadError::HeaderName)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.is_empty() || !name.iter().copied().all(is_token) {
+            return Err(HeadError::HeaderName);
+        }
+        if value.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err(HeadError::HeaderValue);
+        }
+        if name.eq_ignore_ascii_case(HOST.as_str().as_bytes()) {
+            hosts += 1;
+        } else if name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str().as_bytes()) {
+            let number = parse_length(value).filter(|_| length.is_none());
+            length = Some(number.ok_or(HeadError::ContentLength)?);
+        } else if name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str().as_bytes()) {
+            if chunked || !is_http_11 || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(HeadError::TransferEncoding);
+            }
+            chunked = true;
+        }
+    }
+    match (hosts, chunked, length) {
+        (1, true, None) => Ok(Place::Last),
+        (1, false, length) => Ok(Place::Body(length.unwrap_or(0))),
+        (1, true, Some(_)) => Err(HeadError::TransferEncoding),
+        _ => Err(HeadError::Host),
+    }
+}
+
+/// Gives whether the version is HTTP/1.1.
+fn check_request_line(line: &[u8]) -> Result<bool, HeadError> {
+    let mut parts = line.split(|&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(HeadError::RequestLine);
+    };
+    if method.is_empty() || !method.iter().copied().all(is_token) || target.is_empty() {
+        return Err(HeadError::RequestLine);
+    }
+    if !target.iter().copied().all(is_in_target) {
+        return Err(HeadError::TargetByte);
+    }
+    match version {
+        b"HTTP/1.1" => Ok(true),
+        b"HTTP/1.0" => Ok(false),
+        _ => Err(HeadError::RequestLine),
+    }
+}
+
+/// A `tchar` of RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Digits alone: a sign, a list or white space inside is somebody's trick.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+/// What hyper's URL parser takes in a path or query; browsers encode all else.
+fn is_in_target(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'_' | b'a'..=b'~' | b'"') || byte >= 0x80
+}

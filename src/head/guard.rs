@@ -1,0 +1,273 @@
+//! The socket as hyper sees it: whole and well-formed heads, in time.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::{HeadError, HeadLimits, Screen};
+
+/// A connection whose bytes pass a [`Screen`] on their way to hyper.
+///
+/// In the place of a head that is refused, hyper gets a harmless one, and the [`Refusal`] says why. So the refusal is
+/// answered in its turn, after the requests before it, and logged as each request is.
+#[derive(Debug)]
+pub(crate) struct Guard<I> {
+    io: I,
+    screen: Screen,
+    timeouts: Timeouts,
+    refusal: Refusal,
+    /// Bytes read and not given to hyper; the first `cleared` of them have passed.
+    held: BytesMut,
+    cleared: usize,
+    end: End,
+    /// Runs from a head's first byte, and from the start of the connection: that has to bring its first head in time.
+    read_timer: Timer,
+    write_timer: Timer,
+    /// Whether a whole head has passed.
+    is_used: bool,
+    /// Whether our side of the connection is closed.
+    is_shut: bool,
+}
+
+/// How long a connection may keep the gate waiting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// From a head's first byte, or from the start of the connection, to the head's end.
+    pub(crate) head: Duration,
+    /// For the client to take bytes off a full socket.
+    pub(crate) write: Duration,
+}
+
+/// Why the head that hyper was given last stands for another, if it does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusal(Arc<Mutex<Option<HeadError>>>);
+
+impl Refusal {
+    /// Takes the reason. It is there exactly when hyper hands over the head that stands in for the refused one.
+    pub(crate) fn take(&self) -> Option<HeadError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, error: HeadError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+}
+
+/// What the reading side has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Requests may come.
+    Open,
+    /// A head was refused: nothing is read any more, until the connection is closed.
+    Refused,
+    /// Nothing came from the client in time, or no more will.
+    Closed,
+}
+
+/// A deadline that costs nothing until something has to be waited for.
+#[derive(Debug, Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready when `timeout` has passed since the first call after a [`Timer::stop`].
+    fn poll_elapsed(&mut self, timeout: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
+    }
+
+    fn stop(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
+    pub(crate) fn new(io: I, limits: HeadLimits, timeouts: Timeouts) -> Self {
+        Self {
+            io,
+            screen: Screen::new(limits),
+            timeouts,
+            refusal: Refusal::default(),
+            held: BytesMut::new(),
+            cleared: 0,
+            end: End::Open,
+            read_timer: Timer::default(),
+            write_timer: Timer::default(),
+            is_used: false,
+            is_shut: false,
+        }
+    }
+
+    pub(crate) fn refusal(&self) -> Refusal {
+        self.refusal.clone()
+    }
+
+    fn refuse(&mut self, error: HeadError) {
+        self.refusal.set(error);
+        self.held = BytesMut::from(STAND_IN);
+        self.cleared = STAND_IN.len();
+        self.end = End::Refused;
+    }
+
+    /// Clears what the screen lets pass of the bytes held.
+    fn screen_held(&mut self) {
+        match self.screen.pass(&self.held) {
+            Ok(0) => {}
+            Ok(passed) => {
+                self.cleared = passed;
+                self.settle();
+            }
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    /// Notes that a head came whole and in time.
+    fn settle(&mut self) {
+        self.is_used = true;
+        self.read_timer.stop();
+    }
+
+    /// Ends the wait for a head that takes too long. The wait between two requests is hyper's to bound, for it knows
+    /// when the answer to the first has ended.
+    fn poll_impatient(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let in_head = !self.held.is_empty();
+        if !in_head && self.is_used {
+            return Poll::Pending;
+        }
+        ready!(self.read_timer.poll_elapsed(self.timeouts.head, cx));
+        if in_head {
+            self.refuse(HeadError::Slow);
+        } else {
+            self.end = End::Closed;
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether the client may still be sending what nobody will read.
+    fn has_unread(&self) -> bool {
+        self.end == End::Refused || (self.end == End::Open && (!self.screen.is_at_head() || !self.held.is_empty()))
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.cleared == 0 && !this.held.is_empty() {
+                this.screen_held();
+            }
+            if this.cleared > 0 {
+                let handed = this.cleared.min(buf.remaining());
+                buf.put_slice(&this.held[..handed]);
+                this.held.advance(handed);
+                this.cleared -= handed;
+                return Poll::Ready(Ok(()));
+            }
+            match this.end {
+                End::Open => {}
+                // hyper closes the connection once it has answered; an end of file here would cancel that answer.
+                End::Refused => return Poll::Pending,
+                End::Closed => return Poll::Ready(Ok(())),
+            }
+
+            // Read straight into hyper's buffer, and take back what must not pass: most reads bring one whole head.
+            let before = buf.filled().len();
+            if Pin::new(&mut this.io).poll_read(cx, buf)?.is_pending() {
+                ready!(this.poll_impatient(cx));
+                continue;
+            }
+            let fresh = &buf.filled()[before..];
+            if fresh.is_empty() {
+                this.end = End::Closed;
+                this.held.clear();
+                return Poll::Ready(Ok(()));
+            }
+            if !this.held.is_empty() {
+                this.held.extend_from_slice(fresh);
+                buf.set_filled(before);
+                continue;
+            }
+            match this.screen.pass(fresh) {
+                Ok(passed) => {
+                    this.held.extend_from_slice(&fresh[passed..]);
+                    buf.set_filled(before + passed);
+                    if passed > 0 {
+                        this.settle();
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Err(error) => {
+                    buf.set_filled(before);
+                    this.refuse(error);
+                }
+            }
+        }
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.bound_write(written, cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.bound_write(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Closes our side, then reads on for a moment if the client may still be sending: to close a socket with unread
+    /// bytes resets the connection, and the client would lose the answer that it has not read yet.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.is_shut {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            this.is_shut = true;
+            this.read_timer.stop();
+        }
+        while this.has_unread() && this.read_timer.poll_elapsed(LINGER, cx).is_pending() {
+            let mut discarded = [0; 8192];
+            let mut discarded = ReadBuf::new(&mut discarded);
+            let read = ready!(Pin::new(&mut this.io).poll_read(cx, &mut discarded));
+            if read.is_err() || discarded.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I> Guard<I> {
+    /// Gives up on a client that takes nothing off its socket any more.
+    fn bound_write(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.write_timer.stop();
+            return written;
+        }
+        self.write_timer.poll_elapsed(self.timeouts.write, cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// The head that hyper gets in the place of a refused one. `close` lets hyper end the connection after the answer.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// How long a connection is read on after its last answer.
+const LINGER: Duration = Duration::from_secs(2);

@@ -1,0 +1,334 @@
+//! Headers on their way through: which end at this hop, which are set anew, which name the domain.
+
+use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
+
+use crate::client_address::{Connection, FORWARDED_FOR};
+use crate::sign;
+
+/// Whether the browser sees an `https` address; a trusted proxy says so of its own listener.
+pub(crate) fn is_secure(headers: &HeaderMap, connection: Connection, is_trusted: bool) -> bool {
+    let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
+    forwarded.map_or(connection.is_tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+/// Turns a client's headers into those of the request to the domain, short of the signature.
+///
+/// What a peer says of the way before it counts only when it is trusted.
+pub(crate) fn to_domain(headers: &mut HeaderMap, connection: Connection, is_trusted: bool) {
+    let host = headers.remove(header::HOST);
+    remove_hop_by_hop(headers);
+    // The length is known once the body is buffered, and `Expect` is answered here.
+    for name in [header::CONTENT_LENGTH, header::EXPECT, header::FORWARDED] {
+        headers.remove(name);
+    }
+    remove_all(headers, sign::is_signers);
+
+    if !is_trusted {
+        for name in [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO] {
+            headers.remove(name);
+        }
+    }
+    let peer =
+        HeaderValue::try_from(connection.peer.to_canonical().to_string()).expect("an address is visible characters");
+    headers.append(FORWARDED_FOR, peer);
+    if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), host) {
+        vacant.insert(host);
+    }
+    let proto = HeaderValue::from_static(if connection.is_tls { "https" } else { "http" });
+    headers.entry(FORWARDED_PROTO).or_insert(proto);
+}
+
+/// Turns the domain's headers into those of the answer, so that a browser stays on the gate.
+pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, is_secure: bool) {
+    remove_hop_by_hop(headers);
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        if let Some(location) = headers.get_mut(name)
+            && let Some(path) = on_domain(location.as_bytes(), domain)
+            && let Ok(path) = HeaderValue::from_bytes(path)
+        {
+            *location = path;
+        }
+    }
+    if let Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE) {
+        for cookie in cookies.iter_mut() {
+            if let Ok(rewritten) = HeaderValue::from_bytes(&for_gate(cookie.as_bytes(), domain, is_secure)) {
+                *cookie = rewritten;
+            }
+        }
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let connection = headers.get_all(header::CONNECTION).iter();
+    let named: Vec<HeaderName> = connection
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, unwanted: fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The path and what follows, when `location` is an absolute URL on the domain.
+fn on_domain<'a>(location: &'a [u8], domain: &Authority) -> Option<&'a [u8]> {
+    let rest = ["https://", "http://", "//"].iter().find_map(|scheme| strip_prefix_ignoring_case(location, scheme))?;
+    let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.split(|&byte| byte == b':').next()?;
+    if !host.eq_ignore_ascii_case(domain.host().as_bytes()) {
+        return None;
+    }
+    match path {
+        [] => Some(b"/"),
+        // Without its slash, or with two, the rest would be relative, or another host.
+        [b'/', b'/', ..] | [b'?' | b'#', ..] => None,
+        path => Some(path),
+    }
+}
+
+/// A cookie of the domain as a cookie of the gate: for the gate's own host, and over plain http without `Secure`, which
+/// a browser would not keep there.
+fn for_gate(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8> {
+    let keeps = |attribute: &&[u8]| {
+        let (name, value) = match attribute.iter().position(|&byte| byte == b'=') {
+            Some(at) => (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii()),
+            None => (attribute.trim_ascii(), &[][..]),
+        };
+        let names_domain = name.eq_ignore_ascii_case(b"domain") && is_for(value, domain.host().as_bytes());
+        // Browsers refuse `SameSite=None` on a cookie that is not `Secure`.
+        let needs_tls = name.eq_ignore_ascii_case(b"secure")
+            || (name.eq_ignore_ascii_case(b"samesite") && value.eq_ignore_ascii_case(b"none"));
+        !names_domain && (is_secure || !needs_tls)
+    };
+    let mut parts = cookie.split(|&byte| byte == b';');
+    let pair = parts.next().unwrap_or_default();
+    std::iter::once(pair).chain(parts.filter(keeps)).collect::<Vec<_>>().join(&b';')
+}
+
+/// Whether a cookie's `Domain` covers `host`: it is the host, or a domain above it.
+fn is_for(cookie_domain: &[u8], host: &[u8]) -> bool {
+    let suffix = cookie_domain.strip_prefix(b".").unwrap_or(cookie_domain);
+    let Some(at) = host.len().checked_sub(suffix.len()) else { return false };
+    host[at..].eq_ignore_ascii_case(suffix) && (at == 0 || host[at - 1] == b'.')
+}
+
+fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix.as_bytes()).then_some(rest)
+}
+
+const FORWARDED_HOST: &str = "x-forwarded-host";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// RFC 9110, section 7.6.1, with those that older peers send.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    const PLAIN: Connection = Connection { peer: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), is_tls: false };
+
+    fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let value = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        pairs.iter().map(|(name, text)| (HeaderName::from_static(name), value(text))).collect()
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+        };
+        headers.iter().map(line).collect()
+    }
+
+    #[track_caller]
+    fn to_domain_from(is_trusted: bool, sent: &[(&'static str, &str)], expected: &[&str]) {
+        let mut headers = map(sent);
+        to_domain(&mut headers, PLAIN, is_trusted);
+        let (mut found, mut expected) = (lines(&headers), expected.iter().map(ToString::to_string).collect::<Vec<_>>());
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected);
+    }
+
+    const FORWARDED: [&str; 3] =
+        ["x-forwarded-for: 203.0.113.7", "x-forwarded-host: gate.test", "x-forwarded-proto: http"];
+
+    #[test]
+    fn headers_that_end_at_this_hop_do_not_pass() {
+        let sent = [
+            ("host", "gate.test"),
+            ("connection", "keep-alive, X-Private"),
+            ("connection", "x-other"),
+            ("x-private", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "Basic eA=="),
+            ("expect", "100-continue"),
+            ("content-length", "3"),
+        ];
+        to_domain_from(false, &sent, &FORWARDED);
+    }
+
+    #[test]
+    fn what_a_signer_sets_does_not_pass_from_a_client() {
+        let sent = [
+            ("host", "gate.test"),
+            ("authorization", "Basic eA=="),
+            ("x-amz-date", "20150830T123600Z"),
+            ("x-amz-security-token", "stale"),
+            ("x-amz-anything", "1"),
+        ];
+        to_domain_from(false, &sent, &FORWARDED);
+    }
+
+    #[test]
+    fn all_that_kibana_and_dashboards_send_passes() {
+        let sent = [
+            ("host", "gate.test"),
+            ("cookie", "security_authentication=abc"),
+            ("kbn-version", "5.1.1"),
+            ("osd-xsrf", "osd-fetch"),
+            ("securitytenant", "private"),
+            ("content-encoding", "gzip"),
+            ("x-latin", "caf\u{e9}"),
+            ("x-amzn-trace-id", "Root=1"),
+        ];
+        let passed = [
+            "cookie: security_authentication=abc",
+            "kbn-version: 5.1.1",
+            "osd-xsrf: osd-fetch",
+            "securitytenant: private",
+            "content-encoding: gzip",
+            "x-latin: caf\u{e9}",
+            "x-amzn-trace-id: Root=1",
+        ];
+        to_domain_from(false, &sent, &[&FORWARDED[..], &passed].concat());
+    }
+
+    #[test]
+    fn a_clients_own_x_forwarded_headers_are_replaced() {
+        let sent = [
+            ("host", "gate.test"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-host", "evil.test"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=198.51.100.1"),
+        ];
+        to_domain_from(false, &sent, &FORWARDED);
+    }
+
+    #[test]
+    fn a_trusted_proxys_x_forwarded_headers_are_continued() {
+        let sent = [
+            ("host", "gate.test"),
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-host", "audit.example"),
+            ("x-forwarded-proto", "https"),
+        ];
+        let expected = [
+            "x-forwarded-for: 198.51.100.1",
+            "x-forwarded-for: 203.0.113.7",
+            "x-forwarded-host: audit.example",
+            "x-forwarded-proto: https",
+        ];
+        to_domain_from(true, &sent, &expected);
+    }
+
+    fn domain() -> Authority {
+        Authority::from_static("search-trail.eu-west-1.es.amazonaws.com")
+    }
+
+    #[track_caller]
+    fn location(from_domain: &str, to_browser: &str) {
+        let mut headers = map(&[("location", from_domain)]);
+        to_client(&mut headers, &domain(), false);
+        assert_eq!(lines(&headers), [format!("location: {to_browser}")]);
+    }
+
+    #[test]
+    fn a_redirect_within_the_domain_stays_on_the_gate() {
+        location("https://search-trail.eu-west-1.es.amazonaws.com/_plugin/kibana/", "/_plugin/kibana/");
+        location("http://SEARCH-trail.eu-west-1.es.amazonaws.com:80/a?b#c", "/a?b#c");
+        location("//search-trail.eu-west-1.es.amazonaws.com/a", "/a");
+        location("https://search-trail.eu-west-1.es.amazonaws.com", "/");
+        location("/_plugin/kibana/", "/_plugin/kibana/");
+        location("app/kibana", "app/kibana");
+    }
+
+    #[test]
+    fn a_redirect_elsewhere_is_left_alone() {
+        location("https://login.example/oauth", "https://login.example/oauth");
+        let other = "https://search-trail.eu-west-1.es.amazonaws.com.evil.test/";
+        location(other, other);
+        let protocol_relative = "https://search-trail.eu-west-1.es.amazonaws.com//evil.test/";
+        location(protocol_relative, protocol_relative);
+    }
+
+    #[track_caller]
+    fn cookie(is_secure: bool, from_domain: &str, to_browser: &str) {
+        let mut headers = map(&[("set-cookie", from_domain)]);
+        to_client(&mut headers, &domain(), is_secure);
+        assert_eq!(lines(&headers), [format!("set-cookie: {to_browser}")]);
+    }
+
+    #[test]
+    fn a_cookie_for_the_domain_becomes_one_for_the_gate() {
+        cookie(true, "a=b; Domain=.eu-west-1.es.amazonaws.com; Path=/; Secure", "a=b; Path=/; Secure");
+        cookie(true, "a=b; domain=search-trail.eu-west-1.es.amazonaws.com", "a=b");
+        cookie(true, "a=b; Domain=example.com; HttpOnly", "a=b; Domain=example.com; HttpOnly");
+        cookie(true, "a=b; Domain=st-1.es.amazonaws.com", "a=b; Domain=st-1.es.amazonaws.com");
+        cookie(
+            true,
+            "domain=search-trail.eu-west-1.es.amazonaws.com",
+            "domain=search-trail.eu-west-1.es.amazonaws.com",
+        );
+    }
+
+    #[test]
+    fn a_cookie_loses_secure_over_plain_http_alone() {
+        cookie(true, "a=b; Secure; SameSite=None", "a=b; Secure; SameSite=None");
+        cookie(false, "a=b; Secure; SameSite=None; HttpOnly", "a=b; HttpOnly");
+        cookie(false, "a=b; secure; SameSite=Lax", "a=b; SameSite=Lax");
+        cookie(false, "secure=secure", "secure=secure");
+    }
+
+    #[test]
+    fn hop_by_hop_headers_of_a_response_do_not_pass() {
+        let mut headers =
+            map(&[("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("etag", "\"a\"")]);
+        to_client(&mut headers, &domain(), false);
+        assert_eq!(lines(&headers), ["etag: \"a\""]);
+    }
+
+    #[test]
+    fn the_browsers_scheme_is_the_listeners_unless_a_trusted_proxy_says_else() {
+        let https = map(&[("x-forwarded-proto", "https")]);
+        assert!(!is_secure(&https, PLAIN, false));
+        assert!(is_secure(&https, PLAIN, true));
+        assert!(is_secure(&HeaderMap::new(), Connection { is_tls: true, ..PLAIN }, false));
+    }
+}

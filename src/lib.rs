@@ -1,0 +1,55 @@
+//! The gate in front of an AWS Elasticsearch or OpenSearch domain: it checks the client, signs the request and
+//! forwards it.
+//!
+//! The modules stand in the order of a request's life:
+//!
+//! 1. [`server`] accepts the connection; [`head`] refuses what could be read in two ways.
+//! 2. [`gate`] takes the request through all that follows.
+//! 3. [`client_address`] tells whose request it is.
+//! 4. [`allowlist`] tells whether that client is let in.
+//! 5. [`target`] gives the URL one spelling. [`home`] sends browsers to the page they look for.
+//! 6. [`body`] reads and hashes the body within bounds.
+//! 7. [`exchange`] gets the answer: [`sign`] with the [`credentials`] and the [`clock`], [`headers`] towards the domain,
+//!    [`upstream`] to send, [`refusal`] to understand a 403.
+//! 8. [`reply`] streams the answer back.
+//! 9. [`reject`] answers instead when a step fails.
+//! 10. [`access_log`] writes one line a request, through a [`line_pipe`].
+//!
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+pub mod server;
+
+pub mod head;
+
+pub mod gate;
+
+pub mod client_address;
+
+pub mod allowlist;
+
+pub mod home;
+pub mod target;
+
+pub mod body;
+
+pub mod clock;
+pub mod credentials;
+pub mod exchange;
+mod headers;
+pub mod refusal;
+pub mod sign;
+pub mod upstream;
+
+pub mod reply;
+
+pub mod reject;
+
+pub mod access_log;
+pub mod line_pipe;
+
+pub mod cidr;
+pub mod config;
+pub mod endpoint;
+pub mod process;
+pub mod signals;

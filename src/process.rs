@@ -1,0 +1,138 @@
+//! The daemon from start to end: builds a [`Gate`] from a [`Config`], runs it with its background tasks, drains.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::access_log::{AccessLog, Format};
+use crate::allowlist::{Allowlist, Entries, Reloader};
+use crate::body::Budget;
+use crate::config::Config;
+use crate::credentials::{self, CredentialCache};
+use crate::exchange::Exchange;
+use crate::gate::Gate;
+use crate::line_pipe::LinePipe;
+use crate::sign::Signer;
+use crate::upstream::{self, Upstream};
+use crate::{server, signals};
+
+/// Where the lines of a process go; they outlive its runtime, so that the last ones are written, too.
+#[derive(Debug)]
+pub struct Logs {
+    events: LinePipe,
+    access: LinePipe,
+}
+
+impl Logs {
+    /// Sends events to stderr from now on, and opens the way to stdout for access lines.
+    pub fn start(config: &Config) -> io::Result<Self> {
+        let lost = match config.log_format {
+            Format::Json => |lines| format!("{{\"lost_lines\":{lines}}}\n"),
+            Format::Text => |lines| format!("{lines} lines were lost: this pipe was full\n"),
+        };
+        let logs = Self { events: LinePipe::start(io::stderr(), lost)?, access: LinePipe::start(io::stdout(), lost)? };
+        let pipe = logs.events.clone();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || pipe.clone());
+        let targets = Targets::new().with_target("trailgate", config.log_level).with_default(tracing::Level::WARN);
+        let registry = tracing_subscriber::registry().with(targets);
+        match config.log_format {
+            Format::Json => registry.with(lines.json().flatten_event(true)).init(),
+            Format::Text => registry.with(lines).init(),
+        }
+        Ok(logs)
+    }
+
+    /// Writes what is still queued.
+    pub fn finish(self) {
+        self.events.drain(LAST_LINES);
+        self.access.drain(LAST_LINES);
+    }
+}
+
+/// Runs the gate until SIGTERM or SIGINT, or until one of its background tasks fails.
+pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
+    // Before the first load, so that no signal or change of a file falls between.
+    let hangups = signals::hangups().context("cannot listen to signals")?;
+    let termination = signals::Termination::listen().context("cannot listen to signals")?;
+    let (reloader, allowlist) = Reloader::start(config.allowlist.clone())?;
+    let (cache, renewal) = credentials::cache(provider(&config).await);
+    let limits = config.connections;
+    let address = config.listen;
+    let access_log = AccessLog::new(config.log_access.then(|| logs.access.clone()), config.log_format);
+    let gate = Arc::new(gate(config, allowlist, cache, access_log)?);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, domain = %gate.exchange.authority(), "listening");
+
+    let mut background = JoinSet::new();
+    background.spawn(async move { match reloader.run(hangups).await {} });
+    background.spawn(renewal.run());
+    tokio::select! {
+        () = server::run(listener, gate, limits, termination.wait()) => Ok(()),
+        ended = background.join_next() => Err(anyhow!("a background task ended: {ended:?}")),
+    }
+}
+
+/// What `trailgate check` says of a configuration whose parts have all been read.
+pub fn describe(file: &Path, config: &Config) -> anyhow::Result<String> {
+    let entries = Entries::load(&config.allowlist)?;
+    anyhow::ensure!(!entries.is_empty(), "{}: is empty: it would let nobody in", config.allowlist.display());
+    upstream::roots(config.ca_file.as_deref())?;
+    let expired = entries.expired(SystemTime::now());
+    Ok(format!(
+        "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {} entries, {expired} of them expired",
+        file.display(),
+        config.listen,
+        config.service,
+        config.region,
+        config.endpoint.authority(),
+        config.allowlist.display(),
+        entries.len(),
+    ))
+}
+
+/// The gate that `config` describes.
+pub fn gate(
+    config: Config,
+    allowlist: Allowlist,
+    credentials: CredentialCache,
+    access_log: AccessLog,
+) -> anyhow::Result<Gate> {
+    let signer = Signer::new(config.endpoint.authority(), &config.region, &config.service);
+    let roots = upstream::roots(config.ca_file.as_deref())?;
+    let upstream = Upstream::new(config.endpoint, roots, config.upstream);
+    Ok(Gate {
+        trusted_proxies: config.trusted_proxies,
+        allowlist,
+        budget: Budget::new(config.body),
+        exchange: Exchange::new(upstream, signer, credentials),
+        home: config.home,
+        idle_timeout: config.idle_timeout,
+        access_log,
+    })
+}
+
+/// The chain of places where AWS credentials are looked for, and the role to assume with them, if one is set.
+async fn provider(config: &Config) -> SharedCredentialsProvider {
+    let region = Region::new(config.region.clone());
+    let Some(role) = &config.assume_role else {
+        return SharedCredentialsProvider::new(DefaultCredentialsChain::builder().region(region).build().await);
+    };
+    let sdk = aws_config::defaults(BehaviorVersion::latest()).region(region).load().await;
+    let assumed = AssumeRoleProvider::builder(role).session_name("trailgate").configure(&sdk).build().await;
+    SharedCredentialsProvider::new(assumed)
+}
+
+/// How long a stuck pipe may hold up the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);

@@ -1,0 +1,104 @@
+//! What the domain says when it refuses a signature.
+//!
+//! The service answers 403 for many reasons; only its own words tell a bad signature and a wrong clock from a
+//! permission that is missing. A bad signature's answer holds the canonical request that the service expected.
+
+use std::time::SystemTime;
+
+use hyper::HeaderMap;
+use hyper::header;
+
+/// Why the domain answered 403.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The signature is not the one that the domain computed.
+    Mismatch {
+        /// The canonical request that the domain computed it over, without the session token.
+        expected: String,
+    },
+    /// The signature is too old or from the future: the clocks differ.
+    Skew {
+        /// The domain's time, where it says it.
+        domain_time: Option<SystemTime>,
+    },
+    /// Anything else, a permission for instance. It is an answer like others.
+    Other,
+}
+
+impl Refusal {
+    /// Reads the headers and the body of a 403.
+    #[must_use]
+    pub fn read(headers: &HeaderMap, body: &[u8]) -> Self {
+        let Some(message) = message(body) else { return Self::Other };
+        if message.starts_with("Signature expired") || message.starts_with("Signature not yet current") {
+            let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+            Self::Skew { domain_time: date.and_then(|date| httpdate::parse_http_date(date).ok()) }
+        } else if message.starts_with("The request signature we calculated does not match") {
+            Self::Mismatch { expected: without_token(expected_canonical_request(&message).unwrap_or_default()) }
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// A canonical request without the value of its session token, which is a credential.
+#[must_use]
+pub fn without_token(canonical_request: &str) -> String {
+    let hidden = |line: &str| match line.split_once(':') {
+        Some((name @ "x-amz-security-token", _)) => format!("{name}:(hidden)"),
+        _ => line.to_owned(),
+    };
+    canonical_request.split('\n').map(hidden).collect::<Vec<_>>().join("\n")
+}
+
+fn message(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let message = body.get("message").or_else(|| body.get("Message"))?;
+    message.as_str().map(str::to_owned)
+}
+
+fn expected_canonical_request(message: &str) -> Option<&str> {
+    let (_, quoted) = message.split_once("The Canonical String for this request should have been\n'")?;
+    quoted.split_once("'\n").map(|(canonical, _)| canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn read(message: &str) -> Refusal {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::DATE, HeaderValue::from_static("Sun, 30 Aug 2015 12:36:00 GMT"));
+        Refusal::read(&headers, serde_json::json!({ "message": message }).to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_mismatch_gives_the_canonical_request_that_the_domain_expected() {
+        let message = "The request signature we calculated does not match the signature you provided. Check your AWS \
+                       Secret Access Key and signing method. Consult the service documentation for details.\n\n\
+                       The Canonical String for this request should have been\n\
+                       'GET\n/a\n\nhost:h\nx-amz-security-token:secret\n\nhost;x-amz-security-token\ne3b0'\n\n\
+                       The String-to-Sign should have been\n'AWS4-HMAC-SHA256\n'\n";
+        let expected = "GET\n/a\n\nhost:h\nx-amz-security-token:(hidden)\n\nhost;x-amz-security-token\ne3b0".to_owned();
+        assert_eq!(read(message), Refusal::Mismatch { expected });
+    }
+
+    #[test]
+    fn a_signature_out_of_time_gives_the_domains_time() {
+        let domain_time = Some(SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636));
+        let skew = Refusal::Skew { domain_time };
+        assert_eq!(read("Signature expired: 20150830T120000Z is now earlier than 20150830T123100Z"), skew);
+        assert_eq!(read("Signature not yet current: 20150830T130000Z is still later than 20150830T124100Z"), skew);
+    }
+
+    #[test]
+    fn a_missing_permission_is_an_answer_like_others() {
+        assert_eq!(read("User: anonymous is not authorized to perform: es:ESHttpGet"), Refusal::Other);
+        assert_eq!(Refusal::read(&HeaderMap::new(), b"<html>Forbidden</html>"), Refusal::Other);
+        assert_eq!(Refusal::read(&HeaderMap::new(), br#"{"error":{"type":"security_exception"}}"#), Refusal::Other);
+    }
+}

@@ -1,0 +1,223 @@
+//! Every reason not to answer with what the domain said: its status, what the client is told, what the log is told.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, Response, StatusCode};
+
+use crate::body::BodyError;
+use crate::client_address::BadHop;
+use crate::credentials::NoCredentials;
+use crate::head::HeadError;
+use crate::target::TargetError;
+use crate::upstream::{SendError, causes};
+
+/// Why a request got no answer from the domain.
+#[derive(Debug)]
+pub enum Reject {
+    /// The head is malformed, too large, or came too slowly.
+    Head(HeadError),
+    /// A trusted proxy passed on an `X-Forwarded-For` that cannot be read.
+    ForwardedFor(BadHop),
+    /// The client's address is in no entry of the allowlist.
+    NotListed(IpAddr),
+    /// The target has no canonical spelling.
+    Target(TargetError),
+    /// The target is longer than a URL can be once it is encoded.
+    TargetTooLong,
+    /// `CONNECT`, or an upgrade to a protocol that cannot be signed.
+    Unsupported(&'static str),
+    /// The body was not read to its end.
+    Body(BodyError<hyper::Error>),
+    /// Nothing to sign with.
+    NoCredentials,
+    /// The domain gave no answer, or a broken one.
+    Upstream(SendError),
+    /// The domain did not take the signature.
+    Signature,
+    /// The gate itself failed.
+    Internal,
+}
+
+impl Reject {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Head(HeadError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(HeadError::Slow) | Self::Body(BodyError::Slow) => StatusCode::REQUEST_TIMEOUT,
+            Self::Head(_)
+            | Self::ForwardedFor(_)
+            | Self::Target(_)
+            | Self::Unsupported(_)
+            | Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
+            Self::NotListed(_) => StatusCode::FORBIDDEN,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::Crowded) | Self::NoCredentials => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream(SendError::ConnectTimeout | SendError::ResponseTimeout) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(_) | Self::Signature => StatusCode::BAD_GATEWAY,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The reason's name: `error.type` of the answer, `outcome` in the access log.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Head(HeadError::TooLarge) => "head_too_large",
+            Self::Head(HeadError::Slow) => "head_timeout",
+            Self::Head(_) => "malformed_request",
+            Self::ForwardedFor(_) => "malformed_forwarded_for",
+            Self::NotListed(_) => "client_not_allowed",
+            Self::Target(_) => "malformed_target",
+            Self::TargetTooLong => "target_too_long",
+            Self::Unsupported(_) => "unsupported_request",
+            Self::Body(BodyError::TooLarge { .. }) => "body_too_large",
+            Self::Body(BodyError::Slow) => "body_timeout",
+            Self::Body(BodyError::Crowded) => "too_busy",
+            Self::Body(BodyError::Broken(_)) => "malformed_body",
+            Self::NoCredentials => "no_credentials",
+            Self::Upstream(SendError::Connect(_)) => "upstream_unreachable",
+            Self::Upstream(SendError::ConnectTimeout) => "upstream_connect_timeout",
+            Self::Upstream(SendError::ResponseTimeout) => "upstream_timeout",
+            Self::Upstream(SendError::Broken(_)) => "upstream_broken_reply",
+            Self::Signature => "upstream_refused_signature",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    /// What the client is told. It names what the client can change, and nothing behind the gate.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Head(error) => error.to_string(),
+            Self::ForwardedFor(error) => error.to_string(),
+            Self::NotListed(client) => format!("Your address {client} is not on the list of those let in here."),
+            Self::Target(error) => error.to_string(),
+            Self::TargetTooLong => "the request target is too long".to_owned(),
+            Self::Unsupported(what) => format!("{what} is not supported here"),
+            Self::Body(BodyError::TooLarge { limit }) => format!("the body is larger than {limit} bytes"),
+            Self::Body(BodyError::Slow) => "the body came too slowly".to_owned(),
+            Self::Body(BodyError::Crowded) => "too many large requests at once; try again".to_owned(),
+            Self::Body(BodyError::Broken(_)) => "the body is malformed or broke off".to_owned(),
+            Self::NoCredentials => "there is nothing to sign requests with at the moment".to_owned(),
+            Self::Upstream(SendError::Connect(_)) => "the domain cannot be reached".to_owned(),
+            Self::Upstream(SendError::ConnectTimeout) => "the domain takes no connection".to_owned(),
+            Self::Upstream(SendError::ResponseTimeout) => "the domain did not answer in time".to_owned(),
+            Self::Upstream(SendError::Broken(_)) => "the domain broke off or answered nonsense".to_owned(),
+            Self::Signature => "the domain did not accept the signature".to_owned(),
+            Self::Internal => "the gate failed".to_owned(),
+        }
+    }
+
+    /// What only the log is told: the cause behind the reason, where there is one.
+    #[must_use]
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::Body(BodyError::Broken(error)) => Some(chain(error)),
+            Self::Upstream(SendError::Connect(error)) => Some(chain(error)),
+            Self::Upstream(SendError::Broken(error)) => Some(chain(error.as_ref())),
+            _ => None,
+        }
+    }
+
+    /// The answer: an HTML page for a client that asks for one, else JSON in the shape of Elasticsearch's errors.
+    #[must_use]
+    pub fn response(&self, wants_html: bool) -> Response<Bytes> {
+        let status = self.status();
+        let (content_type, body) = if wants_html {
+            ("text/html; charset=utf-8", page(status, &self.reason()))
+        } else {
+            let error = serde_json::json!({ "type": self.kind(), "reason": self.reason() });
+            let body = serde_json::json!({ "error": error, "status": status.as_u16() });
+            ("application/json", body.to_string())
+        };
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
+        }
+        if self.closes() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Whether the connection ends with the answer: the rest of the request was not read, or is not worth reading.
+    fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::Head(_) | Self::ForwardedFor(_) | Self::NotListed(_) | Self::Unsupported(_) | Self::Body(_)
+        )
+    }
+}
+
+/// Whether the request comes from somebody looking at a browser's window.
+#[must_use]
+pub fn wants_html(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|accept| contains(accept.as_bytes(), b"text/html"))
+}
+
+impl From<HeadError> for Reject {
+    fn from(error: HeadError) -> Self {
+        Self::Head(error)
+    }
+}
+
+impl From<BadHop> for Reject {
+    fn from(error: BadHop) -> Self {
+        Self::ForwardedFor(error)
+    }
+}
+
+impl From<TargetError> for Reject {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
+    }
+}
+
+impl From<BodyError<hyper::Error>> for Reject {
+    fn from(error: BodyError<hyper::Error>) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl From<NoCredentials> for Reject {
+    fn from(NoCredentials: NoCredentials) -> Self {
+        Self::NoCredentials
+    }
+}
+
+impl From<SendError> for Reject {
+    fn from(error: SendError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+/// An error and its sources on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// A page without anything from elsewhere. `reason` is our own text and holds nothing that HTML would read as markup.
+fn page(status: StatusCode, reason: &str) -> String {
+    let title = status.canonical_reason().unwrap_or("Error");
+    format!(
+        "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>{title}</title>\n<style>:root{{color-scheme:light dark}}body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:18vh auto;\
+         padding:0 1rem}}</style>\n<h1>{title}</h1>\n<p>{reason}</p>\n"
+    )
+}
+
+/// When a client that came at a bad moment may come again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);

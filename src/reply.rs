@@ -1,0 +1,146 @@
+//! The answer on its way to the client: streamed, counted, and cut when the client's grant ends.
+
+use std::mem;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use crate::access_log::{AccessLine, outcome};
+use crate::allowlist::Allowlist;
+
+/// The body of an answer. It carries the request's access line, which is written when the body is dropped.
+#[derive(Debug)]
+pub struct Reply {
+    source: Source,
+    line: AccessLine,
+}
+
+/// Where the bytes of an answer come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// An answer of the gate's own, or a short one that was read. The access line ends in `outcome`.
+    Whole { body: Bytes, outcome: &'static str },
+    /// The domain's answer. The access line tells whether it came to its end.
+    Streaming(Streaming),
+}
+
+/// The domain's answer as it arrives, and what can end it early.
+pub(crate) struct Streaming {
+    incoming: Incoming,
+    idle_timeout: Duration,
+    allowlist: Allowlist,
+    client: IpAddr,
+    /// Set up when there is first something to wait for; most answers come whole with their head.
+    waits: Option<Waits>,
+}
+
+struct Waits {
+    revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
+    idle: Pin<Box<Sleep>>,
+    is_idle: bool,
+}
+
+/// Why an answer stops short of its end. hyper then closes the connection, which tells the client that it is cut.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Cut(&'static str);
+
+impl Reply {
+    pub(crate) fn new(source: Source, mut line: AccessLine) -> Self {
+        match &source {
+            Source::Whole { outcome, .. } => line.set_outcome(outcome),
+            // An answer without a body is never polled.
+            Source::Streaming(streaming) if streaming.incoming.is_end_stream() => line.set_outcome(outcome::FORWARDED),
+            Source::Streaming(_) => {}
+        }
+        Self { source, line }
+    }
+}
+
+impl Streaming {
+    /// Streams `incoming` to `client` for as long as `allowlist` lets it in, and the domain is never silent for
+    /// `idle_timeout`.
+    pub(crate) fn new(incoming: Incoming, idle_timeout: Duration, allowlist: Allowlist, client: IpAddr) -> Self {
+        Self { incoming, idle_timeout, allowlist, client, waits: None }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        if let Some(waits) = &mut self.waits
+            && waits.revoked.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(outcome::REVOKED)));
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            if let Some(waits) = &mut self.waits {
+                waits.is_idle = false;
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(|_| outcome::UPSTREAM_BROKE_OFF)));
+        }
+        let is_first = self.waits.is_none();
+        let waits = self.waits.get_or_insert_with(|| Waits {
+            revoked: Box::pin(self.allowlist.clone().revoked(self.client)),
+            idle: Box::pin(sleep(self.idle_timeout)),
+            is_idle: true,
+        });
+        if is_first && waits.revoked.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(outcome::REVOKED)));
+        }
+        if !waits.is_idle {
+            waits.is_idle = true;
+            waits.idle.set(sleep(self.idle_timeout));
+        }
+        ready!(waits.idle.as_mut().poll(cx));
+        Poll::Ready(Some(Err(outcome::UPSTREAM_BROKE_OFF)))
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        let next = match &mut this.source {
+            Source::Whole { body, .. } if body.is_empty() => None,
+            Source::Whole { body, .. } => Some(Ok(Frame::data(mem::take(body)))),
+            Source::Streaming(streaming) => ready!(streaming.poll_next(cx)),
+        };
+        if let Some(Ok(frame)) = &next {
+            this.line.add_bytes_out(frame.data_ref().map_or(0, Bytes::len) as u64);
+        }
+        if let Source::Streaming(streaming) = &this.source {
+            match &next {
+                Some(Err(outcome)) => this.line.set_outcome(outcome),
+                _ if next.is_none() || streaming.incoming.is_end_stream() => this.line.set_outcome(outcome::FORWARDED),
+                _ => {}
+            }
+        }
+        Poll::Ready(next.map(|frame| frame.map_err(Cut)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole { body, .. } => body.is_empty(),
+            Source::Streaming(streaming) => streaming.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole { body, .. } => SizeHint::with_exact(body.len() as u64),
+            Source::Streaming(streaming) => streaming.incoming.size_hint(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Streaming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streaming").field("incoming", &self.incoming).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! Passes checked requests on to real servers, unsigned.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, StatusCode, Uri, header::HeaderName};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::json;
+
+use crate::{
+    kibana,
+    seen::Seen,
+    server::{Body, BoxError, json_response},
+};
+
+/// The servers behind the domain.
+#[derive(Debug)]
+pub(crate) struct PassOn {
+    elasticsearch: Uri,
+    kibana: Option<Uri>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl PassOn {
+    pub(crate) fn new(elasticsearch: Uri, kibana: Option<Uri>) -> Self {
+        Self { elasticsearch, kibana, client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    pub(crate) async fn answer(&self, seen: &Seen) -> Response<Body> {
+        self.forward(seen).await.unwrap_or_else(|error| {
+            let message = format!("the server behind the domain does not answer: {error}");
+            json_response(StatusCode::BAD_GATEWAY, &json!({ "message": message }))
+        })
+    }
+
+    async fn forward(&self, seen: &Seen) -> Result<Response<Body>, BoxError> {
+        let (server, target) = match (&self.kibana, kibana::inner_target(&seen.target)) {
+            (Some(kibana), Some(target)) => (kibana, target),
+            _ => (&self.elasticsearch, seen.target.as_str()),
+        };
+        let uri = format!("{}{target}", server.to_string().trim_end_matches('/'));
+        let mut request = Request::builder().method(seen.method.as_str()).uri(uri);
+        for (name, value) in seen.headers.iter().filter(|(name, _)| goes_on(name)) {
+            request = request.header(name, value.as_slice());
+        }
+        let mut response = self.client.request(request.body(Full::new(seen.body.clone()))?).await?;
+        for name in HOP_BY_HOP {
+            response.headers_mut().remove(HeaderName::from_static(name));
+        }
+        Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
+}
+
+/// Whether a request header is meant for the server behind; host and length are those of the new request.
+fn goes_on(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    !name.starts_with("x-amz-")
+        && !HOP_BY_HOP.contains(&name.as_str())
+        && !["authorization", "host", "content-length"].contains(&name.as_str())
+}
+
+const HOP_BY_HOP: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];

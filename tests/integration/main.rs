@@ -1,0 +1,6 @@
+//! A real gate over real sockets, in front of a stand-in domain that checks each signature on its own.
+
+mod support;
+
+/// What reaches the domain, and what comes back.
+mod forward;

@@ -1,0 +1,223 @@
+//! The rig: a gate, the stand-in domain behind it, a client in front, and the access log it writes.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use trailgate::access_log::{AccessLog, Format};
+use trailgate::allowlist::{self, Entries, Publisher};
+use trailgate::config::Config;
+use trailgate::line_pipe::LinePipe;
+use trailgate::{credentials, process, server};
+use trailgate_domain::{Domain, Options};
+
+/// How a test wants its rig.
+pub(crate) struct Setup {
+    /// The stand-in.
+    pub(crate) domain: Options,
+    /// Tables of the configuration beside `upstream.endpoint` and `[aws]`.
+    pub(crate) config: String,
+    /// The allowlist.
+    pub(crate) allow: String,
+    /// What the gate signs with; by default what the stand-in accepts.
+    pub(crate) credentials: SharedCredentialsProvider,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            domain: Options::default(),
+            config: String::new(),
+            allow: allow("127.0.0.1"),
+            credentials: SharedCredentialsProvider::new(signing_key(None)),
+        }
+    }
+}
+
+/// A running gate with all around it; it stops when this is dropped.
+pub(crate) struct Rig {
+    pub(crate) domain: Domain,
+    /// Where the gate listens.
+    pub(crate) address: SocketAddr,
+    /// Replaces the allowlist.
+    pub(crate) publisher: Publisher,
+    lines: Mutex<mpsc::UnboundedReceiver<Value>>,
+    shutdown: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let domain = Domain::start(setup.domain).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = domain.ca_pem().map(|pem| {
+            std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
+            "ca_file = \"ca.pem\"\n"
+        });
+        let text = format!(
+            "[upstream]\nendpoint = \"{}\"\n{}[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n{}",
+            domain.url(),
+            ca_file.unwrap_or_default(),
+            setup.config,
+        );
+        let config = Config::parse(&folder.path().join("trailgate.toml"), &text).unwrap();
+        let limits = config.connections;
+
+        let (publisher, allowlist) = allowlist::channel(entries(&setup.allow));
+        let (cache, renewal) = credentials::cache(setup.credentials);
+        tokio::spawn(renewal.run());
+        let (sender, lines) = mpsc::unbounded_channel();
+        let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
+        let gate = process::gate(config, allowlist, cache, AccessLog::new(Some(pipe), Format::Json)).unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, stopped) = oneshot::channel();
+        let server = tokio::spawn(server::run(listener, Arc::new(gate), limits, async { drop(stopped.await) }));
+        Self { domain, address, publisher, lines: Mutex::new(lines), shutdown: Some(shutdown), server: Some(server) }
+    }
+
+    /// A new connection to the gate.
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::open(self.address).await
+    }
+
+    /// Sends one request on a connection of its own, and gives the whole answer.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        self.connect().await.send(request).await
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Response<Bytes> {
+        self.send(get(target)).await
+    }
+
+    /// Sends raw bytes on a connection of its own, and gives all that comes back until the gate closes it.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        patiently(stream.read_to_end(&mut answer)).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Puts another allowlist in force.
+    pub(crate) fn allow(&self, text: &str) {
+        self.publisher.publish(entries(text));
+    }
+
+    /// The next line of the access log.
+    pub(crate) async fn access_line(&self) -> Value {
+        patiently(async { self.lines.lock().await.recv().await }).await.expect("the log is open")
+    }
+
+    /// Tells the gate to stop, without waiting for it.
+    pub(crate) fn begin_shutdown(&mut self) -> JoinHandle<()> {
+        drop(self.shutdown.take());
+        self.server.take().expect("the gate runs")
+    }
+}
+
+/// A keep-alive connection of a client.
+pub(crate) struct Connection(SendRequest<Full<Bytes>>);
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        let (head, body) = self.begin(request).await.into_parts();
+        Response::from_parts(head, patiently(body.collect()).await.unwrap().to_bytes())
+    }
+
+    /// Sends a request and gives the answer as soon as its head is there.
+    pub(crate) async fn begin(&mut self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
+        patiently(self.0.send_request(request)).await.unwrap()
+    }
+}
+
+pub(crate) fn get(target: &str) -> Request<Full<Bytes>> {
+    request("GET", target, &[], "")
+}
+
+pub(crate) fn request(
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(target).header("host", "gate.test");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(body.into())).unwrap()
+}
+
+/// An answer's body as JSON.
+pub(crate) fn json(response: &Response<Bytes>) -> Value {
+    serde_json::from_slice(response.body()).unwrap_or_else(|error| panic!("{error}: {:?}", response.body()))
+}
+
+/// A header's value, or nothing.
+pub(crate) fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a str> {
+    response.headers().get(name).map(|value| value.to_str().unwrap())
+}
+
+/// An allowlist with one entry.
+pub(crate) fn allow(cidr: &str) -> String {
+    format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"auditor\"\n")
+}
+
+/// What the stand-in accepts by default.
+pub(crate) fn signing_key(token: Option<&str>) -> Credentials {
+    let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    Credentials::new("AKIDEXAMPLE", secret, token.map(str::to_owned), None, "test")
+}
+
+/// Ends a test that would hang. Nothing waits for this long unless something is broken.
+pub(crate) async fn patiently<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(20), future).await.expect("this takes too long")
+}
+
+fn entries(text: &str) -> Entries {
+    Entries::parse(Path::new("allowlist.toml"), text).unwrap()
+}
+
+/// Passes lines of JSON on, however they are cut into writes.
+struct Capture(mpsc::UnboundedSender<Value>);
+
+impl Write for Capture {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            // A test that is over reads no more lines.
+            let _ = self.0.send(serde_json::from_slice(line)?);
+        }
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
