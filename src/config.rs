@@ -59,7 +59,8 @@ pub struct Config {
 impl Config {
     /// Reads the configuration in `file`. Paths in it are relative to it.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(file).map_err(|error| ConfigError::new(file, error.to_string()))?;
+        let text =
+            fs::read_to_string(file).map_err(|error| ConfigError::new(file, format!("cannot be read: {error}")))?;
         Self::parse(file, &text)
     }
 

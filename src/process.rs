@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tracing_subscriber::filter::Targets;
@@ -17,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::access_log::{AccessLog, Format};
-use crate::allowlist::{Allowlist, Entries, Reloader};
+use crate::allowlist::{Allowlist, Entries, LoadError, Reloader};
 use crate::body::Budget;
 use crate::config::Config;
 use crate::credentials::{self, CredentialCache};
@@ -67,7 +68,7 @@ pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
     let (reloader, allowlist) = Reloader::start(config.allowlist.clone())?;
-    let (cache, renewal) = credentials::cache(provider(&config).await);
+    let (cache, renewal) = credentials::cache(provider(&config).await?);
     let limits = config.connections;
     let address = config.listen;
     let access_log = AccessLog::new(config.log_access.then(|| logs.access.clone()), config.log_format);
@@ -87,7 +88,9 @@ pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
 /// What `trailgate check` says of a configuration whose parts have all been read.
 pub fn describe(file: &Path, config: &Config) -> anyhow::Result<String> {
     let entries = Entries::load(&config.allowlist)?;
-    anyhow::ensure!(!entries.is_empty(), "{}: is empty: it would let nobody in", config.allowlist.display());
+    if entries.is_empty() {
+        return Err(LoadError::Empty { file: config.allowlist.clone() }.into());
+    }
     upstream::roots(config.ca_file.as_deref())?;
     let expired = entries.expired(SystemTime::now());
     Ok(format!(
@@ -124,14 +127,15 @@ pub fn gate(
 }
 
 /// The chain of places where AWS credentials are looked for, and the role to assume with them, if one is set.
-async fn provider(config: &Config) -> SharedCredentialsProvider {
+async fn provider(config: &Config) -> anyhow::Result<SharedCredentialsProvider> {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let region = Region::new(config.region.clone());
+    let sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await;
     let Some(role) = &config.assume_role else {
-        return SharedCredentialsProvider::new(DefaultCredentialsChain::builder().region(region).build().await);
+        return sdk.credentials_provider().context("there is no chain of AWS credentials");
     };
-    let sdk = aws_config::defaults(BehaviorVersion::latest()).region(region).load().await;
     let assumed = AssumeRoleProvider::builder(role).session_name("trailgate").configure(&sdk).build().await;
-    SharedCredentialsProvider::new(assumed)
+    Ok(SharedCredentialsProvider::new(assumed))
 }
 
 /// How long a stuck pipe may hold up the end of the process.

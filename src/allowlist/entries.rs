@@ -103,7 +103,7 @@ impl Entries {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum LoadError {
     /// The file is not there, not readable, or not UTF-8.
-    #[error("cannot read {}: {reason}", .file.display())]
+    #[error("{}: cannot be read: {reason}", .file.display())]
     Unreadable {
         /// The file that was asked for.
         file: PathBuf,

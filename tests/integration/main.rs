@@ -4,3 +4,15 @@ mod support;
 
 /// What reaches the domain, and what comes back.
 mod forward;
+
+/// Who is let in, and for how long.
+mod allowlist;
+
+/// What is written of each request.
+mod access_log;
+
+/// The real program: its files, its signals, its exit codes.
+mod program;
+
+/// What happens to requests in flight when the gate stops.
+mod shutdown;

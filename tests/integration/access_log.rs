@@ -1,0 +1,91 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use trailgate_domain::{Fault, Times};
+
+use crate::support::{Rig, Setup, allow, get, request};
+
+/// The fields of a line that are the same in each run.
+fn steady(mut line: Value) -> Value {
+    let fields = line.as_object_mut().unwrap();
+    for name in ["time", "id", "upstream_ms", "total_ms", "domain_request_id"] {
+        assert!(fields.remove(name).is_some(), "{name} is missing");
+    }
+    line
+}
+
+#[tokio::test]
+async fn a_request_is_one_line() {
+    let rig = Rig::new().await;
+    let response =
+        rig.send(request("POST", "/cwl-*/_count?q=a+b", &[("content-type", "application/json")], "{}")).await;
+    let line = rig.access_line().await;
+    assert!(line["total_ms"].as_f64() >= line["upstream_ms"].as_f64());
+    assert!(line["domain_request_id"].is_string());
+    let expected = json!({
+        "client": "127.0.0.1",
+        "entry": "auditor",
+        "method": "POST",
+        "target": "/cwl-%2A/_count?q=a%20b",
+        "status": response.status().as_u16(),
+        "bytes_in": 2,
+        "bytes_out": response.body().len(),
+        "outcome": "forwarded",
+    });
+    assert_eq!(steady(line), expected);
+}
+
+#[tokio::test]
+async fn a_refusal_is_one_line() {
+    let rig = Rig::with(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let response = rig.get("/_search?X-Amz-Signature=secret").await;
+    let line = rig.access_line().await;
+    assert_eq!((&line["upstream_ms"], &line["domain_request_id"]), (&Value::Null, &Value::Null));
+    let expected = json!({
+        "client": "127.0.0.1",
+        "entry": null,
+        "method": "GET",
+        "target": "/_search",
+        "status": 403,
+        "bytes_in": 0,
+        "bytes_out": response.body().len(),
+        "outcome": "client_not_allowed",
+    });
+    assert_eq!(steady(line), expected);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_is_logged() {
+    let rig = Rig::new().await;
+    rig.domain.fault(Fault::Hang, Times::Once);
+    let mut connection = rig.connect().await;
+    let sent = tokio::spawn(async move { connection.begin(get("/slow")).await });
+    rig.domain.wait_for_requests(1).await;
+    sent.abort();
+    let line = rig.access_line().await;
+    assert_eq!(line["outcome"], "client_left");
+    assert_eq!(line["target"], "/slow");
+    assert_eq!(line["status"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_within_the_answer_is_logged() {
+    let rig = Rig::new().await;
+    rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
+    let mut connection = rig.connect().await;
+    drop(connection.begin(get("/")).await);
+    drop(connection);
+    let line = rig.access_line().await;
+    assert_eq!(line["outcome"], "client_left");
+    assert_eq!(line["status"], 200);
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged() {
+    let rig = Rig::new().await;
+    let headers = [("authorization", "Basic c2VjcmV0"), ("cookie", "sid=secret")];
+    rig.send(request("POST", "/x?X-Amz-Security-Token=secret", &headers, "secret")).await;
+    let line = rig.access_line().await.to_string();
+    assert!(!line.contains("secret") && !line.contains("c2VjcmV0") && !line.contains("Signature"), "{line}");
+}

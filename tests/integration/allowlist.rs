@@ -1,0 +1,117 @@
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use hyper::StatusCode;
+use tokio::sync::Notify;
+use trailgate_domain::{Fault, Times};
+
+use crate::support::{Rig, Setup, allow, get, header, json, patiently, request};
+
+const NOBODY_HERE: &str = "203.0.113.7";
+
+#[tokio::test]
+async fn a_client_that_is_not_listed_learns_its_address_and_nothing_else() {
+    let rig = Rig::with(Setup { allow: allow(NOBODY_HERE), ..Setup::default() }).await;
+    let response = rig.get("/_search").await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    let expected = serde_json::json!({
+        "error": {
+            "type": "client_not_allowed",
+            "reason": "Your address 127.0.0.1 is not on the list of those let in here.",
+        },
+        "status": 403,
+    });
+    assert_eq!(json(&response), expected);
+    let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    let nothing_more =
+        ["cache-control", "connection", "content-length", "content-type", "date", "trailgate-request-id"];
+    assert_eq!(names, nothing_more);
+    assert!(rig.domain.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_browser_that_is_not_listed_gets_a_page() {
+    let rig = Rig::with(Setup { allow: allow(NOBODY_HERE), ..Setup::default() }).await;
+    let response = rig.send(request("GET", "/", &[("accept", "text/html")], "")).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert_eq!(header(&response, "content-type"), Some("text/html; charset=utf-8"));
+    let page = String::from_utf8_lossy(response.body());
+    assert!(page.contains("Your address 127.0.0.1 is not on the list"), "{page}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_removed_is_refused_on_its_open_connection() {
+    let rig = Rig::new().await;
+    let mut connection = rig.connect().await;
+    assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
+    rig.allow(&allow(NOBODY_HERE));
+    assert_eq!(connection.send(get("/")).await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn an_empty_list_lets_nobody_in() {
+    let rig = Rig::new().await;
+    rig.allow("");
+    assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn an_answer_still_running_to_a_removed_client_is_cut() {
+    let rig = Rig::new().await;
+    rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
+    let mut connection = rig.connect().await;
+    let mut body = connection.begin(get("/")).await.into_body();
+    assert!(patiently(body.frame()).await.unwrap().is_ok());
+    rig.allow(&allow(NOBODY_HERE));
+    assert!(patiently(body.frame()).await.unwrap().is_err());
+    assert_eq!(rig.access_line().await["outcome"], "grant_revoked");
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_when_a_change_leaves_its_client_listed() {
+    let rig = Rig::new().await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldBody(Arc::clone(&release)), Times::Once);
+    let mut connection = rig.connect().await;
+    let mut body = connection.begin(get("/")).await.into_body();
+    assert!(patiently(body.frame()).await.unwrap().is_ok());
+    rig.allow(&allow("127.0.0.0/8"));
+    release.notify_one();
+    assert!(patiently(body.collect()).await.is_ok());
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+}
+
+#[tokio::test]
+async fn a_grant_ends_by_itself() {
+    let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(700);
+    let rig = Rig::with(Setup { allow: format!("{}expires = {ends}\n", allow("127.0.0.1")), ..Setup::default() }).await;
+    rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
+    let mut connection = rig.connect().await;
+    let mut body = connection.begin(get("/")).await.into_body();
+    assert!(patiently(body.frame()).await.unwrap().is_ok());
+    assert!(patiently(body.frame()).await.unwrap().is_err());
+    assert!(jiff::Timestamp::now() >= ends, "cut before the grant ended");
+    assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_client_it_names_decides() {
+    let config = "[listen]\ntrusted_proxies = [\"127.0.0.0/8\"]\n".to_owned();
+    let rig = Rig::with(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let from = |forwarded_for| request("GET", "/", &[("x-forwarded-for", forwarded_for)], "");
+    assert_eq!(rig.send(from("203.0.113.7")).await.status(), StatusCode::OK);
+    assert_eq!(rig.access_line().await["client"], "203.0.113.7");
+    assert_eq!(rig.send(from("203.0.113.7, 198.51.100.1")).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
+    let response = rig.send(from("203.0.113.7, unknown")).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(json(&response)["error"]["type"], "malformed_forwarded_for");
+}
+
+#[tokio::test]
+async fn from_anybody_else_x_forwarded_for_is_not_believed() {
+    let rig = Rig::with(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let response = rig.send(request("GET", "/", &[("x-forwarded-for", "203.0.113.7")], "")).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+}

@@ -1,0 +1,234 @@
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::Notify;
+use trailgate_domain::{Domain, Fault, Options, Times};
+
+use crate::support::{Connection, allow, get, patiently};
+
+/// The program, started with files of its own.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+    folder: TempDir,
+}
+
+impl Program {
+    async fn start(domain: &Domain) -> Self {
+        let folder = files(&domain.url(), &allow("127.0.0.1"));
+        let mut child = command(&["run", "--config", &path(&folder, "trailgate.toml")]).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut program = Self { child, address: SocketAddr::from(([0; 4], 0)), stdout, stderr, folder };
+        let listening = program.event("listening").await;
+        program.address = listening["address"].as_str().unwrap().parse().unwrap();
+        program
+    }
+
+    /// Waits for the event with this message.
+    async fn event(&mut self, message: &str) -> serde_json::Value {
+        loop {
+            let line = patiently(self.stderr.next_line()).await.unwrap().expect("the program has ended");
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            if event["message"].as_str().is_some_and(|text| text.contains(message)) {
+                return event;
+            }
+        }
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("the program runs").to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
+    }
+
+    /// Replaces the allowlist as careful tools do: by a new file that is moved over the old one.
+    fn replace_allowlist(&self, text: &str) {
+        let new = self.folder.path().join("allowlist.new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.folder.path().join("allowlist.toml")).unwrap();
+    }
+
+    async fn status(&self) -> StatusCode {
+        Connection::open(self.address).await.send(get("/")).await.status()
+    }
+}
+
+fn files(endpoint: &str, allowlist: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[listen]\naddress = \"127.0.0.1:0\"\n[upstream]\nendpoint = \"{endpoint}\"\n\
+         [aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n"
+    );
+    std::fs::write(folder.path().join("trailgate.toml"), config).unwrap();
+    std::fs::write(folder.path().join("allowlist.toml"), allowlist).unwrap();
+    folder
+}
+
+fn path(folder: &TempDir, name: &str) -> String {
+    folder.path().join(name).display().to_string()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = patiently(command(arguments).output()).await.unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[tokio::test]
+async fn it_signs_with_the_credentials_of_its_environment_and_logs_to_stdout() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut program = Program::start(&domain).await;
+    assert_eq!(program.status().await, StatusCode::OK);
+    assert_eq!(domain.seen()[0].refusal, None);
+    let line = patiently(program.stdout.next_line()).await.unwrap().unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["entry"], &line["outcome"]), (&"auditor".into(), &"forwarded".into()));
+}
+
+#[tokio::test]
+async fn a_changed_allowlist_is_in_force_within_a_second() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut program = Program::start(&domain).await;
+    let mut connection = Connection::open(program.address).await;
+    assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
+    let changed = std::time::Instant::now();
+    program.replace_allowlist(&allow("203.0.113.7"));
+    program.event("allowlist reloaded").await;
+    assert!(changed.elapsed().as_millis() < 1000, "it took {:?}", changed.elapsed());
+    assert_eq!(connection.send(get("/")).await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_bad_allowlist_leaves_the_old_one_in_force() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut program = Program::start(&domain).await;
+    program.replace_allowlist("[[allow]]\ncidr = \"203.0.113.7/8\"\nname = \"typo\"\n");
+    let event = program.event("allowlist not reloaded").await;
+    assert_eq!(event["level"], "ERROR");
+    assert!(event.to_string().contains("allowlist.toml:2: cidr"), "{event}");
+    assert_eq!(program.status().await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn hangup_reloads_the_allowlist() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut program = Program::start(&domain).await;
+    program.signal("-HUP").await;
+    program.event("allowlist").await;
+    assert_eq!(program.status().await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn termination_finishes_what_is_in_flight_and_ends_well() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut program = Program::start(&domain).await;
+    let release = Arc::new(Notify::new());
+    domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+    let address = program.address;
+    let sent = tokio::spawn(async move { Connection::open(address).await.send(get("/")).await });
+    domain.wait_for_requests(1).await;
+    program.signal("-TERM").await;
+    program.event("draining").await;
+    release.notify_one();
+    assert_eq!(sent.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(patiently(program.child.wait()).await.unwrap().code(), Some(0));
+    let line = patiently(program.stdout.next_line()).await.unwrap().expect("the last request is logged");
+    assert!(line.contains("\"forwarded\""), "{line}");
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_stalls_nobody() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    let mut connection = Connection::open(program.address).await;
+    // A pipe holds 64 KiB; these lines are some 200 KiB.
+    let target = format!("/_cluster/health?{}", "x".repeat(1000));
+    for _ in 0..200 {
+        assert_eq!(connection.send(get(&target)).await.status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn check_says_what_it_found() {
+    let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
+    let (code, stdout, stderr) = output(&["check", "--config", &path(&folder, "trailgate.toml")]).await;
+    let expected = format!(
+        "{0}/trailgate.toml: listens on 127.0.0.1:0, signs for es in eu-west-1, forwards to \
+         search-trail-abc.eu-west-1.es.amazonaws.com\n{0}/allowlist.toml: 1 entries, 0 of them expired\n",
+        folder.path().display()
+    );
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), expected.as_str(), ""));
+}
+
+/// Both `run` and `check` end with EX_CONFIG and one line.
+async fn is_refused(folder: &Path, expected: &str) {
+    for verb in ["run", "check"] {
+        let config = folder.join("trailgate.toml").display().to_string();
+        let (code, stdout, stderr) = output(&[verb, "--config", &config]).await;
+        let expected = format!("trailgate: {}/{expected}\n", folder.display());
+        assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(78), "", expected.as_str()), "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_file_is_named_with_its_line() {
+    let folder = files("https://a.test/path", &allow("203.0.113.7"));
+    let reason = "\"https://a.test/path\" has a path: write scheme and host alone";
+    is_refused(folder.path(), &format!("trailgate.toml:4: upstream.endpoint: {reason}")).await;
+
+    let folder = files("https://a.test", "[[allow]]\ncidr = \"10.0.0.1/8\"\nname = \"a\"\n");
+    let reason = "cidr \"10.0.0.1/8\" has host bits set: write \"10.0.0.0/8\", or \"10.0.0.1\" for that one address";
+    is_refused(folder.path(), &format!("allowlist.toml:2: {reason}")).await;
+}
+
+#[tokio::test]
+async fn a_missing_or_empty_allowlist_is_an_error_at_the_start() {
+    let folder = files("https://a.test", "");
+    is_refused(folder.path(), "allowlist.toml: has no entries, so nobody could get in: write at least one [[allow]]")
+        .await;
+    std::fs::remove_file(folder.path().join("allowlist.toml")).unwrap();
+    is_refused(folder.path(), "allowlist.toml: cannot be read: No such file or directory (os error 2)").await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let config = path(&folder, "trailgate.toml");
+    let taken = domain.address().to_string();
+    let text = std::fs::read_to_string(&config).unwrap().replace("127.0.0.1:0", &taken);
+    std::fs::write(&config, text).unwrap();
+    let (code, _, stderr) = output(&["run", "--config", &config]).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains(&format!("cannot listen on {taken}: Address already in use")), "{stderr}");
+}
+
+#[tokio::test]
+async fn help_and_version_are_there() {
+    let (code, stdout, _) = output(&["--version"]).await;
+    assert_eq!((code, stdout), (Some(0), format!("trailgate {}\n", env!("CARGO_PKG_VERSION"))));
+    let (code, stdout, _) = output(&["run", "--help"]).await;
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("/etc/trailgate/trailgate.toml"), "{stdout}");
+}

@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use hyper::StatusCode;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use trailgate_domain::{Fault, Times};
+
+use crate::support::{Rig, Setup, get, patiently};
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished() {
+    let mut rig = Rig::new().await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+    let mut connection = rig.connect().await;
+    let sent = tokio::spawn(async move { connection.send(get("/")).await });
+    rig.domain.wait_for_requests(1).await;
+    let server = rig.begin_shutdown();
+    release.notify_one();
+    assert_eq!(sent.await.unwrap().status(), StatusCode::OK);
+    patiently(server).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_in_flight_comes_whole() {
+    let mut rig = Rig::new().await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldBody(Arc::clone(&release)), Times::Once);
+    let mut body = rig.connect().await.begin(get("/")).await.into_body();
+    assert!(patiently(body.frame()).await.unwrap().is_ok());
+    let server = rig.begin_shutdown();
+    release.notify_one();
+    assert!(patiently(body.collect()).await.is_ok());
+    patiently(server).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_is_accepted_any_more() {
+    let mut rig = Rig::new().await;
+    patiently(rig.begin_shutdown()).await.unwrap();
+    assert!(TcpStream::connect(rig.address).await.is_err());
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_it_up() {
+    let mut rig = Rig::new().await;
+    let mut used = rig.connect().await;
+    assert_eq!(used.send(get("/")).await.status(), StatusCode::OK);
+    let _unused = TcpStream::connect(rig.address).await.unwrap();
+    patiently(rig.begin_shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_holds_it_up_for_the_time_to_drain_alone() {
+    let config = "[limits]\ndrain = \"200 ms\"\n".to_owned();
+    let mut rig = Rig::with(Setup { config, ..Setup::default() }).await;
+    rig.domain.fault(Fault::Hang, Times::Once);
+    let mut connection = rig.connect().await;
+    let sent = tokio::spawn(async move { connection.begin(get("/")).await });
+    rig.domain.wait_for_requests(1).await;
+    patiently(rig.begin_shutdown()).await.unwrap();
+    assert!(!sent.is_finished());
+    sent.abort();
+}
