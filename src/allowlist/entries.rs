@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = Entries::load(Path::new("/nowhere/allowlist.toml")).unwrap_err();
-        let text = "cannot read /nowhere/allowlist.toml: No such file or directory (os error 2)";
+        let text = "/nowhere/allowlist.toml: cannot be read: No such file or directory (os error 2)";
         assert_eq!(error.to_string(), text);
     }
 

@@ -22,7 +22,7 @@ async fn a_client_that_is_not_listed_learns_its_address_and_nothing_else() {
         "status": 403,
     });
     assert_eq!(json(&response), expected);
-    let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str()).collect();
+    let mut names: Vec<_> = response.headers().keys().map(hyper::http::HeaderName::as_str).collect();
     names.sort_unstable();
     let nothing_more =
         ["cache-control", "connection", "content-length", "content-type", "date", "trailgate-request-id"];

@@ -16,3 +16,6 @@ mod program;
 
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
+
+/// Real servers behind the gate, driven by their official clients.
+mod engines;

@@ -181,7 +181,7 @@ async fn check_says_what_it_found() {
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), expected.as_str(), ""));
 }
 
-/// Both `run` and `check` end with EX_CONFIG and one line.
+/// Both `run` and `check` end with 78, `EX_CONFIG`, and one line.
 async fn is_refused(folder: &Path, expected: &str) {
     for verb in ["run", "check"] {
         let config = folder.join("trailgate.toml").display().to_string();

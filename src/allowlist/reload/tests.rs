@@ -169,7 +169,7 @@ async fn a_deleted_file_keeps_the_list_until_it_comes_back() {
     assert!(it.grants(OLD_CLIENT));
     assert_eq!(
         it.log(),
-        "ERROR allowlist not reloaded, the list of 1 entries stays in force error=cannot read …: No such file or directory (os error 2)\n"
+        "ERROR allowlist not reloaded, the list of 1 entries stays in force error=…: cannot be read: No such file or directory (os error 2)\n"
     );
     it.write(NEW);
     it.polls(2).await;
@@ -218,7 +218,7 @@ fn a_start_needs_a_list_that_lets_somebody_in() {
         let error = Reloader::start(file.clone()).unwrap_err().to_string();
         assert_eq!(error.replace(file.to_str().unwrap(), "…"), reason);
     };
-    refuses(None, "cannot read …: No such file or directory (os error 2)");
+    refuses(None, "…: cannot be read: No such file or directory (os error 2)");
     refuses(Some("# none\n"), "…: has no entries, so nobody could get in: write at least one [[allow]]");
     refuses(Some("[[allow]]"), "…:1: this [[allow]] has no cidr: write cidr = \"203.0.113.7/32\"");
 }
