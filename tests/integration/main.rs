@@ -19,3 +19,6 @@ mod shutdown;
 
 /// Real servers behind the gate, driven by their official clients.
 mod engines;
+
+/// The signature itself, over URLs of every kind.
+mod signature;
