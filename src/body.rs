@@ -132,6 +132,14 @@ pub struct Buffered {
     _share: Share,
 }
 
+impl From<Bytes> for Buffered {
+    /// A body that is in memory already, and counts against nobody's budget.
+    fn from(body: Bytes) -> Self {
+        let sha256 = hex::encode(Sha256::digest(&body));
+        Self { len: body.len(), frames: Arc::from([body]), sha256, _share: Share::default() }
+    }
+}
+
 impl Buffered {
     /// SHA-256 in lower-case hexadecimal.
     #[must_use]

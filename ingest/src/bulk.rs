@@ -1,0 +1,1 @@
+//! `_bulk` bodies, and what the replies say of each item.

@@ -1,0 +1,1 @@
+//! Sends documents until every one is accounted for.

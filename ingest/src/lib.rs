@@ -1,0 +1,24 @@
+//! CloudTrail into Elasticsearch or OpenSearch: an AWS Lambda function, and the same from a command line.
+//!
+//! The modules stand in the order of an event's life:
+//!
+//! 1. [`payload`] decodes what Lambda was called with into batches of log events.
+//! 2. [`document`] turns a log event into the document to index, with the fields that [`promote`] adds.
+//! 3. [`bulk`] makes `_bulk` bodies of documents, and reads the replies item by item.
+//! 4. [`delivery`] sends them through a [`domain`] until every document is accounted for.
+//!
+//! [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened, [`settings`] reads the environment.
+
+pub mod payload;
+
+pub mod document;
+pub mod promote;
+
+pub mod bulk;
+
+pub mod delivery;
+pub mod domain;
+
+pub mod metrics;
+pub mod settings;
+pub mod template;

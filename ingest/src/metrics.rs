@@ -1,0 +1,1 @@
+//! What happened, in CloudWatch's embedded metric format.

@@ -1,0 +1,1 @@
+//! The function's settings, read from its environment.

@@ -1,0 +1,1 @@
+//! The index template and the retention policy, installed when absent or older.
