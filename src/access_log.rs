@@ -122,8 +122,8 @@ impl AccessLine {
         self.client = client;
     }
 
-    pub(crate) fn set_entry(&mut self, entry: &Arc<Entry>) {
-        self.entry = Some(Arc::clone(entry));
+    pub(crate) fn set_entry(&mut self, entry: Arc<Entry>) {
+        self.entry = Some(entry);
     }
 
     pub(crate) fn set_target(&mut self, target: &Target) {

@@ -1,5 +1,6 @@
 //! One request from start to end: the steps in order, and nothing else.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,7 +17,7 @@ use crate::body::Budget;
 use crate::client_address::{Connection, TrustedProxies};
 use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::head::HeadError;
-use crate::headers;
+use crate::headers::{self, Hop};
 use crate::home::Home;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
@@ -89,11 +90,9 @@ impl Gate {
         line: &mut AccessLine,
     ) -> Result<Response<Source>, Reject> {
         refused.map_or(Ok(()), Err)?;
-        let (mut head, body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let client = self.trusted_proxies.client(connection.peer, &head.headers)?;
-        line.set_client(client);
-        let entry = self.allowlist.grant(client, SystemTime::now()).ok_or(Reject::NotListed(client))?;
-        line.set_entry(&entry);
+        self.admit(client, line)?;
         check_form(&head)?;
         let target = Target::canonical(head.uri.path(), head.uri.query())?;
         line.set_target(&target);
@@ -102,20 +101,32 @@ impl Gate {
         }
         let body = self.budget.buffer(body).await?;
         line.add_bytes_in(body.len() as u64);
-        let is_trusted = self.trusted_proxies.contains(connection.peer);
-        let is_secure = headers::is_secure(&head.headers, connection, is_trusted);
-        headers::to_domain(&mut head.headers, connection, is_trusted);
-        let outgoing = Outgoing { method: head.method, target, headers: head.headers, body };
+        let hop = Hop::new(connection, &self.trusted_proxies, &head.headers);
+        let headers = headers::to_domain(head.headers, &hop);
+        let outgoing = Outgoing { method: head.method, target, headers, body };
         let sent = Instant::now();
-        let mut response = self.exchange.send(&outgoing).await?;
+        let response = self.exchange.send(&outgoing).await?;
         line.set_upstream(sent.elapsed(), response.headers());
-        headers::to_client(response.headers_mut(), self.exchange.authority(), is_secure);
-        Ok(response.map(|answer| match answer {
+        // The answer can be minutes after the question, and the list may have changed.
+        self.admit(client, line)?;
+        Ok(self.answer(response, client, &hop))
+    }
+
+    fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<(), Reject> {
+        line.set_client(client);
+        let entry = self.allowlist.grant(client, SystemTime::now()).ok_or(Reject::NotListed(client))?;
+        line.set_entry(entry);
+        Ok(())
+    }
+
+    fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {
+        headers::to_client(response.headers_mut(), self.exchange.authority(), hop);
+        response.map(|answer| match answer {
             Answer::Read(body) => Source::Whole { body, outcome: outcome::FORWARDED },
             Answer::Streaming(incoming) => {
                 Source::Streaming(Streaming::new(incoming, self.idle_timeout, self.allowlist.clone(), client))
             }
-        }))
+        })
     }
 }
 

@@ -3,44 +3,56 @@
 use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
-use crate::client_address::{Connection, FORWARDED_FOR};
+use crate::client_address::{Connection, FORWARDED_FOR, TrustedProxies};
 use crate::sign;
 
-/// Whether the browser sees an `https` address; a trusted proxy says so of its own listener.
-pub(crate) fn is_secure(headers: &HeaderMap, connection: Connection, is_trusted: bool) -> bool {
-    let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
-    forwarded.map_or(connection.is_tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+/// What is known of the way that a request came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hop {
+    connection: Connection,
+    /// Whether the peer is a proxy, so that what it says of the way before it counts.
+    is_trusted: bool,
+    /// Whether the browser sees an `https` address.
+    is_secure: bool,
+}
+
+impl Hop {
+    pub(crate) fn new(connection: Connection, trusted_proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
+        let is_trusted = trusted_proxies.contains(connection.peer);
+        let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
+        let is_secure = forwarded.map_or(connection.is_tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        Self { connection, is_trusted, is_secure }
+    }
 }
 
 /// Turns a client's headers into those of the request to the domain, short of the signature.
-///
-/// What a peer says of the way before it counts only when it is trusted.
-pub(crate) fn to_domain(headers: &mut HeaderMap, connection: Connection, is_trusted: bool) {
+pub(crate) fn to_domain(mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
     let host = headers.remove(header::HOST);
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop(&mut headers);
     // The length is known once the body is buffered, and `Expect` is answered here.
     for name in [header::CONTENT_LENGTH, header::EXPECT, header::FORWARDED] {
         headers.remove(name);
     }
-    remove_all(headers, sign::is_signers);
+    remove_all(&mut headers, sign::is_signers);
 
-    if !is_trusted {
+    if !hop.is_trusted {
         for name in [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO] {
             headers.remove(name);
         }
     }
-    let peer =
-        HeaderValue::try_from(connection.peer.to_canonical().to_string()).expect("an address is visible characters");
+    let peer = HeaderValue::try_from(hop.connection.peer.to_canonical().to_string())
+        .expect("an address is visible characters");
     headers.append(FORWARDED_FOR, peer);
     if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), host) {
         vacant.insert(host);
     }
-    let proto = HeaderValue::from_static(if connection.is_tls { "https" } else { "http" });
+    let proto = HeaderValue::from_static(if hop.connection.is_tls { "https" } else { "http" });
     headers.entry(FORWARDED_PROTO).or_insert(proto);
+    headers
 }
 
 /// Turns the domain's headers into those of the answer, so that a browser stays on the gate.
-pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, is_secure: bool) {
+pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) {
     remove_hop_by_hop(headers);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if let Some(location) = headers.get_mut(name)
@@ -52,7 +64,7 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, is_secure: 
     }
     if let Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE) {
         for cookie in cookies.iter_mut() {
-            if let Ok(rewritten) = HeaderValue::from_bytes(&for_gate(cookie.as_bytes(), domain, is_secure)) {
+            if let Ok(rewritten) = HeaderValue::from_bytes(&for_gate(cookie.as_bytes(), domain, hop.is_secure)) {
                 *cookie = rewritten;
             }
         }
@@ -148,6 +160,7 @@ mod tests {
     use super::*;
 
     const PLAIN: Connection = Connection { peer: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), is_tls: false };
+    const HOP: Hop = Hop { connection: PLAIN, is_trusted: false, is_secure: false };
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let value = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
@@ -163,8 +176,7 @@ mod tests {
 
     #[track_caller]
     fn to_domain_from(is_trusted: bool, sent: &[(&'static str, &str)], expected: &[&str]) {
-        let mut headers = map(sent);
-        to_domain(&mut headers, PLAIN, is_trusted);
+        let headers = to_domain(map(sent), &Hop { is_trusted, ..HOP });
         let (mut found, mut expected) = (lines(&headers), expected.iter().map(ToString::to_string).collect::<Vec<_>>());
         found.sort();
         expected.sort();
@@ -265,7 +277,7 @@ mod tests {
     #[track_caller]
     fn location(from_domain: &str, to_browser: &str) {
         let mut headers = map(&[("location", from_domain)]);
-        to_client(&mut headers, &domain(), false);
+        to_client(&mut headers, &domain(), &HOP);
         assert_eq!(lines(&headers), [format!("location: {to_browser}")]);
     }
 
@@ -291,7 +303,7 @@ mod tests {
     #[track_caller]
     fn cookie(is_secure: bool, from_domain: &str, to_browser: &str) {
         let mut headers = map(&[("set-cookie", from_domain)]);
-        to_client(&mut headers, &domain(), is_secure);
+        to_client(&mut headers, &domain(), &Hop { is_secure, ..HOP });
         assert_eq!(lines(&headers), [format!("set-cookie: {to_browser}")]);
     }
 
@@ -320,15 +332,17 @@ mod tests {
     fn hop_by_hop_headers_of_a_response_do_not_pass() {
         let mut headers =
             map(&[("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("etag", "\"a\"")]);
-        to_client(&mut headers, &domain(), false);
+        to_client(&mut headers, &domain(), &HOP);
         assert_eq!(lines(&headers), ["etag: \"a\""]);
     }
 
     #[test]
     fn the_browsers_scheme_is_the_listeners_unless_a_trusted_proxy_says_else() {
         let https = map(&[("x-forwarded-proto", "https")]);
-        assert!(!is_secure(&https, PLAIN, false));
-        assert!(is_secure(&https, PLAIN, true));
-        assert!(is_secure(&HeaderMap::new(), Connection { is_tls: true, ..PLAIN }, false));
+        let trusted = TrustedProxies::new(vec!["203.0.113.0/24".parse().unwrap()]);
+        let nobody = TrustedProxies::default();
+        assert!(!Hop::new(PLAIN, &nobody, &https).is_secure);
+        assert!(Hop::new(PLAIN, &trusted, &https).is_secure);
+        assert!(Hop::new(Connection { is_tls: true, ..PLAIN }, &nobody, &HeaderMap::new()).is_secure);
     }
 }

@@ -50,6 +50,19 @@ async fn a_client_that_is_removed_is_refused_on_its_open_connection() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_removed_while_the_domain_works_gets_no_answer() {
+    let rig = Rig::new().await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+    let mut connection = rig.connect().await;
+    let sent = tokio::spawn(async move { connection.send(get("/")).await });
+    rig.domain.wait_for_requests(1).await;
+    rig.allow(&allow(NOBODY_HERE));
+    release.notify_one();
+    assert_eq!(sent.await.unwrap().status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
 async fn an_empty_list_lets_nobody_in() {
     let rig = Rig::new().await;
     rig.allow("");
