@@ -95,6 +95,10 @@ impl Exchange {
                     tracing::error!("the domain finds the signature out of time, and its Date does not help");
                     return Err(Reject::Signature);
                 }
+                Refusal::Credentials { message } => {
+                    tracing::error!(domain_says = message, "the domain does not take the credentials");
+                    return Err(Reject::Signature);
+                }
                 Refusal::Mismatch { expected } => {
                     let signed = without_token(&self.signer.canonical_request(&signing));
                     tracing::error!(expected, signed, "the domain expected another canonical request");

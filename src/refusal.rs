@@ -21,6 +21,11 @@ pub enum Refusal {
         /// The domain's time, where it says it.
         domain_time: Option<SystemTime>,
     },
+    /// The credentials, or the region or service that is signed for, are not the domain's.
+    Credentials {
+        /// What the domain says of them.
+        message: String,
+    },
     /// Anything else, a permission for instance. It is an answer like others.
     Other,
 }
@@ -35,11 +40,17 @@ impl Refusal {
             Self::Skew { domain_time: date.and_then(|date| httpdate::parse_http_date(date).ok()) }
         } else if message.starts_with("The request signature we calculated does not match") {
             Self::Mismatch { expected: without_token(expected_canonical_request(&message).unwrap_or_default()) }
+        } else if CREDENTIALS.iter().any(|start| message.starts_with(start)) {
+            Self::Credentials { message }
         } else {
             Self::Other
         }
     }
 }
+
+/// How the service begins what it says of credentials.
+const CREDENTIALS: [&str; 3] =
+    ["The security token included in the request is", "Credential should be scoped to", "Missing Authentication Token"];
 
 /// A canonical request without the value of its session token, which is a credential.
 #[must_use]
@@ -93,6 +104,17 @@ mod tests {
         let skew = Refusal::Skew { domain_time };
         assert_eq!(read("Signature expired: 20150830T120000Z is now earlier than 20150830T123100Z"), skew);
         assert_eq!(read("Signature not yet current: 20150830T130000Z is still later than 20150830T124100Z"), skew);
+    }
+
+    #[test]
+    fn credentials_that_the_domain_does_not_know_are_told_from_a_permission() {
+        for message in [
+            "The security token included in the request is invalid.",
+            "The security token included in the request is expired",
+            "Credential should be scoped to a valid region, not 'us-east-1'.",
+        ] {
+            assert_eq!(read(message), Refusal::Credentials { message: message.to_owned() });
+        }
     }
 
     #[test]
