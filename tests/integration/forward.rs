@@ -1,4 +1,3 @@
-use bytes::Bytes;
 use hyper::StatusCode;
 
 use crate::support::{Rig, get, header, json, request};

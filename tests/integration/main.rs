@@ -4,3 +4,6 @@ mod support;
 
 /// What reaches the domain, and what comes back.
 mod forward;
+
+/// Heads and bodies that could be read in two ways.
+mod smuggling;
