@@ -7,3 +7,6 @@ mod forward;
 
 /// Heads and bodies that could be read in two ways.
 mod smuggling;
+
+/// What a client may take: size, time, memory, connections.
+mod limits;
