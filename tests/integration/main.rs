@@ -10,3 +10,6 @@ mod smuggling;
 
 /// What a client may take: size, time, memory, connections.
 mod limits;
+
+/// A domain that is away, slow, broken, or of another opinion.
+mod failures;
