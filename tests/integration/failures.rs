@@ -97,8 +97,8 @@ async fn cut_off(rig: &Rig) {
 
 #[tokio::test]
 async fn an_answer_that_is_slow_but_never_silent_comes_whole() {
-    let rig = with_upstream("idle_timeout = \"500 ms\"").await;
-    rig.domain.fault(Fault::Slow(Duration::from_millis(200)), Times::Once);
+    let rig = with_upstream("idle_timeout = \"1 s\"").await;
+    rig.domain.fault(Fault::Slow(Duration::from_millis(300)), Times::Once);
     let response = rig.get("/").await;
     assert_eq!(body(&response)["tagline"], "You Know, for Search");
     assert_eq!(rig.access_line().await["outcome"], "forwarded");
