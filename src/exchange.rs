@@ -128,9 +128,9 @@ impl Outgoing {
     }
 }
 
-/// Whether a response is short enough, and of the kind, to be the service's refusal of a signature.
+/// Whether a response may be the service's refusal of a signature: those are short, and never compressed.
 fn may_be_refusal(response: &Response<Incoming>) -> bool {
-    let is_short = response.body().size_hint().exact().is_some_and(|length| (1..=REFUSAL_BYTES).contains(&length));
+    let is_short = response.body().size_hint().exact().is_none_or(|length| (1..=REFUSAL_BYTES).contains(&length));
     response.status() == StatusCode::FORBIDDEN && is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
 }
 

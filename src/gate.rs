@@ -132,9 +132,10 @@ impl Gate {
 
 /// Refuses what cannot be forwarded whatever it asks for.
 fn check_form(head: &Parts) -> Result<(), Reject> {
-    let upgrade = head.headers.get(header::UPGRADE);
+    let upgrades = head.headers.get_all(header::UPGRADE).iter();
+    let mut upgrades = upgrades.flat_map(|protocols| protocols.as_bytes().split(|&byte| byte == b','));
     // Other upgrades (`h2c`, `TLS/1.2`) are offers that some clients make with each request, and may be ignored.
-    if upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+    if upgrades.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket")) {
         return Err(Reject::Unsupported("an upgrade to WebSocket"));
     }
     match head.method {

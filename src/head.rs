@@ -7,6 +7,7 @@
 
 pub(crate) mod guard;
 
+use hyper::Uri;
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 
 /// What a head may measure.
@@ -27,9 +28,9 @@ pub enum HeadError {
     /// The first line is not `METHOD TARGET HTTP/1.x`.
     #[error("the request line is malformed")]
     RequestLine,
-    /// The target holds a byte that no URL has.
-    #[error("the request target holds a byte that must be percent-encoded")]
-    TargetByte,
+    /// The target is no URL, most often for a byte that no URL has.
+    #[error("the request target is not a URL: percent-encode what cannot stand in one")]
+    Target,
     /// A header's name is no token: it is empty, or there is white space around it.
     #[error("a header's name is malformed")]
     HeaderName,
@@ -109,8 +110,9 @@ impl Screen {
                 return Err(HeadError::BareLf);
             }
             let is_empty = end - 1 == line;
-            // Empty lines before a request line are to be skipped (RFC 9112, section 2.2).
-            let is_first = bytes[..line].iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+            // Empty lines before a request line are to be skipped (RFC 9112, section 2.2): an empty line is one of them
+            // when there is none before it, or another empty one.
+            let is_first = line <= b"\r\n".len() || bytes[..line].ends_with(b"\n\r\n");
             if is_empty && !is_first {
                 return self.within(end + 1).map(Some);
             }
@@ -140,7 +142,7 @@ fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
             return Err(HeadError::TooLarge);
         }
         let colon = memchr::memchr(b':', line).ok_or(HeadError::HeaderName)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err(HeadError::HeaderName);
         }
@@ -177,8 +179,8 @@ fn check_request_line(line: &[u8]) -> Result<bool, HeadError> {
     if method.is_empty() || !method.iter().copied().all(is_token) || target.is_empty() {
         return Err(HeadError::RequestLine);
     }
-    if !target.iter().copied().all(is_in_target) {
-        return Err(HeadError::TargetByte);
+    if !is_target(target) {
+        return Err(HeadError::Target);
     }
     match version {
         b"HTTP/1.1" => Ok(true),
@@ -192,13 +194,29 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Without the white space that may stand around a value; `trim_ascii` would take CR and form feed, too.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
 /// Digits alone: a sign, a list or white space inside is somebody's trick.
 fn parse_length(value: &[u8]) -> Option<u64> {
     let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok()
+    digits.parse().ok().filter(|&length| length <= LONGEST)
 }
 
-/// What hyper's URL parser takes in a path or query; browsers encode all else.
-fn is_in_target(byte: u8) -> bool {
-    matches!(byte, b'!' | b'$'..=b';' | b'=' | b'?'..=b'_' | b'a'..=b'~' | b'"') || byte >= 0x80
+/// hyper keeps larger numbers for bodies of unknown length.
+const LONGEST: u64 = u64::MAX - 2;
+
+/// Whether hyper takes this for a URL, and all of it.
+fn is_target(target: &[u8]) -> bool {
+    // hyper would drop a fragment; a DEL it finds only in the whole head.
+    let is_dropped = |&byte: &u8| byte == b'#' || byte.is_ascii_control();
+    !target.iter().any(is_dropped) && Uri::try_from(target).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,7 @@ const LAST_DELAY: Duration = Duration::from_secs(1);
 /// Bytes that hyper reads at once at the most; it grows its buffer up to there only for bodies that keep filling it.
 const READ_BUFFER: usize = 400 * 1024;
 
+/// It tells its length: the close behind it resets the connection when the client has sent a request already.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
+    content-type: application/json\r\ncontent-length: 94\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
     {\"error\":{\"type\":\"too_busy\",\"reason\":\"too many connections are open; try again\"},\"status\":503}";

@@ -134,7 +134,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
     /// Ends the wait for a head that takes too long. The wait between two requests is hyper's to bound, for it knows
     /// when the answer to the first has ended.
     fn poll_impatient(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let in_head = !self.held.is_empty();
+        // Some clients send an empty line behind a body; that begins no head.
+        let in_head = self.held.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if !in_head && self.is_used {
             return Poll::Pending;
         }

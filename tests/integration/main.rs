@@ -22,3 +22,12 @@ mod engines;
 
 /// The signature itself, over URLs of every kind.
 mod signature;
+
+/// Heads and bodies that could be read in two ways.
+mod smuggling;
+
+/// What a client may take: size, time, memory, connections.
+mod limits;
+
+/// A domain that is away, slow, broken, or of another opinion.
+mod failures;

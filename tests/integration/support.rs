@@ -30,8 +30,12 @@ use trailgate_domain::{Domain, Options};
 pub(crate) struct Setup {
     /// The stand-in.
     pub(crate) domain: Options,
-    /// Tables of the configuration beside `upstream.endpoint` and `[aws]`.
+    /// The rest of the configuration: first more keys of `[upstream]`, then other tables than `[aws]`.
     pub(crate) config: String,
+    /// Where the gate believes the domain to be, if not where the stand-in is.
+    pub(crate) endpoint: Option<String>,
+    /// The authority that the gate trusts, if not the stand-in's.
+    pub(crate) ca_pem: Option<String>,
     /// The allowlist.
     pub(crate) allow: String,
     /// What the gate signs with; by default what the stand-in accepts.
@@ -43,6 +47,8 @@ impl Default for Setup {
         Self {
             domain: Options::default(),
             config: String::new(),
+            endpoint: None,
+            ca_pem: None,
             allow: allow("127.0.0.1"),
             credentials: SharedCredentialsProvider::new(signing_key(None)),
         }
@@ -69,13 +75,14 @@ impl Rig {
     pub(crate) async fn with(setup: Setup) -> Self {
         let domain = Domain::start(setup.domain).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let ca_file = domain.ca_pem().map(|pem| {
+        let ca_pem = setup.ca_pem.as_deref().or(domain.ca_pem());
+        let ca_file = ca_pem.map(|pem| {
             std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
             "ca_file = \"ca.pem\"\n"
         });
         let text = format!(
-            "[upstream]\nendpoint = \"{}\"\n{}[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n{}",
-            domain.url(),
+            "[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n[upstream]\nendpoint = \"{}\"\n{}{}",
+            setup.endpoint.unwrap_or_else(|| domain.url()),
             ca_file.unwrap_or_default(),
             setup.config,
         );
@@ -112,11 +119,16 @@ impl Rig {
 
     /// Sends raw bytes on a connection of its own, and gives all that comes back until the gate closes it.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = self.open().await;
         stream.write_all(bytes).await.unwrap();
-        let mut answer = Vec::new();
-        patiently(stream.read_to_end(&mut answer)).await.unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
+        rest(&mut stream).await
+    }
+
+    /// A new connection to the gate, without a client on it.
+    pub(crate) async fn open(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
     }
 
     /// Puts another allowlist in force.
@@ -173,6 +185,61 @@ pub(crate) fn request(
         request = request.header(*name, *value);
     }
     request.body(Full::new(body.into())).unwrap()
+}
+
+/// All that still comes on a connection, until the gate closes it.
+pub(crate) async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    patiently(stream.read_to_end(&mut bytes)).await.unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// An answer as it came over a connection without a client.
+#[derive(Debug)]
+pub(crate) struct RawAnswer {
+    pub(crate) status: u16,
+    head: String,
+    body: String,
+}
+
+impl RawAnswer {
+    /// Cuts what a connection brought into answers. One that does not tell its length is the last.
+    pub(crate) fn all(mut text: &str) -> Vec<Self> {
+        let mut answers = Vec::new();
+        while !text.is_empty() {
+            let (head, behind) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no whole answer: {text:?}"));
+            let status = head.strip_prefix("HTTP/1.").and_then(|head| head.get(2..5)?.parse().ok());
+            let status = status.unwrap_or_else(|| panic!("no answer: {text:?}"));
+            let mut answer = Self { status, head: head.to_owned(), body: String::new() };
+            let length = match answer.header("content-length") {
+                Some(length) => length.parse().unwrap(),
+                None if status < 200 => 0,
+                None => behind.len(),
+            };
+            let (body, next) = behind.split_at_checked(length).unwrap_or_else(|| panic!("cut off: {text:?}"));
+            body.clone_into(&mut answer.body);
+            answers.push(answer);
+            text = next;
+        }
+        answers
+    }
+
+    /// The only answer in `text`.
+    pub(crate) fn only(text: &str) -> Self {
+        let mut answers = Self::all(text);
+        assert_eq!(answers.len(), 1, "not one answer: {text:?}");
+        answers.remove(0)
+    }
+
+    /// A header's value, or nothing.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        headers.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
 }
 
 /// An answer's body as JSON.

@@ -1,0 +1,298 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http_body_util::Full;
+use hyper::{Request, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::sleep;
+use trailgate_domain::{Answer, Fault, Times};
+
+use crate::support::{RawAnswer, Rig, Setup, header, json, patiently, request, rest};
+
+#[tokio::test]
+async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
+    let rig = with_limits("max_body = \"1 KiB\"").await;
+    let answer = RawAnswer::only(&rig.raw(&post("content-length: 1025\r\n", "")).await);
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(answer.json()["error"]["type"], "body_too_large");
+    assert_eq!(answer.json()["error"]["reason"], "the body is larger than 1024 bytes");
+    assert_eq!(rig.access_line().await["outcome"], "body_too_large");
+    assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_too_large_is_not_asked_for() {
+    let rig = with_limits("max_body = \"1 KiB\"").await;
+    let head = post("expect: 100-continue\r\ncontent-length: 1025\r\n", "");
+    assert_eq!(RawAnswer::only(&rig.raw(&head).await).status, 413);
+}
+
+#[tokio::test]
+async fn a_body_of_just_the_limit_passes() {
+    let rig = with_limits("max_body = \"1 KiB\"").await;
+    let response = rig.send(request("POST", "/_a", &[], "x".repeat(1024))).await;
+    assert!(header(&response, "x-amzn-requestid").is_some(), "{response:?}");
+    let chunked = post("transfer-encoding: chunked\r\n", &format!("400\r\n{}\r\n0\r\n\r\n", "x".repeat(1024)));
+    let answer = RawAnswer::only(&rig.raw(&chunked).await);
+    assert!(answer.header("x-amzn-requestid").is_some(), "{answer:?}");
+    let seen = rig.domain.seen();
+    assert_eq!(seen.iter().map(|seen| seen.body.len()).collect::<Vec<_>>(), [1024, 1024]);
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_grows_too_large_is_refused() {
+    let rig = with_limits("max_body = \"1 KiB\"").await;
+    let chunk = format!("200\r\n{}\r\n", "x".repeat(512));
+    let answer = RawAnswer::only(&rig.raw(&post("transfer-encoding: chunked\r\n", &chunk.repeat(3))).await);
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.json()["error"]["type"], "body_too_large");
+    assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_of_a_body_too_large_still_reads_the_answer() {
+    let rig = with_limits("max_body = \"1 MiB\"").await;
+    let ten_mib = 10 * 1024 * 1024;
+    let announced = post(&format!("content-length: {ten_mib}\r\n"), &"x".repeat(ten_mib));
+    assert_eq!(RawAnswer::only(&rig.raw(&announced).await).status, 413);
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let chunked = post("transfer-encoding: chunked\r\n", &(chunk.repeat(160) + "0\r\n\r\n"));
+    assert_eq!(RawAnswer::only(&rig.raw(&chunked).await).status, 413);
+}
+
+#[tokio::test]
+async fn a_head_too_large_is_refused() {
+    let rig = with_limits("header_bytes = \"1 KiB\"").await;
+    let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(1024));
+    refused_head(&rig, &head).await;
+    // Its end need not come, nor any end of a line.
+    refused_head(&rig, &"G".repeat(1025)).await;
+    refused_head(&rig, &"\r\n".repeat(600)).await;
+    refused_head(&rig, &format!("GET /{}", "a".repeat(100_000))).await;
+}
+
+#[tokio::test]
+async fn a_head_of_too_many_headers_is_refused() {
+    let rig = with_limits("headers = 10").await;
+    let head = |headers: usize| format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: 1\r\n".repeat(headers - 1));
+    refused_head(&rig, &head(11)).await;
+    let response = rig.raw(head(10).replacen("x: 1", "connection: close", 1).as_bytes()).await;
+    assert_eq!(RawAnswer::only(&response).status, 200);
+}
+
+async fn refused_head(rig: &Rig, head: &str) {
+    let answer = RawAnswer::only(&rig.raw(head.as_bytes()).await);
+    assert_eq!(answer.status, 431, "{answer:?}");
+    assert_eq!(answer.json()["error"]["type"], "head_too_large");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(rig.access_line().await["outcome"], "head_too_large");
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_has_to_end_in_time() {
+    let rig = with_limits("header_timeout = \"300 ms\"").await;
+    let (mut reading, mut writing) = rig.open().await.into_split();
+    let drip = tokio::spawn(async move {
+        let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "x".repeat(10_000));
+        for byte in head.as_bytes() {
+            // The gate closes when it has waited long enough.
+            if writing.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    patiently(reading.read_to_end(&mut answer)).await.unwrap();
+    drip.abort();
+    let answer = RawAnswer::only(str::from_utf8(&answer).unwrap());
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.json()["error"]["type"], "head_timeout");
+    assert_eq!(rig.access_line().await["outcome"], "head_timeout");
+}
+
+#[tokio::test]
+async fn a_later_head_has_to_end_in_time_too() {
+    let rig = with_limits("header_timeout = \"300 ms\"").await;
+    let answers = RawAnswer::all(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /").await);
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 408]);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_has_to_go_on_in_time() {
+    let rig = with_limits("body_timeout = \"300 ms\"").await;
+    for stopped in [
+        post("content-length: 10\r\n", "12345"),
+        post("content-length: 10\r\n", ""),
+        post("transfer-encoding: chunked\r\n", "5\r\n12345\r\n"),
+        post("transfer-encoding: chunked\r\n", "5\r\n12345\r\n0\r\nx"),
+    ] {
+        let answer = RawAnswer::only(&rig.raw(&stopped).await);
+        assert_eq!(answer.status, 408);
+        assert_eq!(answer.json()["error"]["type"], "body_timeout");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert_eq!(rig.access_line().await["outcome"], "body_timeout");
+    }
+    assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn a_connection_that_never_sends_is_closed_without_an_answer() {
+    let rig = with_limits("header_timeout = \"200 ms\"").await;
+    assert_eq!(rig.raw(b"").await, "");
+    assert_eq!(rig.raw(b"\r\n").await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_without_another_answer() {
+    let rig = with_limits("keep_alive = \"200 ms\"").await;
+    let answer = RawAnswer::only(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await);
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn an_empty_line_behind_a_request_begins_no_head() {
+    let rig = with_limits("header_timeout = \"100 ms\"\nkeep_alive = \"600 ms\"").await;
+    let answer = RawAnswer::only(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n\r\n").await);
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_of_one_byte_chunks_is_one_body() {
+    let rig = with_limits("max_body = \"16 KiB\"").await;
+    let chunks = "1\r\nx\r\n".repeat(16 * 1024) + "0\r\n\r\n";
+    let answer = RawAnswer::only(&rig.raw(&post("transfer-encoding: chunked\r\n", &chunks)).await);
+    assert!(answer.header("x-amzn-requestid").is_some(), "{answer:?}");
+    assert_eq!(rig.domain.seen()[0].body, "x".repeat(16 * 1024));
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so_and_another_has_its_place_once_it_is_free() {
+    let rig = with_limits("connections = 2").await;
+    let (first, second) = (rig.open().await, rig.open().await);
+    let answer = RawAnswer::only(&rest(&mut rig.open().await).await);
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["error"]["type"], "too_busy");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+
+    drop(first);
+    // The gate learns of it in its own time.
+    patiently(async {
+        while get_on(rig.open().await).await.is_none_or(|answer| answer.status != 200) {
+            yield_now().await;
+        }
+    })
+    .await;
+    let served = get_on(second).await.expect("the one that was there is served");
+    assert_eq!(served.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_too_many_that_sends_at_once_can_read_its_answer_whole() {
+    let rig = with_limits("connections = 1").await;
+    let _first = rig.open().await;
+    for _ in 0..20 {
+        let answer = get_on(rig.open().await).await.expect("an answer");
+        assert_eq!(answer.status, 503);
+        assert!(answer.header("content-length").is_some(), "where it ends cannot be told from a reset: {answer:?}");
+    }
+}
+
+/// What comes back for a request on this connection, which may be reset behind the answer.
+async fn get_on(mut stream: TcpStream) -> Option<RawAnswer> {
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = patiently(stream.read_to_end(&mut answer)).await;
+    RawAnswer::all(str::from_utf8(&answer).unwrap()).pop()
+}
+
+#[tokio::test]
+async fn uploads_that_together_want_more_memory_than_there_is_take_turns() {
+    let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"160 KiB\"").await;
+    let uploads = (0..20).map(|_| rig.send(upload(60 * 1024)));
+    for response in patiently(join_all(uploads)).await {
+        assert_eq!(response.status(), StatusCode::CREATED);
+    }
+    assert!(rig.domain.seen().iter().all(|seen| seen.body.len() == 60 * 1024));
+}
+
+#[tokio::test]
+async fn an_upload_that_gets_no_memory_in_time_may_come_again() {
+    let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"128 KiB\"\nbody_timeout = \"300 ms\"").await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Next(2));
+    // One after the other: the first has the shared part of the memory, the second the part that is kept apart.
+    let second = async {
+        rig.domain.wait_for_requests(1).await;
+        rig.send(upload(60 * 1024)).await
+    };
+    let third = async {
+        rig.domain.wait_for_requests(2).await;
+        let response = rig.send(upload(60 * 1024)).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(json(&response)["error"]["type"], "too_busy");
+        assert_eq!(header(&response, "retry-after"), Some("5"));
+        assert_eq!(rig.access_line().await["outcome"], "too_busy");
+        // What takes no memory is served meanwhile.
+        assert_eq!(rig.get("/").await.status(), StatusCode::OK);
+        release.notify_one();
+        release.notify_one();
+    };
+    let (first, second, ()) = patiently(async { tokio::join!(rig.send(upload(60 * 1024)), second, third) }).await;
+    assert_eq!((first.status(), second.status()), (StatusCode::CREATED, StatusCode::CREATED));
+    assert_eq!(rig.send(upload(60 * 1024)).await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn memory_is_given_back_however_an_upload_ends() {
+    let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"96 KiB\"\nbody_timeout = \"300 ms\"").await;
+    let sixty = "x".repeat(60 * 1024);
+    for _ in 0..5 {
+        assert_eq!(rig.send(upload(60 * 1024)).await.status(), StatusCode::CREATED);
+        let stopped = post("content-length: 61441\r\n", &sixty);
+        assert_eq!(RawAnswer::only(&rig.raw(&stopped).await).status, 408);
+        let malformed = post("transfer-encoding: chunked\r\n", &format!("f000\r\n{sixty}\r\nx"));
+        assert_eq!(RawAnswer::only(&rig.raw(&malformed).await).status, 400);
+        let grown = post("transfer-encoding: chunked\r\n", &format!("f000\r\n{sixty}\r\nf000\r\n{sixty}\r\n"));
+        assert_eq!(RawAnswer::only(&rig.raw(&grown).await).status, 413);
+        let mut left = rig.open().await;
+        left.write_all(&stopped).await.unwrap();
+        drop(left);
+    }
+    assert_eq!(rig.send(upload(60 * 1024)).await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_left() {
+    let rig = with_limits("body_timeout = \"300 ms\"").await;
+    let large = Answer { status: 200, headers: Vec::new(), body: vec![b'x'; 32 * 1024 * 1024].into() };
+    rig.domain.fault(Fault::Answer(large), Times::Once);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(rig.address).await.unwrap();
+    stream.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let line = rig.access_line().await;
+    assert_eq!(line["outcome"], "client_left");
+    assert_eq!(line["status"], 200);
+}
+
+async fn with_limits(limits: &str) -> Rig {
+    Rig::with(Setup { config: format!("[limits]\n{limits}\n"), ..Setup::default() }).await
+}
+
+/// A document of about this size.
+fn upload(bytes: usize) -> Request<Full<Bytes>> {
+    let filler = "x".repeat(bytes - r#"{"x":""}"#.len());
+    request("POST", "/i/_doc", &[("content-type", "application/json")], format!(r#"{{"x":"{filler}"}}"#))
+}
+
+/// A `POST` with these header lines beside `Host`, and with this behind its head.
+fn post(headers: &str, body: &str) -> Vec<u8> {
+    format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}").into_bytes()
+}

@@ -1,0 +1,190 @@
+//! What is odd but has one reading, and must reach the domain as that.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::rig::{CLOSE, Gate, get, post};
+use crate::support::{RawAnswer, patiently, rest};
+
+#[test]
+fn empty_lines_before_a_request_are_skipped() {
+    let gate = Gate::start();
+    gate.passes("\r\nGET /_a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", &["GET /_a"]);
+    gate.passes("\r\n\r\n\r\nGET /_a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", &["GET /_a"]);
+    gate.passes(format!("{}\r\n{}", get("/_a", ""), get("/_b", CLOSE)), &["GET /_a", "GET /_b"]);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_and_seen_once_each() {
+    let gate = Gate::start();
+    gate.passes(get("/_a", "") + &get("/_b", CLOSE), &["GET /_a", "GET /_b"]);
+    gate.passes(get("/_a", "") + &get("/_b", "") + &get("/_c", CLOSE), &["GET /_a", "GET /_b", "GET /_c"]);
+    let put = "PUT /_a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}";
+    gate.passes(
+        format!("{put}{}{put}{}", get("/_b", ""), get("/_c", CLOSE)),
+        &["PUT /_a", "GET /_b", "PUT /_a", "GET /_c"],
+    );
+}
+
+#[test]
+fn what_follows_the_last_request_of_a_connection_is_no_request() {
+    let gate = Gate::start();
+    gate.passes(get("/_a", CLOSE) + &get("/_b", ""), &["GET /_a"]);
+    gate.passes(format!("GET /_a HTTP/1.0\r\nhost: a\r\n\r\n{}", get("/_b", "")), &["GET /_a"]);
+}
+
+#[test]
+fn a_body_that_looks_like_a_request_is_a_body() {
+    let gate = Gate::start();
+    let inner = get("/_inner", "");
+    let headers = format!("content-length: {}\r\n{CLOSE}", inner.len());
+    let seen = gate.passes(post(&headers, &inner), &["POST /"]);
+    assert_eq!(seen[0].body, inner);
+}
+
+#[test]
+fn a_request_cut_into_pieces_is_one_request() {
+    let gate = Gate::start();
+    let body = "x".repeat(300);
+    let whole = post(&format!("content-length: 300\r\n{CLOSE}"), &body);
+    let single: Vec<&[u8]> = whole.as_bytes().chunks(1).collect();
+    let seen = gate.passes_in_pieces(&single, &["POST /"]);
+    assert_eq!(seen[0].body, body);
+
+    let (head, body) = whole.as_bytes().split_at(whole.len() - 300);
+    let pieces: Vec<&[u8]> = std::iter::once(head).chain(body.chunks(7)).collect();
+    let seen = gate.passes_in_pieces(&pieces, &["POST /"]);
+    assert_eq!(seen[0].body, body);
+}
+
+#[test]
+fn pipelined_requests_cut_anywhere_stay_the_same_requests() {
+    let gate = Gate::start();
+    let stream = format!("{}{}{}", get("/_a", ""), post("content-length: 4\r\n", "GET "), get("/_b", CLOSE));
+    for cut in 1..stream.len() {
+        let (front, back) = stream.as_bytes().split_at(cut);
+        gate.passes_in_pieces(&[front, back], &["GET /_a", "POST /", "GET /_b"]);
+    }
+}
+
+#[test]
+fn a_chunked_body_is_sent_on_with_its_length() {
+    let gate = Gate::start();
+    for chunks in [
+        "b\r\nhello world\r\n0\r\n\r\n",
+        "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+        "000B\r\nhello world\r\n000\r\n\r\n",
+        "b;name=value\r\nhello world\r\n0;last\r\n\r\n",
+        "b;name=\"quoted\"\r\nhello world\r\n0\r\n\r\n",
+        "b\r\nhello world\r\n0\r\nx-trailer: 1\r\ncontent-length: 3\r\n\r\n",
+    ] {
+        let seen = gate.passes(post("transfer-encoding: chunked\r\n", chunks), &["POST /"]);
+        assert_eq!(seen[0].body, "hello world", "{chunks:?}");
+        assert_eq!(seen[0].values("content-length").collect::<Vec<_>>(), [b"11"], "{chunks:?}");
+        assert_eq!(seen[0].header("transfer-encoding"), None, "{chunks:?}");
+        assert_eq!(seen[0].header("x-trailer"), None, "{chunks:?}");
+    }
+}
+
+#[test]
+fn the_spelling_of_chunked_does_not_matter() {
+    let gate = Gate::start();
+    for header in ["Transfer-Encoding:Chunked\r\n", "TRANSFER-ENCODING: \t CHUNKED \t\r\n"] {
+        let seen = gate.passes(post(header, "1\r\nx\r\n0\r\n\r\n"), &["POST /"]);
+        assert_eq!(seen[0].body, "x");
+    }
+}
+
+#[test]
+fn what_follows_a_chunked_body_is_no_request() {
+    let gate = Gate::start();
+    for behind in [get("/_b", ""), "\r\n".to_owned() + &get("/_b", ""), post("content-length: 0\r\n", "")] {
+        let text = post("transfer-encoding: chunked\r\n", "1\r\nx\r\n0\r\n\r\n") + &behind;
+        let (answers, seen) = gate.exchange(&[text.as_bytes()]);
+        assert_eq!((answers.len(), seen.len()), (1, 1), "{behind:?}");
+        assert_eq!(answers[0].header("connection"), Some("close"), "{behind:?}");
+    }
+}
+
+#[test]
+fn malformed_chunks_are_rejected() {
+    let gate = Gate::start();
+    let rejects = |chunks: &str| {
+        gate.rejects(post("transfer-encoding: chunked\r\n", chunks), 400, "malformed_body");
+    };
+    rejects("x\r\n");
+    rejects("-1\r\n");
+    rejects("+1\r\nx\r\n0\r\n\r\n");
+    rejects("0x1\r\nx\r\n0\r\n\r\n");
+    rejects("\r\n");
+    rejects("1\nx\r\n0\r\n\r\n");
+    rejects("1\r\nxy\r\n0\r\n\r\n");
+    rejects("1\r\nx\n0\r\n\r\n");
+    rejects("1;a\nb\r\nx\r\n0\r\n\r\n");
+    rejects("10000000000000001\r\nx\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_bad_request_behind_a_good_one_is_refused_in_its_turn() {
+    let gate = Gate::start();
+    let search = "POST /_search HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    for (good, bad) in [
+        (get("/", ""), "GET / HTTP/1.1\r\n\r\n"),
+        (get("/", ""), "GET / HTTP/1.1\nhost: a\n\n"),
+        (search.to_owned(), "\0"),
+        (search.to_owned(), "}GET / HTTP/1.1\r\nhost: a\r\nx : 1\r\n\r\n"),
+    ] {
+        let text = format!("{good}{bad}\r\n\r\n{}", get("/_b", ""));
+        let (answers, seen) = gate.exchange(&[text.as_bytes()]);
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!((statuses, seen.len()), (vec![200, 400], 1), "{text:?}");
+        let (first, second) = (gate.access_line(), gate.access_line());
+        assert_eq!(first["outcome"], "forwarded", "{text:?}");
+        assert_eq!(second["outcome"], "malformed_request", "{text:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_waited_for_is_asked_for_and_the_wait_ends_here() {
+    let gate = Gate::start();
+    let (answers, seen) = gate.runtime.block_on(async {
+        let mut stream = gate.rig.open().await;
+        let head = post(&format!("expect: 100-continue\r\ncontent-length: 2\r\n{CLOSE}"), "");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut interim = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+        patiently(stream.read_exact(&mut interim)).await.unwrap();
+        assert_eq!(str::from_utf8(&interim), Ok("HTTP/1.1 100 Continue\r\n\r\n"));
+        stream.write_all(b"{}").await.unwrap();
+        (RawAnswer::all(&rest(&mut stream).await), gate.rig.domain.seen())
+    });
+    assert_eq!(answers.len(), 1);
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].body, "{}");
+    assert_eq!(seen[0].header("expect"), None);
+}
+
+#[test]
+fn an_absolute_target_is_read_as_its_path() {
+    let gate = Gate::start();
+    gate.passes(get("http://elsewhere.test/_a?b=1", CLOSE), &["GET /_a?b=1"]);
+    gate.passes(get("https://elsewhere.test:9/_a", CLOSE), &["GET /_a"]);
+    let seen = gate.passes(get("http://elsewhere.test?b", CLOSE), &["GET /?b"]);
+    assert_eq!(seen[0].header("host"), Some(gate.rig.domain.address().to_string().as_str()));
+}
+
+#[test]
+fn an_offer_of_another_protocol_is_ignored() {
+    let gate = Gate::start();
+    let offer = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+    let seen = gate.passes(get("/_a", offer) + &get("/_b", CLOSE), &["GET /_a", "GET /_b"]);
+    assert_eq!(seen[0].header("upgrade"), None);
+    assert_eq!(seen[0].header("http2-settings"), None);
+}
+
+#[test]
+fn bytes_beyond_ascii_pass_where_they_are_text() {
+    let gate = Gate::start();
+    gate.passes(get("/_\u{e9}", CLOSE), &["GET /_%C3%A9"]);
+    gate.passes(get("/?q=`{|}\u{e9}", CLOSE), &["GET /?q=%60%7B%7C%7D%C3%A9"]);
+    let seen = gate.passes(get("/", "x: \u{e9}\r\nconnection: close\r\n"), &["GET /"]);
+    assert_eq!(seen[0].values("x").collect::<Vec<_>>(), ["\u{e9}".as_bytes()]);
+}
