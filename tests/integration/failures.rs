@@ -260,6 +260,17 @@ async fn a_clock_that_stays_wrong_is_a_refused_signature() {
 }
 
 #[tokio::test]
+async fn a_refused_signature_of_unknown_length_tells_the_client_nothing() {
+    let rig = Rig::new().await;
+    let message = "The request signature we calculated does not match the signature you provided.";
+    let body = serde_json::json!({ "message": message }).to_string();
+    let chunked =
+        format!("HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    rig.domain.fault(Fault::Garbage(Bytes::from(chunked)), Times::Once);
+    fails(&rig, &rig.get("/").await, 502, "upstream_refused_signature").await;
+}
+
+#[tokio::test]
 async fn a_wrong_secret_is_a_refused_signature_that_tells_the_client_nothing() {
     let rig = with_token(wrong_secret()).await;
     let response = rig.get("/i/_search?q=needle").await;

@@ -199,6 +199,7 @@ fn what_cannot_be_forwarded_is_rejected() {
     gate.rejects("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 400, "unsupported_request");
     let upgrade = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: WebSocket\r\n\r\n";
     gate.rejects(upgrade, 400, "unsupported_request");
+    gate.rejects(upgrade.replace("WebSocket", "h2c, websocket"), 400, "unsupported_request");
     gate.rejects("OPTIONS * HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 400, "malformed_target");
     gate.rejects("GET a:443 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 400, "malformed_target");
 }
