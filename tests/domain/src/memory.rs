@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use self::index::{Index, Operation};
 use crate::{
+    fault::{ItemRefusal, ItemRule},
     seen::Seen,
     server::{Body, full, json_response},
     verify::decode,
@@ -29,9 +30,16 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Memory(Mutex<Indices>);
 
-/// The indices by their names.
+/// The indices by their names, and what there is to find fault with in items.
 #[derive(Debug, Default)]
-struct Indices(BTreeMap<String, Index>);
+struct Indices(BTreeMap<String, Index>, Judge);
+
+/// A rule for items, and how many items came.
+#[derive(Debug, Default)]
+struct Judge {
+    rule: Option<ItemRule>,
+    items: usize,
+}
 
 /// A request as Elasticsearch's interface sees it.
 struct Call {
@@ -64,6 +72,10 @@ impl Memory {
         for document in documents {
             index.add(document);
         }
+    }
+
+    pub(crate) fn judge(&self, rule: Option<ItemRule>) {
+        lock(&self.0).1 = Judge { rule, items: 0 };
     }
 
     pub(crate) fn answer(&self, seen: &Seen) -> Response<Body> {
@@ -147,6 +159,20 @@ impl Indices {
     ) -> Result<(StatusCode, Value), Error> {
         check_name(index)?;
         self.0.entry(index.to_owned()).or_default().write(operation, index, id, source)
+    }
+
+    /// Refuses an item of a `_bulk` request if the rule for them says so.
+    fn judge(&mut self, source: &Value) -> Result<(), Error> {
+        let number = self.1.items;
+        self.1.items += 1;
+        match self.1.rule.and_then(|rule| rule(number, source)) {
+            None => Ok(()),
+            Some(ItemRefusal { status, kind }) => Err(Error {
+                status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                kind,
+                reason: format!("a rule refuses [{source}]"),
+            }),
+        }
     }
 
     fn existing(&self, index: &str) -> Result<&Index, Error> {
