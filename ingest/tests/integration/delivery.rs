@@ -10,7 +10,7 @@ use trailgate_domain::{Fault, ItemRefusal, Seen, Times};
 use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::ledger::Report;
 
-use crate::support::{LIMITS, Rig, degraded, documents, patiently, signing_key};
+use crate::rig::{LIMITS, Rig, degraded, documents, patiently, signing_key};
 
 /// All of `count` documents are in the index as they were.
 #[track_caller]
