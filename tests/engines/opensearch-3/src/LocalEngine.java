@@ -3,12 +3,16 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 
+import org.apache.lucene.analysis.Analyzer;
 import org.opensearch.Version;
 import org.opensearch.analysis.common.CommonAnalysisModulePlugin;
 import org.opensearch.common.logging.LogConfigurator;
 import org.opensearch.common.settings.Settings;
+import org.opensearch.index.analysis.AnalyzerProvider;
+import org.opensearch.index.analysis.PreBuiltAnalyzerProviderFactory;
 import org.opensearch.index.mapper.MapperExtrasModulePlugin;
 import org.opensearch.index.reindex.ReindexModulePlugin;
+import org.opensearch.indices.analysis.AnalysisModule.AnalysisProvider;
 import org.opensearch.join.ParentJoinModulePlugin;
 import org.opensearch.node.InternalSettingsPreparer;
 import org.opensearch.node.Node;
@@ -28,7 +32,7 @@ public final class LocalEngine extends Node {
 
     private static final List<Class<? extends Plugin>> MODULES = List.of(
         Netty4ModulePlugin.class,
-        CommonAnalysisModulePlugin.class,
+        Analysis.class,
         PainlessModulePlugin.class,
         MapperExtrasModulePlugin.class,
         ReindexModulePlugin.class,
@@ -36,6 +40,24 @@ public final class LocalEngine extends Node {
         MatrixAggregationModulePlugin.class,
         MustacheModulePlugin.class
     );
+
+    /** Leaves out the analyzer that wants a dictionary not every Java runtime has: each new index tries them all. */
+    public static final class Analysis extends CommonAnalysisModulePlugin {
+
+        @Override
+        public Map<String, AnalysisProvider<AnalyzerProvider<? extends Analyzer>>> getAnalyzers() {
+            Map<String, AnalysisProvider<AnalyzerProvider<? extends Analyzer>>> analyzers = super.getAnalyzers();
+            analyzers.remove("thai");
+            return analyzers;
+        }
+
+        @Override
+        public List<PreBuiltAnalyzerProviderFactory> getPreBuiltAnalyzerProviderFactories() {
+            return super.getPreBuiltAnalyzerProviderFactories().stream()
+                .filter(analyzer -> !analyzer.getName().equals("thai"))
+                .toList();
+        }
+    }
 
     private LocalEngine(Settings settings) {
         super(
