@@ -13,6 +13,7 @@
 pub mod payload;
 
 pub mod document;
+mod json;
 pub mod promote;
 
 pub mod bulk;
