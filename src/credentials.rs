@@ -3,9 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -23,6 +28,18 @@ pub struct Renewal {
     provider: SharedCredentialsProvider,
     latest: watch::Sender<Option<Credentials>>,
     wanted: Arc<Notify>,
+}
+
+/// The chain of places where AWS credentials are looked for, and the role to assume with them, if there is one.
+pub async fn provider(region: &str, assume_role: Option<&str>) -> anyhow::Result<SharedCredentialsProvider> {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let region = Region::new(region.to_owned());
+    let sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await;
+    let Some(role) = assume_role else {
+        return sdk.credentials_provider().context("there is no chain of AWS credentials");
+    };
+    let assumed = AssumeRoleProvider::builder(role).session_name("trailgate").configure(&sdk).build().await;
+    Ok(SharedCredentialsProvider::new(assumed))
 }
 
 /// A cache, and the renewal that has to run for it.

@@ -6,11 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tracing_subscriber::filter::Targets;
@@ -68,7 +63,8 @@ pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
     let (reloader, allowlist) = Reloader::start(config.allowlist.clone())?;
-    let (cache, renewal) = credentials::cache(provider(&config).await?);
+    let (cache, renewal) =
+        credentials::cache(credentials::provider(&config.region, config.assume_role.as_deref()).await?);
     let limits = config.connections;
     let address = config.listen;
     let access_log = AccessLog::new(config.log_access.then(|| logs.access.clone()), config.log_format);
@@ -124,18 +120,6 @@ pub fn gate(
         idle_timeout: config.idle_timeout,
         access_log,
     })
-}
-
-/// The chain of places where AWS credentials are looked for, and the role to assume with them, if one is set.
-async fn provider(config: &Config) -> anyhow::Result<SharedCredentialsProvider> {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let region = Region::new(config.region.clone());
-    let sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await;
-    let Some(role) = &config.assume_role else {
-        return sdk.credentials_provider().context("there is no chain of AWS credentials");
-    };
-    let assumed = AssumeRoleProvider::builder(role).session_name("trailgate").configure(&sdk).build().await;
-    Ok(SharedCredentialsProvider::new(assumed))
 }
 
 /// How long a stuck pipe may hold up the end of the process.

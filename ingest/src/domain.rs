@@ -2,19 +2,28 @@
 
 use std::time::Duration;
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use trailgate::credentials;
 use trailgate::exchange::{Answer, Exchange, Outgoing};
 use trailgate::reject::Reject;
+use trailgate::sign::Signer;
 use trailgate::target::Target;
+use trailgate::upstream::{self, Upstream, UpstreamLimits};
+
+use crate::settings::Settings;
 
 /// A signed way to one domain: the gate's own signer, credentials and client.
 #[derive(Debug)]
 pub struct Domain {
     exchange: Exchange,
+    /// The task that renews the credentials, if it is the domain's own.
+    _renewal: Option<AbortOnDropHandle<()>>,
 }
 
 /// What the domain said.
@@ -30,7 +39,17 @@ impl Domain {
     /// The domain behind `exchange`.
     #[must_use]
     pub fn new(exchange: Exchange) -> Self {
-        Self { exchange }
+        Self { exchange, _renewal: None }
+    }
+
+    /// The domain that `settings` name, to be signed for with what `provider` provides. Nothing is sent yet.
+    pub fn connect(settings: &Settings, provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
+        let roots = upstream::roots(settings.ca_file.as_deref())?;
+        let signer = Signer::new(settings.endpoint.authority(), &settings.region, &settings.service);
+        let upstream = Upstream::new(settings.endpoint.clone(), roots, LIMITS);
+        let (credentials, renewal) = credentials::cache(provider);
+        let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
+        Ok(Self { exchange: Exchange::new(upstream, signer, credentials), _renewal: Some(renewal) })
     }
 
     /// Sends one request and reads the whole answer, all within `patience`.
@@ -72,12 +91,35 @@ pub struct Body {
 }
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DomainError {
     /// The request could not be signed or sent, or the signature was refused.
+    #[error("{}", describe(.0))]
     Rejected(Reject),
     /// The domain broke off within its answer.
-    BrokeOff(hyper::Error),
+    #[error("the domain broke off within its answer")]
+    BrokeOff(#[source] hyper::Error),
     /// The time was over before the answer was whole.
+    #[error("the domain did not answer in time")]
     TimedOut,
 }
+
+impl DomainError {
+    /// Whether the same request may go well later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Rejected(reject) => matches!(reject, Reject::NoCredentials | Reject::Upstream(_)),
+            Self::BrokeOff(_) | Self::TimedOut => true,
+        }
+    }
+}
+
+fn describe(reject: &Reject) -> String {
+    let reason = reject.reason();
+    reject.cause().map_or(reason.clone(), |cause| format!("{reason}: {cause}"))
+}
+
+/// A request ends when its sender's patience does; a domain that cannot be connected to is tried again before that.
+const LIMITS: UpstreamLimits =
+    UpstreamLimits { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_mins(5), pool_idle: 4 };

@@ -5,19 +5,22 @@
 //! 1. [`payload`] decodes what Lambda was called with into batches of log events.
 //! 2. [`document`] turns a log event into the document to index, with the fields that [`promote`] adds.
 //! 3. [`bulk`] makes `_bulk` bodies of documents, and reads the replies item by item.
-//! 4. [`delivery`] sends them through a [`domain`] until every document is accounted for.
+//! 4. [`ledger`] keeps account of the documents and decides what is sent next.
+//! 5. [`delivery`] sends it through a [`domain`] until every document is accounted for.
 //!
 //! [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened, [`settings`] reads the environment.
 
 pub mod payload;
 
 pub mod document;
+mod json;
 pub mod promote;
 
 pub mod bulk;
 
 pub mod delivery;
 pub mod domain;
+pub mod ledger;
 
 pub mod metrics;
 pub mod settings;

@@ -1,1 +1,130 @@
 //! What happened, in CloudWatch's embedded metric format.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::ledger::Report;
+
+/// What one invocation measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// Events that came.
+    pub received: usize,
+    /// Events in the index as they were.
+    pub indexed: usize,
+    /// Events in the index in degraded form.
+    pub degraded: usize,
+    /// How many times an event was sent again after a refusal that passes.
+    pub retried: usize,
+    /// Events that are not in the index as far as is known.
+    pub failed: usize,
+    /// Records that were no log data.
+    pub undecodable: usize,
+    /// Bytes of the documents.
+    pub bytes: usize,
+    /// Milliseconds from the oldest event to now; none without events.
+    pub lag_ms: Option<i64>,
+}
+
+impl Measures {
+    /// What `report` says, of events of which the oldest happened at `oldest`.
+    #[must_use]
+    pub fn new(report: &Report, undecodable: usize, oldest: Option<Timestamp>, now: Timestamp) -> Self {
+        Self {
+            received: report.received,
+            indexed: report.indexed,
+            degraded: report.degraded,
+            retried: report.retried,
+            failed: report.failed.len(),
+            undecodable,
+            bytes: report.bytes,
+            lag_ms: oldest.map(|oldest| (now.as_millisecond() - oldest.as_millisecond()).max(0)),
+        }
+    }
+
+    /// The line that CloudWatch makes metrics of when it is written to the function's log.
+    #[must_use]
+    pub fn line(&self, function: &str, now: Timestamp) -> String {
+        let mut values = vec![
+            ("received", "Count", json!(self.received)),
+            ("indexed", "Count", json!(self.indexed)),
+            ("degraded", "Count", json!(self.degraded)),
+            ("retried", "Count", json!(self.retried)),
+            ("failed", "Count", json!(self.failed)),
+            ("undecodable", "Count", json!(self.undecodable)),
+            ("bytes", "Bytes", json!(self.bytes)),
+        ];
+        values.extend(self.lag_ms.map(|lag| ("lag_ms", "Milliseconds", json!(lag))));
+        let metrics: Vec<_> = values.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
+        let mut line = Map::new();
+        line.insert(
+            "_aws".to_owned(),
+            json!({
+                "Timestamp": now.as_millisecond(),
+                "CloudWatchMetrics": [
+                    { "Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics },
+                ],
+            }),
+        );
+        line.insert("FunctionName".to_owned(), function.into());
+        line.extend(values.into_iter().map(|(name, _, value)| (name.to_owned(), value)));
+        Value::Object(line).to_string()
+    }
+}
+
+/// Where CloudWatch shows the metrics.
+const NAMESPACE: &str = "trailgate";
+
+#[cfg(test)]
+mod tests {
+    use crate::ledger::Failure;
+
+    use super::*;
+
+    fn at(millisecond: i64) -> Timestamp {
+        Timestamp::from_millisecond(millisecond).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_a_value_and_a_unit_for_each_metric() {
+        let failed = vec![Failure { document: 3, reason: "503".to_owned() }];
+        let report = Report { received: 4, indexed: 2, degraded: 1, retried: 5, bytes: 600, failed };
+        let measures = Measures::new(&report, 0, Some(at(1_000)), at(61_000));
+        let line = measures.line("ingest", at(61_000));
+        assert!(!line.contains('\n'));
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            line,
+            json!({
+                "_aws": {
+                    "Timestamp": 61_000,
+                    "CloudWatchMetrics": [{
+                        "Namespace": "trailgate",
+                        "Dimensions": [["FunctionName"]],
+                        "Metrics": [
+                            { "Name": "received", "Unit": "Count" },
+                            { "Name": "indexed", "Unit": "Count" },
+                            { "Name": "degraded", "Unit": "Count" },
+                            { "Name": "retried", "Unit": "Count" },
+                            { "Name": "failed", "Unit": "Count" },
+                            { "Name": "undecodable", "Unit": "Count" },
+                            { "Name": "bytes", "Unit": "Bytes" },
+                            { "Name": "lag_ms", "Unit": "Milliseconds" },
+                        ],
+                    }],
+                },
+                "FunctionName": "ingest",
+                "received": 4, "indexed": 2, "degraded": 1, "retried": 5, "failed": 1, "undecodable": 0, "bytes": 600,
+                "lag_ms": 60_000,
+            })
+        );
+    }
+
+    #[test]
+    fn there_is_no_lag_without_events_and_none_below_zero() {
+        let lag = |oldest| Measures::new(&Report::default(), 0, oldest, at(5_000)).lag_ms;
+        assert_eq!(lag(None), None);
+        assert_eq!(lag(Some(at(9_000))), Some(0));
+        assert!(!Measures::default().line("ingest", at(0)).contains("lag_ms"));
+    }
+}

@@ -1,1 +1,241 @@
 //! The function's settings, read from its environment.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use trailgate::endpoint::{Endpoint, EndpointError};
+
+/// All that the function is told. It exists only when every value makes sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `ENDPOINT`: the domain, as `https://HOST` or `HOST` alone.
+    pub endpoint: Endpoint,
+    /// `REGION`, else the region that the endpoint names, else `AWS_REGION`: what requests are signed for.
+    pub region: String,
+    /// `SERVICE`, else the service that the endpoint names: `es` or `aoss`.
+    pub service: String,
+    /// `INDEX_PREFIX`: what indices are called before the day; `cwl-` by default.
+    pub index_prefix: String,
+    /// `DOCUMENT_ID`: `log_event_id`, the default, or `event_id`. None with `TIME_SERIES=true`: such collections of
+    /// the service `aoss` take no ids, so that an event that is sent twice is there twice.
+    pub document_id: Option<DocumentId>,
+    /// `INDEX_DAY`: `log_timestamp`, the default, or `event_time`.
+    pub index_day: IndexDay,
+    /// `RETENTION_DAYS`: after how many days an index is deleted; never by default.
+    pub retention_days: Option<NonZeroU32>,
+    /// `GZIP`: whether requests are compressed as long as the domain takes that; `true` by default.
+    pub gzip: bool,
+    /// `CA_FILE`: the certificates that may sign the domain's, if not the platform's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What makes a document's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentId {
+    /// CloudWatch's id of the log event.
+    LogEventId,
+    /// CloudTrail's `eventID`, which is the same when a record is delivered a second time by another way.
+    EventId,
+}
+
+/// What tells the day of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexDay {
+    /// CloudWatch's timestamp of the log event.
+    LogTimestamp,
+    /// CloudTrail's `eventTime`.
+    EventTime,
+}
+
+/// A variable of the environment that is missing or makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {problem}")]
+pub struct SettingsError {
+    variable: &'static str,
+    problem: String,
+}
+
+impl Settings {
+    /// Reads the settings; `variable` gives the value of an environment variable. An empty one is as good as none, for
+    /// that is what a template sets where a parameter is left empty.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let environment = Environment(|name: &str| variable(name).filter(|value| !value.is_empty()));
+        let endpoint = environment.endpoint()?;
+        let region = environment.text("REGION").or_else(|| endpoint.region().map(str::to_owned));
+        let region = region.or_else(|| environment.text("AWS_REGION"));
+        let service = match environment.text("SERVICE") {
+            Some(service) if service == "es" || service == "aoss" => Some(service),
+            Some(other) => return Err(problem("SERVICE", format!("{other:?} is neither \"es\" nor \"aoss\""))),
+            None => endpoint.service().map(str::to_owned),
+        };
+        let document_id = environment
+            .choice("DOCUMENT_ID", &[("log_event_id", DocumentId::LogEventId), ("event_id", DocumentId::EventId)])?;
+        let takes_ids = !environment.flag("TIME_SERIES", false)?;
+        if !takes_ids && service.as_deref() != Some("aoss") {
+            return Err(problem("TIME_SERIES", "is of the service \"aoss\" only"));
+        }
+        Ok(Self {
+            region: region.ok_or_else(|| problem("REGION", "is not set, and ENDPOINT does not name a region"))?,
+            service: service.ok_or_else(|| problem("SERVICE", "is not set, and ENDPOINT does not name a service"))?,
+            index_prefix: environment.index_prefix()?,
+            document_id: takes_ids.then_some(document_id),
+            index_day: environment.choice(
+                "INDEX_DAY",
+                &[("log_timestamp", IndexDay::LogTimestamp), ("event_time", IndexDay::EventTime)],
+            )?,
+            retention_days: environment.retention_days()?,
+            gzip: environment.flag("GZIP", true)?,
+            ca_file: environment.text("CA_FILE").map(PathBuf::from),
+            endpoint,
+        })
+    }
+}
+
+/// The environment's variables that are set to something.
+struct Environment<F>(F);
+
+impl<F: Fn(&str) -> Option<String>> Environment<F> {
+    fn text(&self, variable: &str) -> Option<String> {
+        (self.0)(variable)
+    }
+
+    fn flag(&self, variable: &'static str, default: bool) -> Result<bool, SettingsError> {
+        let mut choices = [("true", true), ("false", false)];
+        choices.rotate_left(usize::from(!default));
+        self.choice(variable, &choices)
+    }
+
+    /// One of some values, the first by default.
+    fn choice<T: Copy>(&self, variable: &'static str, choices: &[(&str, T)]) -> Result<T, SettingsError> {
+        let Some(text) = self.text(variable) else { return Ok(choices[0].1) };
+        choices.iter().find(|(name, _)| *name == text).map(|&(_, value)| value).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            problem(variable, format!("{text:?} is none of {}", names.join(", ")))
+        })
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, SettingsError> {
+        let text = self.text("ENDPOINT").ok_or_else(|| problem("ENDPOINT", "is not set"))?;
+        let endpoint =
+            Endpoint::parse(&text).map_err(|error: EndpointError| problem("ENDPOINT", format!("{text:?} {error}")))?;
+        if endpoint.is_exposed() && !self.flag("ALLOW_PLAINTEXT", false)? {
+            return Err(problem(
+                "ENDPOINT",
+                "is plain http to another machine: write https, or set ALLOW_PLAINTEXT to true",
+            ));
+        }
+        Ok(endpoint)
+    }
+
+    fn index_prefix(&self) -> Result<String, SettingsError> {
+        let prefix = self.text("INDEX_PREFIX").unwrap_or_else(|| "cwl-".to_owned());
+        let is_name = !prefix.starts_with(['-', '_', '+', '.'])
+            && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_+.".contains(&byte));
+        if is_name && prefix.len() <= PREFIX_BYTES {
+            return Ok(prefix);
+        }
+        Err(problem(
+            "INDEX_PREFIX",
+            format!("{prefix:?} begins no index's name: write lower-case letters, digits, - or _"),
+        ))
+    }
+
+    fn retention_days(&self) -> Result<Option<NonZeroU32>, SettingsError> {
+        let Some(text) = self.text("RETENTION_DAYS") else { return Ok(None) };
+        let days = text.parse().map_err(|_| problem("RETENTION_DAYS", format!("{text:?} is no number of days")))?;
+        Ok(Some(days))
+    }
+}
+
+fn problem(variable: &'static str, problem: impl Into<String>) -> SettingsError {
+    SettingsError { variable, problem: problem.into() }
+}
+
+/// An index's name has 255 bytes at the most; the day takes ten.
+const PREFIX_BYTES: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDPOINT: (&str, &str) = ("ENDPOINT", "https://search-trail-abc.eu-west-1.es.amazonaws.com");
+
+    fn read(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::read(|name| {
+            variables.iter().rev().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[track_caller]
+    fn refuse(variables: &[(&str, &str)], expected: &str) {
+        assert_eq!(read(variables).expect_err("these settings are wrong").to_string(), expected);
+    }
+
+    #[test]
+    fn an_endpoint_is_enough() {
+        let settings = read(&[ENDPOINT, ("AWS_REGION", "us-east-1"), ("RETENTION_DAYS", "")]).unwrap();
+        assert_eq!((settings.region.as_str(), settings.service.as_str()), ("eu-west-1", "es"));
+        assert_eq!(settings.index_prefix, "cwl-");
+        assert_eq!(settings.document_id, Some(DocumentId::LogEventId));
+        assert_eq!(settings.index_day, IndexDay::LogTimestamp);
+        assert_eq!((settings.retention_days, settings.gzip), (None, true));
+    }
+
+    #[test]
+    fn every_setting_has_a_variable() {
+        let settings = read(&[
+            ("ENDPOINT", "http://search.example"),
+            ("ALLOW_PLAINTEXT", "true"),
+            ("AWS_REGION", "us-east-1"),
+            ("SERVICE", "es"),
+            ("INDEX_PREFIX", "trail-"),
+            ("DOCUMENT_ID", "event_id"),
+            ("INDEX_DAY", "event_time"),
+            ("RETENTION_DAYS", "90"),
+            ("GZIP", "false"),
+            ("CA_FILE", "/var/task/ca.pem"),
+        ])
+        .unwrap();
+        assert_eq!(settings.region, "us-east-1");
+        assert_eq!(settings.index_prefix, "trail-");
+        assert_eq!(settings.document_id, Some(DocumentId::EventId));
+        assert_eq!(settings.index_day, IndexDay::EventTime);
+        assert_eq!((settings.retention_days, settings.gzip), (NonZeroU32::new(90), false));
+        assert_eq!(settings.ca_file, Some(PathBuf::from("/var/task/ca.pem")));
+    }
+
+    #[test]
+    fn a_time_series_collection_takes_no_ids() {
+        let collection = ("ENDPOINT", "https://abc.eu-west-1.aoss.amazonaws.com");
+        assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().document_id, None);
+        refuse(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: is of the service \"aoss\" only");
+    }
+
+    #[test]
+    fn an_error_names_the_variable() {
+        refuse(&[], "ENDPOINT: is not set");
+        refuse(&[("ENDPOINT", "")], "ENDPOINT: is not set");
+        refuse(
+            &[("ENDPOINT", "https://a.test/x")],
+            "ENDPOINT: \"https://a.test/x\" has a path: write scheme and host alone",
+        );
+        refuse(
+            &[("ENDPOINT", "http://a.test")],
+            "ENDPOINT: is plain http to another machine: write https, or set ALLOW_PLAINTEXT to true",
+        );
+        refuse(&[("ENDPOINT", "a.test"), ("SERVICE", "es")], "REGION: is not set, and ENDPOINT does not name a region");
+        refuse(
+            &[("ENDPOINT", "a.test"), ("REGION", "eu-west-1")],
+            "SERVICE: is not set, and ENDPOINT does not name a service",
+        );
+        refuse(&[ENDPOINT, ("SERVICE", "ec2")], "SERVICE: \"ec2\" is neither \"es\" nor \"aoss\"");
+        refuse(&[ENDPOINT, ("DOCUMENT_ID", "id")], "DOCUMENT_ID: \"id\" is none of log_event_id, event_id");
+        refuse(&[ENDPOINT, ("INDEX_DAY", "now")], "INDEX_DAY: \"now\" is none of log_timestamp, event_time");
+        refuse(&[ENDPOINT, ("GZIP", "yes")], "GZIP: \"yes\" is none of true, false");
+        refuse(&[ENDPOINT, ("RETENTION_DAYS", "0")], "RETENTION_DAYS: \"0\" is no number of days");
+        refuse(
+            &[ENDPOINT, ("INDEX_PREFIX", "Trail-")],
+            "INDEX_PREFIX: \"Trail-\" begins no index's name: write lower-case letters, digits, - or _",
+        );
+    }
+}

@@ -1,1 +1,247 @@
 //! The index template and the retention policy, installed when absent or older.
+
+mod body;
+mod engine;
+mod retention;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+
+pub use engine::{Engine, Kind};
+
+use crate::domain::{Body, Domain, DomainError, Reply};
+
+/// What the domain is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    prefix: String,
+    retention: Option<NonZeroU32>,
+}
+
+impl Plan {
+    /// A template for the indices whose names begin with `prefix`, deleted after `retention` days if that is given.
+    ///
+    /// `None` if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of others.
+    #[must_use]
+    pub fn new(prefix: &str, retention: Option<NonZeroU32>) -> Option<Self> {
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        let begins = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        (begins && prefix.bytes().all(is_name)).then(|| Self { prefix: prefix.to_owned(), retention })
+    }
+
+    fn pattern(&self) -> String {
+        format!("{}*", self.prefix)
+    }
+
+    /// The name of both the template and the policy.
+    fn name(&self) -> String {
+        format!("trailgate-{}", self.prefix.trim_end_matches(['-', '_', '.']))
+    }
+}
+
+/// How it went. Whatever did, documents can be written: without the template the engine guesses their mapping.
+#[derive(Debug)]
+pub struct Ensured {
+    /// What the domain runs, or is taken to run.
+    pub engine: Engine,
+    /// The template.
+    pub template: Result<State, TemplateError>,
+    /// The retention policy, if there is to be one.
+    pub retention: Option<Result<State, TemplateError>>,
+}
+
+/// What was found, and done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There was none; now there is.
+    Installed,
+    /// There was an older or different one; it is replaced.
+    Replaced,
+    /// It was there already.
+    Current,
+    /// There is the one of a newer release, and it stays.
+    Newer,
+}
+
+/// Finds out what the domain runs, and gives it the template and the policy where it lacks them.
+///
+/// Each of the requests, six at most and two when all is there, may take as long as `patience`. Indices that exist
+/// keep the mapping they have: a new template begins with the next day's index.
+pub async fn ensure(domain: &Domain, plan: &Plan, patience: Duration) -> Ensured {
+    let link = Link { domain, patience };
+    let engine = match link.engine().await {
+        Ok(engine) => engine,
+        Err(error) => return Ensured { engine: Engine::ASSUMED, template: Err(error), retention: None },
+    };
+    let template = install(link, engine, plan).await;
+    let retention = match plan.retention {
+        Some(days) => Some(retain(link, engine, plan, days).await),
+        None => None,
+    };
+    Ensured { engine, template, retention }
+}
+
+async fn install(link: Link<'_>, engine: Engine, plan: &Plan) -> Result<State, TemplateError> {
+    let name = plan.name();
+    let path = body::path(engine, &name);
+    let state = match link.get(&path).await? {
+        None => State::Installed,
+        Some(answer) => {
+            let installed = body::installed_version(engine, &name, &answer).map_err(TemplateError::Unreadable)?;
+            match installed.cmp(&body::version().map_err(TemplateError::Unreadable)?) {
+                std::cmp::Ordering::Less => State::Replaced,
+                std::cmp::Ordering::Equal => return Ok(State::Current),
+                std::cmp::Ordering::Greater => return Ok(State::Newer),
+            }
+        }
+    };
+    let mut template = body::for_engine(engine, &plan.pattern()).map_err(TemplateError::Unreadable)?;
+    let reply = link.send(Method::PUT, &path, &template).await?;
+    if let Some(copies) = body::copies_wanted(&reply.body).filter(|_| reply.status == StatusCode::BAD_REQUEST) {
+        body::set_copies(&mut template, copies);
+        accepted(Method::PUT, &path, link.send(Method::PUT, &path, &template).await?)?;
+    } else {
+        accepted(Method::PUT, &path, reply)?;
+    }
+    Ok(state)
+}
+
+async fn retain(link: Link<'_>, engine: Engine, plan: &Plan, days: NonZeroU32) -> Result<State, TemplateError> {
+    let api = engine.state_management().ok_or(TemplateError::NoStateManagement(engine))?;
+    let name = plan.name();
+    let path = format!("{api}/policies/{name}");
+    let found = match link.get(&path).await? {
+        Some(answer) => Some(serde_json::from_slice(&answer).map_err(TemplateError::Unreadable)?),
+        None => None,
+    };
+    let policy = retention::policy(&plan.pattern(), days);
+    let retention::Step::Put { path: put, verb } = retention::step(&path, found.as_ref(), &policy) else {
+        return Ok(State::Current);
+    };
+    let reply = link.send(Method::PUT, &put, &policy).await?;
+    if reply.status == StatusCode::CONFLICT {
+        // Another run of this function has just done the same.
+        return Ok(State::Current);
+    }
+    accepted(Method::PUT, &put, reply)?;
+    let attach = format!("{api}/{verb}/{}", plan.pattern());
+    let reply = link.send(Method::POST, &attach, &serde_json::json!({ "policy_id": name })).await?;
+    // No index yet is as good as all indices told.
+    if reply.status != StatusCode::NOT_FOUND {
+        accepted(Method::POST, &attach, reply)?;
+    }
+    Ok(if found.is_some() { State::Replaced } else { State::Installed })
+}
+
+/// The way to the domain, and how long each request may take on it.
+#[derive(Clone, Copy)]
+struct Link<'a> {
+    domain: &'a Domain,
+    patience: Duration,
+}
+
+impl Link<'_> {
+    async fn engine(self) -> Result<Engine, TemplateError> {
+        let reply = self.request(Method::GET, "/", Body::default()).await?;
+        match Engine::read(reply.status, &reply.body) {
+            Some(engine) => Ok(engine),
+            None => Err(refused(Method::GET, "/", &reply)),
+        }
+    }
+
+    /// What is at `path`, if anything is.
+    async fn get(self, path: &str) -> Result<Option<Bytes>, TemplateError> {
+        let reply = self.request(Method::GET, path, Body::default()).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        accepted(Method::GET, path, reply).map(Some)
+    }
+
+    async fn send(self, method: Method, path: &str, body: &Value) -> Result<Reply, TemplateError> {
+        let body = Body { bytes: body.to_string().into(), content_type: "application/json", is_gzip: false };
+        self.request(method, path, body).await
+    }
+
+    async fn request(self, method: Method, path: &str, body: Body) -> Result<Reply, TemplateError> {
+        let answered = self.domain.send(method.clone(), path, body, self.patience).await;
+        answered.map_err(|error| TemplateError::NoAnswer { request: format!("{method} {path}"), error })
+    }
+}
+
+fn accepted(method: Method, path: &str, reply: Reply) -> Result<Bytes, TemplateError> {
+    if reply.status.is_success() { Ok(reply.body) } else { Err(refused(method, path, &reply)) }
+}
+
+fn refused(method: Method, path: &str, reply: &Reply) -> TemplateError {
+    let answer = String::from_utf8_lossy(&reply.body).chars().take(ANSWER_CHARS).collect();
+    TemplateError::Refused { request: format!("{method} {path}"), status: reply.status, answer }
+}
+
+/// Why something is not as planned.
+#[derive(Debug)]
+pub enum TemplateError {
+    /// The domain did not answer.
+    NoAnswer {
+        /// Method and path.
+        request: String,
+        /// Why not.
+        error: DomainError,
+    },
+    /// The domain answered something else.
+    Refused {
+        /// Method and path.
+        request: String,
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the answer.
+        answer: String,
+    },
+    /// The answer is no JSON of the kind that was expected.
+    Unreadable(serde_json::Error),
+    /// Indices cannot be deleted by age there.
+    NoStateManagement(Engine),
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer { request, error: DomainError::Rejected(reject) } => {
+                write!(f, "{request}: {}", reject.reason())
+            }
+            Self::NoAnswer { request, error: DomainError::BrokeOff(error) } => {
+                write!(f, "{request}: the answer broke off: {error}")
+            }
+            Self::NoAnswer { request, error: DomainError::TimedOut } => write!(f, "{request}: no answer in time"),
+            Self::Refused { request, status, answer } => write!(f, "{request}: {status}: {answer}"),
+            Self::Unreadable(error) => write!(f, "an answer cannot be read: {error}"),
+            Self::NoStateManagement(Engine { kind, version: (major, minor) }) => {
+                write!(f, "{kind:?} {major}.{minor} has no index state management that attaches policies by name")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+/// As much of an answer as belongs in a log line.
+const ANSWER_CHARS: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_for_indices_of_its_own() {
+        let plan = Plan::new("cwl-", None).unwrap();
+        assert_eq!((plan.name().as_str(), plan.pattern().as_str()), ("trailgate-cwl", "cwl-*"));
+        for prefix in ["", "-", ".", "*", "_all", "CWL-", "cwl-*", "cwl,", "a/b"] {
+            assert_eq!(Plan::new(prefix, None), None, "{prefix}");
+        }
+    }
+}

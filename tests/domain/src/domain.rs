@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    fault::{Fault, Faults, Times},
+    fault::{Fault, Faults, ItemRule, RequestRule, Times},
     memory::Memory,
     pass_on::PassOn,
     seen::Seen,
@@ -141,9 +141,20 @@ impl Domain {
         self.shared.faults.push(fault, times);
     }
 
+    /// Finds fault with requests by `rule` from now on, when no fault that was told otherwise is left.
+    pub fn judge_requests(&self, rule: RequestRule) {
+        self.shared.faults.judge(Some(rule));
+    }
+
+    /// Finds fault with the items of `_bulk` requests by `rule` from now on. Those that it refuses are not written.
+    pub fn judge_items(&self, rule: ItemRule) {
+        self.shared.memory.judge(Some(rule));
+    }
+
     /// Behaves again; requests that already are in a fault stay in it.
     pub fn clear_faults(&self) {
         self.shared.faults.clear();
+        self.shared.memory.judge(None);
     }
 
     /// Sets the domain's clock `seconds` ahead of the right time, or behind it if negative.

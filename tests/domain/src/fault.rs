@@ -11,9 +11,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{Response, StatusCode, body::Frame, header::CONTENT_LENGTH};
+use serde_json::Value;
 use tokio::{sync::Notify, time::sleep};
 
 use crate::{
+    seen::Seen,
     server::{Body, BoxError, full},
     wire::{Wire, lock},
 };
@@ -61,6 +63,21 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// Tells for each request, from what was seen of it, in which way to misbehave, if at all.
+pub type RequestRule = fn(&Seen) -> Option<Fault>;
+
+/// Tells for each item of a `_bulk` request, from how many came before it and its document, whether to refuse it.
+pub type ItemRule = fn(usize, &Value) -> Option<ItemRefusal>;
+
+/// Why an item is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemRefusal {
+    /// The item's status.
+    pub status: u16,
+    /// The error's type.
+    pub kind: &'static str,
+}
+
 /// How often a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
@@ -74,19 +91,32 @@ pub enum Times {
 
 /// The faults still to happen, the next one first.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<VecDeque<(Fault, Times)>>);
+pub(crate) struct Faults {
+    queue: Mutex<VecDeque<(Fault, Times)>>,
+    /// What there is to find fault with in requests that no fault of the queue meets.
+    rule: Mutex<Option<RequestRule>>,
+}
 
 impl Faults {
     pub(crate) fn push(&self, fault: Fault, times: Times) {
-        lock(&self.0).push_back((fault, times));
+        lock(&self.queue).push_back((fault, times));
+    }
+
+    pub(crate) fn judge(&self, rule: Option<RequestRule>) {
+        *lock(&self.rule) = rule;
     }
 
     pub(crate) fn clear(&self) {
-        lock(&self.0).clear();
+        lock(&self.queue).clear();
+        self.judge(None);
     }
 
-    pub(crate) fn take(&self) -> Option<Fault> {
-        let mut faults = lock(&self.0);
+    pub(crate) fn take(&self, seen: &Seen) -> Option<Fault> {
+        self.next().or_else(|| lock(&self.rule).and_then(|rule| rule(seen)))
+    }
+
+    fn next(&self) -> Option<Fault> {
+        let mut faults = lock(&self.queue);
         loop {
             let (fault, times) = faults.pop_front()?;
             match times {

@@ -16,5 +16,5 @@ pub mod verify;
 mod wire;
 
 pub use domain::{Backend, Domain, Options};
-pub use fault::{Answer, Fault, Times};
+pub use fault::{Answer, Fault, ItemRefusal, ItemRule, RequestRule, Times};
 pub use seen::Seen;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use self::index::{Index, Operation};
 use crate::{
+    fault::{ItemRefusal, ItemRule},
     seen::Seen,
     server::{Body, full, json_response},
     verify::decode,
@@ -29,9 +30,21 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Memory(Mutex<Indices>);
 
-/// The indices by their names.
+/// The indices by their names, and what else there is.
 #[derive(Debug, Default)]
-struct Indices(BTreeMap<String, Index>);
+struct Indices {
+    by_name: BTreeMap<String, Index>,
+    /// Index templates, which are kept and have no effect.
+    templates: BTreeMap<String, Value>,
+    judge: Judge,
+}
+
+/// A rule for items, and how many items came.
+#[derive(Debug, Default)]
+struct Judge {
+    rule: Option<ItemRule>,
+    items: usize,
+}
 
 /// A request as Elasticsearch's interface sees it.
 struct Call {
@@ -60,10 +73,14 @@ type Answer = Result<Reply, Error>;
 impl Memory {
     pub(crate) fn load(&self, index: &str, documents: impl IntoIterator<Item = Value>) {
         let mut indices = lock(&self.0);
-        let index = indices.0.entry(index.to_owned()).or_default();
+        let index = indices.by_name.entry(index.to_owned()).or_default();
         for document in documents {
             index.add(document);
         }
+    }
+
+    pub(crate) fn judge(&self, rule: Option<ItemRule>) {
+        lock(&self.0).judge = Judge { rule, items: 0 };
     }
 
     pub(crate) fn answer(&self, seen: &Seen) -> Response<Body> {
@@ -88,10 +105,14 @@ impl Indices {
             ("GET", ["_cluster", "health"]) => Ok(Reply::ok(self.health())),
             ("GET", ["_cat", "indices"]) => self.cat("*", call),
             ("GET", ["_cat", "indices", names]) => self.cat(names, call),
-            ("PUT" | "POST", ["_template" | "_index_template", _]) => {
-                call.json()?;
+            ("PUT" | "POST", ["_template" | "_index_template", name]) => {
+                self.templates.insert((*name).to_owned(), call.json()?);
                 Ok(Reply::ok(json!({ "acknowledged": true })))
             }
+            ("GET", ["_template", name]) => Ok(match self.templates.get(*name) {
+                Some(template) => Reply::ok(json!({ *name: template })),
+                None => Reply::Json(StatusCode::NOT_FOUND, json!({})),
+            }),
             ("PUT" | "POST", ["_bulk"]) => self.bulk(None, call),
             ("PUT" | "POST", [index, "_bulk"]) => self.bulk(Some(index), call),
             ("GET" | "POST", ["_search"]) => self.search("*", call),
@@ -117,18 +138,18 @@ impl Indices {
     fn health(&self) -> Value {
         json!({
             "cluster_name": "trailgate-domain", "status": "green", "timed_out": false, "number_of_nodes": 1,
-            "number_of_data_nodes": 1, "active_primary_shards": self.0.len(), "active_shards": self.0.len(),
+            "number_of_data_nodes": 1, "active_primary_shards": self.by_name.len(), "active_shards": self.by_name.len(),
             "relocating_shards": 0, "initializing_shards": 0, "unassigned_shards": 0,
         })
     }
 
     fn create(&mut self, index: &str) -> Answer {
         check_name(index)?;
-        if self.0.contains_key(index) {
+        if self.by_name.contains_key(index) {
             let reason = format!("index [{index}] already exists");
             return Err(Error { kind: "resource_already_exists_exception", ..Error::illegal(reason) });
         }
-        self.0.insert(index.to_owned(), Index::default());
+        self.by_name.insert(index.to_owned(), Index::default());
         Ok(Reply::ok(json!({ "acknowledged": true, "shards_acknowledged": true, "index": index })))
     }
 
@@ -146,11 +167,25 @@ impl Indices {
         source: Value,
     ) -> Result<(StatusCode, Value), Error> {
         check_name(index)?;
-        self.0.entry(index.to_owned()).or_default().write(operation, index, id, source)
+        self.by_name.entry(index.to_owned()).or_default().write(operation, index, id, source)
+    }
+
+    /// Refuses an item of a `_bulk` request if the rule for them says so.
+    fn judge(&mut self, source: &Value) -> Result<(), Error> {
+        let number = self.judge.items;
+        self.judge.items += 1;
+        match self.judge.rule.and_then(|rule| rule(number, source)) {
+            None => Ok(()),
+            Some(ItemRefusal { status, kind }) => Err(Error {
+                status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                kind,
+                reason: format!("a rule refuses [{source}]"),
+            }),
+        }
     }
 
     fn existing(&self, index: &str) -> Result<&Index, Error> {
-        self.0.get(index).ok_or_else(|| Error {
+        self.by_name.get(index).ok_or_else(|| Error {
             status: StatusCode::NOT_FOUND,
             kind: "index_not_found_exception",
             reason: format!("no such index [{index}]"),
@@ -164,7 +199,7 @@ impl Indices {
             self.existing(name)?;
         }
         let is_meant = |index: &str| names.iter().any(|name| matches(name, index));
-        Ok(self.0.iter().filter(|(name, _)| is_meant(name)).map(|(name, index)| (name.as_str(), index)).collect())
+        Ok(self.by_name.iter().filter(|(name, _)| is_meant(name)).map(|(name, index)| (name.as_str(), index)).collect())
     }
 }
 

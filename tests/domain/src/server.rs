@@ -103,7 +103,7 @@ async fn exchange(
 
     let mut response = match refused {
         Some((_, response)) => response,
-        None => match shared.faults.take() {
+        None => match shared.faults.take(&seen) {
             None => right_answer(&seen, &shared).await,
             Some(fault) => fault::answer(fault, right_answer(&seen, &shared), &wire).await?,
         },

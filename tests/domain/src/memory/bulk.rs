@@ -31,7 +31,7 @@ impl Indices {
             if id.is_none() && matches!(operation, Operation::Delete) {
                 return Err(Error::illegal("Validation Failed: 1: id is missing;"));
             }
-            let item = match self.write(operation, index, id, source) {
+            let item = match self.judge(&source).and_then(|()| self.write(operation, index, id, source)) {
                 Ok((status, mut item)) => {
                     item["status"] = status.as_u16().into();
                     item

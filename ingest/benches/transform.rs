@@ -1,0 +1,89 @@
+//! How many events a second become documents, on one core: each step by itself, and all the way to a bulk body.
+
+use std::hint::black_box;
+use std::io::{Read as _, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use serde_json::json;
+use trailgate_ingest::document::{Document, Shaping, degraded, document};
+use trailgate_ingest::payload::{Invocation, LogBatch, decode};
+
+criterion_group!(benches, transform);
+criterion_main!(benches);
+
+fn transform(criterion: &mut Criterion) {
+    let payload = payload();
+    let shaping = Shaping::default();
+    let batch = batch(&payload);
+    let documents: Vec<_> = batch.events.iter().map(|event| document(&batch, event, &shaping)).collect();
+
+    let mut group = criterion.benchmark_group("transform");
+    group.throughput(Throughput::Elements(batch.events.len() as u64));
+    group.bench_function("decode", |bencher| bencher.iter(|| self::batch(black_box(&payload))));
+    group.bench_function("document", |bencher| {
+        bencher.iter(|| batch.events.iter().map(|event| document(&batch, event, &shaping).source.len()).sum::<usize>());
+    });
+    group.bench_function("degraded", |bencher| {
+        bencher.iter(|| {
+            batch.events.iter().map(|event| degraded(&batch, event, &shaping, "no").source.len()).sum::<usize>()
+        });
+    });
+    group.bench_function("bulk", |bencher| bencher.iter(|| bulk(black_box(&documents))));
+    group.bench_function("payload_to_bulk", |bencher| {
+        bencher.iter(|| {
+            let batch = self::batch(black_box(&payload));
+            let documents: Vec<_> = batch.events.iter().map(|event| document(&batch, event, &shaping)).collect();
+            bulk(&documents)
+        });
+    });
+    group.finish();
+}
+
+fn batch(payload: &[u8]) -> LogBatch {
+    match decode(payload, Timestamp::UNIX_EPOCH).unwrap() {
+        Invocation::Subscription(batch) => batch,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bulk(documents: &[Document]) -> Vec<u8> {
+    let size = documents.iter().map(|document| document.source.len() + 160).sum();
+    let mut body = Vec::with_capacity(size);
+    for document in documents {
+        let id = document.id.as_deref().unwrap();
+        writeln!(body, r#"{{"index":{{"_index":"{}","_id":"{id}"}}}}"#, document.index).unwrap();
+        body.extend_from_slice(&document.source);
+        body.push(b'\n');
+    }
+    body
+}
+
+/// What CloudWatch Logs would send of the sample's events. It is also written where `PAYLOAD` says, for others to read.
+fn payload() -> Vec<u8> {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/cloudtrail/events.jsonl.gz");
+    let mut events = String::new();
+    GzDecoder::new(&std::fs::read(sample).unwrap()[..]).read_to_string(&mut events).unwrap();
+    let event = |(time, message)| json!({ "id": format!("{time:056}"), "timestamp": time, "message": message });
+    let delivery = json!({
+        "messageType": "DATA_MESSAGE",
+        "owner": "123456789012",
+        "logGroup": "CloudTrail/logs",
+        "logStream": "123456789012_CloudTrail_us-east-1",
+        "subscriptionFilters": ["all"],
+        "logEvents": (1_688_990_000_000_i64..).zip(events.lines()).map(event).collect::<Vec<_>>(),
+    });
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(delivery.to_string().as_bytes()).unwrap();
+    let data = STANDARD.encode(gzip.finish().unwrap());
+    let payload = json!({ "awslogs": { "data": data } }).to_string().into_bytes();
+    if let Some(path) = std::env::var_os("PAYLOAD") {
+        std::fs::write(path, &payload).unwrap();
+    }
+    payload
+}

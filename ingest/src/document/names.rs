@@ -1,0 +1,97 @@
+//! Names that an engine would refuse, and the documents with them, made into names that it takes.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::UNMAPPED;
+use crate::promote;
+
+/// The fields of the log event: the record's own of these names give way to them.
+pub(super) const OVERWRITTEN: [&str; 6] = ["@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
+
+/// The engines' own fields: a document that has one is refused.
+const METADATA: [&str; 23] = [
+    "_all",
+    "_data_stream_timestamp",
+    "_doc_count",
+    "_feature",
+    "_field_names",
+    "_id",
+    "_ignored",
+    "_ignored_source",
+    "_index",
+    "_index_mode",
+    "_nested_path",
+    "_parent",
+    "_primary_term",
+    "_routing",
+    "_seq_no",
+    "_size",
+    "_source",
+    "_tier",
+    "_timestamp",
+    "_tsid",
+    "_ttl",
+    "_type",
+    "_version",
+];
+
+/// Whether a name of the document itself belongs to an engine or to a field that this function adds.
+pub(super) fn is_taken(name: &str) -> bool {
+    name == promote::OBJECT || name == "@degraded" || METADATA.contains(&name)
+}
+
+/// Whether a name has to be looked at more closely: a sieve that lets nothing through that [`safe`] would change.
+pub(super) fn is_odd(name: &str) -> bool {
+    name.contains('.') || is_blank(name)
+}
+
+/// The same for the names of the document itself.
+pub(super) fn is_odd_at_top(name: &str) -> bool {
+    is_odd(name) || name.starts_with(['@', '_']) || name == promote::OBJECT || name == "source"
+}
+
+/// Changes the names among `members` that an engine would refuse, or read as a path that another name is in the way of.
+///
+/// A dot is a step into an object: `a.b` is fine by itself, but not next to `a`, and not with nothing on one side.
+/// In such names the dots become `_`. A name that `is_taken`, or that another has, gets `_` at its end.
+pub(super) fn safe<T>(
+    mut members: Vec<(Cow<'_, str>, T)>,
+    is_taken: impl Fn(&str, &T) -> bool,
+) -> Vec<(Cow<'_, str>, T)> {
+    let is_unsafe = |name: &str, value: &T, names: &HashSet<String>| {
+        is_taken(name, value) || is_blank(name) || name.contains('.') && is_ambiguous(name, names)
+    };
+    if !members.iter().any(|(name, value)| is_odd(name) || is_taken(name, value)) {
+        return members;
+    }
+    let mut names: HashSet<String> = members.iter().map(|(name, _)| name.clone().into_owned()).collect();
+    for (name, value) in &mut members {
+        if !is_unsafe(name, value, &names) {
+            continue;
+        }
+        let mut safe = if is_blank(name) { String::new() } else { name.replace('.', "_") };
+        while safe.is_empty() || is_blank(&safe) || is_taken(&safe, value) || names.contains(&safe) {
+            safe.push('_');
+        }
+        names.insert(safe.clone());
+        *name = Cow::Owned(safe);
+    }
+    members
+}
+
+fn is_ambiguous(name: &str, names: &HashSet<String>) -> bool {
+    name.split('.').any(is_blank)
+        || name.match_indices('.').any(|(dot, _)| {
+            let above = &name[..dot];
+            names.contains(above) || above == "source" || OWN.contains(&above) || UNMAPPED.contains(&above)
+        })
+}
+
+/// Fields that this function adds, whether or not they are among the members.
+const OWN: [&str; 8] =
+    [promote::OBJECT, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
+
+fn is_blank(name: &str) -> bool {
+    name.chars().all(|character| character.is_whitespace() || character.is_control())
+}

@@ -1,0 +1,320 @@
+//! JSON text as a tape of its values, each as it was written: numbers stay exact, and what need not change is copied.
+
+pub(crate) mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use text::plain_prefix;
+
+/// The values of one JSON text in the order they are written, a container before what is in it.
+#[derive(Debug)]
+pub(crate) struct Tape<'a> {
+    nodes: Vec<Node<'a>>,
+    is_plain: bool,
+}
+
+/// One value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node<'a> {
+    /// The key in the object, as it is written between its quotes; empty for an element of an array.
+    pub(crate) key: &'a str,
+    /// The value as it is written.
+    pub(crate) value: &'a str,
+    /// The node after this one and all that is in it.
+    next: usize,
+}
+
+/// Why a text has no tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoTape {
+    /// It is not one valid JSON value.
+    Invalid,
+    /// It is nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+}
+
+/// Objects and arrays within each other; deeper ones come from no AWS service, and engines have limits too.
+pub(crate) const MAX_DEPTH: usize = 100;
+
+/// Up to here the keys of an object are compared with each other; larger objects are left to a hash table.
+const MAX_COMPARED: usize = 64;
+
+impl<'a> Tape<'a> {
+    /// The tape of `text`, which is one JSON value with nothing but blanks around it.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, NoTape> {
+        let nodes = Vec::with_capacity(64);
+        let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, nodes, is_plain: true };
+        parser.blanks();
+        parser.value("", 0)?;
+        parser.blanks();
+        if parser.at < text.len() {
+            return Err(NoTape::Invalid);
+        }
+        Ok(Self { nodes: parser.nodes, is_plain: parser.is_plain })
+    }
+
+    /// The whole value.
+    pub(crate) fn root(&self) -> &Node<'a> {
+        &self.nodes[0]
+    }
+
+    /// The value at `index`.
+    pub(crate) fn node(&self, index: usize) -> &Node<'a> {
+        &self.nodes[index]
+    }
+
+    /// Whether the text can be sent as it is: one line, no lone surrogates, no keys that are empty or have escapes, and
+    /// no object with the same key twice (or with so many keys that nobody looked).
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// The members of the outermost object.
+    pub(crate) fn members(&self) -> Children<'_, 'a> {
+        self.children(0)
+    }
+
+    /// What is directly in the container `index`; nothing for other values.
+    pub(crate) fn children(&self, index: usize) -> Children<'_, 'a> {
+        Children { tape: self, at: index + 1, end: self.nodes[index].next }
+    }
+
+    /// All that is in the value `index` at any depth.
+    pub(crate) fn descendants(&self, index: usize) -> &[Node<'a>] {
+        &self.nodes[index + 1..self.nodes[index].next]
+    }
+}
+
+impl<'a> Node<'a> {
+    /// What a string says; none for other values.
+    pub(crate) fn as_string(&self) -> Option<Cow<'a, str>> {
+        string_content(self.value).map(text::unescape)
+    }
+
+    /// Whether it is an object.
+    pub(crate) fn is_object(&self) -> bool {
+        self.value.starts_with('{')
+    }
+
+    /// Whether it is an array.
+    pub(crate) fn is_array(&self) -> bool {
+        self.value.starts_with('[')
+    }
+}
+
+/// The text between the quotes of `value`, if it is a string.
+pub(crate) fn string_content(value: &str) -> Option<&str> {
+    value.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The values directly in a container, with their places on the tape.
+pub(crate) struct Children<'t, 'a> {
+    tape: &'t Tape<'a>,
+    at: usize,
+    end: usize,
+}
+
+impl<'t, 'a> Iterator for Children<'t, 'a> {
+    type Item = (usize, &'t Node<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.end {
+            return None;
+        }
+        let index = self.at;
+        let node = &self.tape.nodes[index];
+        self.at = node.next;
+        Some((index, node))
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    nodes: Vec<Node<'a>>,
+    is_plain: bool,
+}
+
+impl<'a> Parser<'a> {
+    fn value(&mut self, key: &'a str, depth: usize) -> Result<(), NoTape> {
+        let start = self.at;
+        let index = self.nodes.len();
+        self.nodes.push(Node { key, value: "", next: 0 });
+        match self.peek() {
+            Some(b'"') => {
+                self.string()?;
+            }
+            Some(b'{') => self.object(depth + 1)?,
+            Some(b'[') => self.array(depth + 1)?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.literal("true")?,
+            Some(b'f') => self.literal("false")?,
+            Some(b'n') => self.literal("null")?,
+            _ => return Err(NoTape::Invalid),
+        }
+        let next = self.nodes.len();
+        let node = &mut self.nodes[index];
+        node.value = &self.text[start..self.at];
+        node.next = next;
+        Ok(())
+    }
+
+    fn object(&mut self, depth: usize) -> Result<(), NoTape> {
+        self.open(depth)?;
+        if self.take(b'}') {
+            return Ok(());
+        }
+        let first = self.nodes.len();
+        // One bit for each kind of key seen: most keys are new by that alone, and no other key is looked at.
+        let mut kinds = 0u64;
+        for count in 0.. {
+            if self.peek() != Some(b'"') {
+                return Err(NoTape::Invalid);
+            }
+            let key = self.string()?;
+            let kind = kind(key.as_bytes());
+            let is_new = count < MAX_COMPARED && (kinds & kind == 0 || !self.has_key(first, key));
+            self.is_plain &= is_new && !key.is_empty() && !key.contains('\\');
+            kinds |= kind;
+            self.blanks();
+            self.expect(b':')?;
+            self.blanks();
+            self.value(key, depth)?;
+            self.blanks();
+            if self.take(b'}') {
+                break;
+            }
+            self.expect(b',')?;
+            self.blanks();
+        }
+        Ok(())
+    }
+
+    fn has_key(&self, first: usize, key: &str) -> bool {
+        let mut at = first;
+        while let Some(node) = self.nodes.get(at).filter(|_| self.is_plain) {
+            if node.key == key {
+                return true;
+            }
+            at = node.next;
+        }
+        false
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), NoTape> {
+        self.open(depth)?;
+        if self.take(b']') {
+            return Ok(());
+        }
+        loop {
+            self.value("", depth)?;
+            self.blanks();
+            if self.take(b']') {
+                return Ok(());
+            }
+            self.expect(b',')?;
+            self.blanks();
+        }
+    }
+
+    fn open(&mut self, depth: usize) -> Result<(), NoTape> {
+        if depth > MAX_DEPTH {
+            return Err(NoTape::TooDeep);
+        }
+        self.at += 1;
+        self.blanks();
+        Ok(())
+    }
+
+    /// What is written between the quotes.
+    fn string(&mut self) -> Result<&'a str, NoTape> {
+        self.at += 1;
+        let start = self.at;
+        loop {
+            self.at += plain_prefix(&self.bytes[self.at..]);
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape()?,
+                _ => return Err(NoTape::Invalid),
+            }
+        }
+        self.at += 1;
+        Ok(&self.text[start..self.at - 1])
+    }
+
+    fn escape(&mut self) -> Result<(), NoTape> {
+        match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let (unit, pair) = text::escaped_char(&self.bytes[self.at..]).ok_or(NoTape::Invalid)?;
+                self.is_plain &= unit.is_some();
+                self.at += pair;
+            }
+            _ => return Err(NoTape::Invalid),
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), NoTape> {
+        self.take(b'-');
+        if !self.take(b'0') {
+            self.digits()?;
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            let _ = self.take(b'+') || self.take(b'-');
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), NoTape> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { Err(NoTape::Invalid) } else { Ok(()) }
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), NoTape> {
+        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
+            return Err(NoTape::Invalid);
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn blanks(&mut self) {
+        while let Some(byte @ (b' ' | b'\t' | b'\n' | b'\r')) = self.peek() {
+            self.is_plain &= byte != b'\n' && byte != b'\r';
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), NoTape> {
+        if self.take(byte) { Ok(()) } else { Err(NoTape::Invalid) }
+    }
+}
+
+/// One bit of 64, the same for the same key.
+fn kind(key: &[u8]) -> u64 {
+    let of = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
+    let mix = key.len().wrapping_mul(7) ^ of(key.first()).wrapping_mul(5) ^ of(key.last()).wrapping_mul(11);
+    1 << (mix % 64)
+}

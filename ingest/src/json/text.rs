@@ -1,0 +1,99 @@
+//! Strings in JSON: from their escapes to what they say, and back.
+
+use std::borrow::Cow;
+
+/// How many bytes at the start of `bytes` stand for themselves in a JSON string.
+pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    // Eight bytes at a time: of a quote, a backslash and the control characters, which one comes first?
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let special = (less(word ^ every(b'"'), 1) | less(word ^ every(b'\\'), 1) | less(word, 0x20)) & every(0x80);
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count()
+}
+
+/// The high bit of each byte that is less than `limit`, exact up to and including the first such byte.
+fn less(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(every(limit)) & !word
+}
+
+fn every(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Reads `\uXXXX`, or two of them for a pair of surrogates: the character, none for a lone surrogate, and the length.
+pub(crate) fn escaped_char(bytes: &[u8]) -> Option<(Option<char>, usize)> {
+    let high = unit(bytes)?;
+    if !(0xd800..0xdc00).contains(&high) {
+        return Some((char::from_u32(high), 6));
+    }
+    match unit(&bytes[6..]) {
+        Some(low @ 0xdc00..0xe000) => Some((char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)), 12)),
+        _ => Some((None, 6)),
+    }
+}
+
+fn unit(bytes: &[u8]) -> Option<u32> {
+    let digits = bytes.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// What the inside of a valid JSON string says. A lone surrogate, which no text can have, becomes U+FFFD.
+pub(crate) fn unescape(inside: &str) -> Cow<'_, str> {
+    let first = plain_prefix(inside.as_bytes());
+    if first == inside.len() {
+        return Cow::Borrowed(inside);
+    }
+    let mut said = String::with_capacity(inside.len());
+    let mut rest = inside;
+    let mut plain = first;
+    loop {
+        said.push_str(&rest[..plain]);
+        rest = &rest[plain..];
+        let (character, length) = match rest.as_bytes() {
+            [b'\\', byte @ (b'"' | b'\\' | b'/'), ..] => (char::from(*byte), 2),
+            [b'\\', b'b', ..] => ('\u{8}', 2),
+            [b'\\', b'f', ..] => ('\u{c}', 2),
+            [b'\\', b'n', ..] => ('\n', 2),
+            [b'\\', b'r', ..] => ('\r', 2),
+            [b'\\', b't', ..] => ('\t', 2),
+            bytes => match escaped_char(bytes) {
+                Some((character, length)) => (character.unwrap_or(char::REPLACEMENT_CHARACTER), length),
+                // The end; no valid string has anything else here.
+                None => return Cow::Owned(said),
+            },
+        };
+        said.push(character);
+        rest = &rest[length..];
+        plain = plain_prefix(rest.as_bytes());
+    }
+}
+
+/// Writes `said` as a JSON string.
+pub(crate) fn write_string(out: &mut Vec<u8>, said: &str) {
+    out.push(b'"');
+    let mut rest = said.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_prefix(rest));
+        out.extend_from_slice(plain);
+        let Some((byte, after)) = special.split_first() else { break };
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                let digit = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control & 15)]);
+            }
+        }
+        rest = after;
+    }
+    out.push(b'"');
+}

@@ -1,0 +1,39 @@
+//! Decompression within a limit.
+
+use std::io::Read as _;
+
+use flate2::bufread::GzDecoder;
+
+use super::PayloadError;
+
+/// What `compressed` holds, unless it is more than `limit` bytes.
+///
+/// Gzip files one after another are one text, as RFC 1952 has it. What comes after them and is none is not looked at.
+pub(super) fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, PayloadError> {
+    let mut text = Vec::with_capacity(claimed_length(compressed).min(limit));
+    let mut rest = compressed;
+    loop {
+        let mut decoder = GzDecoder::new(rest);
+        let room = u64::try_from(limit - text.len()).unwrap_or(u64::MAX);
+        // One byte more than there is room for tells a text that just fits from one that does not.
+        decoder.by_ref().take(room.saturating_add(1)).read_to_end(&mut text)?;
+        if text.len() > limit {
+            return Err(PayloadError::TooLarge);
+        }
+        rest = decoder.into_inner();
+        if !rest.starts_with(&MAGIC) {
+            return Ok(text);
+        }
+    }
+}
+
+/// The length that the last four bytes claim, as far as so few bytes can hold so much: a claim costs no memory.
+fn claimed_length(compressed: &[u8]) -> usize {
+    let claimed = compressed.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    usize::try_from(claimed).unwrap_or(usize::MAX).min(compressed.len().saturating_mul(TYPICAL_GROWTH))
+}
+
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Log data seldom shrinks to less than a sixteenth; where it does, the text grows as it is read.
+const TYPICAL_GROWTH: usize = 16;

@@ -1,0 +1,232 @@
+//! The template as each engine takes it, made of the one that is in `config/`.
+
+use serde_json::{Map, Value, json};
+
+use super::engine::{Engine, Form, Kind};
+
+/// The template of `config/cwl-template.json`, made for one engine and one index prefix.
+///
+/// `Err` only if the file is not what this function knows, which a test excludes.
+pub(crate) fn for_engine(engine: Engine, pattern: &str) -> Result<Value, serde_json::Error> {
+    let source: Source = serde_json::from_str(SOURCE)?;
+    let Source { priority, mut template } = source;
+    if engine.kind == Kind::Serverless {
+        // A collection decides these itself and refuses to be told.
+        remove(&mut template.settings, &["index", "number_of_shards"]);
+        remove(&mut template.settings, &["index", "auto_expand_replicas"]);
+    }
+    let Template { settings, mut mappings } = template;
+    Ok(match engine.form() {
+        Form::Composable => json!({
+            "index_patterns": [pattern],
+            "priority": priority,
+            "template": { "settings": settings, "mappings": mappings },
+        }),
+        Form::Typeless => json!({
+            "index_patterns": [pattern],
+            "order": ORDER,
+            "settings": settings,
+            "mappings": mappings,
+        }),
+        Form::Typed => {
+            let major = engine.version.0;
+            if major < 5 {
+                use_strings(&mut mappings);
+            }
+            if major < 6 {
+                // A copy of every field, for searches that name none: they go to `@message`.
+                mappings["_all"] = json!({ "enabled": false });
+            }
+            let (key, patterns) =
+                if major < 6 { ("template", json!(pattern)) } else { ("index_patterns", json!([pattern])) };
+            let types = json!({ engine.document_type().unwrap_or_default(): mappings });
+            json!({ key: patterns, "order": ORDER, "settings": settings, "mappings": types })
+        }
+    })
+}
+
+/// Where the template is.
+pub(crate) fn path(engine: Engine, name: &str) -> String {
+    let api = if engine.form() == Form::Composable { "_index_template" } else { "_template" };
+    format!("/{api}/{name}")
+}
+
+/// The version of the template that this program carries.
+pub(crate) fn version() -> Result<u64, serde_json::Error> {
+    let source: Source = serde_json::from_str(SOURCE)?;
+    Ok(version_in(&source.template.mappings).unwrap_or_default())
+}
+
+/// The version of the template in the engine's answer; 0 if it is not one of this program's.
+///
+/// The version is in the mapping's `_meta`, which all engines keep, and each index then says what made it.
+pub(crate) fn installed_version(engine: Engine, name: &str, answer: &[u8]) -> Result<u64, serde_json::Error> {
+    let answer: Value = serde_json::from_slice(answer)?;
+    let mappings = match engine.form() {
+        Form::Composable => &answer["index_templates"][0]["index_template"]["template"]["mappings"],
+        Form::Typeless => &answer[name]["mappings"],
+        Form::Typed => &answer[name]["mappings"][engine.document_type().unwrap_or_default()],
+    };
+    Ok(version_in(mappings).unwrap_or_default())
+}
+
+/// How many copies of each shard the domain insists on, if that is why it refused a template.
+///
+/// A domain of several zones with a standby wants every zone to have a copy.
+pub(crate) fn copies_wanted(refusal: &[u8]) -> Option<u32> {
+    let refusal = String::from_utf8_lossy(refusal);
+    let (_, zones) = refusal.split_once("multiple of total awareness attributes [")?;
+    zones.split_once(']')?.0.parse().ok().filter(|copies| *copies > 1)
+}
+
+/// Asks for up to `copies` copies of each shard, as many as there are nodes.
+pub(crate) fn set_copies(template: &mut Value, copies: u32) {
+    let is_composable = template.get("template").is_some_and(Value::is_object);
+    let template = if is_composable { &mut template["template"] } else { template };
+    template["settings"]["index"]["auto_expand_replicas"] = json!(format!("0-{}", copies.saturating_sub(1)));
+}
+
+fn version_in(mappings: &Value) -> Option<u64> {
+    mappings["_meta"]["trailgate"]["version"].as_u64()
+}
+
+fn remove(value: &mut Value, path: &[&str]) {
+    match path {
+        [] => {}
+        [last] => drop(value.as_object_mut().and_then(|object| object.shift_remove(*last))),
+        [first, rest @ ..] => value.get_mut(first).into_iter().for_each(|inner| remove(inner, rest)),
+    }
+}
+
+/// Elasticsearch 2 has one type for what later are `keyword` and `text`.
+fn use_strings(mapping: &mut Value) {
+    match mapping {
+        Value::Object(object) => {
+            let is_exact = match object.get("type").and_then(Value::as_str) {
+                Some("keyword") => true,
+                Some("text") => false,
+                _ => return object.values_mut().for_each(use_strings),
+            };
+            let rest = std::mem::replace(object, Map::from_iter([("type".to_owned(), json!("string"))]));
+            if is_exact {
+                object.insert("index".to_owned(), json!("not_analyzed"));
+            }
+            object.extend(rest.into_iter().filter(|(key, _)| key != "type"));
+            object.values_mut().for_each(use_strings);
+        }
+        Value::Array(array) => array.iter_mut().for_each(use_strings),
+        _ => {}
+    }
+}
+
+/// The file, as `_index_template` of a recent engine takes it.
+#[derive(serde::Deserialize)]
+struct Source {
+    priority: u32,
+    template: Template,
+}
+
+#[derive(serde::Deserialize)]
+struct Template {
+    settings: Value,
+    mappings: Value,
+}
+
+const SOURCE: &str = include_str!("../../../config/cwl-template.json");
+
+/// Templates that match are merged, a higher order last: above those for all indices, and below one that an
+/// administrator puts on top.
+const ORDER: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elasticsearch(major: u32) -> Engine {
+        Engine { kind: Kind::Elasticsearch, version: (major, 10) }
+    }
+
+    const OPENSEARCH: Engine = Engine { kind: Kind::OpenSearch, version: (2, 19) };
+
+    #[test]
+    fn for_a_recent_engine_it_is_the_file_itself() {
+        let file: Value = serde_json::from_str(SOURCE).unwrap();
+        assert_eq!(for_engine(OPENSEARCH, "cwl-*").unwrap(), file);
+        assert_eq!(for_engine(OPENSEARCH, "audit-*").unwrap()["index_patterns"], json!(["audit-*"]));
+        assert!(version().unwrap() > 0);
+    }
+
+    #[test]
+    fn elasticsearch_7_gets_a_template_without_types() {
+        let template = for_engine(elasticsearch(7), "cwl-*").unwrap();
+        assert_eq!(template["index_patterns"], json!(["cwl-*"]));
+        assert_eq!(template["settings"]["index"]["number_of_shards"], 1);
+        assert_eq!(template["mappings"]["properties"]["eventName"]["type"], "keyword");
+        assert!(template.get("template").is_none() && template.get("priority").is_none());
+    }
+
+    #[test]
+    fn older_ones_get_the_mapping_below_the_document_type() {
+        let template = for_engine(elasticsearch(6), "cwl-*").unwrap();
+        assert_eq!(template["index_patterns"], json!(["cwl-*"]));
+        assert_eq!(template["mappings"]["event"]["properties"]["eventName"]["type"], "keyword");
+        assert!(template["mappings"]["event"].get("_all").is_none(), "6.x refuses to hear of it");
+
+        let template = for_engine(elasticsearch(5), "cwl-*").unwrap();
+        assert_eq!(template["template"], "cwl-*");
+        assert!(template.get("index_patterns").is_none());
+        assert_eq!(template["mappings"]["event"]["_all"]["enabled"], false);
+    }
+
+    #[test]
+    fn elasticsearch_2_gets_strings() {
+        let template = for_engine(elasticsearch(2), "cwl-*").unwrap();
+        let mapping = &template["mappings"]["event"];
+        let exact = json!({ "type": "string", "index": "not_analyzed", "ignore_above": 1024 });
+        assert_eq!(mapping["properties"]["ct"]["properties"]["bucket"], exact);
+        assert_eq!(mapping["properties"]["eventName"]["fields"]["keyword"], exact);
+        assert_eq!(mapping["properties"]["@message"], json!({ "type": "string" }));
+        // A field that is called `type` is not a type.
+        assert_eq!(mapping["properties"]["userIdentity"]["properties"]["type"]["type"], "string");
+        assert_eq!(mapping["dynamic_templates"][1]["promoted"]["mapping"], exact);
+        let text = template.to_string();
+        assert!(!text.contains(r#""type":"keyword""#) && !text.contains(r#""type":"text""#), "{text}");
+    }
+
+    #[test]
+    fn a_collection_is_not_told_of_shards() {
+        let collection = Engine { kind: Kind::Serverless, version: (0, 0) };
+        let template = for_engine(collection, "cwl-*").unwrap();
+        let settings = &template["template"]["settings"]["index"];
+        assert!(settings.get("number_of_shards").is_none() && settings.get("auto_expand_replicas").is_none());
+        assert_eq!(settings["mapping"]["ignore_malformed"], true);
+    }
+
+    #[test]
+    fn the_version_is_read_where_the_engine_keeps_it() {
+        let meta = json!({ "_meta": { "trailgate": { "version": 7 } } });
+        let read = |engine, answer: Value| installed_version(engine, "t", answer.to_string().as_bytes()).unwrap();
+        let composable = json!({ "index_templates": [
+            { "name": "t", "index_template": { "template": { "mappings": meta } } }
+        ] });
+        assert_eq!(read(OPENSEARCH, composable), 7);
+        assert_eq!(read(elasticsearch(7), json!({ "t": { "mappings": meta } })), 7);
+        assert_eq!(read(elasticsearch(2), json!({ "t": { "mappings": { "event": meta } } })), 7);
+        assert_eq!(read(elasticsearch(7), json!({ "t": { "mappings": {} } })), 0, "somebody else's");
+        assert!(installed_version(OPENSEARCH, "t", b"<html>").is_err());
+    }
+
+    #[test]
+    fn a_domain_that_insists_on_copies_gets_them() {
+        let refusal = br#"{"error":{"reason":"index_template [t] invalid, cause [Validation Failed: 1: expected max cap on auto expand to be a multiple of total awareness attributes [3];]"}}"#;
+        assert_eq!(copies_wanted(refusal), Some(3));
+        assert_eq!(copies_wanted(b"another reason"), None);
+
+        let mut template = for_engine(OPENSEARCH, "cwl-*").unwrap();
+        set_copies(&mut template, 3);
+        assert_eq!(template["template"]["settings"]["index"]["auto_expand_replicas"], "0-2");
+        let mut template = for_engine(elasticsearch(5), "cwl-*").unwrap();
+        set_copies(&mut template, 2);
+        assert_eq!(template["settings"]["index"]["auto_expand_replicas"], "0-1");
+    }
+}

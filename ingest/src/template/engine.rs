@@ -1,0 +1,163 @@
+//! Which server the domain runs, as far as it decides how to talk to it.
+
+use hyper::StatusCode;
+use serde::Deserialize;
+
+/// The server behind the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// Whose server.
+    pub kind: Kind,
+    /// The version that it says: an `OpenSearch` domain in compatibility mode says 7.10.
+    pub version: (u32, u32),
+}
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Elasticsearch.
+    Elasticsearch,
+    /// `OpenSearch`.
+    OpenSearch,
+    /// An `OpenSearch` Serverless collection, which has no version and manages its shards itself.
+    Serverless,
+}
+
+/// How an engine wants index templates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `_template`, its mapping below the name of a document type.
+    Typed,
+    /// `_template` without document types.
+    Typeless,
+    /// `_index_template`, which alone applies where several match.
+    Composable,
+}
+
+impl Engine {
+    /// What a domain is taken for that does not say: nothing in it has types, and `_index_template` is there since
+    /// Elasticsearch 7.8.
+    pub const ASSUMED: Self = Self { kind: Kind::OpenSearch, version: (1, 0) };
+
+    /// Reads the answer to `GET /`; `None` if it is no answer of a kind that tells.
+    #[must_use]
+    pub fn read(status: StatusCode, body: &[u8]) -> Option<Self> {
+        match status {
+            StatusCode::OK => {
+                let root: Root = serde_json::from_slice(body).ok()?;
+                Some(Self { kind: root.kind(), version: root.version.numbers()? })
+            }
+            // An access policy can keep `/` from the function and still let it write.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Self::ASSUMED),
+            StatusCode::NOT_FOUND => Some(Self { kind: Kind::Serverless, version: (0, 0) }),
+            _ => None,
+        }
+    }
+
+    /// The document type that `_bulk` has to name, on the engines that still have types.
+    ///
+    /// One for all documents, since 6.x takes one type an index; 5.x takes none that begins with `_`.
+    #[must_use]
+    pub fn document_type(self) -> Option<&'static str> {
+        (self.form() == Form::Typed).then_some("event")
+    }
+
+    pub(crate) fn form(self) -> Form {
+        match (self.kind, self.version.0) {
+            (Kind::Elasticsearch, ..7) => Form::Typed,
+            // 7.8 has `_index_template` too, but the 7.x before it have not.
+            (Kind::Elasticsearch, 7) => Form::Typeless,
+            _ => Form::Composable,
+        }
+    }
+
+    /// Where index state management is, on the engines that attach a policy to new indices by their names.
+    pub(crate) fn state_management(self) -> Option<&'static str> {
+        match (self.kind, self.version) {
+            (Kind::OpenSearch, _) => Some("/_plugins/_ism"),
+            (Kind::Elasticsearch, (7, 10..)) => Some("/_opendistro/_ism"),
+            _ => None,
+        }
+    }
+}
+
+/// The answer to `GET /`.
+#[derive(Deserialize)]
+struct Root {
+    version: Version,
+    #[serde(default)]
+    tagline: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    number: String,
+    distribution: Option<String>,
+}
+
+impl Root {
+    fn kind(&self) -> Kind {
+        // In compatibility mode only the tagline is left to tell.
+        let is_opensearch =
+            self.version.distribution.as_deref() == Some("opensearch") || self.tagline.contains("OpenSearch");
+        if is_opensearch { Kind::OpenSearch } else { Kind::Elasticsearch }
+    }
+}
+
+impl Version {
+    fn numbers(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.number.split(['.', '-']).map_while(|number| number.parse().ok());
+        Some((numbers.next()?, numbers.next().unwrap_or(0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn test(body: &str, kind: Kind, version: (u32, u32), form: Form, document_type: Option<&str>) {
+        let engine = Engine::read(StatusCode::OK, body.as_bytes()).unwrap();
+        assert_eq!((engine.kind, engine.version), (kind, version));
+        assert_eq!((engine.form(), engine.document_type()), (form, document_type));
+    }
+
+    #[test]
+    fn every_engine_is_recognised_by_what_it_says_of_itself() {
+        use Form::{Composable, Typed, Typeless};
+        use Kind::{Elasticsearch, OpenSearch};
+        let elasticsearch =
+            |number: &str| format!(r#"{{"version":{{"number":"{number}"}},"tagline":"You Know, for Search"}}"#);
+        test(&elasticsearch("2.4.6"), Elasticsearch, (2, 4), Typed, Some("event"));
+        test(&elasticsearch("5.6.16"), Elasticsearch, (5, 6), Typed, Some("event"));
+        test(&elasticsearch("6.8.23"), Elasticsearch, (6, 8), Typed, Some("event"));
+        test(&elasticsearch("7.10.2"), Elasticsearch, (7, 10), Typeless, None);
+        test(&elasticsearch("8.0.0-rc1"), Elasticsearch, (8, 0), Composable, None);
+
+        let opensearch = r#"{"version":{"distribution":"opensearch","number":"3.9.0"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#;
+        test(opensearch, OpenSearch, (3, 9), Composable, None);
+        let compatible =
+            r#"{"version":{"number":"7.10.2"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#;
+        test(compatible, OpenSearch, (7, 10), Composable, None);
+    }
+
+    #[test]
+    fn a_domain_that_does_not_say_is_taken_for_a_recent_one() {
+        assert_eq!(Engine::read(StatusCode::FORBIDDEN, b"{}"), Some(Engine::ASSUMED));
+        let serverless = Engine::read(StatusCode::NOT_FOUND, b"").unwrap();
+        assert_eq!((serverless.kind, serverless.form()), (Kind::Serverless, Form::Composable));
+        assert_eq!(Engine::read(StatusCode::OK, b"<html>"), None);
+        assert_eq!(Engine::read(StatusCode::OK, br#"{"version":{"number":"new"}}"#), None);
+        assert_eq!(Engine::read(StatusCode::SERVICE_UNAVAILABLE, b"{}"), None);
+    }
+
+    #[test]
+    fn retention_is_where_policies_attach_by_name() {
+        let state_management = |kind, version| Engine { kind, version }.state_management();
+        assert_eq!(state_management(Kind::OpenSearch, (2, 19)), Some("/_plugins/_ism"));
+        assert_eq!(state_management(Kind::Elasticsearch, (7, 10)), Some("/_opendistro/_ism"));
+        assert_eq!(state_management(Kind::Elasticsearch, (7, 9)), None);
+        assert_eq!(state_management(Kind::Elasticsearch, (6, 8)), None);
+        assert_eq!(state_management(Kind::Serverless, (0, 0)), None);
+    }
+}

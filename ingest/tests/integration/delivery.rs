@@ -1,0 +1,256 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use serde_json::Value;
+use tokio::time::Instant;
+use trailgate_domain::{Fault, ItemRefusal, Seen, Times};
+use trailgate_ingest::delivery::Limits;
+use trailgate_ingest::ledger::Report;
+
+use crate::rig::{LIMITS, Rig, degraded, documents, patiently, signing_key};
+
+/// All of `count` documents are in the index as they were.
+#[track_caller]
+fn assert_all(report: &Report, indexed: &BTreeMap<u64, bool>, count: usize) {
+    assert_eq!((report.received, report.indexed, report.degraded), (count, count, 0), "{:?}", report.failed.first());
+    assert_eq!(report.failed, []);
+    assert_eq!(indexed.len(), count);
+    assert!(indexed.values().all(|is_degraded| !is_degraded));
+}
+
+#[tokio::test]
+async fn documents_go_in_several_bodies_on_few_connections() {
+    let rig = Rig::new().await;
+    let report = rig.deliver(documents(500, 500)).await;
+    assert_eq!(report.retried, 0);
+    assert_all(&report, &rig.indexed().await, 500);
+    let seen = rig.stand_in.seen();
+    assert!(seen.iter().all(|request| request.body.len() <= LIMITS.body_bytes));
+    assert!(seen.len() > 10 && rig.stand_in.connections() <= LIMITS.parallel + 1);
+}
+
+#[tokio::test]
+async fn items_that_the_domain_has_no_room_for_are_sent_again_and_no_others() {
+    let rig = Rig::new().await;
+    rig.stand_in.judge_items(|number, _| {
+        let refusal = ItemRefusal { status: 429, kind: "es_rejected_execution_exception" };
+        number.is_multiple_of(3).then_some(refusal)
+    });
+    let report = rig.deliver(documents(300, 100)).await;
+    let items: usize = rig.stand_in.seen().iter().map(|request| lines(request) / 2).sum();
+    assert!(report.retried >= 100);
+    assert_eq!(items, 300 + report.retried);
+    assert_all(&report, &rig.indexed().await, 300);
+}
+
+#[tokio::test]
+async fn a_domain_that_is_away_for_a_while_gets_everything_when_it_is_back() {
+    for fault in [
+        Fault::status(503, "<html>Service Unavailable</html>"),
+        Fault::status(429, r#"{"message":"429 Too Many Requests /_bulk"}"#),
+        Fault::status(403, r#"{"Message":"Request throttled due to too many requests"}"#),
+        Fault::status(403, r#"{"message":"The security token included in the request is expired"}"#),
+        Fault::status(200, "<html>Welcome!</html>"),
+        Fault::status(200, r#"{"errors":false,"items":[]}"#),
+        Fault::BreakOff,
+        Fault::BreakBody,
+        Fault::Garbage("nonsense\r\n\r\n".into()),
+    ] {
+        let rig = Rig::new().await;
+        rig.stand_in.fault(fault.clone(), Times::Next(10));
+        let report = rig.deliver(documents(200, 500)).await;
+        assert!(report.retried > 0, "{fault:?}");
+        assert_all(&report, &rig.indexed().await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_is_given_up_and_repeated() {
+    let rig = Rig::with(Limits { patience: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
+    rig.stand_in.fault(Fault::Hang, Times::Next(3));
+    let report = rig.deliver(documents(200, 500)).await;
+    assert!(report.retried > 0);
+    assert_all(&report, &rig.indexed().await, 200);
+}
+
+#[tokio::test]
+async fn bodies_that_are_too_large_for_the_domain_are_halved() {
+    let rig = Rig::with(Limits { body_bytes: 5 * 1024 * 1024, ..LIMITS }, false, signing_key()).await;
+    rig.stand_in.judge_requests(|seen| {
+        let answer = r#"{"Message":"Request size exceeded 1048576 bytes"}"#;
+        (seen.body.len() > 1024 * 1024).then(|| Fault::status(413, answer))
+    });
+    let report = rig.deliver(documents(3_000, 1_000)).await;
+    assert_eq!(report.retried, 0);
+    assert_all(&report, &rig.indexed().await, 3_000);
+}
+
+#[tokio::test]
+async fn a_document_that_is_too_large_by_itself_is_degraded() {
+    let rig = Rig::new().await;
+    rig.stand_in.judge_requests(|seen| (seen.body.len() > 10_000).then(|| Fault::status(413, "")));
+    let mut all = documents(11, 100);
+    all[7] = documents(8, 20_000).remove(7);
+    let report = rig.deliver(all).await;
+    assert_eq!((report.indexed, report.degraded, report.failed), (10, 1, vec![]));
+    assert!(rig.indexed().await[&7]);
+}
+
+#[tokio::test]
+async fn a_document_that_does_not_fit_is_degraded_and_the_others_are_not() {
+    let rig = Rig::new().await;
+    rig.stand_in.judge_items(|_, source| {
+        let does_not_fit = source["number"].as_u64()? % 50 == 7 && source.get("reason").is_none();
+        does_not_fit.then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" })
+    });
+    let report = rig.deliver(documents(200, 100)).await;
+    assert_eq!((report.indexed, report.degraded, report.failed.len()), (196, 4, 0));
+    let indexed = rig.indexed().await;
+    assert_eq!(indexed.len(), 200);
+    assert!(indexed.iter().all(|(number, is_degraded)| (number % 50 == 7) == *is_degraded));
+}
+
+#[tokio::test]
+async fn a_document_that_is_refused_in_degraded_form_has_failed_and_is_not_quoted() {
+    let rig = Rig::new().await;
+    rig.stand_in.judge_items(|_, source| {
+        let is_refused = source["number"] == 3;
+        is_refused.then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" })
+    });
+    let report = rig.deliver(documents(10, 100)).await;
+    assert_eq!((report.indexed, report.degraded, report.failed.len()), (9, 0, 1));
+    assert_eq!((report.failed[0].document, report.failed[0].reason.as_str()), (3, "400 mapper_parsing_exception"));
+    assert_eq!(rig.indexed().await.len(), 9);
+}
+
+#[tokio::test]
+async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
+    let rig = Rig::new().await;
+    let block = |_, _: &Value| Some(ItemRefusal { status: 403, kind: "cluster_block_exception" });
+    rig.stand_in.judge_items(block);
+    let deadline = Instant::now() + Duration::from_millis(300);
+    let report = patiently(rig.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    assert_eq!((report.received, report.failed.len()), (100, 100));
+    assert!(report.retried > 0);
+    let reason = &report.failed[0].reason;
+    assert!(reason.starts_with("out of time; before that: 403 cluster_block_exception"), "{reason}");
+    assert_eq!(rig.stand_in.seen().iter().filter(|request| request.refusal.is_some()).count(), 0);
+}
+
+#[tokio::test]
+async fn a_domain_that_never_answers_holds_nothing_up_past_the_deadline() {
+    let rig = Rig::new().await;
+    rig.stand_in.fault(Fault::Hang, Times::UntilCleared);
+    let deadline = Instant::now() + Duration::from_millis(200);
+    let report = patiently(rig.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    assert_eq!(report.failed.len(), 100);
+    assert!(Instant::now() < deadline + Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_missing_permission_fails_at_once_and_says_whose() {
+    let rig = Rig::new().await;
+    let answer = r#"{"Message":"User: arn:aws:sts::1:assumed-role/x is not authorized to perform: es:ESHttpPost"}"#;
+    rig.stand_in.fault(Fault::status(403, answer), Times::UntilCleared);
+    let report = rig.deliver(documents(10, 100)).await;
+    assert_eq!((report.failed.len(), rig.stand_in.seen().len()), (10, 1));
+    assert!(report.failed[0].reason.contains("assumed-role/x is not authorized"));
+}
+
+#[tokio::test]
+async fn a_signature_that_is_not_taken_fails_at_once() {
+    let wrong = Credentials::new("AKIDEXAMPLE", "wrong", None, None, "test");
+    let rig = Rig::with(LIMITS, false, SharedCredentialsProvider::new(wrong)).await;
+    let report = rig.deliver(documents(10, 100)).await;
+    assert_eq!(report.failed.len(), 10);
+    assert_eq!(report.failed[0].reason, "the domain did not accept the signature");
+}
+
+#[tokio::test]
+async fn credentials_that_have_expired_are_renewed_and_signed_with() {
+    /// Expired ones first, then those that the domain takes.
+    #[derive(Debug)]
+    struct Expired(AtomicUsize);
+
+    impl ProvideCredentials for Expired {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
+                return future::ProvideCredentials::new(async { signing_key().provide_credentials().await });
+            }
+            let expired = Credentials::new("AKIDOLD", "secret", None, Some(SystemTime::UNIX_EPOCH), "test");
+            future::ProvideCredentials::ready(Ok(expired))
+        }
+    }
+
+    let rig = Rig::with(LIMITS, false, SharedCredentialsProvider::new(Expired(AtomicUsize::new(0)))).await;
+    let report = rig.deliver(documents(10, 100)).await;
+    assert_all(&report, &rig.indexed().await, 10);
+    assert!(rig.stand_in.seen().iter().all(|request| request.refusal.is_none()));
+}
+
+#[tokio::test]
+async fn bodies_are_compressed_where_the_domain_takes_it() {
+    let rig = Rig::with(LIMITS, true, signing_key()).await;
+    let report = rig.deliver(documents(200, 500)).await;
+    assert_all(&report, &rig.indexed().await, 200);
+    let bulks: Vec<Seen> = rig.stand_in.seen().into_iter().filter(|request| request.method == "POST").collect();
+    assert!(bulks.iter().all(is_gzip));
+    assert!(bulks.iter().map(|request| request.body.len()).sum::<usize>() < report.bytes / 10);
+}
+
+#[tokio::test]
+async fn a_domain_that_refuses_compressed_bodies_gets_plain_ones_from_then_on() {
+    for rule in [
+        (|seen| is_gzip(seen).then_some(Fault::BreakOff)) as fn(&Seen) -> Option<Fault>,
+        |seen| is_gzip(seen).then(|| Fault::status(415, "")),
+        |seen| is_gzip(seen).then(|| Fault::status(400, r#"{"error":{"type":"illegal_argument_exception"}}"#)),
+        |seen| {
+            let message = "The request signature we calculated does not match the signature you provided.";
+            is_gzip(seen).then(|| Fault::status(403, format!("{{\"message\":\"{message}\"}}")))
+        },
+    ] {
+        let rig = Rig::with(LIMITS, true, signing_key()).await;
+        rig.stand_in.judge_requests(rule);
+        let report = rig.deliver(documents(200, 500)).await;
+        assert_eq!(report.retried, 0);
+        let before = rig.stand_in.seen().len();
+        let again = rig.deliver(documents(200, 500)).await;
+        assert!(rig.stand_in.seen().iter().skip(before).all(|request| !is_gzip(request)));
+        assert_eq!(again.indexed, 200);
+        assert_all(&report, &rig.indexed().await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_domain_that_has_taken_compressed_bodies_gets_them_after_a_failure_too() {
+    let rig = Rig::with(LIMITS, true, signing_key()).await;
+    assert_eq!(rig.deliver(documents(1, 100)).await.indexed, 1);
+    rig.stand_in.fault(Fault::BreakOff, Times::Next(2));
+    let report = rig.deliver(documents(200, 500)).await;
+    assert!(rig.stand_in.seen().iter().all(is_gzip));
+    assert_all(&report, &rig.indexed().await, 200);
+}
+
+#[tokio::test]
+async fn an_engine_that_wants_a_type_gets_one() {
+    let rig = Rig::new().await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let report = rig.delivery.run(documents(1, 10), &degraded, Some("event"), deadline).await;
+    assert_eq!(report.indexed, 1);
+    let body = rig.stand_in.seen()[0].body.clone();
+    assert!(body.starts_with(br#"{"index":{"_index":"cwl-2026.01.01","_type":"event","_id":"0"}}"#));
+}
+
+fn is_gzip(request: &Seen) -> bool {
+    request.header("content-encoding") == Some("gzip")
+}
+
+fn lines(request: &Seen) -> usize {
+    request.body.split(|byte| *byte == b'\n').count() - 1
+}

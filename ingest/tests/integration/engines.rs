@@ -1,0 +1,259 @@
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use hyper::Method;
+use serde_json::{Map, Value, json};
+use trailgate_ingest::template::{self, Kind, Plan, State};
+
+use crate::events;
+use crate::support::{Engine, PATIENCE, Rig};
+
+type Document = Map<String, Value>;
+
+/// What became of documents.
+struct Outcome {
+    found: u64,
+    rejected: BTreeMap<String, usize>,
+    fields: usize,
+}
+
+/// Installs the template on a real server, writes real and hostile events under it, and finds all of them again.
+async fn nothing_is_lost_under_the_template(name: &str) {
+    let engine = Engine::start(name, &[]).await;
+    let rig = &engine.rig;
+    let runs = the_template_is_installed_once(rig).await;
+
+    let begin = Instant::now();
+    let events: Vec<Value> = events::real().into_iter().chain(events::hostile()).collect();
+    let documents: Vec<Document> = events.iter().enumerate().map(|(id, event)| events::promoted(event, id)).collect();
+    let outcome = index(rig, runs, INDEX, &documents).await;
+    let seconds = begin.elapsed().as_secs_f32();
+    println!(
+        "{name}: {} of {} found, {} rejected, {} fields, {seconds:.1} s",
+        outcome.found,
+        documents.len(),
+        outcome.rejected.values().sum::<usize>(),
+        outcome.fields,
+    );
+    assert!(outcome.rejected.is_empty(), "{:#?}", outcome.rejected);
+    assert_eq!(outcome.found, documents.len() as u64);
+    assert!(outcome.fields < 300, "{} fields", outcome.fields);
+
+    searches_find_what_is_there(rig, &documents).await;
+    assert!(rig.stand_in.seen().iter().all(|seen| seen.refusal.is_none()));
+}
+
+/// A template is put where none is, and over an older one; the same and a newer one stay.
+async fn the_template_is_installed_once(rig: &Rig) -> template::Engine {
+    let plan = Plan::new("cwl-", None).unwrap();
+    let mut ensured = Vec::new();
+    for _ in 0..2 {
+        ensured.push(template::ensure(&rig.domain, &plan, PATIENCE).await);
+    }
+    let engine = ensured[0].engine;
+    let [first, second] = &ensured[..] else { unreachable!() };
+    assert!(matches!(first.template, Ok(State::Installed)), "{first:?}");
+    assert!(matches!(second.template, Ok(State::Current)), "{second:?}");
+
+    for (version, expected) in [(1_000_000, State::Newer), (0, State::Replaced)] {
+        put_other_version(rig, engine, version).await;
+        let ensured = template::ensure(&rig.domain, &plan, PATIENCE).await;
+        assert!(matches!(ensured.template, Ok(state) if state == expected), "{ensured:?}");
+        assert!(ensured.retention.is_none());
+    }
+    engine
+}
+
+/// Puts a template in the place of ours that says it is of `version`.
+async fn put_other_version(rig: &Rig, engine: template::Engine, version: u64) {
+    let mappings = json!({ "_meta": { "trailgate": { "version": version } } });
+    let is_composable = engine.kind != Kind::Elasticsearch;
+    let template = match (engine.document_type(), engine.version.0) {
+        _ if is_composable => json!({ "index_patterns": ["cwl-*"], "template": { "mappings": mappings } }),
+        (Some(type_), ..6) => json!({ "template": "cwl-*", "mappings": { type_: mappings } }),
+        (Some(type_), _) => json!({ "index_patterns": ["cwl-*"], "mappings": { type_: mappings } }),
+        (None, _) => json!({ "index_patterns": ["cwl-*"], "mappings": mappings }),
+    };
+    let api = if is_composable { "_index_template" } else { "_template" };
+    rig.ask(Method::PUT, &format!("/{api}/trailgate-cwl"), &template).await;
+}
+
+async fn searches_find_what_is_there(rig: &Rig, documents: &[Document]) {
+    let count = |is_wanted: &dyn Fn(&Document) -> bool| documents.iter().filter(|d| is_wanted(d)).count() as u64;
+    let names = count(&|document| document["eventName"] == "GetBucketLogging");
+    let bucket = documents.iter().find_map(|document| document.get("ct")?.get("bucket")?.as_str()).unwrap();
+    let in_bucket = count(&|document| document.get("ct").is_some_and(|ct| ct["bucket"] == bucket));
+    let in_network = count(&|document| {
+        document.get("source").and_then(|source| source["ip"].as_str()).is_some_and(|ip| ip.starts_with("10.248."))
+    });
+    let late = count(&|document| document["eventTime"].as_str().unwrap() >= "2023-07-10T12:00:00Z");
+    let read_only = count(&|document| [Some(&json!(true)), Some(&json!("true"))].contains(&document.get("readOnly")));
+    assert!(names > 0 && in_bucket > 0 && in_network > 0 && late > 0 && read_only > 0);
+
+    for (query, expected) in [
+        (json!({ "term": { "eventName": "GetBucketLogging" } }), names),
+        (json!({ "term": { "eventName.keyword": "GetBucketLogging" } }), names),
+        (json!({ "term": { "ct.bucket": bucket } }), in_bucket),
+        (json!({ "term": { "source.ip": "10.248.0.0/16" } }), in_network),
+        (json!({ "term": { "readOnly": true } }), read_only),
+        (json!({ "range": { "@timestamp": { "gte": "2023-07-10T12:00:00Z" } } }), late),
+        (json!({ "range": { "eventTime": { "gte": "2023-07-10T12:00:00Z" } } }), late),
+        (json!({ "match": { "@message": "getbucketlogging" } }), names),
+        // Words without a field, as a person types them.
+        (json!({ "query_string": { "query": "getbucketlogging" } }), names),
+        (json!({ "query_string": { "query": "eventName:GetBucketLogging AND NOT errorCode:*" } }), {
+            count(&|document| document["eventName"] == "GetBucketLogging" && !document.contains_key("errorCode"))
+        }),
+    ] {
+        let answer = rig.ask(Method::POST, "/cwl-*/_search", &json!({ "size": 0, "query": query })).await;
+        assert_eq!(total(&answer), expected, "{query}");
+    }
+
+    for field in ["eventName", "eventName.keyword", "ct.bucket", "userIdentity.sessionContext.sessionIssuer.arn"] {
+        let aggregations = json!({ "top": { "terms": { "field": field, "size": 1000 } } });
+        let answer = rig.ask(Method::POST, "/cwl-*/_search", &json!({ "size": 0, "aggs": aggregations })).await;
+        let buckets = answer["aggregations"]["top"]["buckets"].as_array().unwrap();
+        let sum: u64 = buckets.iter().map(|bucket| bucket["doc_count"].as_u64().unwrap()).sum();
+        let pointer = format!("/{}", field.trim_end_matches(".keyword").replace('.', "/"));
+        let expected = count(&|document| Value::Object(document.clone()).pointer(&pointer).is_some());
+        assert_eq!(sum, expected, "{field}");
+    }
+}
+
+/// Writes `documents` to `index` with `_bulk`, and counts.
+async fn index(rig: &Rig, engine: template::Engine, index: &str, documents: &[Document]) -> Outcome {
+    let mut rejected = BTreeMap::new();
+    for batch in documents.chunks(250) {
+        let mut body = String::new();
+        for document in batch {
+            let mut target = json!({ "_index": index, "_id": document["@id"] });
+            if let Some(document_type) = engine.document_type() {
+                target["_type"] = json!(document_type);
+            }
+            body += &format!("{}\n{}\n", json!({ "index": target }), Value::Object(document.clone()));
+        }
+        let (status, answer) = rig.send(Method::POST, "/_bulk", body).await;
+        assert!(status.is_success(), "{status}: {answer}");
+        for item in answer["items"].as_array().unwrap() {
+            let item = &item["index"];
+            if item["status"].as_u64().unwrap() >= 300 {
+                *rejected.entry(reason(item)).or_default() += 1;
+            }
+        }
+    }
+    rig.ask(Method::POST, &format!("/{index}/_refresh"), &Value::Null).await;
+    let found = total(&rig.ask(Method::POST, &format!("/{index}/_search"), &json!({ "size": 0 })).await);
+    let mapping = rig.ask(Method::GET, &format!("/{index}/_mapping"), &Value::Null).await;
+    let mapping = &mapping[index]["mappings"];
+    let mapping = engine.document_type().map_or(mapping, |document_type| &mapping[document_type]);
+    Outcome { found, rejected, fields: fields(mapping) }
+}
+
+/// Why an item was refused, without what is of this item alone.
+fn reason(item: &Value) -> String {
+    let cause = item["error"]["caused_by"]["reason"].as_str().unwrap_or_default();
+    format!("{} {cause}", item["error"]["reason"].as_str().unwrap_or_default()).chars().take(200).collect()
+}
+
+fn total(answer: &Value) -> u64 {
+    let total = &answer["hits"]["total"];
+    total["value"].as_u64().or(total.as_u64()).unwrap()
+}
+
+/// The fields of a mapping as engines count them: objects and sub-fields too.
+fn fields(mapping: &Value) -> usize {
+    ["properties", "fields"]
+        .iter()
+        .filter_map(|key| mapping.get(key)?.as_object())
+        .flat_map(Map::values)
+        .map(|field| 1 + fields(field))
+        .sum()
+}
+
+/// The same events as the stock function writes them, under the engine's own guesses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn without_the_template_events_are_lost() {
+    let engine = Engine::start("elasticsearch-7.10", &[]).await;
+    let rig = &engine.rig;
+    let runs = template::ensure(&rig.domain, &Plan::new("cwl-", None).unwrap(), PATIENCE).await.engine;
+    let events = events::real();
+    let documents: Vec<Document> = events.iter().enumerate().map(|(id, event)| events::stock(event, id)).collect();
+    let stock = index(rig, runs, "stock-2023.07.10", &documents).await;
+    let ours = index(rig, runs, INDEX, &documents).await;
+    for (name, outcome) in [("stock mapping", &stock), ("template", &ours)] {
+        let rejected = &outcome.rejected;
+        println!(
+            "{name}: {} of {} found, {} fields, rejected: {rejected:#?}",
+            outcome.found,
+            documents.len(),
+            outcome.fields
+        );
+    }
+    assert_eq!((ours.found, ours.rejected.len()), (documents.len() as u64, 0));
+    assert!(stock.found < documents.len() as u64, "the stock mapping has lost nothing");
+}
+
+/// A domain of several zones with a standby refuses templates that do not give each zone a copy, and one in
+/// compatibility mode calls itself Elasticsearch 7.10.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn opensearch_with_three_zones_and_a_false_version_gets_the_template() {
+    let settings = [
+        "node.attr.zone=a",
+        "cluster.routing.allocation.awareness.attributes=zone",
+        "cluster.routing.allocation.awareness.force.zone.values=a,b,c",
+        "cluster.routing.allocation.awareness.balance=true",
+        "compatibility.override_main_response_version=true",
+    ];
+    let engine = Engine::start("opensearch-2.19", &settings).await;
+    let rig = &engine.rig;
+    // Without this such a cluster takes no new index at all, whatever its template.
+    let replicas = json!({ "persistent": { "cluster.default_number_of_replicas": 2 } });
+    rig.ask(Method::PUT, "/_cluster/settings", &replicas).await;
+    let ensured = template::ensure(&rig.domain, &Plan::new("cwl-", None).unwrap(), PATIENCE).await;
+    assert_eq!((ensured.engine.kind, ensured.engine.version), (Kind::OpenSearch, (7, 10)));
+    assert!(matches!(ensured.template, Ok(State::Installed)), "{ensured:?}");
+    let outcome = index(rig, ensured.engine, INDEX, &[events::promoted(&events::hostile()[0], 0)]).await;
+    assert_eq!(outcome.found, 1);
+    let settings = rig.ask(Method::GET, &format!("/{INDEX}/_settings"), &Value::Null).await;
+    assert_eq!(settings[INDEX]["settings"]["index"]["auto_expand_replicas"], "0-2");
+}
+
+const INDEX: &str = "cwl-2023.07.10";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn nothing_is_lost_on_elasticsearch_2() {
+    nothing_is_lost_under_the_template("elasticsearch-2.4").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn nothing_is_lost_on_elasticsearch_5() {
+    nothing_is_lost_under_the_template("elasticsearch-5.6").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn nothing_is_lost_on_elasticsearch_6() {
+    nothing_is_lost_under_the_template("elasticsearch-6.8").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn nothing_is_lost_on_elasticsearch_7() {
+    nothing_is_lost_under_the_template("elasticsearch-7.10").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn nothing_is_lost_on_opensearch_2() {
+    nothing_is_lost_under_the_template("opensearch-2.19").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn nothing_is_lost_on_opensearch_3() {
+    nothing_is_lost_under_the_template("opensearch-3").await;
+}

@@ -1,0 +1,19 @@
+//! The function over real sockets: a stand-in domain that checks each signature, and real servers behind it.
+
+/// The stand-in in memory, a delivery to it, and what is in it.
+mod rig;
+
+/// The stand-in, real servers behind it, and the signed way there.
+mod support;
+
+/// Every event is in the index once, or is said not to be, whatever the domain does.
+mod delivery;
+
+/// Real events, and hostile ones.
+mod events;
+
+/// The template on every engine, and what becomes of events under it.
+mod engines;
+
+/// The retention policy.
+mod retention;

@@ -1,0 +1,137 @@
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use trailgate_domain::{Backend, Fault, Seen, Times};
+use trailgate_ingest::template::{self, Ensured, Plan, State, TemplateError};
+
+use crate::support::{PATIENCE, Rig};
+
+/// Plays `answers` in turn, as a domain with index state management gives them, and gives what it was asked.
+///
+/// The real servers of these tests lack that plug-in; the answers follow its documentation.
+async fn ensure(answers: &[(u16, Value)]) -> (Ensured, Vec<Seen>) {
+    let rig = Rig::new(Backend::Memory).await;
+    for (status, body) in answers {
+        rig.stand_in.fault(Fault::status(*status, body.to_string()), Times::Once);
+    }
+    let plan = Plan::new("cwl-", NonZeroU32::new(30)).unwrap();
+    let ensured = template::ensure(&rig.domain, &plan, PATIENCE).await;
+    let seen = rig.stand_in.seen();
+    assert!(seen.iter().all(|seen| seen.refusal.is_none()));
+    (ensured, seen)
+}
+
+fn requests(seen: &[Seen]) -> Vec<String> {
+    seen.iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect()
+}
+
+fn json(body: &Bytes) -> Value {
+    serde_json::from_slice(body).unwrap()
+}
+
+fn opensearch() -> (u16, Value) {
+    (
+        200,
+        json!({ "version": { "distribution": "opensearch", "number": "2.19.0" }, "tagline": "The OpenSearch Project" }),
+    )
+}
+
+fn current_template() -> (u16, Value) {
+    let mappings = json!({ "_meta": { "trailgate": { "version": 1 } } });
+    (
+        200,
+        json!({ "index_templates": [{ "name": "trailgate-cwl", "index_template": { "template": { "mappings": mappings } } }] }),
+    )
+}
+
+fn installed(days: &str) -> (u16, Value) {
+    let retry = json!({ "count": 3, "backoff": "exponential", "delay": "1m" });
+    let policy = json!({
+        "policy_id": "trailgate-cwl",
+        "description": format!("cwl-* is deleted after {days} days."),
+        "last_updated_time": 1_700_000_000_000_u64,
+        "schema_version": 21,
+        "error_notification": null,
+        "default_state": "kept",
+        "states": [
+            { "name": "kept", "actions": [],
+              "transitions": [{ "state_name": "deleted", "conditions": { "min_index_age": format!("{days}d") } }] },
+            { "name": "deleted", "actions": [{ "retry": retry, "delete": {} }], "transitions": [] },
+        ],
+        "ism_template": [
+            { "index_patterns": ["cwl-*"], "priority": 100, "last_updated_time": 1_700_000_000_000_u64 },
+        ],
+    });
+    (200, json!({ "_id": "trailgate-cwl", "_version": 2, "_seq_no": 5, "_primary_term": 2, "policy": policy }))
+}
+
+fn not_found() -> (u16, Value) {
+    (404, json!({ "error": { "type": "status_exception", "reason": "Policy not found" }, "status": 404 }))
+}
+
+const POLICY: &str = "/_plugins/_ism/policies/trailgate-cwl";
+
+#[tokio::test]
+async fn a_policy_is_put_and_given_to_the_indices_that_are_there() {
+    let stored =
+        (201, json!({ "_id": "trailgate-cwl", "_version": 1, "_seq_no": 0, "_primary_term": 1, "policy": {} }));
+    let attached = (200, json!({ "updated_indices": 7, "failures": false, "failed_indices": [] }));
+    let (ensured, seen) = ensure(&[opensearch(), current_template(), not_found(), stored, attached]).await;
+    assert!(matches!((&ensured.template, &ensured.retention), (Ok(State::Current), Some(Ok(State::Installed)))));
+
+    let policy = format!("GET {POLICY}");
+    let put = format!("PUT {POLICY}");
+    let expected = ["GET /", "GET /_index_template/trailgate-cwl", &policy, &put, "POST /_plugins/_ism/add/cwl-%2A"];
+    assert_eq!(requests(&seen), expected);
+    let states = &json(&seen[3].body)["policy"]["states"];
+    assert_eq!(states[0]["transitions"][0]["conditions"]["min_index_age"], "30d");
+    assert_eq!(json(&seen[4].body), json!({ "policy_id": "trailgate-cwl" }));
+}
+
+#[tokio::test]
+async fn the_same_policy_is_left_alone() {
+    let (ensured, seen) = ensure(&[opensearch(), current_template(), installed("30")]).await;
+    assert!(matches!(ensured.retention, Some(Ok(State::Current))), "{ensured:?}");
+    assert_eq!(seen.len(), 3);
+}
+
+#[tokio::test]
+async fn another_age_replaces_the_policy_that_was_seen() {
+    let stored =
+        (200, json!({ "_id": "trailgate-cwl", "_version": 3, "_seq_no": 6, "_primary_term": 2, "policy": {} }));
+    let changed = (200, json!({ "updated_indices": 7, "failures": false, "failed_indices": [] }));
+    let (ensured, seen) = ensure(&[opensearch(), current_template(), installed("90"), stored, changed]).await;
+    assert!(matches!(ensured.retention, Some(Ok(State::Replaced))), "{ensured:?}");
+    let put = format!("PUT {POLICY}?if_seq_no=5&if_primary_term=2");
+    assert_eq!(requests(&seen)[3..], [put.as_str(), "POST /_plugins/_ism/change_policy/cwl-%2A"]);
+}
+
+#[tokio::test]
+async fn a_policy_that_another_run_puts_meanwhile_is_no_failure() {
+    let conflict = (409, json!({ "error": { "type": "version_conflict_engine_exception" }, "status": 409 }));
+    let (ensured, _) = ensure(&[opensearch(), current_template(), not_found(), conflict]).await;
+    assert!(matches!(ensured.retention, Some(Ok(State::Current))), "{ensured:?}");
+}
+
+#[tokio::test]
+async fn where_there_is_no_state_management_the_template_is_there_all_the_same() {
+    let elasticsearch = (200, json!({ "version": { "number": "6.8.0" }, "tagline": "You Know, for Search" }));
+    let acknowledged = (200, json!({ "acknowledged": true }));
+    let (ensured, seen) = ensure(&[elasticsearch, (404, json!({})), acknowledged]).await;
+    assert!(matches!(ensured.template, Ok(State::Installed)), "{ensured:?}");
+    assert!(matches!(ensured.retention, Some(Err(TemplateError::NoStateManagement(_)))), "{ensured:?}");
+    assert_eq!(seen.len(), 3);
+}
+
+#[tokio::test]
+async fn what_the_domain_refuses_is_told_in_its_words() {
+    let refusal = json!({ "message": "User: anonymous is not authorized to perform: es:ESHttpGet" });
+    let (ensured, _) = ensure(&[opensearch(), (403, refusal.clone()), (403, refusal)]).await;
+    let error = ensured.template.unwrap_err().to_string();
+    assert!(
+        error.starts_with("GET /_index_template/trailgate-cwl: 403 Forbidden: ") && error.contains("anonymous"),
+        "{error}"
+    );
+    assert!(ensured.retention.unwrap().is_err());
+}
