@@ -40,6 +40,7 @@ async fn nothing_is_lost_under_the_template(name: &str) {
     assert_eq!(outcome.found, documents.len() as u64);
     assert!(outcome.fields < 300, "{} fields", outcome.fields);
 
+    documents_come_back_as_they_were_sent(rig, &documents).await;
     searches_find_what_is_there(rig, &documents).await;
     assert!(rig.stand_in.seen().iter().all(|seen| seen.refusal.is_none()));
 }
@@ -77,6 +78,17 @@ async fn put_other_version(rig: &Rig, engine: template::Engine, version: u64) {
     };
     let api = if is_composable { "_index_template" } else { "_template" };
     rig.ask(Method::PUT, &format!("/{api}/trailgate-cwl"), &template).await;
+}
+
+async fn documents_come_back_as_they_were_sent(rig: &Rig, documents: &[Document]) {
+    let search = json!({ "size": 1000, "query": { "term": { "eventName": "HostileEvent" } } });
+    let answer = rig.ask(Method::POST, "/cwl-*/_search", &search).await;
+    let hits = answer["hits"]["hits"].as_array().unwrap();
+    assert!(!hits.is_empty());
+    for hit in hits {
+        let id: usize = hit["_id"].as_str().unwrap().parse().unwrap();
+        assert_eq!(hit["_source"].as_object(), Some(&documents[id]));
+    }
 }
 
 async fn searches_find_what_is_there(rig: &Rig, documents: &[Document]) {
