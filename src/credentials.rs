@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -32,14 +32,19 @@ pub struct Renewal {
 
 /// The chain of places where AWS credentials are looked for, and the role to assume with them, if there is one.
 pub async fn provider(region: &str, assume_role: Option<&str>) -> anyhow::Result<SharedCredentialsProvider> {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let region = Region::new(region.to_owned());
-    let sdk = aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await;
+    let sdk = sdk_config(region).await;
     let Some(role) = assume_role else {
         return sdk.credentials_provider().context("there is no chain of AWS credentials");
     };
     let assumed = AssumeRoleProvider::builder(role).session_name("trailgate").configure(&sdk).build().await;
     Ok(SharedCredentialsProvider::new(assumed))
+}
+
+/// What AWS's own clients are made of: the chain of credentials, and HTTP over the same TLS as the gate's.
+pub async fn sdk_config(region: &str) -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let region = Region::new(region.to_owned());
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await
 }
 
 /// A cache, and the renewal that has to run for it.

@@ -8,7 +8,7 @@
 //! 4. [`ledger`] keeps account of the documents and decides what is sent next.
 //! 5. [`delivery`] sends it through a [`domain`] until every document is accounted for.
 //!
-//! [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened, [`settings`] reads the environment.
+//! [`load`] takes the same road from files. [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened, [`settings`] reads the environment.
 
 pub mod payload;
 
@@ -25,3 +25,5 @@ pub mod ledger;
 pub mod metrics;
 pub mod settings;
 pub mod template;
+
+pub mod load;

@@ -1,0 +1,175 @@
+//! `ingest`: CloudTrail's files into the index from a command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
+use trailgate::credentials;
+use trailgate_ingest::domain::Domain;
+use trailgate_ingest::load::done::Done;
+use trailgate_ingest::load::progress::Progress;
+use trailgate_ingest::load::source::Sources;
+use trailgate_ingest::load::{Days, Load, Summary};
+use trailgate_ingest::settings::Settings;
+
+/// CloudTrail into Elasticsearch or OpenSearch, from a command line.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Index CloudTrail's files: for history, for events too large for CloudWatch Logs, and for a local try.
+    Load(LoadArgs),
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    /// Files, folders as S3 lays them out, `s3://BUCKET/PREFIX`, or `-` for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    /// The domain, or a gate in front of it.
+    #[arg(long, value_name = "URL")]
+    endpoint: String,
+    /// What requests are signed for, where the endpoint does not name it.
+    #[arg(long)]
+    region: Option<String>,
+    /// `es` or `aoss`, where the endpoint does not name it.
+    #[arg(long)]
+    service: Option<String>,
+    /// What the names of indices begin with.
+    #[arg(long, default_value = "cwl-")]
+    index_prefix: String,
+    /// The first day of events to index, in UTC.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    from: Option<Date>,
+    /// The last day of events to index, in UTC.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    to: Option<Date>,
+    /// Say what would be indexed, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The endpoint asks for no signature: a gate, or a server on this machine. No AWS credentials are looked for.
+    #[arg(long)]
+    unsigned: bool,
+    /// Where to remember which files are done, to go on there after an interruption. It is removed at the end.
+    #[arg(long, value_name = "FILE", default_value = ".trailgate-ingest.done")]
+    done: PathBuf,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let Command::Load(args) = Cli::parse().command;
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match runtime.block_on(load(&args)) {
+        Ok(summary) if summary.failures.is_empty() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("ingest: {error:#}");
+    ExitCode::FAILURE
+}
+
+async fn load(args: &LoadArgs) -> anyhow::Result<Summary> {
+    let settings = settings(args)?;
+    let days = Days { from: args.from, to: args.to };
+    let sources = Sources::find(&args.paths, async || s3(&settings.region).await).await?;
+    let progress = Progress::new(sources.list().len());
+    if args.dry_run {
+        let dry = Load::dry(settings.shaping.clone(), days);
+        let summary = dry.run(&sources, &mut Done::forgetful(), &progress, || false).await?;
+        print(&summary, true);
+        return Ok(summary);
+    }
+
+    let provider = if args.unsigned {
+        SharedCredentialsProvider::new(Credentials::new("unsigned", "unsigned", None, None, "unsigned"))
+    } else {
+        credentials::provider(&settings.region, None).await?
+    };
+    let domain = Domain::connect(&settings, provider)?;
+    let mut done = Done::open(&args.done)?;
+    let load = Load::into(Arc::new(domain), &settings, days).await?;
+    let interrupted = interrupted();
+    let summary = load.run(&sources, &mut done, &progress, || interrupted.load(Ordering::Relaxed)).await?;
+    print(&summary, false);
+    if interrupted.load(Ordering::Relaxed) {
+        anyhow::bail!("interrupted; the same command goes on from here ({})", args.done.display());
+    }
+    if summary.failures.is_empty() {
+        done.clear()?;
+    }
+    Ok(summary)
+}
+
+/// The function's settings, from flags instead of variables.
+fn settings(args: &LoadArgs) -> anyhow::Result<Settings> {
+    let settings = Settings::read(|variable| match variable {
+        "ENDPOINT" => Some(args.endpoint.clone()),
+        // A gate and a local server name neither, and do not look at what is signed.
+        "REGION" => args.region.clone().or_else(|| args.unsigned.then(|| "us-east-1".to_owned())),
+        "SERVICE" => args.service.clone().or_else(|| args.unsigned.then(|| "es".to_owned())),
+        "INDEX_PREFIX" => Some(args.index_prefix.clone()),
+        "AWS_REGION" | "ALLOW_PLAINTEXT" | "CA_FILE" | "TIME_SERIES" | "GZIP" => std::env::var(variable).ok(),
+        _ => None,
+    });
+    settings.context("the settings make no sense")
+}
+
+async fn s3(region: &str) -> aws_sdk_s3::Client {
+    aws_sdk_s3::Client::new(&credentials::sdk_config(region).await)
+}
+
+/// Set at the first Ctrl-C; a second one ends the process as usual.
+fn interrupted() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if set.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!("finishing what is in flight; Ctrl-C again to stop at once");
+        }
+    });
+    flag
+}
+
+fn print(summary: &Summary, is_dry: bool) {
+    let verb = if is_dry { "would be indexed" } else { "indexed" };
+    let count = if is_dry { summary.events } else { summary.indexed };
+    println!("{} events in {} files, {count} {verb}", summary.events, summary.files);
+    if summary.degraded > 0 {
+        println!("{} of them in a degraded form: search for @degraded", summary.degraded);
+    }
+    for (reason, files) in &summary.passed_over {
+        println!("{files} files passed over: {reason}");
+    }
+    for (index, events) in summary.by_index.iter().filter(|_| is_dry) {
+        println!("{index}: {events}");
+    }
+    for failure in summary.failures.iter().take(SHOWN) {
+        println!("failed: {failure}");
+    }
+    if summary.failures.len() > SHOWN {
+        println!("failed: {} more", summary.failures.len() - SHOWN);
+    }
+}
+
+/// Failures that are printed.
+const SHOWN: usize = 20;
