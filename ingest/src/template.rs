@@ -4,13 +4,14 @@ mod body;
 mod engine;
 mod retention;
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use engine::{Engine, Kind};
 
@@ -45,6 +46,8 @@ impl Plan {
 }
 
 /// How it went. Whatever did, documents can be written: without the template the engine guesses their mapping.
+///
+/// After an error it is worth another try at the next invocation: the engine may be a guess, too.
 #[derive(Debug)]
 pub struct Ensured {
     /// What the domain runs, or is taken to run.
@@ -94,19 +97,19 @@ async fn install(link: Link<'_>, engine: Engine, plan: &Plan) -> Result<State, T
         Some(answer) => {
             let installed = body::installed_version(engine, &name, &answer).map_err(TemplateError::Unreadable)?;
             match installed.cmp(&body::version().map_err(TemplateError::Unreadable)?) {
-                std::cmp::Ordering::Less => State::Replaced,
-                std::cmp::Ordering::Equal => return Ok(State::Current),
-                std::cmp::Ordering::Greater => return Ok(State::Newer),
+                Ordering::Less => State::Replaced,
+                Ordering::Equal => return Ok(State::Current),
+                Ordering::Greater => return Ok(State::Newer),
             }
         }
     };
     let mut template = body::for_engine(engine, &plan.pattern()).map_err(TemplateError::Unreadable)?;
-    let reply = link.send(Method::PUT, &path, &template).await?;
-    if let Some(copies) = body::copies_wanted(&reply.body).filter(|_| reply.status == StatusCode::BAD_REQUEST) {
+    let answered = link.send(Method::PUT, &path, &template).await?;
+    if let Some(copies) = body::copies_wanted(&answered.reply.body) {
         body::set_copies(&mut template, copies);
-        accepted(Method::PUT, &path, link.send(Method::PUT, &path, &template).await?)?;
+        link.send(Method::PUT, &path, &template).await?.accepted()?;
     } else {
-        accepted(Method::PUT, &path, reply)?;
+        answered.accepted()?;
     }
     Ok(state)
 }
@@ -120,20 +123,20 @@ async fn retain(link: Link<'_>, engine: Engine, plan: &Plan, days: NonZeroU32) -
         None => None,
     };
     let policy = retention::policy(&plan.pattern(), days);
-    let retention::Step::Put { path: put, verb } = retention::step(&path, found.as_ref(), &policy) else {
+    let retention::Step::Put { path, verb } = retention::step(&path, found.as_ref(), &policy) else {
         return Ok(State::Current);
     };
-    let reply = link.send(Method::PUT, &put, &policy).await?;
-    if reply.status == StatusCode::CONFLICT {
+    let answered = link.send(Method::PUT, &path, &policy).await?;
+    if answered.reply.status == StatusCode::CONFLICT {
         // Another run of this function has just done the same.
         return Ok(State::Current);
     }
-    accepted(Method::PUT, &put, reply)?;
-    let attach = format!("{api}/{verb}/{}", plan.pattern());
-    let reply = link.send(Method::POST, &attach, &serde_json::json!({ "policy_id": name })).await?;
+    answered.accepted()?;
+    let path = format!("{api}/{verb}/{}", plan.pattern());
+    let answered = link.send(Method::POST, &path, &json!({ "policy_id": name })).await?;
     // No index yet is as good as all indices told.
-    if reply.status != StatusCode::NOT_FOUND {
-        accepted(Method::POST, &attach, reply)?;
+    if answered.reply.status != StatusCode::NOT_FOUND {
+        answered.accepted()?;
     }
     Ok(if found.is_some() { State::Replaced } else { State::Installed })
 }
@@ -147,40 +150,45 @@ struct Link<'a> {
 
 impl Link<'_> {
     async fn engine(self) -> Result<Engine, TemplateError> {
-        let reply = self.request(Method::GET, "/", Body::default()).await?;
-        match Engine::read(reply.status, &reply.body) {
-            Some(engine) => Ok(engine),
-            None => Err(refused(Method::GET, "/", &reply)),
-        }
+        let answered = self.request(Method::GET, "/", Body::default()).await?;
+        Engine::read(answered.reply.status, &answered.reply.body).ok_or_else(|| answered.refused())
     }
 
     /// What is at `path`, if anything is.
     async fn get(self, path: &str) -> Result<Option<Bytes>, TemplateError> {
-        let reply = self.request(Method::GET, path, Body::default()).await?;
-        if reply.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        accepted(Method::GET, path, reply).map(Some)
+        let answered = self.request(Method::GET, path, Body::default()).await?;
+        if answered.reply.status == StatusCode::NOT_FOUND { Ok(None) } else { answered.accepted().map(Some) }
     }
 
-    async fn send(self, method: Method, path: &str, body: &Value) -> Result<Reply, TemplateError> {
+    async fn send(self, method: Method, path: &str, body: &Value) -> Result<Answered, TemplateError> {
         let body = Body { bytes: body.to_string().into(), content_type: "application/json", is_gzip: false };
         self.request(method, path, body).await
     }
 
-    async fn request(self, method: Method, path: &str, body: Body) -> Result<Reply, TemplateError> {
-        let answered = self.domain.send(method.clone(), path, body, self.patience).await;
-        answered.map_err(|error| TemplateError::NoAnswer { request: format!("{method} {path}"), error })
+    async fn request(self, method: Method, path: &str, body: Body) -> Result<Answered, TemplateError> {
+        let request = format!("{method} {path}");
+        match self.domain.send(method, path, body, self.patience).await {
+            Ok(reply) => Ok(Answered { request, reply }),
+            Err(error) => Err(TemplateError::NoAnswer { request, error }),
+        }
     }
 }
 
-fn accepted(method: Method, path: &str, reply: Reply) -> Result<Bytes, TemplateError> {
-    if reply.status.is_success() { Ok(reply.body) } else { Err(refused(method, path, &reply)) }
+/// A reply, and what it is to.
+struct Answered {
+    request: String,
+    reply: Reply,
 }
 
-fn refused(method: Method, path: &str, reply: &Reply) -> TemplateError {
-    let answer = String::from_utf8_lossy(&reply.body).chars().take(ANSWER_CHARS).collect();
-    TemplateError::Refused { request: format!("{method} {path}"), status: reply.status, answer }
+impl Answered {
+    fn accepted(self) -> Result<Bytes, TemplateError> {
+        if self.reply.status.is_success() { Ok(self.reply.body) } else { Err(self.refused()) }
+    }
+
+    fn refused(self) -> TemplateError {
+        let answer = String::from_utf8_lossy(&self.reply.body).chars().take(ANSWER_CHARS).collect();
+        TemplateError::Refused { request: self.request, status: self.reply.status, answer }
+    }
 }
 
 /// Why something is not as planned.

@@ -11,9 +11,10 @@ pub(crate) fn for_engine(engine: Engine, pattern: &str) -> Result<Value, serde_j
     let source: Source = serde_json::from_str(SOURCE)?;
     let Source { priority, mut template } = source;
     if engine.kind == Kind::Serverless {
-        // A collection decides these itself and refuses to be told.
-        remove(&mut template.settings, &["index", "number_of_shards"]);
-        remove(&mut template.settings, &["index", "auto_expand_replicas"]);
+        // A collection decides itself how to store its indices.
+        for setting in ["number_of_shards", "auto_expand_replicas", "codec"] {
+            template.settings["index"].as_object_mut().and_then(|settings| settings.shift_remove(setting));
+        }
     }
     let Template { settings, mut mappings } = template;
     Ok(match engine.form() {
@@ -88,14 +89,6 @@ pub(crate) fn set_copies(template: &mut Value, copies: u32) {
 
 fn version_in(mappings: &Value) -> Option<u64> {
     mappings["_meta"]["trailgate"]["version"].as_u64()
-}
-
-fn remove(value: &mut Value, path: &[&str]) {
-    match path {
-        [] => {}
-        [last] => drop(value.as_object_mut().and_then(|object| object.shift_remove(*last))),
-        [first, rest @ ..] => value.get_mut(first).into_iter().for_each(|inner| remove(inner, rest)),
-    }
 }
 
 /// Elasticsearch 2 has one type for what later are `keyword` and `text`.
@@ -194,12 +187,23 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_is_not_told_of_shards() {
+    fn a_collection_is_not_told_how_to_store() {
         let collection = Engine { kind: Kind::Serverless, version: (0, 0) };
         let template = for_engine(collection, "cwl-*").unwrap();
         let settings = &template["template"]["settings"]["index"];
-        assert!(settings.get("number_of_shards").is_none() && settings.get("auto_expand_replicas").is_none());
-        assert_eq!(settings["mapping"]["ignore_malformed"], true);
+        let keys: Vec<&String> = settings.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["mapping", "query"]);
+    }
+
+    #[test]
+    fn the_subtrees_are_kept_whole_and_the_promoted_fields_are_always_there() {
+        let template = for_engine(OPENSEARCH, "cwl-*").unwrap();
+        let properties = &template["template"]["mappings"]["properties"];
+        for subtree in ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"] {
+            assert_eq!(properties[subtree], json!({ "type": "object", "enabled": false }), "{subtree}");
+        }
+        let promoted = properties["ct"]["properties"].as_object().unwrap();
+        assert!(!promoted.is_empty() && promoted.values().all(|field| field["type"] == "keyword"));
     }
 
     #[test]
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_domain_that_insists_on_copies_gets_them() {
-        let refusal = br#"{"error":{"reason":"index_template [t] invalid, cause [Validation Failed: 1: expected max cap on auto expand to be a multiple of total awareness attributes [3];]"}}"#;
+        let refusal = b"expected max cap on auto expand to be a multiple of total awareness attributes [3];";
         assert_eq!(copies_wanted(refusal), Some(3));
         assert_eq!(copies_wanted(b"another reason"), None);
 

@@ -134,7 +134,7 @@ mod tests {
         test(&elasticsearch("7.10.2"), Elasticsearch, (7, 10), Typeless, None);
         test(&elasticsearch("8.0.0-rc1"), Elasticsearch, (8, 0), Composable, None);
 
-        let opensearch = r#"{"version":{"distribution":"opensearch","number":"3.9.0"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#;
+        let opensearch = r#"{"version":{"distribution":"opensearch","number":"3.9.0"}}"#;
         test(opensearch, OpenSearch, (3, 9), Composable, None);
         let compatible =
             r#"{"version":{"number":"7.10.2"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#;

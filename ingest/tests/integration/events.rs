@@ -78,7 +78,8 @@ pub(crate) fn hostile() -> Vec<Value> {
             json!(true),
             json!({ "a": { "b": 1 } }),
             json!({ "a": ["x", { "": "an empty key" }] }),
-            json!({ "": { "": 1 }, ".": 1, "a.b": 1, "a.": 1, ".a": 1, "a..b": { "c.d": [] }, "$x": 1, "_id": 1, "_type": {} }),
+            json!({ "": { "": 1 }, ".": 1, "a.b": 1, "a.": 1, ".a": 1, "a..b": { "c.d": [] } }),
+            json!({ "$x": 1, "_id": 1, "_type": {}, "_source": [] }),
             json!({ "Host": "a", "host": "b", "HOST": { "c": 1 }, "Host ": 1 }),
             json!({ "text": "x".repeat(40_000), "ümlaut": "€".repeat(40_000) }),
             json!({}),
@@ -106,9 +107,8 @@ pub(crate) fn hostile() -> Vec<Value> {
         parts.push(json!({ "readOnly": value, "managementEvent": value }));
     }
     // Strings longer than a term can be, and where there is a type.
-    parts.push(
-        json!({ "errorMessage": "€".repeat(40_000), "userAgent": "x".repeat(40_000), "unknown": "x".repeat(40_000) }),
-    );
+    let long = "x".repeat(40_000);
+    parts.push(json!({ "errorMessage": "€".repeat(40_000), "userAgent": long, "unknown": long }));
     parts.push(json!({ "userIdentity": { "sessionContext": { "attributes": { "creationDate": "no date" } } } }));
     parts.push(json!({ "userIdentity": { "sessionContext": { "attributes": { "creationDate": "" } } } }));
     // What a later CloudTrail may add, and what other services log.
@@ -127,12 +127,14 @@ pub(crate) fn hostile() -> Vec<Value> {
     let federated = json!({ "federatedProvider": "www.amazon.com", "attributes": attributes });
     parts.push(json!({ "userIdentity": { "sessionContext": { "webIdFederationData": federated } } }));
     parts.push(json!({ "userIdentity": { "sessionContext": { "webIdFederationData": {} } } }));
-    parts.push(json!({ "resources": [{ "ARN": "arn:aws:s3:::b", "accountId": "1", "type": "AWS::S3::Bucket" }, { "ARNPrefix": "arn:aws:s3:::b/" }] }));
+    let bucket = json!({ "ARN": "arn:aws:s3:::b", "accountId": "1", "type": "AWS::S3::Bucket" });
+    parts.push(json!({ "resources": [bucket, { "ARNPrefix": "arn:aws:s3:::b/" }] }));
     parts.push(json!({ "resources": { "ARN": "arn:aws:s3:::b" } }));
     parts.push(json!({ "resources": null, "tlsDetails": null, "userIdentity": null, "addendum": null }));
-    parts.push(json!({ "insightDetails": { "state": "Start", "insightType": "ApiCallRateInsight",
-        "insightContext": { "statistics": { "baseline": { "average": 0.1 } }, "attributions": [{ "attribute": "userAgent" }] } } }));
-    parts.push(json!({ "addendum": { "reason": "UPDATED_DATA", "updatedFields": "responseElements", "originalEventID": "x" } }));
+    let context = json!({ "statistics": { "baseline": { "average": 0.1 } }, "attributions": [{ "attribute": "x" }] });
+    let insight = json!({ "state": "Start", "insightType": "ApiCallRateInsight", "insightContext": context });
+    parts.push(json!({ "insightDetails": insight }));
+    parts.push(json!({ "addendum": { "reason": "UPDATED_DATA", "updatedFields": "x", "originalEventID": "x" } }));
     parts.push(json!({ "sourceIPAddress": "2001:db8::1" }));
     parts.push(json!({ "sourceIPAddress": "cloudformation.amazonaws.com" }));
     parts.into_iter().map(on_a_plain_event).collect()

@@ -38,11 +38,8 @@ fn opensearch() -> (u16, Value) {
 }
 
 fn current_template() -> (u16, Value) {
-    let mappings = json!({ "_meta": { "trailgate": { "version": 1 } } });
-    (
-        200,
-        json!({ "index_templates": [{ "name": "trailgate-cwl", "index_template": { "template": { "mappings": mappings } } }] }),
-    )
+    let file: Value = serde_json::from_str(include_str!("../../../config/cwl-template.json")).unwrap();
+    (200, json!({ "index_templates": [{ "name": "trailgate-cwl", "index_template": file }] }))
 }
 
 fn installed(days: &str) -> (u16, Value) {
