@@ -92,9 +92,9 @@ impl Ledger {
             // Which item is whose, nobody knows.
             Outcome::Items(items) => {
                 let reason = format!("the reply has {} items for {}", items.len(), batch.members.len());
-                self.retry(batch.members, batch.attempt, Refusal::no_answer(reason));
+                self.retry(batch, Refusal::no_answer(reason));
             }
-            Outcome::Retry(refusal) => self.retry(batch.members, batch.attempt, refusal),
+            Outcome::Retry(refusal) => self.retry(batch, refusal),
             Outcome::Halve(refusal) => self.halve(batch, &refusal, degrade),
             Outcome::Fail(refusal) => batch.members.iter().for_each(|&member| self.fail(member, &refusal)),
         }
@@ -127,7 +127,7 @@ impl Ledger {
     fn settle_items(&mut self, batch: Batch, items: Vec<Option<Refusal>>, degrade: &dyn Fn(usize, &str) -> Document) {
         let (mut again, mut reason) = (Vec::new(), None);
         let mut degraded = Vec::new();
-        for (member, item) in batch.members.into_iter().zip(items) {
+        for (&member, item) in batch.members.iter().zip(items) {
             let Some(refusal) = item else {
                 self.states[member] = State::Indexed { is_degraded: self.is_degraded(member) };
                 continue;
@@ -145,13 +145,15 @@ impl Ledger {
         // These two apart: those that fit now need not wait for those that the domain has no room for.
         self.enqueue(degraded, 0, None);
         if let Some(refusal) = reason {
-            self.retry(again, batch.attempt, refusal);
+            self.retry(Batch { members: again, ..batch }, refusal);
         }
     }
 
-    fn retry(&mut self, members: Vec<usize>, attempt: u32, refusal: Refusal) {
-        self.retried += members.len();
-        self.enqueue(members, attempt.saturating_add(1), Some(refusal));
+    fn retry(&mut self, batch: Batch, refusal: Refusal) {
+        self.retried += batch.members.len();
+        // What the domain said tells more than that it says nothing any more, as when time is up.
+        let said = batch.refusal.filter(|said| refusal.status == 0 && said.status != 0);
+        self.enqueue(batch.members, batch.attempt.saturating_add(1), Some(said.unwrap_or(refusal)));
     }
 
     /// Sends two halves at once. A document that is refused all by itself is what the refusal was about.
@@ -330,6 +332,13 @@ mod tests {
         let mut answers = [Outcome::Retry(refusal(503))].into_iter();
         let (_, report) = run(ledger(1, 1000), |_| answers.next());
         assert_eq!(report.failed, [Failure { document: 0, reason: "out of time; before that: 503".to_owned() }]);
+    }
+
+    #[test]
+    fn what_the_domain_said_is_not_forgotten_when_it_falls_silent() {
+        let mut answers = [refusal(503), Refusal::no_answer("silence")].map(Outcome::Retry).into_iter();
+        let (_, report) = run(ledger(1, 1000), |_| answers.next());
+        assert_eq!(report.failed[0].reason, "out of time; before that: 503");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! 3. [`bulk`] makes `_bulk` bodies of documents, and reads the replies item by item.
 //! 4. [`ledger`] keeps account of the documents and decides what is sent next.
 //! 5. [`delivery`] sends it through a [`domain`] until every document is accounted for.
+//! 6. [`invocation`] takes all these steps, and answers Lambda.
 //!
 //! [`load`] takes the same road from files. [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened, [`settings`] reads the environment.
 
@@ -18,9 +19,12 @@ pub mod promote;
 
 pub mod bulk;
 
+pub mod ledger;
+
 pub mod delivery;
 pub mod domain;
-pub mod ledger;
+
+pub mod invocation;
 
 pub mod metrics;
 pub mod settings;

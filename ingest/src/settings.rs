@@ -1,50 +1,32 @@
 //! The function's settings, read from its environment.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use trailgate::endpoint::{Endpoint, EndpointError};
 
+use crate::document::{DocumentId, IndexDay, Shaping};
+use crate::template::Plan;
+
 /// All that the function is told. It exists only when every value makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `ENDPOINT`: the domain, as `https://HOST` or `HOST` alone.
+    /// `ENDPOINT`: the domain, as `https://HOST` or `HOST` alone. Plain http to another machine needs
+    /// `ALLOW_PLAINTEXT=true`.
     pub endpoint: Endpoint,
     /// `REGION`, else the region that the endpoint names, else `AWS_REGION`: what requests are signed for.
     pub region: String,
     /// `SERVICE`, else the service that the endpoint names: `es` or `aoss`.
     pub service: String,
-    /// `INDEX_PREFIX`: what indices are called before the day; `cwl-` by default.
-    pub index_prefix: String,
-    /// `DOCUMENT_ID`: `log_event_id`, the default, or `event_id`. None with `TIME_SERIES=true`: such collections of
-    /// the service `aoss` take no ids, so that an event that is sent twice is there twice.
-    pub document_id: Option<DocumentId>,
-    /// `INDEX_DAY`: `log_timestamp`, the default, or `event_time`.
-    pub index_day: IndexDay,
-    /// `RETENTION_DAYS`: after how many days an index is deleted; never by default.
-    pub retention_days: Option<NonZeroU32>,
+    /// `INDEX_PREFIX`, `DOCUMENT_ID` (`log_event_id`, the default, or `event_id`) and `INDEX_DAY` (`log_timestamp`, the
+    /// default, or `event_time`): where documents go. With `TIME_SERIES=true` they have no ids: such collections of the
+    /// service `aoss` take none, so that an event that is sent twice is there twice.
+    pub shaping: Shaping,
+    /// `RETENTION_DAYS`: after how many days an index is deleted, in the plan for all of them; never by default.
+    pub plan: Plan,
     /// `GZIP`: whether requests are compressed as long as the domain takes that; `true` by default.
     pub gzip: bool,
     /// `CA_FILE`: the certificates that may sign the domain's, if not the platform's.
     pub ca_file: Option<PathBuf>,
-}
-
-/// What makes a document's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DocumentId {
-    /// CloudWatch's id of the log event.
-    LogEventId,
-    /// CloudTrail's `eventID`, which is the same when a record is delivered a second time by another way.
-    EventId,
-}
-
-/// What tells the day of the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IndexDay {
-    /// CloudWatch's timestamp of the log event.
-    LogTimestamp,
-    /// CloudTrail's `eventTime`.
-    EventTime,
 }
 
 /// A variable of the environment that is missing or makes no sense.
@@ -68,22 +50,24 @@ impl Settings {
             Some(other) => return Err(problem("SERVICE", format!("{other:?} is neither \"es\" nor \"aoss\""))),
             None => endpoint.service().map(str::to_owned),
         };
-        let document_id = environment
-            .choice("DOCUMENT_ID", &[("log_event_id", DocumentId::LogEventId), ("event_id", DocumentId::EventId)])?;
-        let takes_ids = !environment.flag("TIME_SERIES", false)?;
-        if !takes_ids && service.as_deref() != Some("aoss") {
+        let shaping = Shaping {
+            prefix: environment.text("INDEX_PREFIX").unwrap_or_else(|| Shaping::default().prefix),
+            id: environment
+                .choice("DOCUMENT_ID", &[("log_event_id", DocumentId::LogEvent), ("event_id", DocumentId::EventId)])?,
+            day: environment.choice(
+                "INDEX_DAY",
+                &[("log_timestamp", IndexDay::LogTimestamp), ("event_time", IndexDay::EventTime)],
+            )?,
+        };
+        let is_time_series = environment.flag("TIME_SERIES", false)?;
+        if is_time_series && service.as_deref() != Some("aoss") {
             return Err(problem("TIME_SERIES", "is of the service \"aoss\" only"));
         }
         Ok(Self {
             region: region.ok_or_else(|| problem("REGION", "is not set, and ENDPOINT does not name a region"))?,
             service: service.ok_or_else(|| problem("SERVICE", "is not set, and ENDPOINT does not name a service"))?,
-            index_prefix: environment.index_prefix()?,
-            document_id: takes_ids.then_some(document_id),
-            index_day: environment.choice(
-                "INDEX_DAY",
-                &[("log_timestamp", IndexDay::LogTimestamp), ("event_time", IndexDay::EventTime)],
-            )?,
-            retention_days: environment.retention_days()?,
+            plan: environment.plan(&shaping.prefix)?,
+            shaping: if is_time_series { Shaping { id: DocumentId::None, ..shaping } } else { shaping },
             gzip: environment.flag("GZIP", true)?,
             ca_file: environment.text("CA_FILE").map(PathBuf::from),
             endpoint,
@@ -127,23 +111,17 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         Ok(endpoint)
     }
 
-    fn index_prefix(&self) -> Result<String, SettingsError> {
-        let prefix = self.text("INDEX_PREFIX").unwrap_or_else(|| "cwl-".to_owned());
-        let is_name = !prefix.starts_with(['-', '_', '+', '.'])
-            && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_+.".contains(&byte));
-        if is_name && prefix.len() <= PREFIX_BYTES {
-            return Ok(prefix);
-        }
-        Err(problem(
-            "INDEX_PREFIX",
-            format!("{prefix:?} begins no index's name: write lower-case letters, digits, - or _"),
-        ))
-    }
-
-    fn retention_days(&self) -> Result<Option<NonZeroU32>, SettingsError> {
-        let Some(text) = self.text("RETENTION_DAYS") else { return Ok(None) };
-        let days = text.parse().map_err(|_| problem("RETENTION_DAYS", format!("{text:?} is no number of days")))?;
-        Ok(Some(days))
+    fn plan(&self, prefix: &str) -> Result<Plan, SettingsError> {
+        let retention = match self.text("RETENTION_DAYS") {
+            None => None,
+            Some(text) => {
+                Some(text.parse().map_err(|_| problem("RETENTION_DAYS", format!("{text:?} is no number of days")))?)
+            }
+        };
+        Plan::new(prefix, retention).filter(|_| prefix.len() <= PREFIX_BYTES).ok_or_else(|| {
+            let advice = "write lower-case letters, digits, - or _, a letter first";
+            problem("INDEX_PREFIX", format!("{prefix:?} begins no index's name: {advice}"))
+        })
     }
 }
 
@@ -156,6 +134,8 @@ const PREFIX_BYTES: usize = 200;
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     const ENDPOINT: (&str, &str) = ("ENDPOINT", "https://search-trail-abc.eu-west-1.es.amazonaws.com");
@@ -175,10 +155,8 @@ mod tests {
     fn an_endpoint_is_enough() {
         let settings = read(&[ENDPOINT, ("AWS_REGION", "us-east-1"), ("RETENTION_DAYS", "")]).unwrap();
         assert_eq!((settings.region.as_str(), settings.service.as_str()), ("eu-west-1", "es"));
-        assert_eq!(settings.index_prefix, "cwl-");
-        assert_eq!(settings.document_id, Some(DocumentId::LogEventId));
-        assert_eq!(settings.index_day, IndexDay::LogTimestamp);
-        assert_eq!((settings.retention_days, settings.gzip), (None, true));
+        assert_eq!(settings.shaping, Shaping::default());
+        assert_eq!((Some(settings.plan), settings.gzip), (Plan::new("cwl-", None), true));
     }
 
     #[test]
@@ -197,17 +175,16 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.region, "us-east-1");
-        assert_eq!(settings.index_prefix, "trail-");
-        assert_eq!(settings.document_id, Some(DocumentId::EventId));
-        assert_eq!(settings.index_day, IndexDay::EventTime);
-        assert_eq!((settings.retention_days, settings.gzip), (NonZeroU32::new(90), false));
+        let shaping = Shaping { prefix: "trail-".to_owned(), id: DocumentId::EventId, day: IndexDay::EventTime };
+        assert_eq!(settings.shaping, shaping);
+        assert_eq!((Some(settings.plan), settings.gzip), (Plan::new("trail-", NonZeroU32::new(90)), false));
         assert_eq!(settings.ca_file, Some(PathBuf::from("/var/task/ca.pem")));
     }
 
     #[test]
     fn a_time_series_collection_takes_no_ids() {
         let collection = ("ENDPOINT", "https://abc.eu-west-1.aoss.amazonaws.com");
-        assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().document_id, None);
+        assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().shaping.id, DocumentId::None);
         refuse(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: is of the service \"aoss\" only");
     }
 
@@ -235,7 +212,7 @@ mod tests {
         refuse(&[ENDPOINT, ("RETENTION_DAYS", "0")], "RETENTION_DAYS: \"0\" is no number of days");
         refuse(
             &[ENDPOINT, ("INDEX_PREFIX", "Trail-")],
-            "INDEX_PREFIX: \"Trail-\" begins no index's name: write lower-case letters, digits, - or _",
+            "INDEX_PREFIX: \"Trail-\" begins no index's name: write lower-case letters, digits, - or _, a letter first",
         );
     }
 }

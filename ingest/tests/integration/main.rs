@@ -9,6 +9,12 @@ mod support;
 /// Every event is in the index once, or is said not to be, whatever the domain does.
 mod delivery;
 
+/// What the function answers to what Lambda calls it with.
+mod invocation;
+
+/// The program, in front of a stand-in for Lambda.
+mod program;
+
 /// Real events, and hostile ones.
 mod events;
 

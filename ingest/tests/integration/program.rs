@@ -1,0 +1,130 @@
+use std::convert::Infallible;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::{Mutex, mpsc};
+use trailgate_domain::{Fault, Options, Times};
+
+use crate::invocation::subscription;
+use crate::rig::patiently;
+
+/// As much of Lambda as a program sees of it: hands out invocations, takes answers.
+struct Lambda {
+    address: String,
+    invocations: mpsc::UnboundedSender<Value>,
+    answers: mpsc::UnboundedReceiver<(String, Value)>,
+}
+
+impl Lambda {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (invocations, queue) = mpsc::unbounded_channel();
+        let (answer_sender, answers) = mpsc::unbounded_channel();
+        let queue = Arc::new(Mutex::new(queue));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (queue, answers) = (Arc::clone(&queue), answer_sender.clone());
+                let service = service_fn(move |request| answer(request, Arc::clone(&queue), answers.clone()));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, invocations, answers }
+    }
+
+    /// Calls the program, and gives the end of the path that it answers at, and the answer.
+    async fn invoke(&mut self, payload: Value) -> (String, Value) {
+        self.invocations.send(payload).unwrap();
+        patiently(self.answers.recv()).await.unwrap()
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    queue: Arc<Mutex<mpsc::UnboundedReceiver<Value>>>,
+    answers: mpsc::UnboundedSender<(String, Value)>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() == Method::GET {
+        let Some(payload) = queue.lock().await.recv().await else { std::future::pending().await };
+        let deadline = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + Duration::from_secs(3);
+        let response = Response::builder()
+            .header("lambda-runtime-aws-request-id", "one")
+            .header("lambda-runtime-deadline-ms", deadline.as_millis().to_string())
+            .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-west-1:1:function:ingest")
+            .header("lambda-runtime-trace-id", "Root=1");
+        return Ok(response.body(payload.to_string().into()).unwrap());
+    }
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    // A test that is over waits for no answer.
+    let _ = answers.send((path, serde_json::from_slice(&body).unwrap_or_default()));
+    Ok(Response::builder().status(202).body(Full::default()).unwrap())
+}
+
+fn program(variables: &[(&str, &str)]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
+    program
+        .env_clear()
+        .envs([
+            ("AWS_LAMBDA_FUNCTION_NAME", "ingest"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+            ("SERVICE", "es"),
+        ])
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    program
+}
+
+#[tokio::test]
+async fn the_program_answers_each_invocation_and_writes_its_metrics() {
+    let mut lambda = Lambda::start().await;
+    let domain = trailgate_domain::Domain::start(Options::default()).await.unwrap();
+    let mut child =
+        program(&[("AWS_LAMBDA_RUNTIME_API", &lambda.address), ("ENDPOINT", &domain.url())]).spawn().unwrap();
+
+    let (path, answer) = lambda.invoke(subscription(0..10)).await;
+    assert!(path.ends_with("/invocation/one/response"), "{path}");
+    assert_eq!(answer, serde_json::json!({ "batchItemFailures": [] }));
+
+    domain.fault(Fault::status(503, "away"), Times::UntilCleared);
+    let (path, answer) = lambda.invoke(subscription(10..20)).await;
+    assert!(path.ends_with("/invocation/one/error"), "{path}");
+    assert_eq!(answer["errorType"], "NotIndexed");
+    let message = answer["errorMessage"].as_str().unwrap();
+    assert!(message.starts_with("10 of 10 events are not in the index; the first of them: out of time"), "{message}");
+
+    child.start_kill().unwrap();
+    let output = patiently(child.wait_with_output()).await.unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let metrics: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let counts: Vec<_> = metrics.iter().map(|line| (line["indexed"].as_u64(), line["failed"].as_u64())).collect();
+    assert_eq!(counts, [(Some(10), Some(0)), (Some(0), Some(10))]);
+    assert!(err.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{err}");
+    assert!(err.contains("the invocation failed") && !err.contains("hunter2"), "{err}");
+}
+
+#[tokio::test]
+async fn a_setting_that_is_wrong_ends_the_program_and_is_named() {
+    let output = patiently(program(&[("ENDPOINT", "https://a.test/path")]).output()).await.unwrap();
+    assert!(!output.status.success());
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(err.contains("ENDPOINT: ") && err.contains("has a path"), "{err}");
+}
