@@ -87,7 +87,8 @@ pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Docume
     out.push(b'{');
     // A pattern that found something is what the stock function goes by; one that found nothing loses nothing here.
     let has_source = if event.extracted_fields.iter().any(|(_, value)| !value.is_empty()) {
-        members::write_extracted(&mut out, &event.extracted_fields)
+        members::write_extracted(&mut out, &event.extracted_fields);
+        false
     } else {
         record.as_ref().is_some_and(|record| members::write_record(&mut out, record))
     };

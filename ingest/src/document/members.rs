@@ -24,7 +24,7 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> bool {
 ///   `001234567890`, `0x10`, `1e3` and ` 12 ` stay strings: they may well be an account or the start of a hash.
 /// - What ends in a JSON object is written twice: as that object under `$key`, and as it is.
 /// - Everything else is a string, and what is empty is left out.
-pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) -> bool {
+pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) {
     let mut members = Vec::with_capacity(fields.len());
     for (key, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
         if is_exact_number(value) {
@@ -36,9 +36,7 @@ pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) ->
         }
         members.push((Cow::Borrowed(key), Extracted::Text(value)));
     }
-    let members = top_level(members, |_| false);
-    let has_source = members.iter().any(|(name, _)| name == "source");
-    for (name, value) in members {
+    for (name, value) in top_level(members, |_| false) {
         write_key(out, &name);
         match value {
             Extracted::Number(number) => out.extend_from_slice(number.as_bytes()),
@@ -46,7 +44,6 @@ pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) ->
             Extracted::Text(text) => write_string(out, text),
         }
     }
-    has_source
 }
 
 enum Extracted<'a> {
