@@ -160,7 +160,7 @@ impl Limits {
 }
 
 /// Whether a compressed request may have failed for being compressed: a service in front of the engine may take the
-/// signature as broken, or just hang up.
+/// signature as broken, or just hang up; Elasticsearch 2 hangs up on the service, which then says 502.
 fn may_be_for_gzip(result: &Result<Reply, DomainError>) -> bool {
     match result {
         Ok(reply) => matches!(
@@ -169,6 +169,7 @@ fn may_be_for_gzip(result: &Result<Reply, DomainError>) -> bool {
                 | StatusCode::FORBIDDEN
                 | StatusCode::NOT_ACCEPTABLE
                 | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::BAD_GATEWAY
         ),
         Err(DomainError::Rejected(reject)) => {
             matches!(reject, Reject::Signature | Reject::Upstream(SendError::Broken(_)))

@@ -209,6 +209,7 @@ async fn a_domain_that_refuses_compressed_bodies_gets_plain_ones_from_then_on() 
     for rule in [
         (|seen| is_gzip(seen).then_some(Fault::BreakOff)) as fn(&Seen) -> Option<Fault>,
         |seen| is_gzip(seen).then(|| Fault::status(415, "")),
+        |seen| is_gzip(seen).then(|| Fault::status(502, "")),
         |seen| is_gzip(seen).then(|| Fault::status(400, r#"{"error":{"type":"illegal_argument_exception"}}"#)),
         |seen| {
             let message = "The request signature we calculated does not match the signature you provided.";

@@ -11,10 +11,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_domain::{Fault, ItemRefusal, Options, Times};
+use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::domain::{Body, Domain};
 use trailgate_ingest::invocation::{Function, Outcome};
 
+use crate::events;
 use crate::rig::{LIMITS, patiently, settings, signing_key};
+use crate::support::Engine as RealServer;
 
 struct Rig {
     stand_in: trailgate_domain::Domain,
@@ -53,19 +56,26 @@ impl Rig {
 
 /// Log data as CloudWatch packs it, with events of these numbers.
 pub(crate) fn log_data(numbers: std::ops::Range<usize>) -> String {
-    let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
-    let events = numbers.map(|number| {
-        let message = json!({
+    let messages = numbers.clone().map(|number| {
+        json!({
             "eventVersion": "1.08", "eventTime": "2026-01-31T11:58:00Z", "eventName": "AssumeRole",
             "eventID": format!("event-{number}"), "secret": "hunter2",
-        });
-        json!({ "id": number.to_string(), "timestamp": noon.as_millisecond(), "message": message.to_string() })
+        })
     });
-    let batch = json!({
+    log_data_of(numbers.start, &messages.collect::<Vec<_>>())
+}
+
+/// Log data with these messages, whose events are numbered from `first`.
+fn log_data_of(first: usize, messages: &[Value]) -> String {
+    let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+    let events = messages.iter().enumerate().map(|(number, message)| {
+        let (id, timestamp) = ((first + number).to_string(), noon.as_millisecond());
+        json!({ "id": id, "timestamp": timestamp, "message": message.to_string() })
+    });
+    pack(&json!({
         "messageType": "DATA_MESSAGE", "owner": "123456789012", "logGroup": "trail", "logStream": "stream",
         "subscriptionFilters": ["all"], "logEvents": events.collect::<Vec<_>>(),
-    });
-    pack(&batch)
+    }))
 }
 
 fn pack(batch: &Value) -> String {
@@ -228,4 +238,64 @@ async fn events_are_indexed_without_a_template_where_there_may_be_none() {
     let outcome = rig.invoke(&subscription(0..10)).await;
     assert!(failures(&outcome).is_empty());
     assert_eq!(rig.count().await, 10);
+}
+
+/// Real and hostile events, and one that no mapping fits, are all found on a real server.
+async fn every_event_is_found_on(name: &str) {
+    let server = RealServer::start(name, &[]).await;
+    let mut messages: Vec<Value> = events::real().into_iter().chain(events::hostile()).collect();
+    messages.push(json!({ "eventName": "Odd", "userIdentity": "not an object" }));
+
+    let settings = settings(&[("ENDPOINT", &server.rig.stand_in.url()), ("REGION", "eu-west-1"), ("SERVICE", "es")]);
+    let domain = Arc::new(Domain::connect(&settings, signing_key()).unwrap());
+    let limits = Limits { body_bytes: 256 * 1024, ..Limits::default() };
+    let function = Function::new(&settings, domain, limits);
+    let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } }).to_string();
+    // Twice, as Lambda may call it.
+    for _ in 0..2 {
+        let deadline = Instant::now() + Duration::from_mins(2);
+        let outcome = function.invoke(payload.as_bytes(), deadline, Timestamp::now()).await;
+        assert!(failures(&outcome).is_empty());
+        assert_eq!((outcome.measures.indexed, outcome.measures.degraded), (messages.len() - 1, 1));
+        assert_eq!(outcome.measures.retried, 0);
+    }
+    server.rig.ask(Method::POST, "/_refresh", &Value::Null).await;
+    let count = server.rig.ask(Method::GET, "/cwl-2026.01.31/_count", &Value::Null).await;
+    assert_eq!(count["count"], messages.len());
+}
+
+#[tokio::test]
+#[ignore = "needs Java and Maven"]
+async fn every_event_is_found_on_elasticsearch_2() {
+    every_event_is_found_on("elasticsearch-2.4").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java and Maven"]
+async fn every_event_is_found_on_elasticsearch_5() {
+    every_event_is_found_on("elasticsearch-5.6").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java and Maven"]
+async fn every_event_is_found_on_elasticsearch_6() {
+    every_event_is_found_on("elasticsearch-6.8").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java and Maven"]
+async fn every_event_is_found_on_elasticsearch_7() {
+    every_event_is_found_on("elasticsearch-7.10").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java and Maven"]
+async fn every_event_is_found_on_opensearch_2() {
+    every_event_is_found_on("opensearch-2.19").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java and Maven"]
+async fn every_event_is_found_on_opensearch_3() {
+    every_event_is_found_on("opensearch-3").await;
 }
