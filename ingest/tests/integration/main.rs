@@ -23,3 +23,6 @@ mod engines;
 
 /// The retention policy.
 mod retention;
+
+/// Files from a command line.
+mod load;
