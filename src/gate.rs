@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response};
 use crate::access_log::{AccessLine, AccessLog, outcome};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
+use crate::browser::{self, Hosts};
 use crate::client_address::{Connection, TrustedProxies};
 use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::head::HeadError;
@@ -28,6 +29,8 @@ use crate::target::Target;
 pub struct Gate {
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Which host names are answered.
+    pub hosts: Hosts,
     /// Who is let in.
     pub allowlist: Allowlist,
     /// The memory for bodies.
@@ -94,6 +97,9 @@ impl Gate {
         let client = self.trusted_proxies.client(connection.peer, &head.headers)?;
         self.admit(client, line)?;
         check_form(&head)?;
+        let is_proxied = self.trusted_proxies.contains(connection.peer);
+        self.hosts.check(&head, is_proxied)?;
+        browser::check_site(&head, is_proxied)?;
         let target = Target::canonical(head.uri.path(), head.uri.query())?;
         line.set_target(&target);
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {

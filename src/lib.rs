@@ -6,7 +6,7 @@
 //! 1. [`server`] accepts the connection; [`head`] refuses what could be read in two ways.
 //! 2. [`gate`] takes the request through all that follows.
 //! 3. [`client_address`] tells whose request it is.
-//! 4. [`allowlist`] tells whether that client is let in.
+//! 4. [`allowlist`] tells whether that client is let in. [`browser`] refuses what a page from elsewhere sent.
 //! 5. [`target`] gives the URL one spelling. [`home`] sends browsers to the page they look for.
 //! 6. [`body`] reads and hashes the body within bounds.
 //! 7. [`exchange`] gets the answer: [`sign`] with the [`credentials`] and the [`clock`], [`headers`] towards the domain,
@@ -27,6 +27,7 @@ pub mod gate;
 pub mod client_address;
 
 pub mod allowlist;
+pub mod browser;
 
 pub mod home;
 pub mod target;
