@@ -17,6 +17,7 @@ use crate::body::Budget;
 use crate::browser::{self, Hosts};
 use crate::client_address::{Connection, TrustedProxies};
 use crate::exchange::{Answer, Exchange, Outgoing};
+use crate::grant::{self, Access};
 use crate::head::HeadError;
 use crate::headers::{self, Hop};
 use crate::home::Home;
@@ -95,7 +96,7 @@ impl Gate {
         refused.map_or(Ok(()), Err)?;
         let (head, body) = request.into_parts();
         let client = self.trusted_proxies.client(connection.peer, &head.headers)?;
-        self.admit(client, line)?;
+        let access = self.admit(client, line)?;
         check_form(&head)?;
         let is_proxied = self.trusted_proxies.contains(connection.peer);
         self.hosts.check(&head, is_proxied)?;
@@ -105,8 +106,10 @@ impl Gate {
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
             return Ok(response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED }));
         }
+        let check = grant::decide(access, &head.method, &target, &head.headers)?;
         let body = self.budget.buffer(body).await?;
         line.add_bytes_in(body.len() as u64);
+        check.run(&body)?;
         let hop = Hop::new(connection, &self.trusted_proxies, &head.headers);
         let headers = headers::to_domain(head.headers, &hop);
         let outgoing = Outgoing { method: head.method, target, headers, body };
@@ -118,11 +121,12 @@ impl Gate {
         Ok(self.answer(response, client, &hop))
     }
 
-    fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<(), Reject> {
+    fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<Access, Reject> {
         line.set_client(client);
         let entry = self.allowlist.grant(client, SystemTime::now()).ok_or(Reject::NotListed(client))?;
+        let access = entry.access;
         line.set_entry(entry);
-        Ok(())
+        Ok(access)
     }
 
     fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {

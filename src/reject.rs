@@ -11,6 +11,7 @@ use crate::body::BodyError;
 use crate::browser::{CrossSite, UnknownHost};
 use crate::client_address::BadHop;
 use crate::credentials::NoCredentials;
+use crate::grant::ReadOnly;
 use crate::head::HeadError;
 use crate::target::TargetError;
 use crate::upstream::{SendError, causes};
@@ -28,6 +29,8 @@ pub enum Reject {
     UnknownHost(UnknownHost),
     /// A page of another site would change something.
     CrossSite(CrossSite),
+    /// The client may only read.
+    ReadOnly(ReadOnly),
     /// The target has no canonical spelling.
     Target(TargetError),
     /// The target is longer than a URL can be once it is encoded.
@@ -58,7 +61,7 @@ impl Reject {
             | Self::Target(_)
             | Self::Unsupported(_)
             | Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
-            Self::NotListed(_) | Self::CrossSite(_) => StatusCode::FORBIDDEN,
+            Self::NotListed(_) | Self::CrossSite(_) | Self::ReadOnly(_) => StatusCode::FORBIDDEN,
             // It is about the name, not about the client: under another one it may well be answered.
             Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -81,6 +84,7 @@ impl Reject {
             Self::NotListed(_) => "client_not_allowed",
             Self::UnknownHost(_) => "unknown_host",
             Self::CrossSite(_) => "cross_site_write",
+            Self::ReadOnly(_) => "read_only_grant",
             Self::Target(_) => "malformed_target",
             Self::TargetTooLong => "target_too_long",
             Self::Unsupported(_) => "unsupported_request",
@@ -107,6 +111,7 @@ impl Reject {
             Self::NotListed(client) => format!("Your address {client} is not on the list of those let in here."),
             Self::UnknownHost(error) => error.to_string(),
             Self::CrossSite(error) => error.to_string(),
+            Self::ReadOnly(error) => error.to_string(),
             Self::Target(error) => error.to_string(),
             Self::TargetTooLong => "the request target is too long".to_owned(),
             Self::Unsupported(what) => format!("{what} is not supported here"),
@@ -169,7 +174,7 @@ impl Reject {
                 | Self::NotListed(_)
                 | Self::UnknownHost(_)
                 | Self::CrossSite(_)
-               
+                | Self::ReadOnly(_)
                 | Self::Unsupported(_)
                 | Self::Body(_)
         )
@@ -203,6 +208,12 @@ impl From<UnknownHost> for Reject {
 impl From<CrossSite> for Reject {
     fn from(error: CrossSite) -> Self {
         Self::CrossSite(error)
+    }
+}
+
+impl From<ReadOnly> for Reject {
+    fn from(error: ReadOnly) -> Self {
+        Self::ReadOnly(error)
     }
 }
 
