@@ -141,6 +141,13 @@ fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
 
 /// Decides by the query what a rule leaves open.
 fn ask(rule: &Rule, call: &Call<'_>) -> Result<Question, ReadOnly> {
+    if rule.place == Place::Kibana && rule.verdict.needs_body() {
+        // Some versions of the plug-ins look for what the body should say in the query, too.
+        let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
+        if !call.parameters()?.iter().all(is_usual) {
+            return Err(call.refuse(Why::Ambiguous));
+        }
+    }
     match rule.verdict {
         Verdict::Allow => Ok(Question::None),
         Verdict::Refuse => Err(call.refuse(Why::Named(rule.what))),

@@ -48,6 +48,16 @@ pub(super) enum Verdict {
     Batch,
 }
 
+impl Verdict {
+    /// Whether the body has a say.
+    pub(super) fn needs_body(self) -> bool {
+        match self {
+            Self::Statement(_) | Self::Cursors | Self::ApiCaller | Self::Search | Self::Batch => true,
+            Self::Allow | Self::Refuse | Self::OwnIndex | Self::Console => false,
+        }
+    }
+}
+
 /// The first rule that fits.
 pub(super) fn find(place: Place, method: &str, segments: &[&str]) -> Option<&'static Rule> {
     let method = if method == "HEAD" { "GET" } else { method };

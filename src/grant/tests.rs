@@ -327,6 +327,20 @@ fn a_form_that_is_json_as_well_is_refused() {
 }
 
 #[test]
+fn what_the_body_should_say_must_not_stand_in_the_query() {
+    let call = "endpoint=indices.delete&data=%7B%22index%22%3A%22cwl%22%7D";
+    for method in ["GET", "HEAD", "POST"] {
+        refused(method, &format!("/_dashboards/api/ism/apiCaller?{call}"));
+        refused(method, &format!("/_dashboards/api/ism/accountInfo?{call}"));
+    }
+    body("POST", &format!("/_dashboards/api/ism/apiCaller?{call}"), "null", false);
+    body("POST", "/_dashboards/api/ism/apiCaller?dataSourceId=", r#"{"endpoint":"cat.indices"}"#, true);
+    refused("POST", "/_dashboards/api/sql_console/sqlquery?query=DELETE%20FROM%20cwl");
+    refused("POST", "/_dashboards/api/sql_console/sqlquery?statement=DELETE%20FROM%20cwl");
+    refused("POST", "/_dashboards/internal/search/opensearch?params=1");
+}
+
+#[test]
 fn a_search_must_stay_one() {
     let search = "/_dashboards/internal/search/opensearch";
     body("POST", search, r#"{"params":{"index":"cwl-*,-x","body":{"size":0}}}"#, true);
