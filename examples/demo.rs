@@ -23,7 +23,7 @@ use trailgate_domain::{Domain, Options};
 
 const EVENTS: &[u8] = include_bytes!("../tests/data/cloudtrail/events.jsonl.gz");
 
-const ALLOWLIST: &str = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"this machine\"\n";
+const ALLOWLIST: &str = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"this machine\"\naccess = \"full\"\n";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

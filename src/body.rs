@@ -159,6 +159,15 @@ impl Buffered {
         self.len == 0
     }
 
+    /// The body in one piece: a copy, unless it came in one.
+    #[must_use]
+    pub fn joined(&self) -> Bytes {
+        match &*self.frames {
+            [whole] => whole.clone(),
+            frames => frames.concat().into(),
+        }
+    }
+
     /// The body as it is sent; each try to send it takes a new one.
     #[must_use]
     pub fn to_send(&self) -> Sending {

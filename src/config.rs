@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::access_log::Format;
 use crate::body::BodyLimits;
+use crate::browser::Hosts;
 use crate::client_address::TrustedProxies;
 use crate::endpoint::Endpoint;
 use crate::home::Home;
@@ -26,6 +27,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Which host names are answered.
+    pub hosts: Hosts,
     /// The domain.
     pub endpoint: Endpoint,
     /// Where browsers are sent from `/`.
@@ -174,7 +177,7 @@ mod tests {
         );
         refuse(
             &format!("{SMALLEST}[listen]\nadress = \"x\"\n"),
-            "4: listen.adress: unknown field `adress`, expected `address` or `trusted_proxies`",
+            "4: listen.adress: unknown field `adress`, expected one of `address`, `hosts`, `trusted_proxies`",
         );
         refuse(
             &format!("{SMALLEST}[listen]\naddress = \"localhost\"\n"),
@@ -232,6 +235,17 @@ mod tests {
             &format!("{SMALLEST}home = \"https://a.test/\"\n"),
             "3: upstream.home: \"https://a.test/\" is no path: write \"/…\", or \"off\"",
         );
+    }
+
+    #[test]
+    fn a_host_is_a_name_alone() {
+        assert!(parse(&format!("{SMALLEST}[listen]\nhosts = [\"audit.example\", \"[::1]\"]\n")).is_ok());
+        for host in ["audit.example:8080", "https://audit.example", "", "*.example", "a b"] {
+            refuse(
+                &format!("{SMALLEST}[listen]\nhosts = [{host:?}]\n"),
+                &format!("4: listen.hosts: {host:?} is no host: write a name or an address, without scheme and port"),
+            );
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@ use hyper::{Method, Request, Response};
 use crate::access_log::{AccessLine, AccessLog, outcome};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
+use crate::browser::{self, Hosts};
 use crate::client_address::{Connection, TrustedProxies};
 use crate::exchange::{Answer, Exchange, Outgoing};
+use crate::grant::{self, Access};
 use crate::head::HeadError;
 use crate::headers::{self, Hop};
 use crate::home::Home;
@@ -28,6 +30,8 @@ use crate::target::Target;
 pub struct Gate {
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Which host names are answered.
+    pub hosts: Hosts,
     /// Who is let in.
     pub allowlist: Allowlist,
     /// The memory for bodies.
@@ -92,15 +96,20 @@ impl Gate {
         refused.map_or(Ok(()), Err)?;
         let (head, body) = request.into_parts();
         let client = self.trusted_proxies.client(connection.peer, &head.headers)?;
-        self.admit(client, line)?;
+        let access = self.admit(client, line)?;
         check_form(&head)?;
+        let is_proxied = self.trusted_proxies.contains(connection.peer);
+        self.hosts.check(&head, is_proxied)?;
+        browser::check_site(&head, is_proxied)?;
         let target = Target::canonical(head.uri.path(), head.uri.query())?;
         line.set_target(&target);
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
             return Ok(response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED }));
         }
+        let check = grant::decide(access, &head.method, &target, &head.headers)?;
         let body = self.budget.buffer(body).await?;
         line.add_bytes_in(body.len() as u64);
+        check.run(&body)?;
         let hop = Hop::new(connection, &self.trusted_proxies, &head.headers);
         let headers = headers::to_domain(head.headers, &hop);
         let outgoing = Outgoing { method: head.method, target, headers, body };
@@ -112,11 +121,12 @@ impl Gate {
         Ok(self.answer(response, client, &hop))
     }
 
-    fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<(), Reject> {
+    fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<Access, Reject> {
         line.set_client(client);
         let entry = self.allowlist.grant(client, SystemTime::now()).ok_or(Reject::NotListed(client))?;
+        let access = entry.access;
         line.set_entry(entry);
-        Ok(())
+        Ok(access)
     }
 
     fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {

@@ -3,6 +3,7 @@
 use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
+use crate::browser::FORWARDED_HOST;
 use crate::client_address::{Connection, FORWARDED_FOR, TrustedProxies};
 use crate::sign;
 
@@ -137,7 +138,6 @@ fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u
     start.eq_ignore_ascii_case(prefix.as_bytes()).then_some(rest)
 }
 
-const FORWARDED_HOST: &str = "x-forwarded-host";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// RFC 9110, section 7.6.1, with those that older peers send.

@@ -6,14 +6,15 @@
 //! 1. [`server`] accepts the connection; [`head`] refuses what could be read in two ways.
 //! 2. [`gate`] takes the request through all that follows.
 //! 3. [`client_address`] tells whose request it is.
-//! 4. [`allowlist`] tells whether that client is let in.
+//! 4. [`allowlist`] tells whether that client is let in. [`browser`] refuses what a page from elsewhere sent.
 //! 5. [`target`] gives the URL one spelling. [`home`] sends browsers to the page they look for.
-//! 6. [`body`] reads and hashes the body within bounds.
-//! 7. [`exchange`] gets the answer: [`sign`] with the [`credentials`] and the [`clock`], [`headers`] towards the domain,
+//! 6. [`grant`] tells whether the client may ask for this, where need be with a look at the body.
+//! 7. [`body`] reads and hashes the body within bounds.
+//! 8. [`exchange`] gets the answer: [`sign`] with the [`credentials`] and the [`clock`], [`headers`] towards the domain,
 //!    [`upstream`] to send, [`refusal`] to understand a 403.
-//! 8. [`reply`] streams the answer back.
-//! 9. [`reject`] answers instead when a step fails.
-//! 10. [`access_log`] writes one line a request, through a [`line_pipe`].
+//! 9. [`reply`] streams the answer back.
+//! 10. [`reject`] answers instead when a step fails.
+//! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
 //!
 //! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
@@ -27,9 +28,12 @@ pub mod gate;
 pub mod client_address;
 
 pub mod allowlist;
+pub mod browser;
 
 pub mod home;
 pub mod target;
+
+pub mod grant;
 
 pub mod body;
 

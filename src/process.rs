@@ -113,6 +113,7 @@ pub fn gate(
     let upstream = Upstream::new(config.endpoint, roots, config.upstream);
     Ok(Gate {
         trusted_proxies: config.trusted_proxies,
+        hosts: config.hosts,
         allowlist,
         budget: Budget::new(config.body),
         exchange: Exchange::new(upstream, signer, credentials),

@@ -8,8 +8,10 @@ use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 
 use crate::body::BodyError;
+use crate::browser::{CrossSite, UnknownHost};
 use crate::client_address::BadHop;
 use crate::credentials::NoCredentials;
+use crate::grant::ReadOnly;
 use crate::head::HeadError;
 use crate::target::TargetError;
 use crate::upstream::{SendError, causes};
@@ -23,6 +25,12 @@ pub enum Reject {
     ForwardedFor(BadHop),
     /// The client's address is in no entry of the allowlist.
     NotListed(IpAddr),
+    /// The request asks for a host name that is not answered.
+    UnknownHost(UnknownHost),
+    /// A page of another site would change something.
+    CrossSite(CrossSite),
+    /// The client may only read.
+    ReadOnly(ReadOnly),
     /// The target has no canonical spelling.
     Target(TargetError),
     /// The target is longer than a URL can be once it is encoded.
@@ -53,7 +61,9 @@ impl Reject {
             | Self::Target(_)
             | Self::Unsupported(_)
             | Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
-            Self::NotListed(_) => StatusCode::FORBIDDEN,
+            Self::NotListed(_) | Self::CrossSite(_) | Self::ReadOnly(_) => StatusCode::FORBIDDEN,
+            // It is about the name, not about the client: under another one it may well be answered.
+            Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::Crowded) | Self::NoCredentials => StatusCode::SERVICE_UNAVAILABLE,
@@ -72,6 +82,9 @@ impl Reject {
             Self::Head(_) => "malformed_request",
             Self::ForwardedFor(_) => "malformed_forwarded_for",
             Self::NotListed(_) => "client_not_allowed",
+            Self::UnknownHost(_) => "unknown_host",
+            Self::CrossSite(_) => "cross_site_write",
+            Self::ReadOnly(_) => "read_only_grant",
             Self::Target(_) => "malformed_target",
             Self::TargetTooLong => "target_too_long",
             Self::Unsupported(_) => "unsupported_request",
@@ -96,6 +109,9 @@ impl Reject {
             Self::Head(error) => error.to_string(),
             Self::ForwardedFor(error) => error.to_string(),
             Self::NotListed(client) => format!("Your address {client} is not on the list of those let in here."),
+            Self::UnknownHost(error) => error.to_string(),
+            Self::CrossSite(error) => error.to_string(),
+            Self::ReadOnly(error) => error.to_string(),
             Self::Target(error) => error.to_string(),
             Self::TargetTooLong => "the request target is too long".to_owned(),
             Self::Unsupported(what) => format!("{what} is not supported here"),
@@ -153,7 +169,14 @@ impl Reject {
     fn closes(&self) -> bool {
         matches!(
             self,
-            Self::Head(_) | Self::ForwardedFor(_) | Self::NotListed(_) | Self::Unsupported(_) | Self::Body(_)
+            Self::Head(_)
+                | Self::ForwardedFor(_)
+                | Self::NotListed(_)
+                | Self::UnknownHost(_)
+                | Self::CrossSite(_)
+                | Self::ReadOnly(_)
+                | Self::Unsupported(_)
+                | Self::Body(_)
         )
     }
 }
@@ -173,6 +196,24 @@ impl From<HeadError> for Reject {
 impl From<BadHop> for Reject {
     fn from(error: BadHop) -> Self {
         Self::ForwardedFor(error)
+    }
+}
+
+impl From<UnknownHost> for Reject {
+    fn from(error: UnknownHost) -> Self {
+        Self::UnknownHost(error)
+    }
+}
+
+impl From<CrossSite> for Reject {
+    fn from(error: CrossSite) -> Self {
+        Self::CrossSite(error)
+    }
+}
+
+impl From<ReadOnly> for Reject {
+    fn from(error: ReadOnly) -> Self {
+        Self::ReadOnly(error)
     }
 }
 

@@ -13,6 +13,7 @@ use prefix_trie::joint::JointPrefixMap;
 use thiserror::Error;
 
 use super::file::{self, EntryError};
+use crate::grant::Access;
 
 /// One block of addresses that may pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +22,8 @@ pub struct Entry {
     pub cidr: IpNet,
     /// Whose block it is, as the access log says it.
     pub name: String,
+    /// How much it grants.
+    pub access: Access,
     /// The first instant at which the block no longer passes; `None` lasts until it is removed.
     pub expires: Option<SystemTime>,
 }
@@ -201,9 +204,8 @@ mod tests {
     fn the_shipped_list_lets_this_machine_in_and_nobody_else() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/allowlist.toml");
         let entries = Entries::load(&file).unwrap();
-        let found: Vec<_> = entries.iter().map(|it| (it.cidr, &*it.name)).collect();
-        let name = "this machine";
-        let expected = ["127.0.0.1/32", "::1/128"].map(|it| (it.parse().unwrap(), name));
+        let found: Vec<_> = entries.iter().map(|it| (it.cidr, &*it.name, it.access)).collect();
+        let expected = ["127.0.0.1/32", "::1/128"].map(|it| (it.parse().unwrap(), "this machine", Access::Full));
         assert_eq!(found, expected);
         assert_eq!(entries.expired(SystemTime::now()), 0);
     }
@@ -277,7 +279,7 @@ mod tests {
 
     fn entry(cidr: &str, expires: Option<SystemTime>) -> Entry {
         let cidr: IpNet = cidr.parse().unwrap();
-        Entry { cidr: cidr.trunc(), name: cidr.to_string(), expires }
+        Entry { cidr: cidr.trunc(), name: cidr.to_string(), access: Access::Read, expires }
     }
 
     fn of(list: impl IntoIterator<Item = Entry>) -> Entries {

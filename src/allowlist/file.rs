@@ -14,6 +14,7 @@ use toml::{Value, value::Datetime};
 
 use super::entries::Entry;
 use crate::cidr::{self, CidrError};
+use crate::grant::Access;
 
 /// A mistake in an allowlist: where it is, and what to write instead. Always one line of text.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -37,6 +38,7 @@ struct WrittenFile {
 struct WrittenEntry {
     cidr: Option<Spanned<String>>,
     name: Option<Spanned<String>>,
+    access: Option<Spanned<String>>,
     expires: Option<Spanned<Value>>,
 }
 
@@ -52,7 +54,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
     let mut entries = Vec::with_capacity(written.allow.len());
     for entry in written.allow {
         let header = entry.span().start;
-        let WrittenEntry { cidr, name, expires } = entry.into_inner();
+        let WrittenEntry { cidr, name, access, expires } = entry.into_inner();
 
         let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
         let start = written.span().start;
@@ -68,6 +70,11 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
         let start = written.span().start;
         let name = self::name(written.into_inner()).map_err(at(start))?;
 
+        let access = match access {
+            Some(written) => self::access(written.get_ref()).map_err(at(written.span().start))?,
+            None => Access::default(),
+        };
+
         let expires = match expires {
             Some(written) => {
                 let source = &text[written.span()];
@@ -75,7 +82,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
             }
             None => None,
         };
-        entries.push(Entry { cidr, name, expires });
+        entries.push(Entry { cidr, name, access, expires });
     }
     Ok(entries)
 }
@@ -89,6 +96,14 @@ fn name(name: String) -> Result<String, Mistake> {
         return Err(Mistake::ControlCharacter { name });
     }
     Ok(name)
+}
+
+fn access(access: &str) -> Result<Access, Mistake> {
+    match access {
+        "read" => Ok(Access::Read),
+        "full" => Ok(Access::Full),
+        other => Err(Mistake::Access { access: other.to_owned() }),
+    }
 }
 
 /// Reads the end of a grant; `source` is how the file spells it.
@@ -151,6 +166,8 @@ enum Mistake {
     EmptyName,
     #[error("name {name:?} has a control character: write it in one line of plain text")]
     ControlCharacter { name: String },
+    #[error(r#"access {access:?} is unknown: write "read" or "full""#)]
+    Access { access: String },
     #[error("expires {expires} {reason}: write it like 2026-12-31T18:00:00Z, without quotes")]
     Expires { expires: String, reason: &'static str },
 }

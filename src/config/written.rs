@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use hyper::http::uri::Authority;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
@@ -12,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 use super::units::{Size, Time};
 use crate::access_log::Format;
 use crate::body::BodyLimits;
+use crate::browser::Hosts;
 use crate::cidr;
 use crate::client_address::TrustedProxies;
 use crate::endpoint::Endpoint;
@@ -40,6 +42,7 @@ pub(super) struct Config {
 #[serde(deny_unknown_fields, default)]
 struct Listen {
     address: SocketAddr,
+    hosts: Vec<Spanned<String>>,
     trusted_proxies: Vec<Spanned<String>>,
 }
 
@@ -130,6 +133,7 @@ impl Config {
         Ok(super::Config {
             listen: self.listen.address,
             trusted_proxies: TrustedProxies::new(trusted_proxies.collect::<Result<_, _>>()?),
+            hosts: self.listen.hosts()?,
             home: self.upstream.home(service)?,
             ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
             upstream: UpstreamLimits {
@@ -149,6 +153,20 @@ impl Config {
             log_level: self.log.level.0,
             log_access: self.log.access,
         })
+    }
+}
+
+impl Listen {
+    fn hosts(&self) -> Result<Hosts, Problem> {
+        let name = |text: &Spanned<String>| {
+            let host = text.get_ref();
+            // An authority that is nothing but its host.
+            let is_host =
+                host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
+            let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
+            is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
+        };
+        Ok(Hosts::new(self.hosts.iter().map(name).collect::<Result<_, _>>()?))
     }
 }
 
@@ -225,7 +243,7 @@ impl TryFrom<String> for Level {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)), trusted_proxies: Vec::new() }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)), hosts: Vec::new(), trusted_proxies: Vec::new() }
     }
 }
 

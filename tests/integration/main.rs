@@ -8,6 +8,9 @@ mod forward;
 /// Who is let in, and for how long.
 mod allowlist;
 
+/// What those who are let in may do.
+mod grants;
+
 /// What is written of each request.
 mod access_log;
 

@@ -252,9 +252,9 @@ pub(crate) fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a
     response.headers().get(name).map(|value| value.to_str().unwrap())
 }
 
-/// An allowlist with one entry.
+/// An allowlist with one entry, which grants everything.
 pub(crate) fn allow(cidr: &str) -> String {
-    format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"auditor\"\n")
+    format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"auditor\"\naccess = \"full\"\n")
 }
 
 /// What the stand-in accepts by default.

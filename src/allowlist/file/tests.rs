@@ -11,10 +11,26 @@ fn a_full_entry_is_read() {
     let entry = Entry {
         cidr: "203.0.113.7/32".parse().unwrap(),
         name: "Concurrency Labs".to_owned(),
+        access: Access::Read,
         expires: Some(UNIX_EPOCH + Duration::from_hours(499_648)),
     };
     assert_eq!(parse(Path::new("a.toml"), text), Ok(vec![entry]));
     assert_eq!(parse(Path::new("a.toml"), "# nothing\n"), Ok(vec![]));
+}
+
+#[test]
+fn access_is_read_unless_it_says_full() {
+    let access = |line: &str| {
+        let text = format!("[[allow]]\ncidr = \"203.0.113.7\"\nname = 'x'\n{line}\n");
+        parse(Path::new("a.toml"), &text).map(|entries| entries[0].access)
+    };
+    assert_eq!(access(""), Ok(Access::Read));
+    assert_eq!(access("access = \"read\""), Ok(Access::Read));
+    assert_eq!(access("access = \"full\""), Ok(Access::Full));
+    for other in ["", "Full", "write", "full\n"] {
+        let error = access(&format!("access = {other:?}")).unwrap_err();
+        assert_eq!(error.to_string(), format!("a.toml:4: access {other:?} is unknown: write \"read\" or \"full\""));
+    }
 }
 
 #[test]
@@ -115,11 +131,11 @@ fn what_is_not_the_format_is_refused_in_one_line() {
     refuses("[[alow]]\n", "a.toml:1: unknown field `alow`, expected `allow`, in: [[alow]]");
     refuses(
         "[[allow]]\nnmae = 'x'\n",
-        "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `expires`, in: nmae = 'x'",
+        "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, in: nmae = 'x'",
     );
     refuses(
         "[[allow]]\n\"a\\nb\" = 1\n",
-        "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `expires`, in: \"a\\nb\" = 1",
+        "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `access`, `expires`, in: \"a\\nb\" = 1",
     );
     refuses("[[allow]]\nname = 'x'\nname = 'y'\n", "a.toml:3: duplicate key, in: name = 'y'");
     refuses("[[allow]]\nname = \"x\n", "a.toml:2: invalid basic string, expected `\"`, in: name = \"x");

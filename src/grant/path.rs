@@ -1,0 +1,173 @@
+//! A path as the servers behind the gate may read it, and the patterns that it is held against.
+//!
+//! Some servers split a path at `/` before they decode it, some after, so that `%2F` belongs to a segment for the one
+//! and ends it for the other. A decision has to hold under both readings. What would need a third one, because it is
+//! still escaped once it is decoded, is refused.
+
+use percent_encoding::percent_decode_str;
+
+use crate::target::Target;
+
+/// All ways in which `target`'s path is cut into segments, or nothing if one of them is not to be trusted.
+pub(super) fn readings(target: &Target) -> Option<Vec<Vec<String>>> {
+    let segments: Vec<String> = split(target.path()).map(decode).collect::<Option<_>>()?;
+    if segments.iter().any(|segment| is_odd(segment)) {
+        return None;
+    }
+    if !segments.iter().any(|segment| segment.contains('/')) {
+        return Some(vec![segments]);
+    }
+    let decoded_first: Vec<String> =
+        segments.iter().flat_map(|segment| segment.split('/')).map(str::to_owned).collect();
+    // What a server makes of these depends on when it resolves them.
+    if decoded_first.iter().any(|segment| matches!(segment.as_str(), "" | "." | "..")) {
+        return None;
+    }
+    Some(vec![segments, decoded_first])
+}
+
+/// The pairs of `target`'s query, decoded, or nothing if one is no text or a key is there twice.
+pub(super) fn parameters(target: &Target) -> Option<Vec<(String, String)>> {
+    let pairs = target.query().into_iter().flat_map(|query| query.split('&'));
+    let mut parameters: Vec<(String, String)> = Vec::new();
+    for pair in pairs {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decode(key)?, decode(value)?);
+        if parameters.iter().any(|(known, _)| *known == key) {
+            return None;
+        }
+        parameters.push((key, value));
+    }
+    Some(parameters)
+}
+
+/// Whether the segments fit a pattern of the rules.
+///
+/// `a|b` is one of two names, a part with `?` behind it may be missing, `…` is any number of segments, none included.
+pub(super) fn fits(pattern: &str, segments: &[&str]) -> bool {
+    if pattern.is_empty() {
+        return segments.is_empty();
+    }
+    let (part, rest) = pattern.split_once('/').unwrap_or((pattern, ""));
+    if part == "…" {
+        return (0..=segments.len()).any(|skipped| fits(rest, &segments[skipped..]));
+    }
+    let (part, is_optional) = part.strip_suffix('?').map_or((part, false), |part| (part, true));
+    if let Some((first, others)) = segments.split_first()
+        && part_fits(part, first)
+        && fits(rest, others)
+    {
+        return true;
+    }
+    is_optional && fits(rest, segments)
+}
+
+/// What starts with `_` is an action of the engine where it would else be a name, or will be one in its next version.
+fn part_fits(part: &str, segment: &str) -> bool {
+    match part {
+        "{index}" | "{name}" => segment.split(',').all(|name| name == "_all" || !name.starts_with('_')),
+        "{type}" | "{doc}" => !segment.starts_with('_'),
+        "{cursor}" => !segment.contains("_all"),
+        "{build}" => segment.bytes().all(|byte| byte.is_ascii_digit()),
+        "{id}" | "{node}" | "{field}" => true,
+        "{kibana}" => is_kibanas(segment),
+        names => names.split('|').any(|name| name == segment),
+    }
+}
+
+/// Whether `index` is where Kibana keeps its objects: this one alone, no pattern and no list.
+fn is_kibanas(index: &str) -> bool {
+    match index.strip_prefix(".kibana") {
+        Some("" | "-4") => true,
+        Some(number) => number
+            .strip_prefix('_')
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())),
+        None => false,
+    }
+}
+
+fn split(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
+fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(Into::into)
+}
+
+/// Whether a decoded segment would mean something else to a server that decodes it again, or that takes `\` for `/`.
+fn is_odd(segment: &str) -> bool {
+    let mut escapes = segment.split('%').skip(1);
+    segment.contains(['\\', '?', '#'])
+        || segment.contains(char::is_control)
+        || escapes.any(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &str) -> Option<Vec<Vec<String>>> {
+        readings(&Target::canonical(path, None).unwrap())
+    }
+
+    #[track_caller]
+    fn fit(pattern: &str, path: &str, expected: bool) {
+        let segments = &read(path).unwrap()[0];
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        assert_eq!(fits(pattern, &segments), expected, "{pattern} {path}");
+    }
+
+    #[test]
+    fn a_path_has_one_reading_unless_a_segment_holds_a_slash() {
+        assert_eq!(read("/cwl-*/_search/"), Some(vec![vec!["cwl-*".to_owned(), "_search".to_owned()]]));
+        assert_eq!(read("/"), Some(vec![vec![]]));
+        assert_eq!(
+            read("/a%2Fb/c"),
+            Some(vec![vec!["a/b".to_owned(), "c".to_owned()], vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]])
+        );
+        for path in ["/a%2F..%2Fb", "/a%2F", "/%2Fa", "/a%252Fb", "/%255Fbulk", "/a%5Cb", "/a%3Fb", "/a%23b", "/%FF"] {
+            assert_eq!(read(path), None, "{path}");
+        }
+        assert!(read("/100%25").is_some());
+    }
+
+    #[test]
+    fn a_pattern_fits_whole_paths_alone() {
+        fit("{index}?/{type}?/_search", "/_search", true);
+        fit("{index}?/{type}?/_search", "/a,-b/t/_search", true);
+        fit("{index}?/{type}?/_search", "/a/_delete_by_query/_search", false);
+        fit("{index}?/{type}?/_search", "/_bulk/_search", false);
+        fit("{index}?/{type}?/_search", "/a/_search/b", false);
+        fit("{index}?/{type}?/_search", "/a/_SEARCH", false);
+        fit("{index}", "/_all", true);
+        fit("{index}", "/a,_bulk", false);
+        fit("_nodes/…/hot_threads|hotthreads", "/_nodes/hot_threads", true);
+        fit("_nodes/…/hot_threads|hotthreads", "/_nodes/a/hotthreads", true);
+        fit("_nodes/…/hot_threads|hotthreads", "/_nodes/a/hotthreads/b", false);
+        fit("_cat/…", "/_cat", true);
+        fit("", "/", true);
+        fit("", "/a", false);
+    }
+
+    #[test]
+    fn kibanas_index_is_named_alone() {
+        for index in [".kibana", ".kibana_1", ".kibana-4"] {
+            fit("{kibana}", &format!("/{index}"), true);
+        }
+        for index in
+            [".kibana*", ".kibana,cwl-*", "cwl-*,.kibana", ".kibana_", ".kibana_1,", ".KIBANA", ".kibana.", "kibana"]
+        {
+            fit("{kibana}", &format!("/{index}"), false);
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_there_twice_makes_all_of_them_void() {
+        let read = |query| parameters(&Target::canonical("/", Some(query)).unwrap());
+        assert_eq!(read("p%61th=a%2Fb&v"), Some(vec![("path".into(), "a/b".into()), ("v".into(), String::new())]));
+        assert_eq!(read("path=a&p%61th=b"), None);
+        assert_eq!(read("q=%FF"), None);
+    }
+}

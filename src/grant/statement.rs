@@ -1,0 +1,77 @@
+//! Statements of the query plug-ins: with deletion switched on, SQL also deletes.
+
+/// A language of the query plug-ins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    /// `SELECT …`
+    Sql,
+    /// `source=… | …`
+    Ppl,
+}
+
+impl Language {
+    /// Whether `statement` is one alone, and begins as reads do.
+    pub(super) fn reads(self, statement: &str) -> bool {
+        let statement = statement.trim();
+        let statement = statement.strip_suffix(';').unwrap_or(statement);
+        // A second statement could be anything. In a text, `;` is as good as never there.
+        if statement.contains(';') {
+            return false;
+        }
+        let start = statement.trim_start_matches(|c: char| c == '(' || c.is_ascii_whitespace());
+        let end = start.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(start.len());
+        let (word, rest) = start.split_at(end);
+        let verbs = match self {
+            Self::Sql => SQL,
+            Self::Ppl => PPL,
+        };
+        let explains = word.eq_ignore_ascii_case("explain");
+        if explains && self == Self::Sql {
+            // What is explained is not run, but which servers know that?
+            return !rest.trim_start().get(..7).is_some_and(|verb| verb.eq_ignore_ascii_case("explain"))
+                && self.reads(rest);
+        }
+        verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb)) && !rest.starts_with('_')
+    }
+}
+
+const SQL: &[&str] = &["select", "show", "describe", "desc"];
+const PPL: &[&str] = &["search", "source", "index", "describe", "show", "explain"];
+
+#[cfg(test)]
+mod tests {
+    use super::Language::{self, Ppl, Sql};
+
+    #[track_caller]
+    fn reads(language: Language, statement: &str, expected: bool) {
+        assert_eq!(language.reads(statement), expected, "{statement}");
+    }
+
+    #[test]
+    fn sql_reads_if_it_begins_with_a_verb_that_reads() {
+        reads(Sql, "SELECT * FROM `cwl-*` WHERE eventName = 'DeleteTrail'", true);
+        reads(Sql, " \n(select 1);", true);
+        reads(Sql, "SHOW TABLES LIKE %", true);
+        reads(Sql, "describe tables like cwl-%", true);
+        reads(Sql, "EXPLAIN SELECT 1", true);
+        reads(Sql, "DELETE FROM cwl", false);
+        reads(Sql, "explain delete from cwl", false);
+        reads(Sql, "explain explain select 1", false);
+        reads(Sql, "/* SELECT */ DELETE FROM cwl", false);
+        reads(Sql, "-- \nDELETE FROM cwl", false);
+        reads(Sql, "SELECT 1; DELETE FROM cwl", false);
+        reads(Sql, "SELECTED", false);
+        reads(Sql, "INSERT INTO cwl VALUES (1)", false);
+        reads(Sql, "UPDATE cwl SET a = 1", false);
+        reads(Sql, "", false);
+    }
+
+    #[test]
+    fn ppl_reads_if_it_begins_with_a_source() {
+        reads(Ppl, "source=cwl-* | stats count() by eventName", true);
+        reads(Ppl, "search source = cwl-*", true);
+        reads(Ppl, "describe cwl-2023.07.10", true);
+        reads(Ppl, "delete from cwl", false);
+        reads(Ppl, "| source=cwl", false);
+    }
+}
