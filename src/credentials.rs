@@ -71,6 +71,11 @@ impl CredentialCache {
             _ => Err(NoCredentials),
         }
     }
+
+    /// Asks for new credentials ahead of time, for the domain does not take these. They stay in use until others come.
+    pub fn hurry(&self) {
+        self.wanted.notify_one();
+    }
 }
 
 /// Nothing valid to sign with, and nothing came in time.
@@ -251,6 +256,17 @@ mod tests {
             assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
         }
         assert!(provider.calls.load(Ordering::SeqCst) <= 22);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_the_domain_does_not_take_are_renewed_soon() {
+        let (cache, renewal, _) = scripted(|call| Ok(key(&format!("AKID{call}"), None)));
+        tokio::spawn(renewal.run());
+        assert_eq!(cache.current(SystemTime::now()).await.unwrap().access_key_id(), "AKID0");
+        cache.hurry();
+        let mut latest = cache.latest.clone();
+        let is_new = |latest: &Option<Credentials>| latest.as_ref().is_some_and(|key| key.access_key_id() == "AKID1");
+        timeout(Duration::from_secs(2), latest.wait_for(is_new)).await.expect("they are renewed").unwrap();
     }
 
     #[test]

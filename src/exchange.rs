@@ -97,7 +97,8 @@ impl Exchange {
                 }
                 Refusal::Credentials { message } => {
                     tracing::error!(domain_says = message, "the domain does not take the credentials");
-                    return Err(Reject::Signature);
+                    self.credentials.hurry();
+                    return Err(Reject::Credentials);
                 }
                 Refusal::Mismatch { expected } => {
                     let signed = without_token(&self.signer.canonical_request(&signing));

@@ -45,6 +45,8 @@ pub enum Reject {
     Upstream(SendError),
     /// The domain did not take the signature.
     Signature,
+    /// The domain does not know the credentials, or finds them expired.
+    Credentials,
     /// The gate itself failed.
     Internal,
 }
@@ -68,7 +70,7 @@ impl Reject {
             Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::Crowded) | Self::NoCredentials => StatusCode::SERVICE_UNAVAILABLE,
             Self::Upstream(SendError::ConnectTimeout | SendError::ResponseTimeout) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Upstream(_) | Self::Signature => StatusCode::BAD_GATEWAY,
+            Self::Upstream(_) | Self::Signature | Self::Credentials => StatusCode::BAD_GATEWAY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -98,6 +100,7 @@ impl Reject {
             Self::Upstream(SendError::ResponseTimeout) => "upstream_timeout",
             Self::Upstream(SendError::Broken(_)) => "upstream_broken_reply",
             Self::Signature => "upstream_refused_signature",
+            Self::Credentials => "upstream_refused_credentials",
             Self::Internal => "internal_error",
         }
     }
@@ -125,6 +128,7 @@ impl Reject {
             Self::Upstream(SendError::ResponseTimeout) => "the domain did not answer in time".to_owned(),
             Self::Upstream(SendError::Broken(_)) => "the domain broke off or answered nonsense".to_owned(),
             Self::Signature => "the domain did not accept the signature".to_owned(),
+            Self::Credentials => "the domain did not accept the credentials".to_owned(),
             Self::Internal => "the gate failed".to_owned(),
         }
     }

@@ -149,7 +149,7 @@ pub fn roots(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
             let errors = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            bail!("this platform has no root certificates (install ca-certificates, or set upstream.ca_file) {errors}");
+            bail!("this platform has no root certificates (install ca-certificates, or name a ca_file) {errors}");
         }
     }
     Ok(roots)

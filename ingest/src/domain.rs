@@ -109,7 +109,9 @@ impl DomainError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Rejected(reject) => matches!(reject, Reject::NoCredentials | Reject::Upstream(_)),
+            Self::Rejected(reject) => {
+                matches!(reject, Reject::NoCredentials | Reject::Credentials | Reject::Upstream(_))
+            }
             Self::BrokeOff(_) | Self::TimedOut => true,
         }
     }

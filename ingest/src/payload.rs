@@ -13,6 +13,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::json::string_content;
@@ -70,7 +71,8 @@ pub struct Record {
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// It is not JSON, or not of the shape that it should have.
-    #[error("cannot be read as JSON: {0}")]
+    // Without serde's own words, which can quote what stands there: this goes into logs.
+    #[error("cannot be read as JSON: {} at line {}, column {}", kind(.0), .0.line(), .0.column())]
     Json(#[from] serde_json::Error),
     /// The data is not base64.
     #[error("the data is not base64: {0}")]
@@ -84,6 +86,15 @@ pub enum PayloadError {
     /// It is JSON, but of no service that is known here.
     #[error("neither log data nor records of Kinesis or SQS that hold log data")]
     Unknown,
+}
+
+fn kind(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        Category::Io => "unreadable",
+        Category::Syntax => "malformed",
+        Category::Data => "of another shape",
+        Category::Eof => "cut off",
+    }
 }
 
 /// What a delivery may be after decompression.

@@ -117,6 +117,14 @@ fn an_event_without_a_time_takes_that_of_its_neighbour() {
 }
 
 #[test]
+fn an_error_does_not_quote_what_it_is_about() {
+    let payload = json!({ "awslogs": { "data": 1 }, "Records": "secret" });
+    let error = decode_value(&payload).unwrap_err();
+    assert!(matches!(error, PayloadError::Json(_)));
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
 fn broken_data_is_told_apart() {
     let error = |payload: &Value| decode_value(payload).unwrap_err();
     assert!(matches!(error(&awslogs("*")), PayloadError::Base64(_)));
