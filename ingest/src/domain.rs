@@ -54,7 +54,7 @@ impl Domain {
 
     /// Sends one request and reads the whole answer, all within `patience`.
     ///
-    /// `path` is a path with an optional query, as it is to be sent. With `gzip`, `body` is gzip data.
+    /// `path` is a path with an optional query, as it is to be sent.
     pub async fn send(&self, method: Method, path: &str, body: Body, patience: Duration) -> Result<Reply, DomainError> {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let target = Target::canonical(path, query).map_err(|error| DomainError::Rejected(error.into()))?;

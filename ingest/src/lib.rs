@@ -9,7 +9,8 @@
 //! 5. [`delivery`] sends it through a [`domain`] until every document is accounted for.
 //! 6. [`invocation`] takes all these steps, and answers Lambda.
 //!
-//! [`load`] takes the same road from files. [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened, [`settings`] reads the environment.
+//! [`load`] takes the same road from files. [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened,
+//! [`settings`] reads the environment.
 
 pub mod payload;
 

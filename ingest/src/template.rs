@@ -73,7 +73,7 @@ pub enum State {
 
 /// Finds out what the domain runs, and gives it the template and the policy where it lacks them.
 ///
-/// Each of the requests, six at most and two when all is there, may take as long as `patience`. Indices that exist
+/// Each of the requests, seven at most and two when all is there, may take as long as `patience`. Indices that exist
 /// keep the mapping they have: a new template begins with the next day's index.
 pub async fn ensure(domain: &Domain, plan: &Plan, patience: Duration) -> Ensured {
     let link = Link { domain, patience };
