@@ -17,6 +17,7 @@ use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
+use trailgate::metrics::Metrics;
 use trailgate::signals::Termination;
 use trailgate::{credentials, process, server};
 use trailgate_domain::{Domain, Options};
@@ -45,7 +46,9 @@ async fn main() -> anyhow::Result<()> {
     let (cache, renewal) = credentials::cache(SharedCredentialsProvider::new(key));
     tokio::spawn(renewal.run());
     let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
-    let gate = process::gate(config, allowlist, cache, AccessLog::new(Some(lines), Format::Text))?;
+    let metrics = Arc::<Metrics>::default();
+    let access_log = AccessLog::new(Some(lines), Format::Text, Arc::clone(&metrics));
+    let gate = process::gate(config, allowlist, cache, access_log, metrics)?;
 
     let listener = TcpListener::bind(("127.0.0.1", port)).await;
     let listener = listener.with_context(|| format!("port {port} is taken: name another one"))?;

@@ -14,7 +14,13 @@ impl Clock {
     /// The domain's time when this machine's clock shows `local`.
     #[must_use]
     pub fn at(&self, local: SystemTime) -> SystemTime {
-        shifted(local, self.offset.load(Ordering::Relaxed))
+        shifted(local, self.offset())
+    }
+
+    /// Seconds by which the domain is ahead of this machine, as far as it said so.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.offset.load(Ordering::Relaxed)
     }
 
     /// Takes over the domain's time, as its `Date` gave it when this machine's clock showed `local`.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
-use crate::access_log::{AccessLine, AccessLog, outcome};
+use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
 use crate::browser::{self, Hosts};
@@ -21,6 +22,8 @@ use crate::grant::{self, Access};
 use crate::head::HeadError;
 use crate::headers::{self, Hop};
 use crate::home::Home;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
 use crate::target::Target;
@@ -44,6 +47,8 @@ pub struct Gate {
     pub idle_timeout: Duration,
     /// Where each request's line goes.
     pub access_log: AccessLog,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Gate {
@@ -71,9 +76,9 @@ impl Gate {
             Ok(response) => response,
             Err(reject) => {
                 if let Some(cause) = reject.cause() {
-                    tracing::warn!(request_id = line.id(), kind = reject.kind(), cause, "request failed");
+                    tracing::warn!(request_id = line.id(), kind = reject.outcome().name(), cause, "request failed");
                 }
-                reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.kind() })
+                reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.outcome() })
             }
         };
         line.set_status(response.status());
@@ -104,7 +109,7 @@ impl Gate {
         let target = Target::canonical(head.uri.path(), head.uri.query())?;
         line.set_target(&target);
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
-            return Ok(response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED }));
+            return Ok(response.map(|()| Source::Whole { body: Bytes::new(), outcome: Outcome::Redirected }));
         }
         let check = grant::decide(access, &head.method, &target, &head.headers)?;
         let body = self.budget.buffer(body).await?;
@@ -132,7 +137,7 @@ impl Gate {
     fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {
         headers::to_client(response.headers_mut(), self.exchange.authority(), hop);
         response.map(|answer| match answer {
-            Answer::Read(body) => Source::Whole { body, outcome: outcome::FORWARDED },
+            Answer::Read(body) => Source::Whole { body, outcome: Outcome::Forwarded },
             Answer::Streaming(incoming) => {
                 Source::Streaming(Streaming::new(incoming, self.idle_timeout, self.allowlist.clone(), client))
             }

@@ -14,9 +14,9 @@
 //!    [`upstream`] to send, [`refusal`] to understand a 403.
 //! 9. [`reply`] streams the answer back.
 //! 10. [`reject`] answers instead when a step fails.
-//! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
+//! 11. [`access_log`] writes one line a request, through a [`line_pipe`]; [`outcome`] lists how requests end.
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
+//! [`metrics`] counts what happens on the way. [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod server;
@@ -51,6 +51,9 @@ pub mod reject;
 
 pub mod access_log;
 pub mod line_pipe;
+pub mod outcome;
+
+pub mod metrics;
 
 pub mod cidr;
 pub mod config;

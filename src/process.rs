@@ -20,6 +20,7 @@ use crate::credentials::{self, CredentialCache};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
+use crate::metrics::Metrics;
 use crate::sign::Signer;
 use crate::upstream::{self, Upstream};
 use crate::{server, signals};
@@ -67,8 +68,10 @@ pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
         credentials::cache(credentials::provider(&config.region, config.assume_role.as_deref()).await?);
     let limits = config.connections;
     let address = config.listen;
-    let access_log = AccessLog::new(config.log_access.then(|| logs.access.clone()), config.log_format);
-    let gate = Arc::new(gate(config, allowlist, cache, access_log)?);
+    let metrics = Arc::<Metrics>::default();
+    let access_pipe = config.log_access.then(|| logs.access.clone());
+    let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
+    let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, domain = %gate.exchange.authority(), "listening");
 
@@ -107,19 +110,21 @@ pub fn gate(
     allowlist: Allowlist,
     credentials: CredentialCache,
     access_log: AccessLog,
+    metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gate> {
     let signer = Signer::new(config.endpoint.authority(), &config.region, &config.service);
     let roots = upstream::roots(config.ca_file.as_deref())?;
-    let upstream = Upstream::new(config.endpoint, roots, config.upstream);
+    let upstream = Upstream::new(config.endpoint, roots, config.upstream, Arc::clone(&metrics));
     Ok(Gate {
         trusted_proxies: config.trusted_proxies,
         hosts: config.hosts,
         allowlist,
-        budget: Budget::new(config.body),
-        exchange: Exchange::new(upstream, signer, credentials),
+        budget: Budget::new(config.body, metrics.buffer_wait.clone()),
+        exchange: Exchange::new(upstream, signer, credentials, Arc::clone(&metrics)),
         home: config.home,
         idle_timeout: config.idle_timeout,
         access_log,
+        metrics,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::client_address::Connection;
 use crate::gate::Gate;
 use crate::head::HeadLimits;
 use crate::head::guard::{Guard, Timeouts};
+use crate::metrics::{Metrics, Open};
 
 /// What a connection may take, and how many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,7 @@ async fn accept(
                     Ok(place) => {
                         tokio::spawn(serve(stream, peer, Arc::clone(gate), limits, graceful.watcher(), place));
                     }
-                    Err(_) => shed(&stream, peer),
+                    Err(_) => shed(&stream, peer, &gate.metrics),
                 }
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -89,6 +90,8 @@ async fn serve(
     watcher: Watcher,
     _place: OwnedSemaphorePermit,
 ) {
+    gate.metrics.connections_accepted.inc();
+    let _open = Open::count(&gate.metrics.connections);
     // Only a socket that is closed already refuses this.
     let _ = stream.set_nodelay(true);
     let connection = Connection { peer: peer.ip(), is_tls: false };
@@ -114,7 +117,8 @@ async fn serve(
 }
 
 /// Tells a client that there is no place for it, without spending one on it.
-fn shed(stream: &TcpStream, peer: SocketAddr) {
+fn shed(stream: &TcpStream, peer: SocketAddr, metrics: &Metrics) {
+    metrics.connections_refused.inc();
     tracing::warn!(%peer, "connection refused: limits.connections are open");
     // A socket that takes nothing at once has nobody who waits for this.
     let _ = stream.try_write(OVERLOADED);

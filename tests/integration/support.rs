@@ -23,6 +23,7 @@ use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries, Publisher};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
+use trailgate::metrics::Metrics;
 use trailgate::{credentials, process, server};
 use trailgate_domain::{Domain, Options};
 
@@ -94,7 +95,9 @@ impl Rig {
         tokio::spawn(renewal.run());
         let (sender, lines) = mpsc::unbounded_channel();
         let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
-        let gate = process::gate(config, allowlist, cache, AccessLog::new(Some(pipe), Format::Json)).unwrap();
+        let metrics = Arc::<Metrics>::default();
+        let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::clone(&metrics));
+        let gate = process::gate(config, allowlist, cache, access_log, metrics).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -32,8 +33,8 @@ impl Rig {
         tokio::spawn(renewal.run());
         let signer = Signer::new(endpoint.authority(), "eu-west-1", "es");
         let limits = UpstreamLimits { connect_timeout: PATIENCE, response_timeout: PATIENCE, pool_idle: 4 };
-        let upstream = Upstream::new(endpoint, upstream::roots(None).unwrap(), limits);
-        Self { stand_in, domain: Domain::new(Exchange::new(upstream, signer, cache)) }
+        let upstream = Upstream::new(endpoint, upstream::roots(None).unwrap(), limits, Arc::default());
+        Self { stand_in, domain: Domain::new(Exchange::new(upstream, signer, cache, Arc::default())) }
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: impl Into<String>) -> (StatusCode, Value) {
