@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::tls::Provider;
@@ -72,6 +73,12 @@ impl CredentialCache {
         }
     }
 
+    /// The last credentials that were found, valid or not.
+    #[must_use]
+    pub fn latest(&self) -> Option<Credentials> {
+        self.latest.borrow().clone()
+    }
+
     /// Asks for new credentials ahead of time, for the domain does not take these. They stay in use until others come.
     pub fn hurry(&self) {
         self.wanted.notify_one();
@@ -128,8 +135,32 @@ impl Renewal {
     }
 }
 
-fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
+/// Whether `credentials` have not expired at `now`.
+#[must_use]
+pub fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
     credentials.expiry().is_none_or(|expiry| now < expiry)
+}
+
+/// Where `credentials` came from, in words.
+#[must_use]
+pub fn source(credentials: &Credentials) -> &'static str {
+    use AwsCredentialFeature as Feature;
+    // The last step is the one that gave them: a profile, for instance, may have had a role assumed.
+    match credentials.get_property::<Vec<Feature>>().and_then(|steps| steps.last()) {
+        Some(Feature::CredentialsEnvVars) => "environment",
+        Some(Feature::CredentialsProfile) => "profile",
+        Some(Feature::CredentialsSso | Feature::CredentialsProfileSso) => "single sign-on",
+        Some(Feature::CredentialsProcess | Feature::CredentialsProfileProcess) => "process",
+        Some(Feature::CredentialsHttp) => "container",
+        Some(Feature::CredentialsImds) => "instance role",
+        Some(Feature::CredentialsStsAssumeRole) => "assumed role",
+        Some(
+            Feature::CredentialsStsAssumeRoleWebId
+            | Feature::CredentialsProfileStsWebIdToken
+            | Feature::CredentialsEnvVarsStsWebIdToken,
+        ) => "web identity",
+        _ => "other",
+    }
 }
 
 /// When to fetch anew: five minutes ahead of the expiry, less up to a minute so that a fleet does not ask at once.

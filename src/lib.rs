@@ -16,7 +16,9 @@
 //! 10. [`reject`] answers instead when a step fails.
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`]; [`outcome`] lists how requests end.
 //!
-//! [`metrics`] counts what happens on the way. [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
+//! [`metrics`] counts what happens on the way, and [`admin`] answers the operator; [`systemd`] is told.
+//!
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod server;
@@ -53,7 +55,9 @@ pub mod access_log;
 pub mod line_pipe;
 pub mod outcome;
 
+pub mod admin;
 pub mod metrics;
+pub mod systemd;
 
 pub mod cidr;
 pub mod config;

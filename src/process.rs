@@ -1,11 +1,12 @@
 //! The daemon from start to end: builds a [`Gate`] from a [`Config`], runs it with its background tasks, drains.
 
 use std::io;
+use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tracing_subscriber::filter::Targets;
@@ -13,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::access_log::{AccessLog, Format};
+use crate::admin::{self, Observer};
 use crate::allowlist::{Allowlist, Entries, LoadError, Reloader};
 use crate::body::Budget;
 use crate::config::Config;
@@ -22,6 +24,7 @@ use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
 use crate::metrics::Metrics;
 use crate::sign::Signer;
+use crate::systemd::Manager;
 use crate::upstream::{self, Upstream};
 use crate::{server, signals};
 
@@ -59,29 +62,63 @@ impl Logs {
 }
 
 /// Runs the gate until SIGTERM or SIGINT, or until one of its background tasks fails.
-pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
+///
+/// `passed` are the listeners that the service manager has opened, by name: `listen` and `admin` stand in for those that
+/// the configuration names.
+pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &Logs) -> anyhow::Result<()> {
     // Before the first load, so that no signal or change of a file falls between.
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
-    let (reloader, allowlist) = Reloader::start(config.allowlist.clone())?;
+    let manager = Manager::of_environment();
+    let (reloader, allowlist) = Reloader::start(config.allowlist.clone(), manager)?;
+    let list_state = reloader.state();
     let (cache, renewal) =
         credentials::cache(credentials::provider(&config.region, config.assume_role.as_deref()).await?);
     let limits = config.connections;
     let address = config.listen;
+    let admin = config.admin.listen(take(&mut passed, "admin"))?;
+    let admin_hosts = config.admin_hosts.clone();
     let metrics = Arc::<Metrics>::default();
     let access_pipe = config.log_access.then(|| logs.access.clone());
     let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
     let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = match take(&mut passed, "listen") {
+        Some(listener) => TcpListener::from_std(listener).context("the socket passed on is of no use")?,
+        None => TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?,
+    };
+    if let Some((name, _)) = passed.first() {
+        bail!("the socket {name:?} that was passed on is for nobody: name it \"listen\" or \"admin\"");
+    }
     tracing::info!(address = %listener.local_addr()?, domain = %gate.exchange.authority(), "listening");
 
+    let pipes = [("events", logs.events.clone()), ("access", logs.access.clone())];
+    let observer = Arc::new(Observer::new(Arc::clone(&gate), list_state, pipes));
     let mut background = JoinSet::new();
     background.spawn(async move { match reloader.run(hangups).await {} });
     background.spawn(renewal.run());
+    if let Some(admin) = admin {
+        tracing::info!(address = admin.name(), "answering the operator");
+        let observer = Arc::clone(&observer);
+        background.spawn(async move { match admin::run(admin, observer, admin_hosts).await {} });
+    }
+    let watched = Arc::clone(&observer);
+    background.spawn(async move { match watched.watch(manager).await {} });
+    manager.ready();
+    let termination = async {
+        termination.wait().await;
+        manager.stopping();
+        observer.drain();
+    };
     tokio::select! {
-        () = server::run(listener, gate, limits, termination.wait()) => Ok(()),
+        () = server::run(listener, gate, limits, termination) => Ok(()),
         ended = background.join_next() => Err(anyhow!("a background task ended: {ended:?}")),
     }
+}
+
+/// The listener that was passed on under `name`, if one was.
+fn take(passed: &mut Vec<(String, StdListener)>, name: &str) -> Option<StdListener> {
+    let index = passed.iter().position(|(other, _)| other == name)?;
+    Some(passed.swap_remove(index).1)
 }
 
 /// What `trailgate check` says of a configuration whose parts have all been read.

@@ -2,23 +2,25 @@
 
 use std::{
     convert::Infallible,
-    fs, future,
+    fs, future, mem,
     os::unix::fs::MetadataExt,
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{self, JoinError},
     time::{self, MissedTickBehavior},
 };
 use tracing::{error, info, warn};
 
 use super::{Allowlist, Entries, LoadError, Publisher, channel, entries};
+use crate::systemd::Manager;
 
 /// Keeps the list in force equal to the file, as far as the file is valid.
 ///
@@ -34,20 +36,59 @@ pub struct Reloader {
     reading: Reading,
     /// A reload was asked for and has not happened yet.
     asked: bool,
+    state: watch::Sender<State>,
+    manager: Manager,
+}
+
+/// Which list is in force, and whether the file still says the same.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The file.
+    pub file: PathBuf,
+    /// When the list in force was loaded.
+    pub loaded: SystemTime,
+    /// When the file was modified that it was loaded from.
+    pub modified: Option<Timestamp>,
+    /// SHA-256 of that file, in hexadecimal.
+    pub sha256: String,
+    /// Lists that were put in force since the start.
+    pub reloads: u64,
+    /// Times that the file was found wrong since the start.
+    pub failures: u64,
+    /// What is wrong with the file as it is now, so that an older list is in force.
+    pub error: Option<LoadError>,
 }
 
 impl Reloader {
     /// Loads the list for the first time. What a reload would only complain about, or an empty
     /// list, is an error here.
-    pub fn start(file: PathBuf) -> Result<(Self, Allowlist), LoadError> {
+    ///
+    /// `manager` is told of each reload that is asked for, and when it is over.
+    pub fn start(file: PathBuf, manager: Manager) -> Result<(Self, Allowlist), LoadError> {
         let reading = Reading::take(&file);
-        let entries = Entries::parse(&file, &reading.text.clone()?)?;
+        let text = reading.text.clone()?;
+        let entries = Entries::parse(&file, &text)?;
         if entries.is_empty() {
             return Err(LoadError::Empty { file });
         }
         let (publisher, allowlist) = channel(entries);
-        let reloader = Self { file, publisher, seen: reading.stamp, reading, asked: false };
+        let state = watch::Sender::new(State {
+            file: file.clone(),
+            loaded: SystemTime::now(),
+            modified: reading.stamp.and_then(Stamp::modified),
+            sha256: hex::encode(Sha256::digest(text.as_bytes())),
+            reloads: 0,
+            failures: 0,
+            error: None,
+        });
+        let reloader = Self { file, publisher, seen: reading.stamp, reading, asked: false, state, manager };
         Ok((reloader, allowlist))
+    }
+
+    /// What is in force, as it changes.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     /// Follows the file until cancelled. Each item of `hangups` loads it at once, changed or not.
@@ -75,6 +116,7 @@ impl Reloader {
 
     async fn hang_up(&mut self) {
         self.asked = true;
+        self.manager.reloading();
         self.read().await;
     }
 
@@ -87,9 +129,12 @@ impl Reloader {
         }
         let known = reading.text == self.reading.text;
         self.reading = reading;
-        if self.asked || !known {
-            self.asked = false;
+        let asked = mem::take(&mut self.asked);
+        if asked || !known {
             self.apply().await;
+        }
+        if asked {
+            self.manager.ready();
         }
     }
 
@@ -106,6 +151,15 @@ impl Reloader {
             Ok((new, added, removed)) => {
                 let entries = new.len();
                 self.publisher.publish(new);
+                self.state.send_modify(|state| {
+                    state.loaded = SystemTime::now();
+                    state.modified = self.reading.stamp.and_then(Stamp::modified);
+                    if let Ok(text) = &self.reading.text {
+                        state.sha256 = hex::encode(Sha256::digest(text.as_bytes()));
+                    }
+                    state.reloads += 1;
+                    state.error = None;
+                });
                 let file = self.file.display();
                 info!(%file, before, entries, added, removed, "allowlist reloaded");
                 if entries == 0 {
@@ -114,6 +168,10 @@ impl Reloader {
             }
             Err(error) => {
                 error!(%error, "allowlist not reloaded, the list of {before} entries stays in force");
+                self.state.send_modify(|state| {
+                    state.failures += 1;
+                    state.error = Some(error);
+                });
             }
         }
     }
@@ -164,6 +222,11 @@ impl Stamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+
+    fn modified(self) -> Option<Timestamp> {
+        let (seconds, nanos) = self.modified;
+        Timestamp::new(seconds, i32::try_from(nanos).ok()?).ok()
     }
 
     /// By the time of change alone: the time of modification can be set to anything.

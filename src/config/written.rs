@@ -1,7 +1,7 @@
 //! The configuration as it is written: one struct a table, each with its defaults. `config/trailgate.toml` documents
 //! every key.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::units::{Size, Time};
 use crate::access_log::Format;
+use crate::admin::Address;
 use crate::body::BodyLimits;
 use crate::browser::Hosts;
 use crate::cidr;
@@ -34,6 +35,8 @@ pub(super) struct Config {
     allowlist: Allowlist,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    admin: Admin,
     #[serde(default)]
     log: Log,
 }
@@ -99,6 +102,13 @@ struct Limits {
     drain: Time,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Admin {
+    address: Option<Spanned<String>>,
+    hosts: Vec<Spanned<String>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Log {
@@ -133,7 +143,7 @@ impl Config {
         Ok(super::Config {
             listen: self.listen.address,
             trusted_proxies: TrustedProxies::new(trusted_proxies.collect::<Result<_, _>>()?),
-            hosts: self.listen.hosts()?,
+            hosts: hosts(&self.listen.hosts)?,
             home: self.upstream.home(service)?,
             ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
             upstream: UpstreamLimits {
@@ -149,6 +159,8 @@ impl Config {
             allowlist: folder.join(self.allowlist.file),
             body: self.limits.body()?,
             connections: self.limits.connections(),
+            admin: self.admin.address(folder)?,
+            admin_hosts: hosts(&self.admin.hosts)?,
             log_format: self.log.format,
             log_level: self.log.level.0,
             log_access: self.log.access,
@@ -156,17 +168,21 @@ impl Config {
     }
 }
 
-impl Listen {
-    fn hosts(&self) -> Result<Hosts, Problem> {
-        let name = |text: &Spanned<String>| {
-            let host = text.get_ref();
-            // An authority that is nothing but its host.
-            let is_host =
-                host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
-            let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
-            is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
-        };
-        Ok(Hosts::new(self.hosts.iter().map(name).collect::<Result<_, _>>()?))
+fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
+    let name = |text: &Spanned<String>| {
+        let host = text.get_ref();
+        // An authority that is nothing but its host.
+        let is_host = host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
+        let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
+        is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
+    };
+    Ok(Hosts::new(written.iter().map(name).collect::<Result<_, _>>()?))
+}
+
+impl Admin {
+    fn address(&self, folder: &Path) -> Result<Address, Problem> {
+        let Some(text) = &self.address else { return Ok(ADMIN_ADDRESS) };
+        Address::parse(text.get_ref(), folder).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
     }
 }
 
@@ -298,5 +314,7 @@ fn idle_timeout() -> Time {
 fn pool_idle() -> usize {
     64
 }
+
+const ADMIN_ADDRESS: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 
 const BUFFER_MEMORY: Size = Size::mib(256);

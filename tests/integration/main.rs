@@ -17,6 +17,12 @@ mod access_log;
 /// The real program: its files, its signals, its exit codes.
 mod program;
 
+/// What the operator is told: health, metrics, status.
+mod admin;
+
+/// What systemd is told, and what it passes on.
+mod systemd;
+
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
 
