@@ -16,7 +16,8 @@
 //! 10. [`reject`] answers instead when a step fails.
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`]
+//! serve them.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod server;
@@ -57,3 +58,4 @@ pub mod config;
 pub mod endpoint;
 pub mod process;
 pub mod signals;
+mod watched_file;
