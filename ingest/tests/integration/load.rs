@@ -1,14 +1,14 @@
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use trailgate_domain::Domain;
+
+use crate::payloads::gzip;
+use crate::rig::AWS_KEY;
 
 /// What a run of the program left.
 struct Ran {
@@ -47,8 +47,7 @@ impl Rig {
             .args(["--done", &self.path("done")])
             .args(arguments)
             .env_clear()
-            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+            .envs(AWS_KEY)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -88,12 +87,6 @@ fn record(id: &str, day: &str) -> Value {
 
 fn records(records: &[Value]) -> String {
     json!({ "Records": records }).to_string()
-}
-
-fn gzip(text: &str) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes()).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[tokio::test]

@@ -2,16 +2,16 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use trailgate_domain::{Backend, Fault, Seen, Times};
+use trailgate_domain::{Fault, Seen, Times};
 use trailgate_ingest::template::{self, Ensured, Plan, State, TemplateError};
 
-use crate::support::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig};
 
 /// Plays `answers` in turn, as a domain with index state management gives them, and gives what it was asked.
 ///
 /// The real servers of these tests lack that plug-in; the answers follow its documentation.
 async fn ensure(answers: &[(u16, Value)]) -> (Ensured, Vec<Seen>) {
-    let rig = Rig::new(Backend::Memory).await;
+    let rig = Rig::new().await;
     for (status, body) in answers {
         rig.stand_in.fault(Fault::status(*status, body.to_string()), Times::Once);
     }
