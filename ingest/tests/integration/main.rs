@@ -18,6 +18,9 @@ mod invocation;
 /// The program, in front of a stand-in for Lambda.
 mod program;
 
+/// The program under AWS's own emulator of Lambda, in front of real servers.
+mod emulator;
+
 /// Real events, and hostile ones.
 mod events;
 
