@@ -32,3 +32,6 @@ mod retention;
 
 /// Files from a command line.
 mod load;
+
+/// The same from a bucket.
+mod bucket;
