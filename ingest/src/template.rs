@@ -80,7 +80,7 @@ pub enum State {
 
 /// Finds out what the domain runs, and gives it the template and the policy where it lacks them.
 ///
-/// Each of the requests, seven at most and two when all is there, may take as long as `patience`. Indices that exist
+/// Each of the requests, eight at most and two when all is there, may take as long as `patience`. Indices that exist
 /// keep the mapping they have: a new template begins with the next day's index.
 pub async fn ensure(domain: &Domain, plan: &Plan, patience: Duration) -> Ensured {
     let link = Link { domain, patience };
@@ -133,23 +133,28 @@ async fn retain(link: Link<'_>, engine: Engine, plan: &Plan, days: NonZeroU32) -
         Some(answer) => Some(serde_json::from_slice(&answer).map_err(TemplateError::Unreadable)?),
         None => None,
     };
-    let policy = retention::policy(&plan.pattern(), days);
-    let retention::Step::Put { path, verb } = retention::step(&path, found.as_ref(), &policy) else {
+    let policy = |untold| retention::policy(&plan.pattern(), days, untold);
+    let retention::Step::Put { path: place, verb } = retention::step(&path, found.as_ref(), &policy(None)) else {
         return Ok(State::Current);
     };
-    let answered = link.send(Method::PUT, &path, &policy).await?;
-    if answered.reply.status == StatusCode::CONFLICT {
-        // Another run of this function has just done the same.
-        return Ok(State::Current);
-    }
-    answered.accepted()?;
-    let path = format!("{api}/{verb}/{}", plan.pattern());
-    let answered = link.send(Method::POST, &path, &json!({ "policy_id": name })).await?;
+    let Some(put) = put_policy(link, &place, &policy(Some(verb))).await? else { return Ok(State::Current) };
+    let told =
+        link.send(Method::POST, &format!("{api}/{verb}/{}", plan.pattern()), &json!({ "policy_id": name })).await?;
     // No index yet is as good as all indices told.
-    if answered.reply.status != StatusCode::NOT_FOUND {
-        answered.accepted()?;
+    if told.reply.status != StatusCode::NOT_FOUND {
+        told.accepted()?;
     }
+    put_policy(link, &put.place(&path), &policy(None)).await?;
     Ok(if found.is_some() { State::Replaced } else { State::Installed })
+}
+
+/// Puts a policy, and gives what is then there; none if another run of this function has just done the same.
+async fn put_policy(link: Link<'_>, path: &str, policy: &Value) -> Result<Option<retention::Found>, TemplateError> {
+    let answered = link.send(Method::PUT, path, policy).await?;
+    if answered.reply.status == StatusCode::CONFLICT {
+        return Ok(None);
+    }
+    serde_json::from_slice(&answered.accepted()?).map(Some).map_err(TemplateError::Unreadable)
 }
 
 impl fmt::Display for State {
