@@ -1,14 +1,15 @@
 //! The daemon from start to end: builds a [`Gate`] from a [`Config`], runs it with its background tasks, drains.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -22,11 +23,13 @@ use crate::credentials::{self, CredentialCache};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
+use crate::listener::Listener;
 use crate::metrics::Metrics;
+use crate::server::{self, Entrance};
 use crate::sign::Signer;
 use crate::systemd::Manager;
 use crate::upstream::{self, Upstream};
-use crate::{server, signals};
+use crate::{signals, tls};
 
 /// Where the lines of a process go; they outlive its runtime, so that the last ones are written, too.
 #[derive(Debug)]
@@ -63,9 +66,9 @@ impl Logs {
 
 /// Runs the gate until SIGTERM or SIGINT, or until one of its background tasks fails.
 ///
-/// `passed` are the listeners that the service manager has opened, by name: `listen` and `admin` stand in for those that
-/// the configuration names.
-pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &Logs) -> anyhow::Result<()> {
+/// `passed` are the sockets that the service manager has opened, by name: `admin` stands in for the admin address, those
+/// called `listen` for the listeners, in their order.
+pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, logs: &Logs) -> anyhow::Result<()> {
     // Before the first load, so that no signal or change of a file falls between.
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
@@ -75,50 +78,94 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     let (cache, renewal) =
         credentials::cache(credentials::provider(&config.region, config.assume_role.as_deref()).await?);
     let limits = config.connections;
-    let address = config.listen;
+    let mut background = Background::default();
+    let metrics = Arc::<Metrics>::default();
     let admin = config.admin.listen(take(&mut passed, "admin"))?;
     let admin_hosts = config.admin_hosts.clone();
-    let metrics = Arc::<Metrics>::default();
-    let access_pipe = config.log_access.then(|| logs.access.clone());
-    let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
-    let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
-    let listener = match take(&mut passed, "listen") {
-        Some(listener) => TcpListener::from_std(listener).context("the socket passed on is of no use")?,
-        None => TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?,
-    };
+    let entrances = open(std::mem::take(&mut config.listeners), &mut passed, &metrics, &mut background).await?;
     if let Some((name, _)) = passed.first() {
         bail!("the socket {name:?} that was passed on is for nobody: name it \"listen\" or \"admin\"");
     }
-    tracing::info!(address = %listener.local_addr()?, domain = %gate.exchange.authority(), "listening");
-
+    let access_pipe = config.log_access.then(|| logs.access.clone());
+    let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
+    let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
+    for entrance in &entrances {
+        tracing::info!(address = %entrance.address()?, domain = %gate.exchange.authority(), "listening");
+    }
+    background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
+    background.spawn("the credentials' renewal", renewal.run());
     let pipes = [("events", logs.events.clone()), ("access", logs.access.clone())];
     let observer = Arc::new(Observer::new(Arc::clone(&gate), list_state, pipes));
-    let mut background = JoinSet::new();
-    background.spawn(async move { match reloader.run(hangups).await {} });
-    background.spawn(renewal.run());
     if let Some(admin) = admin {
         tracing::info!(address = admin.name(), "answering the operator");
         let observer = Arc::clone(&observer);
-        background.spawn(async move { match admin::run(admin, observer, admin_hosts).await {} });
+        background.spawn("the admin address", async move { match admin::run(admin, observer, admin_hosts).await {} });
     }
     let watched = Arc::clone(&observer);
-    background.spawn(async move { match watched.watch(manager).await {} });
+    background.spawn("the signs of life", async move { match watched.watch(manager).await {} });
     manager.ready();
-    let termination = async {
+    let shutdown = async {
         termination.wait().await;
         manager.stopping();
         observer.drain();
     };
-    tokio::select! {
-        () = server::run(listener, gate, limits, termination) => Ok(()),
-        ended = background.join_next() => Err(anyhow!("a background task ended: {ended:?}")),
-    }
+    background.outlive(server::run(entrances, gate, limits, shutdown)).await
 }
 
-/// The listener that was passed on under `name`, if one was.
+/// Opens what is listened on, and lets certificates follow their files.
+async fn open(
+    listeners: Vec<Listener>,
+    passed: &mut Vec<(String, StdListener)>,
+    metrics: &Arc<Metrics>,
+    background: &mut Background,
+) -> anyhow::Result<Vec<Entrance>> {
+    let mut entrances = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let (entrance, reloader) = match take(passed, "listen") {
+            Some(socket) => Entrance::on(TcpListener::from_std(socket)?, listener)?,
+            None => Entrance::open(listener).await?,
+        };
+        entrances.push(entrance);
+        if let Some(reloader) = reloader {
+            let metrics = Arc::clone(metrics);
+            background.spawn("a certificate's reloading", async move { match reloader.run(metrics).await {} });
+        }
+    }
+    Ok(entrances)
+}
+
+/// The first of the sockets passed on under `name`, if there is one.
 fn take(passed: &mut Vec<(String, StdListener)>, name: &str) -> Option<StdListener> {
     let index = passed.iter().position(|(other, _)| other == name)?;
-    Some(passed.swap_remove(index).1)
+    Some(passed.remove(index).1)
+}
+
+/// Tasks that run for as long as the process does: without one of them the gate would grow stale and not say so.
+#[derive(Debug, Default)]
+struct Background {
+    tasks: JoinSet<()>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Background {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.names.insert(self.tasks.spawn(task).id(), name);
+    }
+
+    /// Runs `work` to its end; if one of the tasks ends before it, that is an error.
+    async fn outlive(mut self, work: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = work => Ok(()),
+            Some(ended) = self.tasks.join_next_with_id() => {
+                let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+                let name = self.names.get(&id).copied().unwrap_or("a background task");
+                match ended {
+                    Ok(_) => bail!("{name} has ended"),
+                    Err(error) => bail!("{name} has failed: {error}"),
+                }
+            }
+        }
+    }
 }
 
 /// What `trailgate check` says of a configuration whose parts have all been read.
@@ -128,11 +175,15 @@ pub fn describe(file: &Path, config: &Config) -> anyhow::Result<String> {
         return Err(LoadError::Empty { file: config.allowlist.clone() }.into());
     }
     upstream::roots(config.ca_file.as_deref())?;
+    for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        tls::check(files)?;
+    }
     let expired = entries.expired(SystemTime::now());
+    let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     Ok(format!(
         "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {} entries, {expired} of them expired",
         file.display(),
-        config.listen,
+        addresses.join(" and "),
         config.service,
         config.region,
         config.endpoint.authority(),
@@ -153,8 +204,6 @@ pub fn gate(
     let roots = upstream::roots(config.ca_file.as_deref())?;
     let upstream = Upstream::new(config.endpoint, roots, config.upstream, Arc::clone(&metrics));
     Ok(Gate {
-        trusted_proxies: config.trusted_proxies,
-        hosts: config.hosts,
         allowlist,
         budget: Budget::new(config.body, metrics.buffer_wait.clone()),
         exchange: Exchange::new(upstream, signer, credentials, Arc::clone(&metrics)),
@@ -167,3 +216,35 @@ pub fn gate(
 
 /// How long a stuck pipe may hold up the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_background_task_that_ends_ends_the_work_with_an_error() {
+        let mut background = Background::default();
+        background.spawn("the one that stays", pending());
+        background.spawn("the one that ends", ready(()));
+        let error = background.outlive(pending()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the one that ends has ended");
+    }
+
+    #[tokio::test]
+    async fn a_background_task_that_panics_ends_the_work_with_an_error() {
+        let mut background = Background::default();
+        background.spawn("the one that fails", async { panic!("for the test") });
+        let error = background.outlive(pending()).await.unwrap_err();
+        assert!(error.to_string().starts_with("the one that fails has failed: "), "{error}");
+        assert!(error.to_string().contains("for the test"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn work_that_is_done_ends_well() {
+        let mut background = Background::default();
+        background.spawn("the one that stays", pending());
+        assert!(background.outlive(ready(())).await.is_ok());
+    }
+}

@@ -23,8 +23,8 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub struct Domain {
     exchange: Exchange,
-    /// The task that renews the credentials, if it is the domain's own.
-    _renewal: Option<AbortOnDropHandle<()>>,
+    /// The task that renews the credentials.
+    _renewal: AbortOnDropHandle<()>,
 }
 
 /// What the domain said.
@@ -37,12 +37,6 @@ pub struct Reply {
 }
 
 impl Domain {
-    /// The domain behind `exchange`.
-    #[must_use]
-    pub fn new(exchange: Exchange) -> Self {
-        Self { exchange, _renewal: None }
-    }
-
     /// The domain that `settings` name, to be signed for with what `provider` provides. Nothing is sent yet.
     pub fn connect(settings: &Settings, provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
         let roots = upstream::roots(settings.ca_file.as_deref())?;
@@ -50,7 +44,7 @@ impl Domain {
         let upstream = Upstream::new(settings.endpoint.clone(), roots, LIMITS, Arc::default());
         let (credentials, renewal) = credentials::cache(provider);
         let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
-        Ok(Self { exchange: Exchange::new(upstream, signer, credentials, Arc::default()), _renewal: Some(renewal) })
+        Ok(Self { exchange: Exchange::new(upstream, signer, credentials, Arc::default()), _renewal: renewal })
     }
 
     /// Sends one request and reads the whole answer, all within `patience`.

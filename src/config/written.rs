@@ -5,18 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use hyper::http::uri::Authority;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
 
+use super::listen::{Listens, hosts};
 use super::units::{Size, Time};
 use crate::access_log::Format;
 use crate::admin::Address;
 use crate::body::BodyLimits;
-use crate::browser::Hosts;
-use crate::cidr;
-use crate::client_address::TrustedProxies;
 use crate::endpoint::Endpoint;
 use crate::head::HeadLimits;
 use crate::home::Home;
@@ -27,7 +24,7 @@ use crate::upstream::UpstreamLimits;
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     #[serde(default)]
-    listen: Listen,
+    listen: Listens,
     upstream: Upstream,
     #[serde(default)]
     aws: Aws,
@@ -39,14 +36,6 @@ pub(super) struct Config {
     admin: Admin,
     #[serde(default)]
     log: Log,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Listen {
-    address: SocketAddr,
-    hosts: Vec<Spanned<String>>,
-    trusted_proxies: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -130,9 +119,6 @@ pub(super) struct Problem {
 impl Config {
     /// Turns what is written into what is used; relative paths start at `folder`.
     pub(super) fn check(self, folder: &Path) -> Result<super::Config, Problem> {
-        let trusted_proxies = self.listen.trusted_proxies.iter().map(|text| {
-            cidr::parse(text.get_ref()).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
-        });
         let endpoint = self.upstream.endpoint()?;
         let unnamed = |message: &str| problem(&self.upstream.endpoint, message);
         let region = self.aws.region.as_deref().or(endpoint.region());
@@ -141,9 +127,7 @@ impl Config {
         let service =
             service.ok_or_else(|| unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""))?;
         Ok(super::Config {
-            listen: self.listen.address,
-            trusted_proxies: TrustedProxies::new(trusted_proxies.collect::<Result<_, _>>()?),
-            hosts: hosts(&self.listen.hosts)?,
+            listeners: self.listen.check(folder)?,
             home: self.upstream.home(service)?,
             ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
             upstream: UpstreamLimits {
@@ -166,17 +150,6 @@ impl Config {
             log_access: self.log.access,
         })
     }
-}
-
-fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
-    let name = |text: &Spanned<String>| {
-        let host = text.get_ref();
-        // An authority that is nothing but its host.
-        let is_host = host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
-        let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
-        is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
-    };
-    Ok(Hosts::new(written.iter().map(name).collect::<Result<_, _>>()?))
 }
 
 impl Admin {
@@ -257,12 +230,6 @@ impl TryFrom<String> for Level {
     }
 }
 
-impl Default for Listen {
-    fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)), hosts: Vec::new(), trusted_proxies: Vec::new() }
-    }
-}
-
 impl Default for Allowlist {
     fn default() -> Self {
         Self { file: PathBuf::from("allowlist.toml") }
@@ -291,7 +258,7 @@ impl Default for Log {
     }
 }
 
-fn problem<T>(place: &Spanned<T>, message: impl Into<String>) -> Problem {
+pub(super) fn problem<T>(place: &Spanned<T>, message: impl Into<String>) -> Problem {
     Problem { at: place.span().start, message: message.into() }
 }
 
