@@ -65,8 +65,8 @@ pub async fn run(mut config: Config, logs: &Logs) -> anyhow::Result<()> {
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
     let (reloader, allowlist) = Reloader::start(config.allowlist.clone())?;
-    let (cache, renewal) =
-        credentials::cache(credentials::provider(&config.region, config.assume_role.as_deref()).await?);
+    let provider = credentials::provider(&config.region, config.assume_role.as_deref());
+    let (cache, renewal) = credentials::cache(provider);
     let limits = config.connections;
     let mut background = Background::default();
     let entrances = open(std::mem::take(&mut config.listeners), &mut background).await?;

@@ -17,6 +17,9 @@ mod access_log;
 /// The real program: its files, its signals, its exit codes.
 mod program;
 
+/// Where the program finds what it signs with, and what happens as that changes.
+mod credentials;
+
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
 

@@ -14,23 +14,23 @@ use trailgate_domain::{Domain, Fault, Options, Times};
 use crate::support::{Connection, allow, get, patiently};
 
 /// The program, started with files of its own.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stdout: Lines<BufReader<ChildStdout>>,
     stderr: Lines<BufReader<ChildStderr>>,
     folder: TempDir,
 }
 
 impl Program {
-    async fn start(domain: &Domain) -> Self {
+    pub(crate) async fn start(domain: &Domain) -> Self {
         let folder = files(&domain.url(), &allow("127.0.0.1"));
         let run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
         Self::of(run, folder).await
     }
 
     /// What `command` starts, once it listens.
-    async fn of(mut command: Command, folder: TempDir) -> Self {
+    pub(crate) async fn of(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -41,7 +41,7 @@ impl Program {
     }
 
     /// Waits for the event with this message.
-    async fn event(&mut self, message: &str) -> serde_json::Value {
+    pub(crate) async fn event(&mut self, message: &str) -> serde_json::Value {
         loop {
             let line = patiently(self.stderr.next_line()).await.unwrap().expect("the program has ended");
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
@@ -63,12 +63,12 @@ impl Program {
         std::fs::rename(new, self.folder.path().join("allowlist.toml")).unwrap();
     }
 
-    async fn status(&self) -> StatusCode {
+    pub(crate) async fn status(&self) -> StatusCode {
         Connection::open(self.address).await.send(get("/")).await.status()
     }
 }
 
-fn files(endpoint: &str, allowlist: &str) -> TempDir {
+pub(crate) fn files(endpoint: &str, allowlist: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "[listen]\naddress = \"127.0.0.1:0\"\n[upstream]\nendpoint = \"{endpoint}\"\n\
@@ -79,11 +79,11 @@ fn files(endpoint: &str, allowlist: &str) -> TempDir {
     folder
 }
 
-fn path(folder: &TempDir, name: &str) -> String {
+pub(crate) fn path(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).display().to_string()
 }
 
-fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     command_of(env!("CARGO_BIN_EXE_trailgate"), arguments)
 }
 
