@@ -23,6 +23,9 @@ mod admin;
 /// What systemd is told, and what it passes on.
 mod systemd;
 
+/// Where the program finds what it signs with, and what happens as that changes.
+mod credentials;
+
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
 
@@ -37,6 +40,9 @@ mod smuggling;
 
 /// TLS and HTTP/2 towards the client.
 mod tls;
+
+/// What others than our own client see of the gate.
+mod browser;
 
 /// Several listeners, the way to https, and load balancers that pass on TCP.
 mod listeners;

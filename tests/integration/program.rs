@@ -39,7 +39,7 @@ impl Program {
     }
 
     /// What `command` starts, once it listens.
-    async fn of(mut command: Command, folder: TempDir) -> Self {
+    pub(crate) async fn of(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn start() -> anyhow::Result<Function> {
     let settings = Settings::read(|variable| std::env::var(variable).ok())?;
-    let provider = credentials::provider(&settings.region, None).await?;
+    let provider = credentials::provider(&settings.region, None);
     let domain = Domain::connect(&settings, provider).context("cannot connect")?;
     Ok(Function::new(&settings, Arc::new(domain), Limits::default()))
 }
