@@ -16,7 +16,8 @@
 //! 10. [`reject`] answers instead when a step fails.
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them. [`cli`] is what can be
+//! asked of the program.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod server;
@@ -53,6 +54,7 @@ pub mod access_log;
 pub mod line_pipe;
 
 pub mod cidr;
+pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod process;

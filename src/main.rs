@@ -1,36 +1,13 @@
 //! `trailgate`: reads its arguments and its configuration, runs, and ends with the right exit code.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
 use trailgate::allowlist::LoadError;
+use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
 use trailgate::process::{self, Logs};
-
-/// A gate in front of an AWS Elasticsearch or OpenSearch domain: checks the client, signs the request, forwards it.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the gate until SIGTERM.
-    Run(Files),
-    /// Read the configuration and the allowlist, say what they hold, and do nothing else.
-    Check(Files),
-}
-
-#[derive(Args)]
-struct Files {
-    /// The configuration; paths in it are relative to it.
-    #[arg(long, value_name = "FILE", default_value = "/etc/trailgate/trailgate.toml")]
-    config: PathBuf,
-}
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
