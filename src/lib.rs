@@ -17,7 +17,7 @@
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
 //!
 //! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them. [`cli`] is what can be
-//! asked of the program.
+//! asked of the program; besides running, it can [`allow`].
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod server;
@@ -53,8 +53,10 @@ pub mod reject;
 pub mod access_log;
 pub mod line_pipe;
 
-pub mod cidr;
+pub mod allow;
 pub mod cli;
+
+pub mod cidr;
 pub mod config;
 pub mod endpoint;
 pub mod process;

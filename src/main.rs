@@ -1,9 +1,11 @@
 //! `trailgate`: reads its arguments and its configuration, runs, and ends with the right exit code.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use trailgate::allow;
 use trailgate::allowlist::LoadError;
 use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
@@ -13,9 +15,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(files) => run(&files),
         Command::Check(files) => check(&files),
+        Command::Allow(allow) => allow::run(&allow, SystemTime::now()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("trailgate: {error:#}");
             let is_config = error.is::<ConfigError>() || error.is::<LoadError>();
@@ -24,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(files: &Files) -> anyhow::Result<()> {
+fn run(files: &Files) -> anyhow::Result<ExitCode> {
     let config = Config::load(&files.config)?;
     let logs = Logs::start(&config).context("cannot start the log")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
@@ -32,12 +35,12 @@ fn run(files: &Files) -> anyhow::Result<()> {
     // A name look-up or a file that hangs in a thread of the runtime must not hold up the end.
     runtime.shutdown_background();
     logs.finish();
-    result
+    result.map(|()| ExitCode::SUCCESS)
 }
 
-fn check(files: &Files) -> anyhow::Result<()> {
+fn check(files: &Files) -> anyhow::Result<ExitCode> {
     println!("{}", process::describe(&files.config, &Config::load(&files.config)?)?);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// "Something was found in an unconfigured or misconfigured state": sysexits(3).

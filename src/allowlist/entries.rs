@@ -125,7 +125,7 @@ pub enum LoadError {
 }
 
 /// The text of an allowlist file.
-pub(super) fn read(file: &Path) -> Result<String, LoadError> {
+pub(crate) fn read(file: &Path) -> Result<String, LoadError> {
     fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: file.to_owned(), reason: error.to_string() })
 }
 

@@ -17,6 +17,9 @@ mod access_log;
 /// The real program: its files, its signals, its exit codes.
 mod program;
 
+/// The allowlist from the shell.
+mod allow;
+
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
 

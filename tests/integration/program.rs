@@ -13,7 +13,7 @@ use trailgate_domain::{Domain, Fault, Options, Times};
 use crate::support::{Connection, allow, get, patiently};
 
 /// The program, started with files of its own.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     address: SocketAddr,
     stdout: Lines<BufReader<ChildStdout>>,
@@ -22,7 +22,7 @@ struct Program {
 }
 
 impl Program {
-    async fn start(domain: &Domain) -> Self {
+    pub(crate) async fn start(domain: &Domain) -> Self {
         let folder = files(&domain.url(), &allow("127.0.0.1"));
         let mut child = command(&["run", "--config", &path(&folder, "trailgate.toml")]).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -34,7 +34,7 @@ impl Program {
     }
 
     /// Waits for the event with this message.
-    async fn event(&mut self, message: &str) -> serde_json::Value {
+    pub(crate) async fn event(&mut self, message: &str) -> serde_json::Value {
         loop {
             let line = patiently(self.stderr.next_line()).await.unwrap().expect("the program has ended");
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
@@ -42,6 +42,11 @@ impl Program {
                 return event;
             }
         }
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn file(&self, name: &str) -> String {
+        path(&self.folder, name)
     }
 
     async fn signal(&self, name: &str) {
@@ -56,7 +61,7 @@ impl Program {
         std::fs::rename(new, self.folder.path().join("allowlist.toml")).unwrap();
     }
 
-    async fn status(&self) -> StatusCode {
+    pub(crate) async fn status(&self) -> StatusCode {
         Connection::open(self.address).await.send(get("/")).await.status()
     }
 }
