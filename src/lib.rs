@@ -16,8 +16,9 @@
 //! 10. [`reject`] answers instead when a step fails.
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them. [`cli`] is what can be
-//! asked of the program; besides running, it can [`allow`].
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
+//!
+//! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod server;
@@ -61,3 +62,4 @@ pub mod config;
 pub mod endpoint;
 pub mod process;
 pub mod signals;
+mod watched_file;
