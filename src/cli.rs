@@ -13,7 +13,7 @@ use crate::grant::Access;
 
 /// A gate in front of an AWS Elasticsearch or OpenSearch domain: checks the client, signs the request, forwards it.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -29,6 +29,9 @@ pub enum Command {
     Check(Files),
     /// Show and change who is let in.
     Allow(Allow),
+    /// Write what is shipped beside the program.
+    #[command(subcommand, hide = true)]
+    Generate(Generate),
 }
 
 /// Which files to read.
@@ -111,8 +114,26 @@ pub struct Remove {
     pub dry_run: bool,
 }
 
+/// Write what is shipped beside the program.
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// A man page for each command.
+    Man {
+        /// Where to: "/usr/share/man/man1".
+        folder: PathBuf,
+    },
+    /// Completions for bash, zsh and fish.
+    Completions {
+        /// Where to.
+        folder: PathBuf,
+    },
+}
+
 fn name(text: &str) -> Result<String, String> {
     allowlist::name(text).map_err(|mistake| mistake.to_string())
 }
 
 const CONFIG: &str = "/etc/trailgate/trailgate.toml";
+
+const EXIT_CODES: &str = "Exit codes: 0 if all is well, 1 if something failed or is not so, 2 for a wrong command line, \
+                          78 for a mistake in the configuration or the allowlist.";

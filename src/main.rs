@@ -5,16 +5,17 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use trailgate::allow;
 use trailgate::allowlist::LoadError;
 use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
 use trailgate::process::{self, Logs};
+use trailgate::{allow, generate};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(files) => run(&files),
         Command::Check(files) => check(&files),
+        Command::Generate(generate) => generate::run(&generate).map(|()| ExitCode::SUCCESS),
         Command::Allow(allow) => allow::run(&allow, SystemTime::now()),
     };
     match result {

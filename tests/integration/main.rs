@@ -20,6 +20,9 @@ mod program;
 /// The allowlist from the shell.
 mod allow;
 
+/// What is shipped beside the program.
+mod generate;
+
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
 
