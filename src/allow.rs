@@ -9,8 +9,6 @@ mod report;
 mod search;
 mod text;
 
-use std::fmt::Display;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -19,14 +17,13 @@ use anyhow::{Context as _, bail, ensure};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
-use serde::Serialize;
 
 use self::place::Place;
 use self::report::{Changed, Listing, People, Row};
 use self::text::Text;
 use crate::allowlist::{self, Entry, LoadError};
 use crate::cidr;
-use crate::cli::{Add, Allow, AllowVerb};
+use crate::cli::{Add, Allow, AllowVerb, print};
 use crate::config::Config;
 
 /// Does what the command line asks at `now`. The exit code is 1 if an address was asked for that is not let in.
@@ -192,9 +189,4 @@ fn entry(add: &Add, now: SystemTime) -> anyhow::Result<Entry> {
 fn after(now: Timestamp, lasts: Span) -> anyhow::Result<Timestamp> {
     let end = now.to_zoned_datetime(TimeZone::UTC).checked_add(lasts).context("this lasts for too long")?.timestamp();
     Ok(Timestamp::from_second(end.as_second())?)
-}
-
-fn print(report: &(impl Display + Serialize), as_json: bool) -> anyhow::Result<()> {
-    let text = if as_json { serde_json::to_string_pretty(report)? } else { report.to_string() };
-    writeln!(io::stdout(), "{}", text.trim_end()).context("cannot write to stdout")
 }

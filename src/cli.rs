@@ -1,11 +1,16 @@
 //! The command line: what can be asked of the program. `main` acts on it.
 
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use jiff::{Span, Timestamp};
+use serde::Serialize;
 
 use crate::allowlist;
 use crate::cidr;
@@ -29,6 +34,8 @@ pub enum Command {
     Check(Files),
     /// Show and change who is let in.
     Allow(Allow),
+    /// Go the way of a request step by step, and say what is wrong and what to do; exit with 1 if anything is.
+    Doctor(Doctor),
     /// Write what is shipped beside the program.
     #[command(subcommand, hide = true)]
     Generate(Generate),
@@ -40,6 +47,17 @@ pub struct Files {
     /// The configuration; paths in it are relative to it.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
+}
+
+/// How to examine the gate.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// What to read.
+    #[command(flatten)]
+    pub files: Files,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Show and change who is let in.
@@ -127,6 +145,20 @@ pub enum Generate {
         /// Where to.
         folder: PathBuf,
     },
+}
+
+/// Prints what a command has to say.
+pub(crate) fn print(report: &(impl Display + Serialize), as_json: bool) -> anyhow::Result<()> {
+    let text = if as_json { serde_json::to_string_pretty(report)? } else { report.to_string() };
+    writeln!(io::stdout(), "{}", text.trim_end()).context("cannot write to stdout")
+}
+
+/// A duration in its largest unit that it has two of.
+pub(crate) fn roughly(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(7 * 86_400, "weeks"), (86_400, "days"), (3600, "h"), (60, "min")];
+    let fitting = units.iter().find(|(unit, _)| seconds >= 2 * unit);
+    fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
 fn name(text: &str) -> Result<String, String> {

@@ -18,8 +18,8 @@
 //!
 //! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
 //!
-//! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist, [`generate`]
-//! makes the man pages.
+//! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist,
+//! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod server;
@@ -57,6 +57,7 @@ pub mod line_pipe;
 
 pub mod allow;
 pub mod cli;
+pub mod doctor;
 pub mod generate;
 
 pub mod cidr;

@@ -5,16 +5,18 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use tokio::runtime::Runtime;
 use trailgate::allowlist::LoadError;
 use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
 use trailgate::process::{self, Logs};
-use trailgate::{allow, generate};
+use trailgate::{allow, doctor, generate};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(files) => run(&files),
         Command::Check(files) => check(&files),
+        Command::Doctor(doctor) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&doctor))),
         Command::Generate(generate) => generate::run(&generate).map(|()| ExitCode::SUCCESS),
         Command::Allow(allow) => allow::run(&allow, SystemTime::now()),
     };
@@ -31,12 +33,16 @@ fn main() -> ExitCode {
 fn run(files: &Files) -> anyhow::Result<ExitCode> {
     let config = Config::load(&files.config)?;
     let logs = Logs::start(&config).context("cannot start the log")?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let runtime = runtime()?;
     let result = runtime.block_on(process::run(config, &logs));
     // A name look-up or a file that hangs in a thread of the runtime must not hold up the end.
     runtime.shutdown_background();
     logs.finish();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Runtime::new().context("cannot start the runtime")
 }
 
 fn check(files: &Files) -> anyhow::Result<ExitCode> {

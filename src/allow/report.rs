@@ -12,6 +12,7 @@ use similar::TextDiff;
 
 use super::{Change, List, Listed, search};
 use crate::cidr;
+use crate::cli::roughly;
 use crate::grant::Access;
 
 /// An entry as it stands at a moment.
@@ -199,14 +200,6 @@ impl fmt::Display for Changed {
         }
         Ok(())
     }
-}
-
-/// A duration in its largest unit that it has two of.
-fn roughly(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let units = [(7 * 86_400, "weeks"), (86_400, "days"), (3600, "h"), (60, "min")];
-    let fitting = units.iter().find(|(unit, _)| seconds >= 2 * unit);
-    fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
 /// How long before its end an entry counts as ending soon: as long as it takes people to ask for more.

@@ -20,6 +20,9 @@ mod program;
 /// The allowlist from the shell.
 mod allow;
 
+/// What is found wrong, fault by fault.
+mod doctor;
+
 /// What is shipped beside the program.
 mod generate;
 
