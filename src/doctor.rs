@@ -123,7 +123,8 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
         not_tried(report, 3, "TLS");
         return None;
     }
-    let limits = UpstreamLimits { response_timeout: limits.response_timeout.min(PATIENCE), ..*limits };
+    // A connection for each request: one that turns out closed says nothing about the domain.
+    let limits = UpstreamLimits { response_timeout: limits.response_timeout.min(PATIENCE), pool_idle: 0, ..*limits };
     let upstream = Upstream::new(endpoint.clone(), roots, limits);
     // The refusal of an unsigned request tells the time as well as any answer.
     let answer = network::ask(&upstream, &root(), ANY, None).await;

@@ -249,3 +249,64 @@ fn no_answer(error: &SendError) -> Problem {
 
 /// Seconds by which a signature's time may differ from the domain's.
 const SIGNATURE_LIFE: i64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    const COLLECTION: Context<'static> =
+        Context { host: "abc123.eu-west-1.aoss.amazonaws.com", region: "eu-west-1", service: "aoss", identity: None };
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::from_static(body.as_bytes()));
+        Answer { status, headers: HeaderMap::new(), body }
+    }
+
+    #[test]
+    fn silence_at_a_port_points_to_the_security_group_and_a_refusal_to_the_port() {
+        let at = |kind: io::ErrorKind| vec![(SocketAddr::from(([10, 0, 0, 1], 443)), kind.into())];
+        let problem = tcp(&at(io::ErrorKind::TimedOut));
+        assert_eq!(problem.text, "10.0.0.1:443: timed out");
+        assert!(problem.advice.contains("security group"), "{}", problem.advice);
+        let problem = tcp(&at(io::ErrorKind::ConnectionRefused));
+        assert!(problem.advice.contains("look at the port"), "{}", problem.advice);
+    }
+
+    #[test]
+    fn a_collection_has_no_banner() {
+        let found = answer(404, "");
+        assert_eq!(product(&found, "aoss").unwrap(), "OpenSearch Serverless, which does not tell its version");
+        assert_eq!(request(&Ok(found), &COLLECTION).unwrap(), "the collection takes the signature");
+    }
+
+    #[test]
+    fn the_product_is_told_by_distribution_or_tagline() {
+        let found = |body| product(&answer(200, body), "es").unwrap();
+        let banner = r#"{"version":{"distribution":"opensearch","number":"2.19.1"},"tagline":""}"#;
+        assert_eq!(found(banner), "OpenSearch 2.19.1");
+        let banner = r#"{"version":{"number":"7.10.2"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#;
+        assert_eq!(found(banner), "OpenSearch 7.10.2");
+        let banner = r#"{"version":{"number":"5.1.1"},"tagline":"You Know, for Search"}"#;
+        assert_eq!(found(banner), "Elasticsearch 5.1.1");
+    }
+
+    #[test]
+    fn a_signature_out_of_time_in_spite_of_the_domains_clock_is_somebody_elses_doing() {
+        let found = answer(403, r#"{"message":"Signature expired: 20150830T120000Z is now earlier than …"}"#);
+        let problem = request(&Ok(found), &COLLECTION).unwrap_err();
+        assert!(problem.advice.contains("keeps answers or sets their Date"), "{}", problem.advice);
+    }
+
+    #[test]
+    fn a_home_page_may_lead_on_within_the_domain() {
+        for location in ["/_dashboards/app/home", "https://ABC123.eu-west-1.aoss.amazonaws.com/_dashboards/app/home"] {
+            let mut found = answer(302, "");
+            found.headers.insert(header::LOCATION, HeaderValue::from_static(location));
+            let expected = format!("/_dashboards/ leads to {location}");
+            assert_eq!(home("/_dashboards/", &Ok(found), None, &COLLECTION).unwrap(), expected);
+        }
+    }
+}

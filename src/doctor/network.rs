@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Collected, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use rustls::RootCertStore;
@@ -99,9 +99,13 @@ pub(super) async fn ask(
         signer.sign(&signing, request.headers_mut());
     }
     let (head, body) = upstream.send(request).await?.into_parts();
-    // Statuses are judged by the head alone, so a body that is too long or breaks off is as good as an empty one.
-    let body = timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await;
-    let body = body.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
+    let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        // No refusal and no banner is so long, and of a page only the head matters.
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Bytes::new(),
+        Ok(Err(error)) => return Err(SendError::Broken(error)),
+        Err(_) => return Err(SendError::ResponseTimeout),
+    };
     Ok(Answer { status: head.status, headers: head.headers, body })
 }
 

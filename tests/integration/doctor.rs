@@ -1,4 +1,5 @@
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -390,6 +391,8 @@ async fn a_domain_that_does_not_answer_well_is_told_by_how() {
     for (fault, text, advice) in [
         (Fault::Hang, "no response in time", "The connection stands, and no answer comes"),
         (Fault::BreakOff, "broken response", "closes at once"),
+        (Fault::BreakBody, "broken response", "closes at once"),
+        (Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()), "broken response", "is no HTTP server"),
         (Fault::status(503, ""), "503 Service Unavailable", "Look at the domain's health"),
         (
             Fault::status(401, "Unauthorized"),
@@ -403,6 +406,16 @@ async fn a_domain_that_does_not_answer_well_is_told_by_how() {
     }
     domain.fault(Fault::status(200, "{}"), Times::Once);
     case.examine().await.fails("product", "is not the banner", "what stands in front of it");
+}
+
+#[tokio::test]
+async fn a_domain_that_takes_its_time_or_closes_each_connection_is_well() {
+    let domain = domain().await;
+    domain.fault(Fault::Slow(Duration::from_millis(50)), Times::Once);
+    domain.fault(Fault::CloseAfter, Times::UntilCleared);
+    for _ in 0..2 {
+        assert_eq!(Case::of(&domain).examine().await.code, Some(0));
+    }
 }
 
 /// OpenSearch 2.11 in compatibility mode, without Kibana's old path.
