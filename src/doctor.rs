@@ -23,7 +23,7 @@ use crate::cli::{Doctor, print};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::sign::Signer;
-use crate::target::Target;
+use crate::target::{Target, TargetError};
 use crate::upstream::{self, Upstream, UpstreamLimits};
 
 /// Examines the gate and prints what was found. The exit code is 1 if anything is wrong.
@@ -182,20 +182,25 @@ async fn ask(config: &Config, reached: &Reached, signatory: &Signatory, report: 
     }
     match home.path() {
         None => report.add("home", Ok("off".to_owned())),
-        Some(path) if is_answered => {
-            let (path_alone, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-            match Target::canonical(path_alone, query) {
+        Some(_) if !is_answered => report.add_unknown("home", "not tried without an answer to the request"),
+        Some(home) => {
+            let judgement = match page(home) {
                 Ok(target) => {
                     let answer = network::ask(upstream, &target, "text/html", Some(caller())).await;
-                    report.add("home", judge::home(path, &answer, product.as_deref(), &context));
+                    judge::home(home, &answer, product.as_deref(), &context)
                 }
-                Err(error) => {
-                    report.add("home", Err(Problem::new(format!("{path}: {error:?}"), "Correct upstream.home.")))
-                }
-            }
+                Err(error) => Err(Problem::new(format!("{home}: {error}"), "Correct upstream.home.")),
+            };
+            report.add("home", judgement);
         }
-        Some(_) => report.add_unknown("home", "not tried without an answer to the request"),
     }
+}
+
+/// What a browser asks for that is sent to `home`: all of it but the fragment.
+fn page(home: &str) -> Result<Target, TargetError> {
+    let home = home.split('#').next().unwrap_or_default();
+    let (path, query) = home.split_once('?').map_or((home, None), |(path, query)| (path, Some(query)));
+    Target::canonical(path, query)
 }
 
 fn root() -> Target {

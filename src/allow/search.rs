@@ -174,7 +174,7 @@ mod tests {
                 if !seen.iter().any(|(other, _)| *other == cidr.to_string()) {
                     let expires = expires.filter(|second| *second > 0);
                     let end = expires.map(|second| format!("expires = {}\n", jiff::Timestamp::from_second(second.cast_signed()).unwrap()));
-                    text += &format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"a\"\n{}", end.unwrap_or_default());
+                    text += &["[[allow]]\ncidr = \"", &cidr.to_string(), "\"\nname = \"a\"\n", &end.unwrap_or_default()].concat();
                     seen.push((cidr.to_string(), expires));
                 }
             }

@@ -182,7 +182,7 @@ fn principal(arn: &str) -> String {
 
 /// `arn:aws:es:eu-west-1:123456789012:domain/trail/_search` is in `…:domain/trail/*`.
 fn whole_domain(resource: &str) -> String {
-    let Some((head, path)) = resource.split_once("/") else { return resource.to_owned() };
+    let Some((head, path)) = resource.split_once('/') else { return resource.to_owned() };
     format!("{head}/{}/*", path.split('/').next().unwrap_or(path))
 }
 

@@ -12,7 +12,8 @@ pub(super) struct Report {
 
 #[derive(Debug, Serialize)]
 struct Step {
-    step: &'static str,
+    #[serde(rename = "step")]
+    name: &'static str,
     status: Status,
     /// What was found, or what is wrong.
     text: String,
@@ -53,23 +54,23 @@ impl Report {
             Ok(text) => (Status::Passed, text, None),
             Err(Problem { text, advice }) => (Status::Failed, text, Some(advice)),
         };
-        self.steps.push(Step { step, status, text, advice });
+        self.steps.push(Step { name: step, status, text, advice });
     }
 
     pub(super) fn add_unknown(&mut self, step: &'static str, text: impl Into<String>) {
-        self.steps.push(Step { step, status: Status::Unknown, text: text.into(), advice: None });
+        self.steps.push(Step { name: step, status: Status::Unknown, text: text.into(), advice: None });
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Step { step, status, text, advice } in &self.steps {
+        for Step { name, status, text, advice } in &self.steps {
             let status = match status {
                 Status::Passed => "ok",
                 Status::Failed => "FAILED",
                 Status::Unknown => "?",
             };
-            writeln!(f, "{status:6}  {step:13}  {text}")?;
+            writeln!(f, "{status:6}  {name:13}  {text}")?;
             for line in advice.iter().flat_map(|advice| advice.lines()) {
                 writeln!(f, "{:23}{line}", "")?;
             }
