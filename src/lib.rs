@@ -3,7 +3,8 @@
 //!
 //! The modules stand in the order of a request's life:
 //!
-//! 1. [`server`] accepts the connection; [`head`] refuses what could be read in two ways.
+//! 1. [`server`] accepts the connection at a [`listener`], with [`proxy_protocol`] and [`tls`]; [`head`] refuses what
+//!    could be read in two ways.
 //! 2. [`gate`] takes the request through all that follows.
 //! 3. [`client_address`] tells whose request it is.
 //! 4. [`allowlist`] tells whether that client is let in. [`browser`] refuses what a page from elsewhere sent.
@@ -22,7 +23,10 @@
 //! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod listener;
+pub mod proxy_protocol;
 pub mod server;
+pub mod tls;
 
 pub mod head;
 

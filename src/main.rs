@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 use trailgate::allowlist::LoadError;
-use trailgate::cli::{Cli, Command, Files};
+use trailgate::cli::{Cli, Command, Doctor, Files};
 use trailgate::config::{Config, ConfigError};
 use trailgate::process::{self, Logs};
 use trailgate::{allow, doctor, generate};
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(files) => run(&files),
         Command::Check(files) => check(&files),
-        Command::Doctor(doctor) => runtime().and_then(|runtime| runtime.block_on(doctor::run(&doctor))),
+        Command::Doctor(doctor) => examine(&doctor),
         Command::Generate(generate) => generate::run(&generate).map(|()| ExitCode::SUCCESS),
         Command::Allow(allow) => allow::run(&allow, SystemTime::now()),
     };
@@ -39,6 +39,14 @@ fn run(files: &Files) -> anyhow::Result<ExitCode> {
     runtime.shutdown_background();
     logs.finish();
     result.map(|()| ExitCode::SUCCESS)
+}
+
+fn examine(doctor: &Doctor) -> anyhow::Result<ExitCode> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(doctor::run(doctor));
+    // As above.
+    runtime.shutdown_background();
+    result
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
