@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::sign::Signer;
 use crate::target::{Target, TargetError};
+use crate::tls;
 use crate::upstream::{self, Upstream, UpstreamLimits};
 
 /// Examines the gate and prints what was found. The exit code is 1 if anything is wrong.
@@ -47,6 +48,9 @@ async fn examine(file: &Path) -> Report {
     let text = format!("{}: signs for {service} in {region}, forwards to {}", file.display(), endpoint.authority());
     report.add("configuration", Ok(text));
     report.add("allowlist", judge::allowlist(Entries::load(&config.allowlist), SystemTime::now()));
+    for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        report.add("certificate", judge::certificate(files, tls::check(files), SystemTime::now()));
+    }
 
     let reached = reach(&config, &mut report).await;
     let signer = who_signs(&config, &mut report).await;

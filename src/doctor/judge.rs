@@ -7,16 +7,18 @@ use std::time::SystemTime;
 use hyper::StatusCode;
 use hyper::header;
 use hyper::http::Uri;
-use rustls::CertificateError;
+use rustls::CertificateError as Untrusted;
 use serde_json::Value;
 
 use super::denial::{Context, Denial};
 use super::network::Answer;
 use super::report::Problem;
 use crate::allowlist::{Entries, LoadError};
+use crate::cli::roughly;
 use crate::clock;
 use crate::endpoint::Endpoint;
 use crate::refusal::Refusal;
+use crate::tls::{CertificateError, CertificateFiles};
 use crate::upstream::{SendError, causes};
 
 type Judgement = Result<String, Problem>;
@@ -29,6 +31,23 @@ pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) ->
         return Err(Problem::new(format!("{all} entries, all of them expired"), advice));
     }
     Ok(format!("{all} entries, {expired} of them expired"))
+}
+
+/// Judges a listener's certificate by when it ends.
+pub(super) fn certificate(
+    files: &CertificateFiles,
+    ends: Result<SystemTime, CertificateError>,
+    now: SystemTime,
+) -> Judgement {
+    let ends = ends.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
+    let file = files.certificate.display();
+    match ends.duration_since(now) {
+        Ok(left) => Ok(format!("{file}: ends in {}", roughly(left))),
+        Err(ago) => Err(Problem::new(
+            format!("{file}: ended {} ago", roughly(ago.duration())),
+            "Put a new certificate and its key in the place of the old ones: a running gate takes them up by itself.",
+        )),
+    }
 }
 
 pub(super) fn name(endpoint: &Endpoint, addresses: &io::Result<Vec<SocketAddr>>) -> Judgement {
@@ -72,22 +91,22 @@ pub(super) fn tls(endpoint: &Endpoint, handshake: Result<String, io::Error>) -> 
     )
 }
 
-fn certificate_advice(error: &CertificateError) -> &'static str {
+fn certificate_advice(error: &Untrusted) -> &'static str {
     match error {
         // The latter if another authority goes by the same name.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+        Untrusted::UnknownIssuer | Untrusted::BadSignature => {
             "Nobody whom this machine trusts has signed the certificate. AWS's is signed by Amazon Root CA: install \
              ca-certificates, or take away upstream.ca_file. If a proxy of your own opens TLS, name its authority in \
              upstream.ca_file."
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+        Untrusted::NotValidForName | Untrusted::NotValidForNameContext { .. } => {
             "The certificate is another host's: write the domain's own endpoint, or the custom endpoint that its \
              certificate names, in upstream.endpoint."
         }
-        CertificateError::Expired
-        | CertificateError::ExpiredContext { .. }
-        | CertificateError::NotValidYet
-        | CertificateError::NotValidYetContext { .. } => {
+        Untrusted::Expired
+        | Untrusted::ExpiredContext { .. }
+        | Untrusted::NotValidYet
+        | Untrusted::NotValidYetContext { .. } => {
             "If it is not the certificate, it is this machine's clock: compare `date` with another's."
         }
         _ => "See who answers in the domain's place.",

@@ -201,6 +201,21 @@ async fn a_mistake_in_the_files_is_named() {
 }
 
 #[tokio::test]
+async fn a_certificate_of_the_gates_own_that_has_ended_is_named() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.config = "[listen.tls]\ncertificate = \"gate.pem\"\nkey = \"gate.key\"\n".to_owned();
+    case.examine().await.fails("certificate", "gate.pem: cannot be read", "does not start");
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["gate.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    std::fs::write(case.folder.path().join("gate.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(case.folder.path().join("gate.key"), key.serialize_pem()).unwrap();
+    case.examine().await.fails("certificate", "gate.pem: ended ", "a running gate takes them up by itself");
+}
+
+#[tokio::test]
 async fn a_name_that_leads_nowhere_is_told_from_a_port_where_nobody_listens() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
