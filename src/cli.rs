@@ -153,12 +153,12 @@ pub(crate) fn print(report: &(impl Display + Serialize), as_json: bool) -> anyho
     writeln!(io::stdout(), "{}", text.trim_end()).context("cannot write to stdout")
 }
 
-/// A duration in its largest unit that it has two of.
+/// A duration to the nearest of its largest unit that it has two of.
 pub(crate) fn roughly(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(7 * 86_400, "weeks"), (86_400, "days"), (3600, "h"), (60, "min")];
     let fitting = units.iter().find(|(unit, _)| seconds >= 2 * unit);
-    fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", seconds / unit))
+    fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", (seconds + unit / 2) / unit))
 }
 
 fn name(text: &str) -> Result<String, String> {
