@@ -22,7 +22,7 @@ use self::place::Place;
 use self::report::{Changed, Listing, People, Row};
 use self::text::Text;
 use crate::allowlist::{self, Entry, LoadError};
-use crate::cidr;
+use crate::cidr::{self, CidrError};
 use crate::cli::{Add, Allow, AllowVerb, print};
 use crate::config::Config;
 
@@ -116,7 +116,8 @@ impl List {
     fn remove(&self, wanted: &str, now: SystemTime) -> anyhow::Result<Change> {
         let index = match cidr::parse(wanted) {
             Ok(block) => self.index_of(block).with_context(|| self.not_listed(block, now))?,
-            Err(error) => self.index_named(wanted).with_context(|| format!("as a block, it {error}"))?,
+            Err(CidrError::NotAnAddress) => self.index_named(wanted)?,
+            Err(error) => self.index_named(wanted).with_context(|| format!("{wanted:?} {error}"))?,
         };
         let text = Text::read(&self.text)?.without(index);
         let mut entries: Vec<Entry> = self.entries.iter().map(|listed| listed.entry.clone()).collect();

@@ -167,5 +167,5 @@ fn name(text: &str) -> Result<String, String> {
 
 const CONFIG: &str = "/etc/trailgate/trailgate.toml";
 
-const EXIT_CODES: &str = "Exit codes: 0 if all is well, 1 if something failed or is not so, 2 for a wrong command line, \
-                          78 for a mistake in the configuration or the allowlist.";
+const EXIT_CODES: &str = "Exit codes: 0 if all is well, 1 if something failed or is not so, 2 for a wrong command \
+                          line, 78 for a mistake in the configuration or the allowlist.";

@@ -100,88 +100,87 @@ impl fmt::Display for Found {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::path::PathBuf;
     use std::time::Duration;
 
+    use jiff::Timestamp;
+    use proptest::collection::btree_map;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::allowlist::{Entries, Entry};
-    use crate::grant::Access;
+    use crate::allowlist::Entries;
 
-    /// Entries with a block and the second, if any, at which they expire.
-    fn list(blocks: &[(&str, Option<u64>)]) -> List {
-        let listed = |(line, (cidr, expires)): (usize, &(&str, Option<u64>))| {
-            let cidr = cidr::parse(cidr).unwrap();
-            let expires = expires.map(|second| SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-            let entry = Entry { cidr, name: cidr.to_string(), access: Access::Read, expires };
-            Listed { entry, line: line + 1 }
-        };
-        let entries = blocks.iter().enumerate().map(listed).collect();
-        List { file: PathBuf::from("allowlist.toml"), text: String::new(), entries }
+    /// Entries, each with its block as the name and the second, if any, at which it ends.
+    fn list<'a>(blocks: impl IntoIterator<Item = (&'a str, Option<i64>)>) -> List {
+        let mut text = String::new();
+        for (cidr, end) in blocks {
+            writeln!(text, "[[allow]]\ncidr = {cidr:?}\nname = {cidr:?}").unwrap();
+            if let Some(second) = end {
+                writeln!(text, "expires = {}", Timestamp::from_second(second).unwrap()).unwrap();
+            }
+        }
+        List::parse(PathBuf::from("allowlist.toml"), text).unwrap()
     }
 
-    fn found(blocks: &[(&str, Option<u64>)], address: &str) -> String {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        find(&list(blocks), address.parse().unwrap(), now).to_string()
+    /// What is said when the clock shows second 1000.
+    #[track_caller]
+    fn says<const N: usize>(blocks: [(&str, Option<i64>); N], address: &str, expected: &str) {
+        assert_eq!(find(&list(blocks), address.parse().unwrap(), now()).to_string(), expected);
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
     }
 
     #[test]
     fn the_longest_block_in_force_decides_and_longer_ones_that_expired_are_named() {
         let blocks = [("10.0.0.0/8", None), ("10.1.0.0/16", None), ("10.1.2.3", Some(1000))];
-        let expected = "10.1.2.3 is let in by 10.1.0.0/16 \"10.1.0.0/16\" (line 2), read\n  \
+        let expected = "10.1.2.3 is let in by 10.1.0.0/16 \"10.1.0.0/16\" (line 4), read\n  \
                         It is the longest block on the list that holds the address and has not expired.\n  \
-                        Expired: 10.1.2.3 \"10.1.2.3/32\" (line 3), read, ended 1970-01-01T00:16:40Z (0 s ago)\n";
-        assert_eq!(found(&blocks, "10.1.2.3"), expected);
-        assert_eq!(found(&blocks, "::ffff:10.1.2.3"), expected);
+                        Expired: 10.1.2.3 \"10.1.2.3\" (line 7), read, ended 1970-01-01T00:16:40Z (0 s ago)\n";
+        says(blocks, "10.1.2.3", expected);
+        says(blocks, "::ffff:10.1.2.3", expected);
     }
 
     #[test]
     fn the_nearest_is_the_block_that_begins_most_like_the_address() {
-        let blocks = [("198.51.100.128/26", None), ("198.51.100.16/28", None), ("198.51.100.1", Some(1))];
-        let expected = "198.51.100.4 is not let in\n  \
-                        Nearest: 198.51.100.16/28 \"198.51.100.16/28\" (line 2), read; the first 27 bits are the same\n  \
-                        To let it in: trailgate allow add 198.51.100.4 --name WHOSE --for 8h\n";
-        assert_eq!(found(&blocks, "198.51.100.4"), expected);
+        let blocks = [("192.0.2.128/26", None), ("192.0.2.16/28", None), ("192.0.2.1", Some(1))];
+        let expected = "192.0.2.4 is not let in\n  \
+                        Nearest: 192.0.2.16/28 \"192.0.2.16/28\" (line 4), read; the first 27 bits are the same\n  \
+                        To let it in: trailgate allow add 192.0.2.4 --name WHOSE --for 8h\n";
+        says(blocks, "192.0.2.4", expected);
     }
 
     #[test]
     fn an_expired_entry_of_the_address_itself_can_be_replaced() {
-        let text = found(&[("198.51.100.4", Some(400))], "198.51.100.4");
-        assert!(text.contains("Expired: 198.51.100.4 "), "{text}");
-        assert!(text.ends_with("add 198.51.100.4 --name WHOSE --for 8h --replace\n"), "{text}");
+        let expected = "192.0.2.4 is not let in\n  \
+                        Expired: 192.0.2.4 \"192.0.2.4\" (line 1), read, ended 1970-01-01T00:06:40Z (10 min ago)\n  \
+                        To let it in: trailgate allow add 192.0.2.4 --name WHOSE --for 8h --replace\n";
+        says([("192.0.2.4", Some(400))], "192.0.2.4", expected);
     }
 
     #[test]
     fn nothing_is_near_in_the_other_family() {
         let expected = "2001:db8::1 is not let in\n  \
                         To let it in: trailgate allow add 2001:db8::1 --name WHOSE --for 8h\n";
-        assert_eq!(found(&[("198.51.100.0/24", None)], "2001:db8::1"), expected);
+        says([("192.0.2.0/24", None)], "2001:db8::1", expected);
     }
 
     proptest! {
         #[test]
         fn the_answer_is_the_gates(
-            blocks in prop::collection::btree_map((0_u32..16, 26_u8..=32), prop::option::of(0_u64..2000), 0..8),
+            blocks in btree_map((0_u32..16, 26_u8..=32), prop::option::of(0_i64..2000), 0..8),
             address in 0_u32..16,
         ) {
-            let address = IpAddr::from((0x0a00_0000 + address).to_be_bytes());
-            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-            let mut text = String::new();
-            let mut seen = Vec::new();
-            for ((host, length), expires) in blocks {
-                let cidr = IpNet::new_assert(IpAddr::from((0x0a00_0000 + host).to_be_bytes()), length).trunc();
-                if !seen.iter().any(|(other, _)| *other == cidr.to_string()) {
-                    let expires = expires.filter(|second| *second > 0);
-                    let end = expires.map(|second| format!("expires = {}\n", jiff::Timestamp::from_second(second.cast_signed()).unwrap()));
-                    text += &["[[allow]]\ncidr = \"", &cidr.to_string(), "\"\nname = \"a\"\n", &end.unwrap_or_default()].concat();
-                    seen.push((cidr.to_string(), expires));
-                }
-            }
-            let blocks: Vec<_> = seen.iter().map(|(cidr, expires)| (cidr.as_str(), *expires)).collect();
-            let entries = Entries::parse(std::path::Path::new("allowlist.toml"), &text).unwrap();
-            let decides = entries.find(address, now).map(|entry| entry.cidr);
-            let found = find(&list(&blocks), address, now);
+            let at = |host: u32| IpAddr::from((0x0a00_0000 + host).to_be_bytes());
+            let block = |((host, length), end)| (IpNet::new_assert(at(host), length).trunc().to_string(), end);
+            // Blocks that are the same without their host bits are there once.
+            let blocks: std::collections::BTreeMap<_, _> = blocks.into_iter().map(block).collect();
+            let list = list(blocks.iter().map(|(cidr, end)| (cidr.as_str(), *end)));
+            let entries = Entries::parse(&list.file, &list.text).unwrap();
+            let decides = entries.find(at(address), now()).map(|entry| entry.cidr);
+            let found = find(&list, at(address), now());
             prop_assert_eq!(found.allowed, decides.is_some());
             prop_assert!(decides.is_none_or(|block| found.entry.unwrap().is_of(block)));
         }

@@ -122,11 +122,11 @@ impl Denial {
             Self::Role { permission, user } => {
                 let patch = json!([{ "op": "add", "path": "/backend_roles/-", "value": principal(user) }]);
                 let advice = format!(
-                    "Map the role that signs, as the domain's master user, for instance in the Dev Tools of Dashboards:\n\
+                    "Map the role that signs, as the domain's master user, say in the Dev Tools of Dashboards:\n\
                      PATCH _plugins/_security/api/rolesmapping/readall_and_monitor\n{}\n\
-                     and the same for kibana_user; or for all_access alone, if entries with access = \"full\" may write.\n\
-                     On Elasticsearch the path begins with _opendistro/_security. PUT with {} makes a mapping that is not \
-                     there yet.",
+                     and the same for kibana_user; or for all_access alone, if access = \"full\" is to write.\n\
+                     On Elasticsearch the path begins with _opendistro/_security. A mapping that is not there yet is \
+                     made by PUT with {}",
                     pretty(&patch),
                     json!({ "backend_roles": [principal(user)] }),
                 );
@@ -148,7 +148,8 @@ impl Denial {
                     "Resource": "*",
                 });
                 let advice = format!(
-                    "Write a data access policy for the collection:\n{}\nand add to a policy of the role that signs:\n{}",
+                    "Write a data access policy for the collection:\n{}\n\
+                     and add to a policy of the role that signs:\n{}",
                     pretty(&access),
                     pretty(&statement)
                 );
@@ -241,9 +242,9 @@ mod tests {
 
     #[test]
     fn the_resource_that_aws_names_counts_more_than_the_host_name() {
-        let message = "User: arn:aws-cn:iam::123456789012:user/a is not authorized to perform: es:ESHttpGet on resource: \
-                       arn:aws-cn:es:cn-north-1:210987654321:domain/other/_search because no resource-based policy \
-                       allows the es:ESHttpGet action";
+        let message = "User: arn:aws-cn:iam::123456789012:user/a is not authorized to perform: es:ESHttpGet on \
+                       resource: arn:aws-cn:es:cn-north-1:210987654321:domain/other/_search because no \
+                       resource-based policy allows the es:ESHttpGet action";
         let context = Context { identity: None, ..CONTEXT };
         let statement = words(&problem(&json!({ "message": message }), &context).advice);
         assert_eq!(statement["Resource"], "arn:aws-cn:es:cn-north-1:210987654321:domain/other/*");
@@ -264,7 +265,8 @@ mod tests {
     #[test]
     fn against_a_deny_no_allow_is_proposed() {
         let message = format!(
-            "User: {SESSION} is not authorized to perform: es:ESHttpGet with an explicit deny in a resource-based policy"
+            "User: {SESSION} is not authorized to perform: es:ESHttpGet with an explicit deny in a resource-based \
+             policy"
         );
         let problem = problem(&json!({ "Message": message }), &CONTEXT);
         assert_eq!(problem.text, format!("a policy denies es:ESHttpGet to {SESSION}"));
@@ -275,7 +277,8 @@ mod tests {
     fn the_security_plugin_gets_a_role_mapping() {
         let role = "arn:aws:iam::123456789012:role/trailgate";
         let reason = format!(
-            "no permissions for [cluster:monitor/main] and User [name={role}, backend_roles=[{role}], requestedTenant=null]"
+            "no permissions for [cluster:monitor/main] and User [name={role}, backend_roles=[{role}], \
+             requestedTenant=null]"
         );
         let body =
             json!({ "error": { "root_cause": [], "type": "security_exception", "reason": reason }, "status": 403 });

@@ -32,8 +32,8 @@ pub(super) fn credentials(
         (Ok(credentials), _) => credentials,
         (Err(error), Some(role)) => {
             let advice = format!(
-                "The gate signs as aws.assume_role. The credentials that are found first need sts:AssumeRole on it, and \
-                 the trust policy of {role} has to name whose they are.\n{WHERE}"
+                "The gate signs as aws.assume_role. The credentials that are found first need sts:AssumeRole on it, \
+                 and the trust policy of {role} has to name whose they are.\n{WHERE}"
             );
             return Err(Problem::new(format!("no credentials: {error:#}"), advice));
         }
@@ -114,8 +114,8 @@ const REFUSALS: [&str; 4] =
     ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"];
 
 const WHERE: &str = "Credentials are looked for in the environment (AWS_ACCESS_KEY_ID and so on), in the profile that \
-                     AWS_PROFILE names, as a web identity, from ECS, and as the instance's role. On EC2: give the instance \
-                     a role, and allow it the metadata service (IMDSv2, hop limit 2 from within a container).";
+                     AWS_PROFILE names, as a web identity, from ECS, and as the instance's role. On EC2: give the \
+                     instance a role, and allow it the metadata service (IMDSv2, hop limit 2 from within a container).";
 
 /// How long all places together may take.
 const FIND_TIMEOUT: Duration = Duration::from_secs(20);

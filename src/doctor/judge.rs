@@ -52,8 +52,8 @@ pub(super) fn certificate(
 
 pub(super) fn name(endpoint: &Endpoint, addresses: &io::Result<Vec<SocketAddr>>) -> Judgement {
     let host = endpoint.host();
-    let advice = "See that upstream.endpoint is the domain's own endpoint, as the AWS console shows it, that the domain \
-                  still exists, and that this machine has a name server (/etc/resolv.conf).";
+    let advice = "See that upstream.endpoint is the domain's own endpoint, as the AWS console shows it, that the \
+                  domain still exists, and that this machine has a name server (/etc/resolv.conf).";
     match addresses {
         Ok(addresses) if !addresses.is_empty() => {
             let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
@@ -129,8 +129,8 @@ pub(super) fn clock(answer: &Result<Answer, SendError>, local: SystemTime) -> Ju
     if seconds < SIGNATURE_LIFE {
         return Ok(text);
     }
-    let advice = "The domain takes signatures within five minutes. The gate goes by the domain's clock, but the check of \
-                  certificates and other programs do not: set the clock, and keep it set (chrony, or `timedatectl \
+    let advice = "The domain takes signatures within five minutes. The gate goes by the domain's clock, but the check \
+                  of certificates and other programs do not: set the clock, and keep it set (chrony, or `timedatectl \
                   set-ntp true`).";
     Err(Problem::new(text, advice))
 }
@@ -224,8 +224,8 @@ pub(super) fn home(
             None => Ok(format!("{path} leads to {location}")),
             Some(host) => Err(Problem::new(
                 format!("{path} leads to {host}, so the domain has people log in there"),
-                "The gate signs for all whom it lets in: switch the sign-in of Dashboards (Cognito or SAML) off, or let \
-                 them log in.",
+                "The gate signs for all whom it lets in: switch the sign-in of Dashboards (Cognito or SAML) off, or \
+                 let them log in.",
             )),
         };
     }

@@ -1,88 +1,21 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
-use tempfile::TempDir;
 use trailgate::allowlist::Entries;
 use trailgate_domain::{Domain, Options};
 
+use self::list::{File, allow, command};
 use crate::program::Program;
 
-/// An allowlist in a folder of its own.
-struct File {
-    path: PathBuf,
-    _folder: TempDir,
-}
-
-/// What the program said.
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl File {
-    fn with(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("allowlist.toml");
-        fs::write(&path, text).unwrap();
-        Self { path, _folder: folder }
-    }
-
-    fn text(&self) -> String {
-        fs::read_to_string(&self.path).unwrap()
-    }
-
-    fn allow(&self, arguments: &[&str]) -> Said {
-        allow(&self.path, arguments)
-    }
-
-    /// What the program says if it does what it is asked.
-    #[track_caller]
-    fn done(&self, arguments: &[&str]) -> String {
-        let said = self.allow(arguments);
-        assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
-        said.stdout
-    }
-
-    #[track_caller]
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.allow(&[arguments, &["--json"]].concat()).stdout).unwrap()
-    }
-
-    /// The program refuses in these words, and leaves the file alone.
-    #[track_caller]
-    fn refused(&self, arguments: &[&str], code: i32, words: &str) {
-        let before = self.text();
-        let said = self.allow(arguments);
-        let words = words.replace("FILE", &self.path.display().to_string());
-        assert_eq!((said.code, said.stdout.as_str()), (Some(code), ""), "{said:?}");
-        assert!(said.stderr.contains(&words), "{}\nhas not {words}", said.stderr);
-        assert_eq!(self.text(), before);
-        let folder = fs::read_dir(self.path.parent().unwrap()).unwrap();
-        assert_eq!(folder.count(), 1, "something is left behind");
-    }
-}
-
-fn allow(file: &Path, arguments: &[&str]) -> Said {
-    let output = command(arguments).arg("--file").arg(file).output().unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    Said { code: output.status.code(), stdout, stderr }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate"));
-    command.arg("allow").args(arguments).env_clear();
-    command
-}
+mod list;
 
 const OFFICE: &str = "# Who may pass.\n\n# The office\n[[allow]]\ncidr = \"198.51.100.0/24\"  # all floors\n\
                       name = \"Head office\"\naccess = \"full\"\n\n# Over IPv6\n[[allow]]\ncidr = '2001:db8:100::/48'\n\
@@ -119,7 +52,8 @@ fn a_block_that_is_listed_is_named_with_its_line_and_replaced_only_on_request() 
     let said = file.done(&[&add[..], &["--replace"]].concat());
     assert_eq!(
         said,
-        "removed 198.51.100.0/24 \"Head office\" (line 4), full\nadded 198.51.100.0/24 \"Ground floor\" (line 4), read\n"
+        "removed 198.51.100.0/24 \"Head office\" (line 4), full\n\
+         added 198.51.100.0/24 \"Ground floor\" (line 4), read\n"
     );
     let expected = "# Who may pass.\n\n# The office\n[[allow]]\ncidr = \"198.51.100.0/24\"\nname = \"Ground floor\"\n\n\
                     # Over IPv6\n[[allow]]\ncidr = '2001:db8:100::/48'\nname = \"Head office\"\n";
@@ -147,12 +81,14 @@ fn a_removed_entry_takes_the_comments_along_that_touch_it_and_no_others() {
 #[test]
 fn lines_that_end_in_crlf_stay_so() {
     let file = File::with(
-        "# a\r\n[[allow]]\r\ncidr = \"10.0.0.1\"\r\nname = \"a\"\r\n\r\n[[allow]]\r\ncidr = \"10.0.0.2\"\r\nname = \"b\"",
+        "# a\r\n[[allow]]\r\ncidr = \"10.0.0.1\"\r\nname = \"a\"\r\n\r\n\
+         [[allow]]\r\ncidr = \"10.0.0.2\"\r\nname = \"b\"",
     );
     file.done(&["add", "10.0.0.3", "--name", "c"]);
     file.done(&["add", "10.0.0.2", "--name", "B", "--replace"]);
     file.done(&["remove", "a"]);
-    let expected = "# a\r\n[[allow]]\r\ncidr = \"10.0.0.2\"\r\nname = \"B\"\r\n\r\n[[allow]]\r\ncidr = \"10.0.0.3\"\r\nname = \"c\"\r\n";
+    let expected = "# a\r\n[[allow]]\r\ncidr = \"10.0.0.2\"\r\nname = \"B\"\r\n\r\n\
+                    [[allow]]\r\ncidr = \"10.0.0.3\"\r\nname = \"c\"\r\n";
     assert_eq!(file.text(), expected);
 }
 
@@ -177,8 +113,9 @@ fn an_arrays_comments_stay_with_their_items() {
          {cidr = \"10.0.0.2\", name = \"b\"} # beside b\n]\n",
     );
     file.done(&["add", "10.0.0.3", "--name", "c"]);
-    let with_c = "allow = [\n  # About a, not b\n  {cidr = \"10.0.0.1\", name = \"a\"}, # beside a, too\n\n  # About b\n  \
-                  {cidr = \"10.0.0.2\", name = \"b\"}, # beside b\n  { cidr = \"10.0.0.3\", name = \"c\" },\n]\n";
+    let with_c = "allow = [\n  # About a, not b\n  {cidr = \"10.0.0.1\", name = \"a\"}, # beside a, too\n\n  \
+                  # About b\n  {cidr = \"10.0.0.2\", name = \"b\"}, # beside b\n  \
+                  { cidr = \"10.0.0.3\", name = \"c\" },\n]\n";
     assert_eq!(file.text(), with_c);
     file.done(&["remove", "b"]);
     let without_b = "allow = [\n  # About a, not b\n  {cidr = \"10.0.0.1\", name = \"a\"}, # beside a, too\n\n  \
@@ -219,6 +156,8 @@ fn a_removal_that_is_not_clear_is_refused() {
         "FILE: 198.51.100.4 has no entry of its own; what lets it in is 198.51.100.0/24 \"Head office\" (line 4)";
     file.refused(&["remove", "198.51.100.4"], 1, wider);
     file.refused(&["remove", "203.0.113.7"], 1, "FILE: 203.0.113.7 has no entry of its own\n");
+    let bits = "\"198.51.100.4/24\" has host bits set: write \"198.51.100.0/24\", or \"198.51.100.4\"";
+    file.refused(&["remove", "198.51.100.4/24"], 1, bits);
 }
 
 #[test]
@@ -272,7 +211,8 @@ fn list_shows_what_has_expired_and_what_soon_will() {
     let states: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["active", "active", "ends_soon", "expired"]);
     let first = serde_json::json!({
-        "line": 4, "cidr": "198.51.100.0/24", "name": "Head office", "access": "full", "state": "active", "expires": null,
+        "line": 4, "cidr": "198.51.100.0/24", "name": "Head office", "access": "full", "state": "active",
+        "expires": null,
     });
     assert_eq!(entries[0], first);
 }

@@ -1,111 +1,14 @@
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 use trailgate_domain::verify::{Credentials, Verifier};
 use trailgate_domain::{Answer, Domain, Fault, Options, Seen, Times};
 
+use self::case::{Case, Diagnosis};
 use crate::support::{allow, patiently};
 
-/// All that the program is given to look at.
-struct Case {
-    folder: TempDir,
-    endpoint: String,
-    /// More keys of `[upstream]`, then other tables than `[aws]`.
-    config: String,
-    /// More keys of `[aws]`.
-    aws: String,
-    allowlist: String,
-    environment: Vec<(&'static str, String)>,
-}
-
-/// What the program said.
-struct Diagnosis {
-    code: Option<i32>,
-    steps: Vec<Value>,
-}
-
-impl Case {
-    /// With everything in order, except that STS cannot be reached.
-    fn of(domain: &Domain) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut config = "connect_timeout = \"5 s\"\n".to_owned();
-        if let Some(ca_pem) = domain.ca_pem() {
-            std::fs::write(folder.path().join("ca.pem"), ca_pem).unwrap();
-            config += "ca_file = \"ca.pem\"\n";
-        }
-        let key = Credentials::default();
-        let environment = vec![
-            ("AWS_ACCESS_KEY_ID", key.access_key),
-            ("AWS_SECRET_ACCESS_KEY", key.secret_key),
-            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-            // Nobody listens there.
-            ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1".to_owned()),
-        ];
-        let (endpoint, aws, allowlist) = (domain.url(), String::new(), allow("127.0.0.1"));
-        Self { folder, endpoint, config, aws, allowlist, environment }
-    }
-
-    fn with_environment(mut self, name: &'static str, value: &str) -> Self {
-        self.environment.retain(|(other, _)| *other != name);
-        self.environment.push((name, value.to_owned()));
-        self
-    }
-
-    fn command(&self) -> Command {
-        let Self { endpoint, config, aws, .. } = self;
-        let text = format!(
-            "[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n{aws}[upstream]\nendpoint = \"{endpoint}\"\n{config}"
-        );
-        let file = self.folder.path().join("trailgate.toml");
-        std::fs::write(&file, text).unwrap();
-        std::fs::write(self.folder.path().join("allowlist.toml"), &self.allowlist).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate"));
-        command.args(["doctor", "--config"]).arg(file).env_clear().envs(self.environment.iter().cloned());
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        command
-    }
-
-    async fn examine(&self) -> Diagnosis {
-        let output = patiently(self.command().arg("--json").output()).await.unwrap();
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"));
-        Diagnosis { code: output.status.code(), steps: report["steps"].as_array().unwrap().clone() }
-    }
-}
-
-impl Diagnosis {
-    fn step(&self, name: &str) -> &Value {
-        self.steps.iter().find(|step| step["step"] == name).unwrap_or_else(|| panic!("no {name} in {:?}", self.steps))
-    }
-
-    #[track_caller]
-    fn passes(&self, name: &str, text: &str) {
-        let step = self.step(name);
-        assert_eq!(step["status"], "passed", "{step}");
-        assert!(step["text"].as_str().unwrap().contains(text), "{step}");
-    }
-
-    /// This step alone fails, in these words, and with this advice, which it gives back; so do none before it.
-    #[track_caller]
-    fn fails(&self, name: &str, text: &str, advice: &str) -> String {
-        let failed: Vec<_> = self.steps.iter().filter(|step| step["status"] == "failed").collect();
-        assert_eq!((failed.len(), self.code), (1, Some(1)), "{:#?}", self.steps);
-        let (step, said) = (failed[0], failed[0]["advice"].as_str().unwrap());
-        assert_eq!(step["step"], name, "{step}");
-        assert!(step["text"].as_str().unwrap().contains(text), "{step}");
-        assert!(said.contains(advice), "{said}");
-        said.to_owned()
-    }
-
-    /// The steps that were not tried.
-    fn unknown(&self) -> Vec<&str> {
-        let unknown = self.steps.iter().filter(|step| step["status"] == "unknown");
-        unknown.map(|step| step["step"].as_str().unwrap()).collect()
-    }
-}
+mod case;
 
 async fn domain() -> Domain {
     Domain::start(Options::default()).await.unwrap()
@@ -139,8 +42,8 @@ fn caller() -> String {
 
 fn sts_error(code: &str, message: &str) -> String {
     format!(
-        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code}</Code>\
-         <Message>{message}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+         <Code>{code}</Code><Message>{message}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
     )
 }
 
@@ -354,7 +257,8 @@ async fn denied(body: Value) -> Diagnosis {
 async fn an_access_policy_gets_the_statement_that_it_lacks() {
     let message = format!(
         "User: {SESSION} is not authorized to perform: es:ESHttpGet on resource: \
-         arn:aws:es:eu-west-1:123456789012:domain/trail/ because no resource-based policy allows the es:ESHttpGet action"
+         arn:aws:es:eu-west-1:123456789012:domain/trail/ because no resource-based policy allows the \
+         es:ESHttpGet action"
     );
     let found = denied(json!({ "Message": message })).await;
     let advice = found.fails("request", "no policy allows es:ESHttpGet", "Add to the domain's access policy:\n{");
