@@ -13,6 +13,7 @@ mod text;
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub use readiness::Check;
 pub use status::Status;
 
 use crate::browser::Hosts;
+use crate::cli::{Question, print};
+use crate::config::Config;
 
 /// Answers on `listener` for as long as it runs. Beside addresses and `localhost`, it has the names in `hosts`.
 pub async fn run(listener: Listener, observer: Arc<Observer>, hosts: Hosts) -> Infallible {
@@ -56,6 +59,14 @@ pub async fn run(listener: Listener, observer: Arc<Observer>, hosts: Hosts) -> I
             sleep(RETRY).await;
         }
     }
+}
+
+/// `trailgate status`: asks the gate that runs with this configuration, and prints what it says.
+pub async fn report(question: &Question) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&question.files.config)?;
+    let status = config.admin.status().await?;
+    print(&status, question.json)?;
+    Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn serve<S, P>(stream: S, observer: Arc<Observer>, hosts: Option<Arc<Hosts>>, _place: P)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_credential_types::credential_feature::AwsCredentialFeature;
+use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use futures_util::FutureExt as _;
@@ -143,25 +143,20 @@ pub fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
     credentials.expiry().is_none_or(|expiry| now < expiry)
 }
 
-/// Where `credentials` came from, in words.
+/// Where credentials come from. A source that goes through others stands behind them.
 #[must_use]
 pub fn source(credentials: &Credentials) -> &'static str {
-    use AwsCredentialFeature as Feature;
-    // The last step is the one that gave them: a profile, for instance, may have had a role assumed.
-    match credentials.get_property::<Vec<Feature>>().and_then(|steps| steps.last()) {
-        Some(Feature::CredentialsEnvVars) => "environment",
-        Some(Feature::CredentialsProfile) => "profile",
-        Some(Feature::CredentialsSso | Feature::CredentialsProfileSso) => "single sign-on",
-        Some(Feature::CredentialsProcess | Feature::CredentialsProfileProcess) => "process",
-        Some(Feature::CredentialsHttp) => "container",
-        Some(Feature::CredentialsImds) => "instance role",
-        Some(Feature::CredentialsStsAssumeRole) => "assumed role",
-        Some(
-            Feature::CredentialsStsAssumeRoleWebId
-            | Feature::CredentialsProfileStsWebIdToken
-            | Feature::CredentialsEnvVarsStsWebIdToken,
-        ) => "web identity",
-        _ => "other",
+    let features = credentials.get_property::<Vec<Feature>>().map(Vec::as_slice).unwrap_or_default();
+    match features.first() {
+        Some(Feature::CredentialsEnvVars) => "the environment",
+        Some(Feature::CredentialsImds) => "the instance's role",
+        Some(Feature::CredentialsHttp) => "the container's role",
+        Some(Feature::CredentialsProcess) => "a process",
+        Some(Feature::CredentialsProfile) => "a profile",
+        Some(Feature::CredentialsProfileStsWebIdToken) => "a web identity",
+        Some(Feature::CredentialsSso) => "single sign-on",
+        Some(Feature::CredentialsStsAssumeRole) => "an assumed role",
+        _ => "the chain of AWS credentials",
     }
 }
 

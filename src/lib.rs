@@ -19,8 +19,10 @@
 //!
 //! [`metrics`] counts what happens on the way, and [`admin`] answers the operator; [`systemd`] is told.
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`]
-//! serve them.
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
+//!
+//! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist,
+//! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod listener;
@@ -63,6 +65,11 @@ pub mod outcome;
 pub mod admin;
 pub mod metrics;
 pub mod systemd;
+
+pub mod allow;
+pub mod cli;
+pub mod doctor;
+pub mod generate;
 
 pub mod cidr;
 pub mod config;

@@ -30,9 +30,9 @@ impl Status {
         let left = match credentials.expires {
             None => "without an end".to_owned(),
             Some(at) if at <= self.now => format!("expired {} ago", span(at, self.now)),
-            Some(at) => format!("{} left", span(self.now, at)),
+            Some(at) => format!("valid for {}", span(self.now, at)),
         };
-        format!("{} ({}), {left}", credentials.source, credentials.access_key_id)
+        format!("{} from {}, {left}", credentials.access_key_id, credentials.source)
     }
 
     /// The allowlist's version and entries.
@@ -116,18 +116,18 @@ mod tests {
     #[test]
     fn it_says_how_the_gate_stands_and_what_to_do() {
         let expected = "\
-not ready, version 0.1.0, running for 2h 5m
+not ready, version 0.1.0, running for 2 h
   upstream: the domain cannot be reached
-domain       search-trail-abc.eu-west-1.es.amazonaws.com, answered 200 1m 30s ago; last failure upstream_unreachable 5s ago
-credentials  instance role (AKIDEXAMPLE), 1h 2m left
-allowlist    4 entries in force, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2h 5m ago
+domain       search-trail-abc.eu-west-1.es.amazonaws.com, answered 200 90 s ago; last failure upstream_unreachable 5 s ago
+credentials  AKIDEXAMPLE from the instance's role, valid for 62 min
+allowlist    4 entries in force, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
 traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 refused
 now          3 requests in flight, 17 connections, 1 of 256 MiB for bodies taken
 
 refused lately, and what would let them in:
-  198.51.100.4, 12 times, last 30s ago
+  198.51.100.4, 12 times, last 30 s ago
     trailgate allow add 198.51.100.4 --name NAME
-  2001:db8::7, once, last 10m ago
+  2001:db8::7, once, last 10 min ago
     trailgate allow add 2001:db8::7 --name NAME";
         assert_eq!(sample().to_string(), expected);
     }

@@ -41,15 +41,15 @@ async fn metrics(program: &Program) -> String {
 
 /// The value of a series, written with its labels.
 #[track_caller]
-fn value(metrics: &str, series: &str) -> f64 {
+fn value<'a>(metrics: &'a str, series: &str) -> &'a str {
     let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    values.next().unwrap_or_else(|| panic!("no {series} in\n{metrics}")).parse().unwrap()
+    values.next().unwrap_or_else(|| panic!("no {series} in\n{metrics}"))
 }
 
 /// Waits until a series has a value; a request is counted a moment after its answer is there.
-async fn reaches(program: &Program, series: &str, expected: f64) {
+async fn reaches(program: &Program, series: &str, expected: &str) {
     patiently(async {
-        while (value(&metrics(program).await, series) - expected).abs() > f64::EPSILON {
+        while value(&metrics(program).await, series) != expected {
             tokio::task::yield_now().await;
         }
     })
@@ -121,7 +121,7 @@ async fn credentials_that_the_domain_does_not_take_make_the_gate_unready() {
     let (status, lines) = readiness(&program).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(lines[2], "upstream: the domain did not accept the credentials");
-    assert!(value(&metrics(&program).await, "trailgate_upstream_forbidden_total{kind=\"credentials\"}") > 0.0);
+    assert_ne!(value(&metrics(&program).await, "trailgate_upstream_forbidden_total{kind=\"credentials\"}"), "0");
 }
 
 #[tokio::test]
@@ -135,8 +135,8 @@ async fn a_gate_without_credentials_is_not_ready() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(lines[0], "credentials: none were found");
     let metrics = metrics(&program).await;
-    assert!(value(&metrics, "trailgate_credentials_valid").abs() < f64::EPSILON);
-    assert!(value(&metrics, "trailgate_credentials_expiry_timestamp_seconds").abs() < f64::EPSILON);
+    assert_eq!(value(&metrics, "trailgate_credentials_valid"), "0");
+    assert_eq!(value(&metrics, "trailgate_credentials_expiry_timestamp_seconds"), "0.0");
 }
 
 #[tokio::test]
@@ -154,12 +154,12 @@ async fn a_wrong_allowlist_makes_the_gate_unready_until_it_is_right() {
     assert_eq!(readiness(&program).await.0, StatusCode::OK);
     let metrics = metrics(&program).await;
     for (series, expected) in [
-        ("trailgate_allowlist_reloads_total", 1.0),
-        ("trailgate_allowlist_reload_failures_total", 1.0),
-        ("trailgate_allowlist_current", 1.0),
-        ("trailgate_allowlist_entries{state=\"in_force\"}", 1.0),
+        ("trailgate_allowlist_reloads_total", "1"),
+        ("trailgate_allowlist_reload_failures_total", "1"),
+        ("trailgate_allowlist_current", "1"),
+        ("trailgate_allowlist_entries{state=\"in_force\"}", "1"),
     ] {
-        assert!((value(&metrics, series) - expected).abs() < f64::EPSILON, "{series}");
+        assert_eq!(value(&metrics, series), expected, "{series}");
     }
 }
 
@@ -208,33 +208,31 @@ async fn requests_are_counted_by_outcome_and_status() {
     let mut connection = Connection::open(program.address).await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
     assert_eq!(connection.send(get("/nowhere/_doc/1")).await.status(), StatusCode::NOT_FOUND);
-    let posted = connection.send(request("POST", "/x/_count", &[("content-type", "application/json")], "{}")).await;
+    let post = request("POST", "/nowhere/_count", &[("content-type", "application/json")], "{}");
+    assert_eq!(connection.send(post).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(connection.send(get("/..")).await.status(), StatusCode::BAD_REQUEST);
-    reaches(&program, "trailgate_requests_total{outcome=\"malformed_target\",status=\"4xx\"}", 1.0).await;
+    reaches(&program, "trailgate_requests_total{outcome=\"malformed_target\",status=\"4xx\"}", "1").await;
     let metrics = metrics(&program).await;
     for (series, expected) in [
-        ("trailgate_requests_in_flight", 0.0),
-        ("trailgate_requests_total{outcome=\"client_not_allowed\",status=\"4xx\"}", 0.0),
-        ("trailgate_request_duration_seconds_count", 4.0),
-        ("trailgate_upstream_duration_seconds_count", 3.0),
-        ("trailgate_request_body_bytes_total", 2.0),
-        ("trailgate_connections", 1.0),
-        ("trailgate_connections_accepted_total", 1.0),
-        ("trailgate_upstream_connections", 1.0),
-        ("trailgate_upstream_connections_opened_total", 1.0),
-        ("trailgate_upstream_connections_reused_total", 2.0),
-        ("trailgate_buffered_bytes", 0.0),
-        ("trailgate_buffer_limit_bytes", 268_435_456.0),
-        ("trailgate_log_lines_dropped_total{log=\"access\"}", 0.0),
-        ("trailgate_credentials_expiry_timestamp_seconds", f64::INFINITY),
+        ("trailgate_requests_total{outcome=\"forwarded\",status=\"2xx\"}", "1"),
+        ("trailgate_requests_total{outcome=\"forwarded\",status=\"4xx\"}", "2"),
+        ("trailgate_requests_in_flight", "0"),
+        ("trailgate_requests_total{outcome=\"client_not_allowed\",status=\"4xx\"}", "0"),
+        ("trailgate_request_duration_seconds_count", "4"),
+        ("trailgate_upstream_duration_seconds_count", "3"),
+        ("trailgate_request_body_bytes_total", "2"),
+        ("trailgate_connections", "1"),
+        ("trailgate_connections_accepted_total", "1"),
+        ("trailgate_upstream_connections", "1"),
+        ("trailgate_upstream_connections_opened_total", "1"),
+        ("trailgate_upstream_connections_reused_total", "2"),
+        ("trailgate_buffered_bytes", "0"),
+        ("trailgate_buffer_limit_bytes", "268435456"),
+        ("trailgate_log_lines_dropped_total{log=\"access\"}", "0"),
+        ("trailgate_credentials_expiry_timestamp_seconds", "inf"),
     ] {
-        let value = value(&metrics, series);
-        assert!(value.total_cmp(&expected).is_eq(), "{series} is {value}");
+        assert_eq!(value(&metrics, series), expected, "{series}");
     }
-    let forwarded =
-        |class| value(&metrics, &format!("trailgate_requests_total{{outcome=\"forwarded\",status=\"{class}\"}}"));
-    let of_post = if posted.status().is_success() { (2.0, 1.0) } else { (1.0, 2.0) };
-    assert!((forwarded("2xx") - of_post.0).abs() < f64::EPSILON && (forwarded("4xx") - of_post.1).abs() < f64::EPSILON);
     assert!(metrics.ends_with("# EOF\n"));
 }
 
@@ -245,7 +243,7 @@ async fn a_second_try_is_counted() {
     domain.fault(Fault::BreakOff, Times::Once);
     assert_eq!(program.status().await, StatusCode::OK);
     let retries = value(&metrics(&program).await, "trailgate_upstream_retries_total{reason=\"connection_closed\"}");
-    assert!((retries - 1.0).abs() < f64::EPSILON, "{retries}");
+    assert_eq!(retries, "1");
 }
 
 #[tokio::test]
@@ -254,12 +252,12 @@ async fn status_says_who_was_refused_and_how_to_let_them_in() {
     let program = Program::with(&domain, "203.0.113.7", |_| {}).await;
     assert_eq!(program.status().await, StatusCode::FORBIDDEN);
     assert_eq!(program.status().await, StatusCode::FORBIDDEN);
-    reaches(&program, "trailgate_requests_total{outcome=\"client_not_allowed\",status=\"4xx\"}", 2.0).await;
+    reaches(&program, "trailgate_requests_total{outcome=\"client_not_allowed\",status=\"4xx\"}", "2").await;
 
     let status = json(&ask(program.admin, "/status.json").await);
     assert_eq!(status["ready"], true);
     assert_eq!((&status["refused"][0]["address"], &status["refused"][0]["count"]), (&"127.0.0.1".into(), &2.into()));
-    assert_eq!(status["credentials"]["source"], "environment");
+    assert_eq!(status["credentials"]["source"], "the environment");
     assert_eq!((&status["allowlist"]["entries"], &status["allowlist"]["expired"]), (&1.into(), &0.into()));
 
     let (code, text) = printed(&program, &[]).await;
