@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 use trailgate::allowlist::LoadError;
-use trailgate::cli::{Cli, Command, Files, Question};
+use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
 use trailgate::process::{self, Logs};
 use trailgate::{admin, allow, doctor, generate, systemd};

@@ -242,8 +242,8 @@ async fn a_second_try_is_counted() {
     let program = Program::start(&domain).await;
     domain.fault(Fault::BreakOff, Times::Once);
     assert_eq!(program.status().await, StatusCode::OK);
-    let retries = value(&metrics(&program).await, "trailgate_upstream_retries_total{reason=\"connection_closed\"}");
-    assert_eq!(retries, "1");
+    let metrics = metrics(&program).await;
+    assert_eq!(value(&metrics, "trailgate_upstream_retries_total{reason=\"connection_closed\"}"), "1");
 }
 
 #[tokio::test]
