@@ -35,6 +35,9 @@ mod smuggling;
 /// TLS and HTTP/2 towards the client.
 mod tls;
 
+/// What others than our own client see of the gate.
+mod browser;
+
 /// Several listeners, the way to https, and load balancers that pass on TCP.
 mod listeners;
 
