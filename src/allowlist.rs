@@ -16,6 +16,10 @@ use tokio::{sync::watch, time};
 pub use entries::{Entries, Entry, LoadError};
 pub use file::EntryError;
 pub use reload::Reloader;
+pub(crate) use {
+    entries::read,
+    file::{name, parse},
+};
 
 /// The list in force: cheap to clone, and never older than the last reload.
 #[derive(Clone, Debug)]

@@ -17,8 +17,10 @@
 //! 10. [`reject`] answers instead when a step fails.
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`]
-//! serve them.
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
+//!
+//! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist,
+//! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod listener;
@@ -56,6 +58,11 @@ pub mod reject;
 
 pub mod access_log;
 pub mod line_pipe;
+
+pub mod allow;
+pub mod cli;
+pub mod doctor;
+pub mod generate;
 
 pub mod cidr;
 pub mod config;

@@ -155,7 +155,7 @@ pub fn roots(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
-fn tls_config(roots: RootCertStore) -> ClientConfig {
+pub(crate) fn tls_config(roots: RootCertStore) -> ClientConfig {
     let provider = rustls::crypto::ring::default_provider();
     ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()

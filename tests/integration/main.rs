@@ -20,6 +20,15 @@ mod program;
 /// Where the program finds what it signs with, and what happens as that changes.
 mod credentials;
 
+/// The allowlist from the shell.
+mod allow;
+
+/// What is found wrong, fault by fault.
+mod doctor;
+
+/// What is shipped beside the program.
+mod generate;
+
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
 

@@ -51,6 +51,11 @@ impl Program {
         }
     }
 
+    /// The path of one of its files.
+    pub(crate) fn file(&self, name: &str) -> String {
+        path(&self.folder, name)
+    }
+
     async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("the program runs").to_string();
         assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
