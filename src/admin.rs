@@ -26,7 +26,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 pub use address::{Address, AddressError, Listener};
@@ -44,7 +44,7 @@ pub async fn run(listener: Listener, observer: Arc<Observer>, hosts: Hosts) -> I
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // Who has a place gives it back within the timeouts below.
-        let place = Arc::clone(&places).acquire_owned().await;
+        let place = Arc::clone(&places).acquire_owned().await.ok();
         let answered = match &listener {
             Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
                 tokio::spawn(serve(stream, Arc::clone(&observer), Some(Arc::clone(&hosts)), place));
@@ -69,10 +69,12 @@ pub async fn report(question: &Question) -> anyhow::Result<ExitCode> {
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn serve<S, P>(stream: S, observer: Arc<Observer>, hosts: Option<Arc<Hosts>>, _place: P)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    observer: Arc<Observer>,
+    hosts: Option<Arc<Hosts>>,
+    _place: Option<OwnedSemaphorePermit>,
+) {
     let service = service_fn(|request| answer(request, &observer, hosts.as_deref()));
     let mut served = pin!(
         http1::Builder::new()
@@ -94,10 +96,8 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, _) = request.into_parts();
     if hosts.is_some_and(|hosts| is_from_elsewhere(&head.headers, hosts)) {
-        return Ok(plain(
-            StatusCode::FORBIDDEN,
-            "this host name is not answered here; admin.hosts lists those that are\n",
-        ));
+        let reason = "a page from elsewhere asks for this, or by a host name that is not in admin.hosts\n";
+        return Ok(plain(StatusCode::FORBIDDEN, reason));
     }
     if !matches!(head.method, Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "there is nothing to change here\n");
@@ -135,7 +135,8 @@ fn is_from_elsewhere(headers: &HeaderMap, hosts: &Hosts) -> bool {
     let is_own = |name: &HeaderValue| name.to_str().is_ok_and(|name| address::is_local(name) || hosts.names(name));
     let is_cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
     let is_link = headers.get(SEC_FETCH_DEST).is_some_and(|destination| destination == "document");
-    names.iter().count() != 1 || !names.iter().all(is_own) || (is_cross_site && !is_link)
+    // A browser sends one; a monitor that speaks HTTP/1.0 may send none.
+    names.iter().count() > 1 || !names.iter().all(is_own) || (is_cross_site && !is_link)
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -186,7 +187,7 @@ mod tests {
         for host in ["evil.test", "evil.test:9180", "localhost.evil.test", "127.0.0.1.evil.test", "a@127.0.0.1", ""] {
             elsewhere(&[("host", host)], true);
         }
-        elsewhere(&[], true);
+        elsewhere(&[], false);
         elsewhere(&[("host", "localhost"), ("host", "evil.test")], true);
     }
 

@@ -41,7 +41,8 @@ impl Status {
             @for client in self.refused.iter().take(SHOWN) {
                 section {
                     strong { (client.address) } " " (client.times(self))
-                    code { (client.remedy()) }
+                    // A browser would break it at a hyphen, which looks like part of the command.
+                    code { @for word in client.remedy().split(' ') { span { (word) } " " } }
                 }
             }
             @if self.refused.len() > SHOWN { p { "And " (self.refused.len() - SHOWN) " more in " a href="status.json" { "status.json" } "." } }
@@ -63,8 +64,7 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}\
 .good{color:light-dark(#176b2c,#6fd88a)}.bad{color:light-dark(#a3171b,#ff8f8a)}\
 dt{font-weight:600;margin-top:.8rem}dd{margin:0}dd+dd{margin-top:.25rem}\
 section{margin:.8rem 0}code{display:block;padding:.4rem .6rem;margin-top:.2rem;border-radius:.3rem;\
-font-size:.85rem;white-space:pre;overflow-x:auto;\
-background:light-dark(#eee,#2a2a2a)}\
+font-size:.9rem;background:light-dark(#eee,#2a2a2a)}code span{white-space:nowrap}\
 footer{margin-top:2rem;font-size:.85rem;opacity:.75}";
 
 #[cfg(test)]
@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn it_names_those_refused_and_what_lets_them_in() {
         let page = sample().page();
-        assert!(page.contains("<code>trailgate allow add 198.51.100.4 --name NAME</code>"), "{page}");
+        let command = "<span>add</span> <span>198.51.100.4</span> <span>--name</span> <span>NAME</span>";
+        assert!(page.contains(command), "{page}");
         assert!(page.contains("trailgate is not ready"), "{page}");
     }
 }
