@@ -59,5 +59,8 @@ mod listeners;
 /// What a client may take: size, time, memory, connections.
 mod limits;
 
+/// Many clients that behave badly at once.
+mod load;
+
 /// A domain that is away, slow, broken, or of another opinion.
 mod failures;

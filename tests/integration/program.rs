@@ -66,8 +66,12 @@ impl Program {
         path(&self.folder, name)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the program runs")
+    }
+
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("the program runs").to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
     }
 
