@@ -12,12 +12,7 @@ use crate::rig::project;
 /// Real events: those of `CLOUDTRAIL_EVENTS`, a folder of `CloudTrail` files, or else the thousand of the repository.
 pub(crate) fn real() -> Vec<Value> {
     match env::var_os("CLOUDTRAIL_EVENTS") {
-        None => {
-            let file = fs::File::open(project().join("tests/data/cloudtrail/events.jsonl.gz")).unwrap();
-            let mut lines = String::new();
-            GzDecoder::new(file).read_to_string(&mut lines).unwrap();
-            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-        }
+        None => sample(),
         Some(folder) => {
             let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.sort();
@@ -26,6 +21,14 @@ pub(crate) fn real() -> Vec<Value> {
             events
         }
     }
+}
+
+/// The thousand real events of the repository.
+pub(crate) fn sample() -> Vec<Value> {
+    let file = fs::File::open(project().join("tests/data/cloudtrail/events.jsonl.gz")).unwrap();
+    let mut lines = String::new();
+    GzDecoder::new(file).read_to_string(&mut lines).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn records(file: &[u8]) -> Vec<Value> {
