@@ -137,7 +137,7 @@ async fn a_payload_of_ten_mebibytes_of_documents_fits_into_the_smallest_function
     let domain = trailgate_domain::Domain::start(Options::default()).await.unwrap();
     let variables = [("AWS_LAMBDA_RUNTIME_API", lambda.address.as_str()), ("ENDPOINT", &domain.url())];
     let mut child = program(&variables).spawn().unwrap();
-    let messages: Vec<Value> = events::sample().into_iter().cycle().take(3_500).collect();
+    let messages: Vec<String> = events::sample().iter().map(Value::to_string).cycle().take(3_500).collect();
     let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } });
     assert_eq!(lambda.invoke(payload).await.1, json!({ "batchItemFailures": [] }));
 
