@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-pub use chain::{provider, sdk_config};
+pub use chain::{load_roots, provider, sdk_config};
 
 /// What each request asks for its credentials; cheap to clone.
 #[derive(Clone, Debug)]

@@ -75,6 +75,8 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
     let manager = Manager::of_environment();
     let (reloader, allowlist) = Reloader::start(config.allowlist.clone(), manager)?;
     let list_state = reloader.state();
+    // Before the first client can hold a file descriptor.
+    credentials::load_roots();
     let provider = credentials::provider(&config.region, config.assume_role.as_deref());
     let (cache, renewal) = credentials::cache(provider);
     let limits = config.connections;

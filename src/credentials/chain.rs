@@ -11,7 +11,6 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 /// The chain of places where AWS credentials are looked for, and the role to assume with them, if there is one.
 #[must_use]
 pub fn provider(region: &str, assume_role: Option<&str>) -> SharedCredentialsProvider {
-    load_roots();
     SharedCredentialsProvider::new(Chain { region: region.to_owned(), assume_role: assume_role.map(str::to_owned) })
 }
 
@@ -26,8 +25,8 @@ fn http() -> SharedHttpClient {
 }
 
 /// Has AWS's clients read the platform's roots now. They do so with the first client of a process and then never again:
-/// if that one is made while there are no file descriptors left, there are no roots for good.
-fn load_roots() {
+/// if that one is made while connections hold all file descriptors, there are no roots for good.
+pub fn load_roots() {
     let config = aws_sdk_sts::Config::builder().behavior_version(BehaviorVersion::latest()).http_client(http());
     drop(aws_sdk_sts::Client::from_conf(config.build()));
 }
