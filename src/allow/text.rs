@@ -236,3 +236,81 @@ fn is_comment(line: &str) -> bool {
 fn is_blank(line: &str) -> bool {
     line.trim().is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::allowlist;
+
+    fn meaning(text: &str) -> Vec<Entry> {
+        allowlist::parse(Path::new("allowlist.toml"), text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    fn auditor() -> Entry {
+        Entry {
+            cidr: cidr::parse("192.0.2.1").unwrap(),
+            name: "a, # \"b\"".into(),
+            access: Access::Full,
+            expires: None,
+        }
+    }
+
+    /// An array with an item for each pair of what stands between it and its comma, and behind that.
+    fn array(gaps: &[(&str, &str)], has_last_comma: bool, eol: &str) -> (String, Vec<String>) {
+        let item = |number: usize| format!("{{ name = \"n, #{number}\",  cidr=\"10.0.0.{number}\" }}");
+        let items: Vec<String> = (0..gaps.len()).map(item).collect();
+        let mut text = "allow = [".to_owned();
+        for (number, (item, (before, behind))) in items.iter().zip(gaps).enumerate() {
+            let has_comma = has_last_comma || number + 1 < items.len();
+            text += &[item.as_str(), before, if has_comma { "," } else { "" }, behind].concat();
+        }
+        ((text + "] # end\n").replace('\n', eol), items)
+    }
+
+    proptest! {
+        #[test]
+        fn an_array_means_what_was_asked_for_and_keeps_its_other_items_with_their_comments(
+            gaps in vec((
+                select(vec!["", " ", "\n", " # x, before\n  "]),
+                select(vec!["", " ", "\n  ", "  # y, behind\n", "\n\n  # z, above\n  ", "\n\t# z, above\n\t"]),
+            ), 1..6),
+            has_last_comma in any::<bool>(),
+            eol in select(vec!["\n", "\r\n"]),
+            chosen in any::<prop::sample::Index>(),
+        ) {
+            let (text, items) = array(&gaps, has_last_comma, eol);
+            let chosen = chosen.index(items.len());
+            let entries = meaning(&text);
+            let read = Text::read(&text).unwrap();
+            let others = |edited: &str| {
+                let mut others = items.iter().enumerate().filter(|(number, _)| *number != chosen);
+                others.all(|(_, item)| edited.contains(item.as_str()))
+            };
+            let comments = |text: &str| text.matches(['x', 'y', 'z']).count();
+
+            let with = read.with(&auditor());
+            prop_assert_eq!(meaning(&with), [&entries[..], &[auditor()]].concat());
+            prop_assert_eq!(comments(&with), comments(&text));
+
+            let mut expected = entries.clone();
+            expected[chosen] = auditor();
+            let replaced = read.with_replaced(chosen, &auditor());
+            prop_assert_eq!(meaning(&replaced), &expected[..]);
+            prop_assert_eq!(comments(&replaced), comments(&text));
+
+            expected.remove(chosen);
+            let without = read.without(chosen);
+            prop_assert_eq!(meaning(&without), expected);
+            prop_assert!(others(&without), "{without}");
+            // At the most those of its own: before its comma, behind it, and above.
+            prop_assert!(comments(&without) + 3 >= comments(&text), "{without}");
+            prop_assert!(without.ends_with(&["] # end", eol].concat()), "{without}");
+        }
+    }
+}

@@ -4,20 +4,32 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::config::SharedHttpClient;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 /// The chain of places where AWS credentials are looked for, and the role to assume with them, if there is one.
 #[must_use]
 pub fn provider(region: &str, assume_role: Option<&str>) -> SharedCredentialsProvider {
+    load_roots();
     SharedCredentialsProvider::new(Chain { region: region.to_owned(), assume_role: assume_role.map(str::to_owned) })
 }
 
 /// What AWS's own clients are made of: the chain of credentials, and HTTP over the same TLS as the gate's.
 pub async fn sdk_config(region: &str) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let region = Region::new(region.to_owned());
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http()).region(region).load().await
+}
+
+fn http() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+/// Has AWS's clients read the platform's roots now. They do so with the first client of a process and then never again:
+/// if that one is made while there are no file descriptors left, there are no roots for good.
+fn load_roots() {
+    let config = aws_sdk_sts::Config::builder().behavior_version(BehaviorVersion::latest()).http_client(http());
+    drop(aws_sdk_sts::Client::from_conf(config.build()));
 }
 
 /// Looks anew each time. AWS's own chain remembers: profiles as they were at its start, a token of the metadata service

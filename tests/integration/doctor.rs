@@ -213,6 +213,12 @@ async fn credentials_that_the_domain_does_not_take_are_told_by_the_reason() {
     found.fails("request", "The security token included in the request is invalid", "Renew the credentials");
     let found = Case::of(&domain).with_environment("AWS_SECRET_ACCESS_KEY", "other").examine().await;
     found.fails("request", "computes another signature", "not the one of this access key");
+    let expired = json!({ "message": "The security token included in the request is expired" });
+    denied(expired).await.fails(
+        "request",
+        "The security token included in the request is expired",
+        "Renew the credentials",
+    );
 
     let mut case = Case::of(&domain);
     case.aws = String::new();

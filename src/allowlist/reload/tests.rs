@@ -256,6 +256,9 @@ impl Rig {
         let file = dir.path().join(plain(dir.path()).unwrap());
         let (reloader, allowlist) = Reloader::start(file, Manager::default()).unwrap();
         let log = dir.path().join("log");
+        // As long as there is one subscriber alone, whether an event is wanted is asked once, in the thread that first
+        // meets it: another test's, where there is none.
+        let _other = tracing::Dispatch::new(tracing_subscriber::registry());
         let subscriber = tracing_subscriber::fmt()
             .with_writer(Arc::new(File::create(&log).unwrap()))
             .with_ansi(false)

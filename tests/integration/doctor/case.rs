@@ -71,6 +71,9 @@ impl Case {
 
     pub(crate) async fn examine(&self) -> Diagnosis {
         let output = patiently(self.command().arg("--json").output()).await.unwrap();
+        let secret = Credentials::default().secret_key;
+        let said = [&output.stdout[..], &output.stderr].concat();
+        assert!(!String::from_utf8_lossy(&said).contains(&secret), "the secret is shown: {output:?}");
         let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {output:?}"));
         Diagnosis { code: output.status.code(), steps: report["steps"].as_array().unwrap().clone() }
     }
