@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -11,16 +12,18 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
-use crate::access_log::{AccessLine, AccessLog, outcome};
+use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
-use crate::browser::{self, Hosts};
-use crate::client_address::{Connection, TrustedProxies};
+use crate::browser;
 use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::grant::{self, Access};
 use crate::head::HeadError;
 use crate::headers::{self, Hop};
 use crate::home::Home;
+use crate::listener::Connection;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
 use crate::target::Target;
@@ -28,10 +31,6 @@ use crate::target::Target;
 /// Everything that a request needs on its way through.
 #[derive(Debug)]
 pub struct Gate {
-    /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: TrustedProxies,
-    /// Which host names are answered.
-    pub hosts: Hosts,
     /// Who is let in.
     pub allowlist: Allowlist,
     /// The memory for bodies.
@@ -44,6 +43,8 @@ pub struct Gate {
     pub idle_timeout: Duration,
     /// Where each request's line goes.
     pub access_log: AccessLog,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Gate {
@@ -71,9 +72,9 @@ impl Gate {
             Ok(response) => response,
             Err(reject) => {
                 if let Some(cause) = reject.cause() {
-                    tracing::warn!(request_id = line.id(), kind = reject.kind(), cause, "request failed");
+                    tracing::warn!(request_id = line.id(), kind = reject.outcome().name(), cause, "request failed");
                 }
-                reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.kind() })
+                reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.outcome() })
             }
         };
         line.set_status(response.status());
@@ -95,22 +96,26 @@ impl Gate {
     ) -> Result<Response<Source>, Reject> {
         refused.map_or(Ok(()), Err)?;
         let (head, body) = request.into_parts();
-        let client = self.trusted_proxies.client(connection.peer, &head.headers)?;
+        let listener = &connection.listener;
+        let client = listener.trusted_proxies.client(connection.peer, &head.headers)?;
         let access = self.admit(client, line)?;
         check_form(&head)?;
-        let is_proxied = self.trusted_proxies.contains(connection.peer);
-        self.hosts.check(&head, is_proxied)?;
+        let is_proxied = listener.trusted_proxies.contains(connection.peer);
+        listener.hosts.check(&head, is_proxied)?;
+        if let Some(to_https) = listener.to_https {
+            return Ok(redirected(to_https.redirect(&head)?));
+        }
         browser::check_site(&head, is_proxied)?;
         let target = Target::canonical(head.uri.path(), head.uri.query())?;
         line.set_target(&target);
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
-            return Ok(response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED }));
+            return Ok(redirected(response));
         }
         let check = grant::decide(access, &head.method, &target, &head.headers)?;
         let body = self.budget.buffer(body).await?;
         line.add_bytes_in(body.len() as u64);
         check.run(&body)?;
-        let hop = Hop::new(connection, &self.trusted_proxies, &head.headers);
+        let hop = Hop::new(&connection, &head.headers);
         let headers = headers::to_domain(head.headers, &hop);
         let outgoing = Outgoing { method: head.method, target, headers, body };
         let sent = Instant::now();
@@ -119,6 +124,12 @@ impl Gate {
         // The answer can be minutes after the question, and the list may have changed.
         self.admit(client, line)?;
         Ok(self.answer(response, client, &hop))
+    }
+
+    /// Whether `client` is on the allowlist at this moment.
+    #[must_use]
+    pub fn knows(&self, client: IpAddr) -> bool {
+        self.allowlist.grant(client, SystemTime::now()).is_some()
     }
 
     fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<Access, Reject> {
@@ -132,12 +143,16 @@ impl Gate {
     fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {
         headers::to_client(response.headers_mut(), self.exchange.authority(), hop);
         response.map(|answer| match answer {
-            Answer::Read(body) => Source::Whole { body, outcome: outcome::FORWARDED },
+            Answer::Read(body) => Source::Whole { body, outcome: Outcome::Forwarded },
             Answer::Streaming(incoming) => {
                 Source::Streaming(Streaming::new(incoming, self.idle_timeout, self.allowlist.clone(), client))
             }
         })
     }
+}
+
+fn redirected(response: Response<()>) -> Response<Source> {
+    response.map(|()| Source::Whole { body: Bytes::new(), outcome: Outcome::Redirected })
 }
 
 /// Refuses what cannot be forwarded whatever it asks for.

@@ -3,7 +3,8 @@
 //!
 //! The modules stand in the order of a request's life:
 //!
-//! 1. [`server`] accepts the connection; [`head`] refuses what could be read in two ways.
+//! 1. [`server`] accepts the connection at a [`listener`], with [`proxy_protocol`] and [`tls`]; [`head`] refuses what
+//!    could be read in two ways.
 //! 2. [`gate`] takes the request through all that follows.
 //! 3. [`client_address`] tells whose request it is.
 //! 4. [`allowlist`] tells whether that client is let in. [`browser`] refuses what a page from elsewhere sent.
@@ -14,12 +15,20 @@
 //!    [`upstream`] to send, [`refusal`] to understand a 403.
 //! 9. [`reply`] streams the answer back.
 //! 10. [`reject`] answers instead when a step fails.
-//! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
+//! 11. [`access_log`] writes one line a request, through a [`line_pipe`]; [`outcome`] lists how requests end.
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
+//! [`metrics`] counts what happens on the way, and [`admin`] answers the operator; [`systemd`] is told.
+//!
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
+//!
+//! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist,
+//! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod listener;
+pub mod proxy_protocol;
 pub mod server;
+pub mod tls;
 
 pub mod head;
 
@@ -51,9 +60,20 @@ pub mod reject;
 
 pub mod access_log;
 pub mod line_pipe;
+pub mod outcome;
+
+pub mod admin;
+pub mod metrics;
+pub mod systemd;
+
+pub mod allow;
+pub mod cli;
+pub mod doctor;
+pub mod generate;
 
 pub mod cidr;
 pub mod config;
 pub mod endpoint;
 pub mod process;
 pub mod signals;
+mod watched_file;

@@ -25,7 +25,7 @@ struct Emulator {
 
 impl Emulator {
     async fn start(endpoint: &str) -> Self {
-        let setup = Command::new(project().join("ingest/tests/aws/setup.sh")).status().await.unwrap();
+        let setup = Command::new(project().join("tests/aws/setup.sh")).status().await.unwrap();
         assert!(setup.success(), "the emulator cannot be built");
         let address = format!("127.0.0.1:{}", free_port().await);
         let runtime_api = format!("127.0.0.1:{}", free_port().await);
