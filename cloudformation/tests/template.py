@@ -50,7 +50,7 @@ class Stack:
         self._conditions = template["Conditions"]
         everything = template["Resources"]
         existing = {
-            name: resource for name, resource in everything.items() if self._holds(resource.get("Condition"))
+            name: resource for name, resource in everything.items() if self.holds(resource.get("Condition"))
         }
         self._types = {name: resource["Type"] for name, resource in existing.items()}
         self.resources = {name: self._value(resource) for name, resource in existing.items()}
@@ -62,7 +62,8 @@ class Stack:
     def names(self, resource_type):
         return {name for name, found in self._types.items() if found == resource_type}
 
-    def _holds(self, condition):
+    def holds(self, condition):
+        """Whether the condition of this name does; no condition always does."""
         return condition is None or self._value(self._conditions[condition])
 
     def _value(self, node):
@@ -75,7 +76,7 @@ class Stack:
             if function == "Ref":
                 return self._reference(argument)
             if function == "Condition" and isinstance(argument, str):
-                return self._holds(argument)
+                return self.holds(argument)
             if function.startswith("Fn::"):
                 return getattr(self, "_" + function.removeprefix("Fn::").lower())(argument)
         values = {key: self._value(value) for key, value in node.items() if key != "Metadata"}
@@ -111,7 +112,7 @@ class Stack:
 
     def _if(self, argument):
         condition, then, otherwise = argument
-        return self._value(then if self._holds(condition) else otherwise)
+        return self._value(then if self.holds(condition) else otherwise)
 
     def _equals(self, argument):
         left, right = map(self._value, argument)
