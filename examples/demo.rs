@@ -12,13 +12,13 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
+use trailgate::server::{self, Entrance};
 use trailgate::signals::Termination;
-use trailgate::{credentials, process, server};
+use trailgate::{credentials, process};
 use trailgate_domain::{Domain, Options};
 
 const EVENTS: &[u8] = include_bytes!("../tests/data/cloudtrail/events.jsonl.gz");
@@ -27,18 +27,20 @@ const ALLOWLIST: &str = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"this machine\
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let port = std::env::args().nth(1).map_or(Ok(8080), |port| port.parse()).context("PORT is no number")?;
+    let port = std::env::args().nth(1).map_or(Ok(8080_u16), |port| port.parse()).context("PORT is no number")?;
     let domain = Domain::start(Options::default()).await?;
     let documents = documents().context("the sample events cannot be read")?;
     let count = documents.len();
     domain.load("cwl-2023.07.10", documents);
 
     let text = format!(
-        "[upstream]\nendpoint = \"{}\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n[log]\nformat = \"text\"\n",
+        "[listen]\naddress = \"127.0.0.1:{port}\"\n[upstream]\nendpoint = \"{}\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n[log]\nformat = \"text\"\n",
         domain.url()
     );
-    let config = Config::parse(Path::new("demo.toml"), &text)?;
+    let mut config = Config::parse(Path::new("demo.toml"), &text)?;
     let limits = config.connections;
+    let (entrance, _) = Entrance::open(config.listeners.remove(0)).await.context("name another PORT")?;
+    let gate_url = format!("http://{}", entrance.address()?);
     let (_publisher, allowlist) = allowlist::channel(Entries::parse(Path::new("allowlist.toml"), ALLOWLIST)?);
     // The key that the stand-in knows; AWS uses it in its examples.
     let key = Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None, None, "demo");
@@ -47,9 +49,6 @@ async fn main() -> anyhow::Result<()> {
     let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
     let gate = process::gate(config, allowlist, cache, AccessLog::new(Some(lines), Format::Text))?;
 
-    let listener = TcpListener::bind(("127.0.0.1", port)).await;
-    let listener = listener.with_context(|| format!("port {port} is taken: name another one"))?;
-    let gate_url = format!("http://{}", listener.local_addr()?);
     println!(
         "\n  The domain   {}   holds {count} CloudTrail events and answers signed requests alone:\n\
          \x20              curl {0}/_cat/indices\n\
@@ -59,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
          \x20 Each request shows here. Ctrl-C ends both.\n",
         domain.url()
     );
-    server::run(listener, Arc::new(gate), limits, Termination::listen()?.wait()).await;
+    server::run(vec![entrance], Arc::new(gate), limits, Termination::listen()?.wait()).await;
     Ok(())
 }
 

@@ -26,6 +26,7 @@ pub struct Allowlist(watch::Receiver<Arc<Entries>>);
 pub struct Publisher(watch::Sender<Arc<Entries>>);
 
 /// Puts `entries` in force, and returns the end that replaces them and the end that reads them.
+#[must_use]
 pub fn channel(entries: Entries) -> (Publisher, Allowlist) {
     let (sender, receiver) = watch::channel(Arc::new(entries));
     (Publisher(sender), Allowlist(receiver))

@@ -5,15 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::HeaderMap;
 use ipnet::IpNet;
 
-/// The connection that a request came by.
-#[derive(Clone, Copy, Debug)]
-pub struct Connection {
-    /// The TCP peer.
-    pub peer: IpAddr,
-    /// Whether it speaks TLS.
-    pub is_tls: bool,
-}
-
 /// The proxies whose `X-Forwarded-For` is believed; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
@@ -23,6 +14,12 @@ impl TrustedProxies {
     #[must_use]
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
+    }
+
+    /// Whether there are none, so that nobody's word counts.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether `address` is one of these proxies.

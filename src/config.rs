@@ -1,10 +1,10 @@
 //! The configuration as used. [`written`] reads it as it is written; what does not fit is refused with file, line and
 //! key.
 
+mod listen;
 mod units;
 mod written;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, fs};
@@ -13,22 +13,17 @@ use tracing::level_filters::LevelFilter;
 
 use crate::access_log::Format;
 use crate::body::BodyLimits;
-use crate::browser::Hosts;
-use crate::client_address::TrustedProxies;
 use crate::endpoint::Endpoint;
 use crate::home::Home;
+use crate::listener::Listener;
 use crate::server::ConnectionLimits;
 use crate::upstream::UpstreamLimits;
 
 /// All that the gate is told. It exists only when every value makes sense.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the gate listens.
-    pub listen: SocketAddr,
-    /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: TrustedProxies,
-    /// Which host names are answered.
-    pub hosts: Hosts,
+    /// Where the gate listens; at least one.
+    pub listeners: Vec<Listener>,
     /// The domain.
     pub endpoint: Endpoint,
     /// Where browsers are sent from `/`.
@@ -122,7 +117,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 fn table_name(line: &str) -> Option<&str> {
-    line.trim().strip_prefix('[')?.split(']').next()
+    line.trim().strip_prefix('[')?.trim_start_matches('[').split(']').next()
 }
 
 #[cfg(test)]
@@ -144,13 +139,25 @@ mod tests {
     #[test]
     fn an_endpoint_is_enough() {
         let config = parse(SMALLEST).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8080");
         assert_eq!((config.region.as_str(), config.service.as_str()), ("eu-west-1", "es"));
         assert_eq!(config.allowlist, Path::new("/etc/trailgate/allowlist.toml"));
         assert_eq!(config.home, Home::at("/_plugin/kibana/"));
         assert_eq!(config.upstream.response_timeout, Duration::from_mins(5));
         assert_eq!(config.body.max_body, 100 * 1024 * 1024);
         assert_eq!(config.log_level, LevelFilter::INFO);
+    }
+
+    #[test]
+    fn every_key_of_the_shipped_file_is_one_that_is_known() {
+        let shipped = include_str!("../config/trailgate.toml");
+        let is_key =
+            |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let lines = shipped.lines().map(|line| line.strip_prefix('#').filter(|rest| is_key(rest)).unwrap_or(line));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        assert!(text.contains("\n[listen.tls]\n") && text.contains("\nproxy_protocol = false\n"), "{text}");
+        let config = parse(&text).unwrap();
+        assert!(config.listeners[0].tls.is_some());
     }
 
     #[test]
@@ -177,7 +184,8 @@ mod tests {
         );
         refuse(
             &format!("{SMALLEST}[listen]\nadress = \"x\"\n"),
-            "4: listen.adress: unknown field `adress`, expected one of `address`, `hosts`, `trusted_proxies`",
+            "4: listen.adress: unknown field `adress`, expected one of `address`, `hosts`, `trusted_proxies`, \
+             `proxy_protocol`, `redirect_to_https`, `tls`",
         );
         refuse(
             &format!("{SMALLEST}[listen]\naddress = \"localhost\"\n"),
@@ -234,25 +242,6 @@ mod tests {
         refuse(
             &format!("{SMALLEST}home = \"https://a.test/\"\n"),
             "3: upstream.home: \"https://a.test/\" is no path: write \"/…\", or \"off\"",
-        );
-    }
-
-    #[test]
-    fn a_host_is_a_name_alone() {
-        assert!(parse(&format!("{SMALLEST}[listen]\nhosts = [\"audit.example\", \"[::1]\"]\n")).is_ok());
-        for host in ["audit.example:8080", "https://audit.example", "", "*.example", "a b"] {
-            refuse(
-                &format!("{SMALLEST}[listen]\nhosts = [{host:?}]\n"),
-                &format!("4: listen.hosts: {host:?} is no host: write a name or an address, without scheme and port"),
-            );
-        }
-    }
-
-    #[test]
-    fn a_trusted_proxy_is_a_network_without_host_bits() {
-        refuse(
-            &format!("{SMALLEST}[listen]\ntrusted_proxies = [\"10.0.0.1/8\"]\n"),
-            "4: listen.trusted_proxies: \"10.0.0.1/8\" has host bits set: write \"10.0.0.0/8\", or \"10.0.0.1\" for that one address",
         );
     }
 }

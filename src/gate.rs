@@ -14,13 +14,13 @@ use hyper::{Method, Request, Response};
 use crate::access_log::{AccessLine, AccessLog, outcome};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
-use crate::browser::{self, Hosts};
-use crate::client_address::{Connection, TrustedProxies};
+use crate::browser;
 use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::grant::{self, Access};
 use crate::head::HeadError;
 use crate::headers::{self, Hop};
 use crate::home::Home;
+use crate::listener::Connection;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
 use crate::target::Target;
@@ -28,10 +28,6 @@ use crate::target::Target;
 /// Everything that a request needs on its way through.
 #[derive(Debug)]
 pub struct Gate {
-    /// Whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: TrustedProxies,
-    /// Which host names are answered.
-    pub hosts: Hosts,
     /// Who is let in.
     pub allowlist: Allowlist,
     /// The memory for bodies.
@@ -95,22 +91,26 @@ impl Gate {
     ) -> Result<Response<Source>, Reject> {
         refused.map_or(Ok(()), Err)?;
         let (head, body) = request.into_parts();
-        let client = self.trusted_proxies.client(connection.peer, &head.headers)?;
+        let listener = &connection.listener;
+        let client = listener.trusted_proxies.client(connection.peer, &head.headers)?;
         let access = self.admit(client, line)?;
         check_form(&head)?;
-        let is_proxied = self.trusted_proxies.contains(connection.peer);
-        self.hosts.check(&head, is_proxied)?;
+        let is_proxied = listener.trusted_proxies.contains(connection.peer);
+        listener.hosts.check(&head, is_proxied)?;
+        if let Some(to_https) = listener.to_https {
+            return Ok(redirected(to_https.redirect(&head)?));
+        }
         browser::check_site(&head, is_proxied)?;
         let target = Target::canonical(head.uri.path(), head.uri.query())?;
         line.set_target(&target);
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
-            return Ok(response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED }));
+            return Ok(redirected(response));
         }
         let check = grant::decide(access, &head.method, &target, &head.headers)?;
         let body = self.budget.buffer(body).await?;
         line.add_bytes_in(body.len() as u64);
         check.run(&body)?;
-        let hop = Hop::new(connection, &self.trusted_proxies, &head.headers);
+        let hop = Hop::new(&connection, &head.headers);
         let headers = headers::to_domain(head.headers, &hop);
         let outgoing = Outgoing { method: head.method, target, headers, body };
         let sent = Instant::now();
@@ -119,6 +119,12 @@ impl Gate {
         // The answer can be minutes after the question, and the list may have changed.
         self.admit(client, line)?;
         Ok(self.answer(response, client, &hop))
+    }
+
+    /// Whether `client` is on the allowlist at this moment.
+    #[must_use]
+    pub fn knows(&self, client: IpAddr) -> bool {
+        self.allowlist.grant(client, SystemTime::now()).is_some()
     }
 
     fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<Access, Reject> {
@@ -138,6 +144,10 @@ impl Gate {
             }
         })
     }
+}
+
+fn redirected(response: Response<()>) -> Response<Source> {
+    response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED })
 }
 
 /// Refuses what cannot be forwarded whatever it asks for.

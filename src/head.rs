@@ -6,6 +6,7 @@
 //! does the parsing. The rules are those of RFC 9112, sections 2.2, 3, 5 and 6.
 
 pub(crate) mod guard;
+pub(crate) mod http2;
 
 use hyper::Uri;
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};

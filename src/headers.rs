@@ -1,16 +1,21 @@
 //! Headers on their way through: which end at this hop, which are set anew, which name the domain.
 
+use std::net::IpAddr;
+
 use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
 use crate::browser::FORWARDED_HOST;
-use crate::client_address::{Connection, FORWARDED_FOR, TrustedProxies};
+use crate::client_address::FORWARDED_FOR;
+use crate::listener::Connection;
 use crate::sign;
 
 /// What is known of the way that a request came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hop {
-    connection: Connection,
+    peer: IpAddr,
+    /// Whether it came over TLS.
+    is_tls: bool,
     /// Whether the peer is a proxy, so that what it says of the way before it counts.
     is_trusted: bool,
     /// Whether the browser sees an `https` address.
@@ -18,11 +23,15 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
-    pub(crate) fn new(connection: Connection, trusted_proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
-        let is_trusted = trusted_proxies.contains(connection.peer);
+    pub(crate) fn new(connection: &Connection, headers: &HeaderMap) -> Self {
+        let Connection { peer, listener } = connection;
+        Self::of(*peer, listener.tls.is_some(), listener.trusted_proxies.contains(*peer), headers)
+    }
+
+    fn of(peer: IpAddr, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {
         let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
-        let is_secure = forwarded.map_or(connection.is_tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-        Self { connection, is_trusted, is_secure }
+        let is_secure = forwarded.map_or(is_tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        Self { peer, is_tls, is_trusted, is_secure }
     }
 }
 
@@ -41,13 +50,12 @@ pub(crate) fn to_domain(mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
             headers.remove(name);
         }
     }
-    let peer = HeaderValue::try_from(hop.connection.peer.to_canonical().to_string())
-        .expect("an address is visible characters");
+    let peer = HeaderValue::try_from(hop.peer.to_canonical().to_string()).expect("an address is visible characters");
     headers.append(FORWARDED_FOR, peer);
     if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), host) {
         vacant.insert(host);
     }
-    let proto = HeaderValue::from_static(if hop.connection.is_tls { "https" } else { "http" });
+    let proto = HeaderValue::from_static(if hop.is_tls { "https" } else { "http" });
     headers.entry(FORWARDED_PROTO).or_insert(proto);
     headers
 }
@@ -159,8 +167,8 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Connection = Connection { peer: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)), is_tls: false };
-    const HOP: Hop = Hop { connection: PLAIN, is_trusted: false, is_secure: false };
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+    const HOP: Hop = Hop { peer: PEER, is_tls: false, is_trusted: false, is_secure: false };
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let value = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
@@ -339,10 +347,8 @@ mod tests {
     #[test]
     fn the_browsers_scheme_is_the_listeners_unless_a_trusted_proxy_says_else() {
         let https = map(&[("x-forwarded-proto", "https")]);
-        let trusted = TrustedProxies::new(vec!["203.0.113.0/24".parse().unwrap()]);
-        let nobody = TrustedProxies::default();
-        assert!(!Hop::new(PLAIN, &nobody, &https).is_secure);
-        assert!(Hop::new(PLAIN, &trusted, &https).is_secure);
-        assert!(Hop::new(Connection { is_tls: true, ..PLAIN }, &nobody, &HeaderMap::new()).is_secure);
+        assert!(!Hop::of(PEER, false, false, &https).is_secure);
+        assert!(Hop::of(PEER, false, true, &https).is_secure);
+        assert!(Hop::of(PEER, true, false, &HeaderMap::new()).is_secure);
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! The modules stand in the order of a request's life:
 //!
-//! 1. [`server`] accepts the connection; [`head`] refuses what could be read in two ways.
+//! 1. [`server`] accepts the connection at a [`listener`], with [`proxy_protocol`] and [`tls`]; [`head`] refuses what
+//!    could be read in two ways.
 //! 2. [`gate`] takes the request through all that follows.
 //! 3. [`client_address`] tells whose request it is.
 //! 4. [`allowlist`] tells whether that client is let in. [`browser`] refuses what a page from elsewhere sent.
@@ -16,10 +17,14 @@
 //! 10. [`reject`] answers instead when a step fails.
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`] and [`signals`] serve them.
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`]
+//! serve them.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod listener;
+pub mod proxy_protocol;
 pub mod server;
+pub mod tls;
 
 pub mod head;
 
@@ -57,3 +62,4 @@ pub mod config;
 pub mod endpoint;
 pub mod process;
 pub mod signals;
+mod watched_file;

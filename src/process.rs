@@ -1,13 +1,13 @@
 //! The daemon from start to end: builds a [`Gate`] from a [`Config`], runs it with its background tasks, drains.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use anyhow::{Context as _, bail};
+use tokio::task::{JoinError, JoinSet};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -20,9 +20,11 @@ use crate::credentials::{self, CredentialCache};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
+use crate::listener::Listener;
+use crate::server::{self, Entrance};
 use crate::sign::Signer;
 use crate::upstream::{self, Upstream};
-use crate::{server, signals};
+use crate::{signals, tls};
 
 /// Where the lines of a process go; they outlive its runtime, so that the last ones are written, too.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Logs {
 }
 
 /// Runs the gate until SIGTERM or SIGINT, or until one of its background tasks fails.
-pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, logs: &Logs) -> anyhow::Result<()> {
     // Before the first load, so that no signal or change of a file falls between.
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
@@ -66,18 +68,56 @@ pub async fn run(config: Config, logs: &Logs) -> anyhow::Result<()> {
     let (cache, renewal) =
         credentials::cache(credentials::provider(&config.region, config.assume_role.as_deref()).await?);
     let limits = config.connections;
-    let address = config.listen;
+    let mut background = Background::default();
+    let entrances = open(std::mem::take(&mut config.listeners), &mut background).await?;
     let access_log = AccessLog::new(config.log_access.then(|| logs.access.clone()), config.log_format);
     let gate = Arc::new(gate(config, allowlist, cache, access_log)?);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    tracing::info!(address = %listener.local_addr()?, domain = %gate.exchange.authority(), "listening");
+    for entrance in &entrances {
+        tracing::info!(address = %entrance.address()?, domain = %gate.exchange.authority(), "listening");
+    }
+    background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
+    background.spawn("the credentials' renewal", renewal.run());
+    background.outlive(server::run(entrances, gate, limits, termination.wait())).await
+}
 
-    let mut background = JoinSet::new();
-    background.spawn(async move { match reloader.run(hangups).await {} });
-    background.spawn(renewal.run());
-    tokio::select! {
-        () = server::run(listener, gate, limits, termination.wait()) => Ok(()),
-        ended = background.join_next() => Err(anyhow!("a background task ended: {ended:?}")),
+/// Opens what is listened on, and lets certificates follow their files.
+async fn open(listeners: Vec<Listener>, background: &mut Background) -> anyhow::Result<Vec<Entrance>> {
+    let mut entrances = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let (entrance, reloader) = Entrance::open(listener).await?;
+        entrances.push(entrance);
+        if let Some(reloader) = reloader {
+            background.spawn("a certificate's reloading", async move { match reloader.run().await {} });
+        }
+    }
+    Ok(entrances)
+}
+
+/// Tasks that run for as long as the process does: without one of them the gate would grow stale and not say so.
+#[derive(Debug, Default)]
+struct Background {
+    tasks: JoinSet<()>,
+    names: HashMap<tokio::task::Id, &'static str>,
+}
+
+impl Background {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.names.insert(self.tasks.spawn(task).id(), name);
+    }
+
+    /// Runs `work` to its end; if one of the tasks ends before it, that is an error.
+    async fn outlive(mut self, work: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = work => Ok(()),
+            Some(ended) = self.tasks.join_next_with_id() => {
+                let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+                let name = self.names.get(&id).copied().unwrap_or("a background task");
+                match ended {
+                    Ok(_) => bail!("{name} has ended"),
+                    Err(error) => bail!("{name} has failed: {error}"),
+                }
+            }
+        }
     }
 }
 
@@ -88,11 +128,15 @@ pub fn describe(file: &Path, config: &Config) -> anyhow::Result<String> {
         return Err(LoadError::Empty { file: config.allowlist.clone() }.into());
     }
     upstream::roots(config.ca_file.as_deref())?;
+    for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        tls::check(files)?;
+    }
     let expired = entries.expired(SystemTime::now());
+    let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     Ok(format!(
         "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {} entries, {expired} of them expired",
         file.display(),
-        config.listen,
+        addresses.join(" and "),
         config.service,
         config.region,
         config.endpoint.authority(),
@@ -112,8 +156,6 @@ pub fn gate(
     let roots = upstream::roots(config.ca_file.as_deref())?;
     let upstream = Upstream::new(config.endpoint, roots, config.upstream);
     Ok(Gate {
-        trusted_proxies: config.trusted_proxies,
-        hosts: config.hosts,
         allowlist,
         budget: Budget::new(config.body),
         exchange: Exchange::new(upstream, signer, credentials),
@@ -125,3 +167,35 @@ pub fn gate(
 
 /// How long a stuck pipe may hold up the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_background_task_that_ends_ends_the_work_with_an_error() {
+        let mut background = Background::default();
+        background.spawn("the one that stays", pending());
+        background.spawn("the one that ends", ready(()));
+        let error = background.outlive(pending()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the one that ends has ended");
+    }
+
+    #[tokio::test]
+    async fn a_background_task_that_panics_ends_the_work_with_an_error() {
+        let mut background = Background::default();
+        background.spawn("the one that fails", async { panic!("for the test") });
+        let error = background.outlive(pending()).await.unwrap_err();
+        assert!(error.to_string().starts_with("the one that fails has failed: "), "{error}");
+        assert!(error.to_string().contains("for the test"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn work_that_is_done_ends_well() {
+        let mut background = Background::default();
+        background.spawn("the one that stays", pending());
+        assert!(background.outlive(ready(())).await.is_ok());
+    }
+}

@@ -1,23 +1,26 @@
 //! Accepts connections, hands each request to the gate, and drains on shutdown.
 
-use std::convert::Infallible;
+mod connection;
+mod pace;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use anyhow::Context as _;
+use futures_util::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::client_address::Connection;
 use crate::gate::Gate;
 use crate::head::HeadLimits;
-use crate::head::guard::{Guard, Timeouts};
+use crate::listener::Listener;
+use crate::tls::{Certificate, CertificateReloader};
 
 /// What a connection may take, and how many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,8 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// What a head may measure.
     pub head: HeadLimits,
-    /// For a head to come whole, and for a connection to bring its first.
+    /// For a head to come whole, and for a connection to bring its first; before that, for its PROXY header and its TLS
+    /// handshake together.
     pub header_timeout: Duration,
     /// For a client to take bytes off its socket.
     pub write_timeout: Duration,
@@ -36,88 +40,125 @@ pub struct ConnectionLimits {
     pub drain: Duration,
 }
 
-/// Serves `gate` on `listener` until `shutdown` is ready, then finishes what is in flight within `limits.drain`.
-pub async fn run(listener: TcpListener, gate: Arc<Gate>, limits: ConnectionLimits, shutdown: impl Future<Output = ()>) {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits.connections));
+/// An open socket, and what holds for whoever comes there.
+pub struct Entrance {
+    socket: TcpListener,
+    listener: Arc<Listener>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Entrance {
+    /// Listens as `listener` says. The reloader has to run for a certificate to follow its files.
+    pub async fn open(listener: Listener) -> anyhow::Result<(Self, Option<CertificateReloader>)> {
+        let certificate = listener.tls.as_ref().map(CertificateReloader::start).transpose()?;
+        let (reloader, certificate) = certificate.unzip();
+        let socket = TcpListener::bind(listener.address).await;
+        let socket = socket.with_context(|| format!("cannot listen on {}", listener.address))?;
+        let tls = certificate.map(|it: Certificate| TlsAcceptor::from(Arc::new(it.server_config())));
+        Ok((Self { socket, listener: Arc::new(listener), tls }, reloader))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// What all connections share.
+struct Server {
+    gate: Arc<Gate>,
+    limits: ConnectionLimits,
+    places: Arc<Semaphore>,
+    /// Of the places, how many strangers may take: those who hold connections to lock out the others are no clients.
+    strangers: Arc<Semaphore>,
+    stop: CancellationToken,
+    connections: TaskTracker,
+}
+
+/// A connection's place among those that may be open.
+struct Place {
+    _any: OwnedSemaphorePermit,
+    stranger: Option<OwnedSemaphorePermit>,
+}
+
+/// Serves `gate` at `entrances` until `shutdown` is ready, then finishes what is in flight within `limits.drain`.
+pub async fn run(
+    entrances: Vec<Entrance>,
+    gate: Arc<Gate>,
+    limits: ConnectionLimits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let server = Arc::new(Server {
+        gate,
+        limits,
+        places: Arc::new(Semaphore::new(limits.connections)),
+        strangers: Arc::new(Semaphore::new((limits.connections / 10).max(1))),
+        stop: CancellationToken::new(),
+        connections: TaskTracker::new(),
+    });
     tokio::select! {
-        () = accept(&listener, &gate, limits, &places, &graceful) => {}
+        _ = join_all(entrances.into_iter().map(|entrance| server.accept(Arc::new(entrance)))) => {}
         () = shutdown => {}
     }
-    drop(listener);
-    tracing::info!(connections = graceful.count(), "draining");
-    if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+    tracing::info!(connections = server.connections.len(), "draining");
+    server.stop.cancel();
+    server.connections.close();
+    if timeout(limits.drain, server.connections.wait()).await.is_err() {
         tracing::warn!("requests were still in flight when the time to drain was over");
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    gate: &Arc<Gate>,
-    limits: ConnectionLimits,
-    places: &Arc<Semaphore>,
-    graceful: &GracefulShutdown,
-) {
-    let mut delay = FIRST_DELAY;
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                delay = FIRST_DELAY;
-                match Arc::clone(places).try_acquire_owned() {
-                    Ok(place) => {
-                        tokio::spawn(serve(stream, peer, Arc::clone(gate), limits, graceful.watcher(), place));
+impl Server {
+    async fn accept(self: &Arc<Self>, entrance: Arc<Entrance>) {
+        let mut delay = FIRST_DELAY;
+        loop {
+            match entrance.socket.accept().await {
+                Ok((stream, peer)) => {
+                    delay = FIRST_DELAY;
+                    match self.place(&entrance.listener, peer) {
+                        Some(place) => {
+                            let (server, entrance) = (Arc::clone(self), Arc::clone(&entrance));
+                            self.connections.spawn(connection::serve(server, entrance, stream, peer, place));
+                        }
+                        None => shed(&stream, peer, &entrance),
                     }
-                    Err(_) => shed(&stream, peer),
                 }
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                // Out of file descriptors or memory: both come back as connections end.
-                tracing::error!(%error, retry_in_ms = delay.as_millis(), "cannot accept connections");
-                sleep(delay).await;
-                delay = (delay * 2).min(LAST_DELAY);
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of file descriptors or memory: both come back as connections end.
+                    tracing::error!(%error, retry_in_ms = delay.as_millis(), "cannot accept connections");
+                    sleep(delay).await;
+                    delay = (delay * 2).min(LAST_DELAY);
+                }
             }
         }
     }
-}
 
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    gate: Arc<Gate>,
-    limits: ConnectionLimits,
-    watcher: Watcher,
-    _place: OwnedSemaphorePermit,
-) {
-    // Only a socket that is closed already refuses this.
-    let _ = stream.set_nodelay(true);
-    let connection = Connection { peer: peer.ip(), is_tls: false };
-    let timeouts = Timeouts { head: limits.header_timeout, write: limits.write_timeout };
-    let guard = Guard::new(stream, limits.head, timeouts);
-    let refusal = guard.refusal();
-    let service = service_fn(move |request| {
-        // Here, not in the future: hyper calls this as it parses a head, before it reads on.
-        let refused = refusal.take();
-        let gate = Arc::clone(&gate);
-        async move { Ok::<_, Infallible>(gate.serve(connection, refused, request).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.keep_alive)
-        // The guard has counted already; hyper must not stumble over what the guard let pass.
-        .max_headers(limits.head.headers + 1)
-        .max_buf_size(limits.head.bytes.max(READ_BUFFER))
-        .serve_connection(TokioIo::new(guard), service);
-    if let Err(error) = watcher.watch(served).await {
-        tracing::debug!(%error, %peer, "connection ended");
+    /// A place for a connection from `peer`, if there is one left for such as this.
+    fn place(&self, listener: &Listener, peer: SocketAddr) -> Option<Place> {
+        let mut place = Place { _any: Arc::clone(&self.places).try_acquire_owned().ok()?, stranger: None };
+        if !listener.trusted_proxies.contains(peer.ip()) {
+            self.settle(&mut place, peer.ip())?;
+        }
+        Some(place)
+    }
+
+    /// Counts the connection among the strangers' when `client` is one; nothing if they have too many.
+    fn settle(&self, place: &mut Place, client: IpAddr) -> Option<()> {
+        if !self.gate.knows(client) {
+            place.stranger = Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?);
+        }
+        Some(())
     }
 }
 
 /// Tells a client that there is no place for it, without spending one on it.
-fn shed(stream: &TcpStream, peer: SocketAddr) {
-    tracing::warn!(%peer, "connection refused: limits.connections are open");
-    // A socket that takes nothing at once has nobody who waits for this.
-    let _ = stream.try_write(OVERLOADED);
+fn shed(stream: &TcpStream, peer: SocketAddr, entrance: &Entrance) {
+    tracing::warn!(%peer, "connection refused: too many are open");
+    if entrance.tls.is_none() {
+        // A socket that takes nothing at once has nobody who waits for this.
+        let _ = stream.try_write(OVERLOADED);
+    }
 }
 
 /// Whether accepting failed because the connection to be accepted was gone.
@@ -128,9 +169,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LAST_DELAY: Duration = Duration::from_secs(1);
-
-/// Bytes that hyper reads at once at the most; it grows its buffer up to there only for bodies that keep filling it.
-const READ_BUFFER: usize = 400 * 1024;
 
 /// It tells its length: the close behind it resets the connection when the client has sent a request already.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\

@@ -22,8 +22,8 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub struct Domain {
     exchange: Exchange,
-    /// The task that renews the credentials, if it is the domain's own.
-    _renewal: Option<AbortOnDropHandle<()>>,
+    /// The task that renews the credentials.
+    _renewal: AbortOnDropHandle<()>,
 }
 
 /// What the domain said.
@@ -36,12 +36,6 @@ pub struct Reply {
 }
 
 impl Domain {
-    /// The domain behind `exchange`.
-    #[must_use]
-    pub fn new(exchange: Exchange) -> Self {
-        Self { exchange, _renewal: None }
-    }
-
     /// The domain that `settings` name, to be signed for with what `provider` provides. Nothing is sent yet.
     pub fn connect(settings: &Settings, provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
         let roots = upstream::roots(settings.ca_file.as_deref())?;
@@ -49,7 +43,7 @@ impl Domain {
         let upstream = Upstream::new(settings.endpoint.clone(), roots, LIMITS);
         let (credentials, renewal) = credentials::cache(provider);
         let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
-        Ok(Self { exchange: Exchange::new(upstream, signer, credentials), _renewal: Some(renewal) })
+        Ok(Self { exchange: Exchange::new(upstream, signer, credentials), _renewal: renewal })
     }
 
     /// Sends one request and reads the whole answer, all within `patience`.

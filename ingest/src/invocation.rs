@@ -149,7 +149,7 @@ impl Function {
         if let Some(engine) = self.engine.get() {
             return *engine;
         }
-        // Of the time that there is, most belongs to the events: the template costs six requests at the most.
+        // Of the time that there is, most belongs to the events: template and policy cost eight requests at the most.
         let patience = deadline.saturating_duration_since(Instant::now()) / 20;
         let ensured = template::ensure(&self.domain, &self.plan, patience.min(TEMPLATE_PATIENCE)).await;
         tell(&ensured);
@@ -238,12 +238,17 @@ fn event_time(event: &LogEvent) -> Option<Timestamp> {
 }
 
 fn tell(ensured: &Ensured) {
-    tracing::info!(engine = ?ensured.engine, template = ?ensured.template.as_ref().ok(), "the domain");
-    if let Err(error) = &ensured.template {
-        tracing::error!(%error, "no index template: the engine guesses the mapping");
+    let engine = ensured.engine;
+    match &ensured.template {
+        Ok(template) => tracing::info!(%engine, %template, "the index template is there"),
+        Err(error) => tracing::error!(%engine, %error, "no index template: the engine guesses the mapping"),
     }
-    if let Some(Err(error)) = &ensured.retention {
-        tracing::error!(%error, "no retention policy: indices stay for ever");
+    match &ensured.retention {
+        None => {}
+        Some(Ok(policy)) => tracing::info!(%engine, %policy, "the retention policy is there"),
+        Some(Err(error)) => {
+            tracing::error!(%engine, %error, "no retention policy for all indices: some may stay for ever");
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub struct Settings {
     /// service `aoss` take none, so that an event that is sent twice is there twice.
     pub shaping: Shaping,
     /// `RETENTION_DAYS`: after how many days an index is deleted, in the plan for all of them; never by default.
+    /// `ENGINE_VERSION`, such as `Elasticsearch_5.6`: what the domain runs, if it does not say so at `GET /`.
     pub plan: Plan,
     /// `GZIP`: whether requests are compressed as long as the domain takes that; `true` by default.
     pub gzip: bool,
@@ -118,10 +119,13 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
                 Some(text.parse().map_err(|_| problem("RETENTION_DAYS", format!("{text:?} is no number of days")))?)
             }
         };
-        Plan::new(prefix, retention).filter(|_| prefix.len() <= PREFIX_BYTES).ok_or_else(|| {
+        let plan = Plan::new(prefix, retention).filter(|_| prefix.len() <= PREFIX_BYTES).ok_or_else(|| {
             let advice = "write lower-case letters, digits, - or _, a letter first";
             problem("INDEX_PREFIX", format!("{prefix:?} begins no index's name: {advice}"))
-        })
+        })?;
+        let Some(engine) = self.text("ENGINE_VERSION") else { return Ok(plan) };
+        let parsed = engine.parse().map_err(|error| problem("ENGINE_VERSION", format!("{engine:?} {error}")))?;
+        Ok(plan.on(parsed))
     }
 }
 
@@ -170,6 +174,7 @@ mod tests {
             ("DOCUMENT_ID", "event_id"),
             ("INDEX_DAY", "event_time"),
             ("RETENTION_DAYS", "90"),
+            ("ENGINE_VERSION", "Elasticsearch_6.8"),
             ("GZIP", "false"),
             ("CA_FILE", "/var/task/ca.pem"),
         ])
@@ -177,7 +182,8 @@ mod tests {
         assert_eq!(settings.region, "us-east-1");
         let shaping = Shaping { prefix: "trail-".to_owned(), id: DocumentId::EventId, day: IndexDay::EventTime };
         assert_eq!(settings.shaping, shaping);
-        assert_eq!((Some(settings.plan), settings.gzip), (Plan::new("trail-", NonZeroU32::new(90)), false));
+        let plan = Plan::new("trail-", NonZeroU32::new(90)).unwrap().on("Elasticsearch_6.8".parse().unwrap());
+        assert_eq!((settings.plan, settings.gzip), (plan, false));
         assert_eq!(settings.ca_file, Some(PathBuf::from("/var/task/ca.pem")));
     }
 
@@ -209,6 +215,10 @@ mod tests {
         refuse(&[ENDPOINT, ("DOCUMENT_ID", "id")], "DOCUMENT_ID: \"id\" is none of log_event_id, event_id");
         refuse(&[ENDPOINT, ("INDEX_DAY", "now")], "INDEX_DAY: \"now\" is none of log_timestamp, event_time");
         refuse(&[ENDPOINT, ("GZIP", "yes")], "GZIP: \"yes\" is none of true, false");
+        refuse(
+            &[ENDPOINT, ("ENGINE_VERSION", "6.8")],
+            "ENGINE_VERSION: \"6.8\" is no engine and version such as Elasticsearch_5.6 or OpenSearch_2.19",
+        );
         refuse(&[ENDPOINT, ("RETENTION_DAYS", "0")], "RETENTION_DAYS: \"0\" is no number of days");
         refuse(
             &[ENDPOINT, ("INDEX_PREFIX", "Trail-")],

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-pub use engine::{Engine, Kind};
+pub use engine::{Engine, Kind, UnknownEngine};
 
 use crate::domain::{Body, Domain, DomainError, Reply};
 
@@ -22,6 +22,7 @@ use crate::domain::{Body, Domain, DomainError, Reply};
 pub struct Plan {
     prefix: String,
     retention: Option<NonZeroU32>,
+    engine: Option<Engine>,
 }
 
 impl Plan {
@@ -32,7 +33,13 @@ impl Plan {
     pub fn new(prefix: &str, retention: Option<NonZeroU32>) -> Option<Self> {
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
         let begins = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        (begins && prefix.bytes().all(is_name)).then(|| Self { prefix: prefix.to_owned(), retention })
+        (begins && prefix.bytes().all(is_name)).then(|| Self { prefix: prefix.to_owned(), retention, engine: None })
+    }
+
+    /// The same for a domain that is known to run `engine`, and is not asked.
+    #[must_use]
+    pub fn on(self, engine: Engine) -> Self {
+        Self { engine: Some(engine), ..self }
     }
 
     fn pattern(&self) -> String {
@@ -73,11 +80,15 @@ pub enum State {
 
 /// Finds out what the domain runs, and gives it the template and the policy where it lacks them.
 ///
-/// Each of the requests, seven at most and two when all is there, may take as long as `patience`. Indices that exist
+/// Each of the requests, eight at most and two when all is there, may take as long as `patience`. Indices that exist
 /// keep the mapping they have: a new template begins with the next day's index.
 pub async fn ensure(domain: &Domain, plan: &Plan, patience: Duration) -> Ensured {
     let link = Link { domain, patience };
-    let engine = match link.engine().await {
+    let engine = match plan.engine {
+        Some(engine) => Ok(engine),
+        None => link.engine().await,
+    };
+    let engine = match engine {
         Ok(engine) => engine,
         Err(error) => return Ensured { engine: Engine::ASSUMED, template: Err(error), retention: None },
     };
@@ -122,23 +133,39 @@ async fn retain(link: Link<'_>, engine: Engine, plan: &Plan, days: NonZeroU32) -
         Some(answer) => Some(serde_json::from_slice(&answer).map_err(TemplateError::Unreadable)?),
         None => None,
     };
-    let policy = retention::policy(&plan.pattern(), days);
-    let retention::Step::Put { path, verb } = retention::step(&path, found.as_ref(), &policy) else {
+    let policy = |untold| retention::policy(&plan.pattern(), days, untold);
+    let retention::Step::Put { path: place, verb } = retention::step(&path, found.as_ref(), &policy(None)) else {
         return Ok(State::Current);
     };
-    let answered = link.send(Method::PUT, &path, &policy).await?;
-    if answered.reply.status == StatusCode::CONFLICT {
-        // Another run of this function has just done the same.
-        return Ok(State::Current);
-    }
-    answered.accepted()?;
-    let path = format!("{api}/{verb}/{}", plan.pattern());
-    let answered = link.send(Method::POST, &path, &json!({ "policy_id": name })).await?;
+    let Some(put) = put_policy(link, &place, &policy(Some(verb))).await? else { return Ok(State::Current) };
+    let told =
+        link.send(Method::POST, &format!("{api}/{verb}/{}", plan.pattern()), &json!({ "policy_id": name })).await?;
     // No index yet is as good as all indices told.
-    if answered.reply.status != StatusCode::NOT_FOUND {
-        answered.accepted()?;
+    if told.reply.status != StatusCode::NOT_FOUND {
+        told.accepted()?;
     }
+    put_policy(link, &put.place(&path), &policy(None)).await?;
     Ok(if found.is_some() { State::Replaced } else { State::Installed })
+}
+
+/// Puts a policy, and gives what is then there; none if another run of this function has just done the same.
+async fn put_policy(link: Link<'_>, path: &str, policy: &Value) -> Result<Option<retention::Found>, TemplateError> {
+    let answered = link.send(Method::PUT, path, policy).await?;
+    if answered.reply.status == StatusCode::CONFLICT {
+        return Ok(None);
+    }
+    serde_json::from_slice(&answered.accepted()?).map(Some).map_err(TemplateError::Unreadable)
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Installed => "installed",
+            Self::Replaced => "replaced",
+            Self::Current => "current",
+            Self::Newer => "newer",
+        })
+    }
 }
 
 /// The way to the domain, and how long each request may take on it.
@@ -228,8 +255,8 @@ impl fmt::Display for TemplateError {
             Self::NoAnswer { request, error: DomainError::TimedOut } => write!(f, "{request}: no answer in time"),
             Self::Refused { request, status, answer } => write!(f, "{request}: {status}: {answer}"),
             Self::Unreadable(error) => write!(f, "an answer cannot be read: {error}"),
-            Self::NoStateManagement(Engine { kind, version: (major, minor) }) => {
-                write!(f, "{kind:?} {major}.{minor} has no index state management that attaches policies by name")
+            Self::NoStateManagement(engine) => {
+                write!(f, "{engine} has no index state management that attaches policies by name")
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The parsed list and its lookup: the longest block that holds the client and has not expired.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -9,7 +10,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use prefix_trie::joint::JointPrefixMap;
 use thiserror::Error;
 
 use super::file::{self, EntryError};
@@ -42,64 +42,92 @@ impl Entry {
 }
 
 /// A whole allowlist. No two entries have the same block.
+///
+/// A lookup hashes the client's block of each length that occurs, from the longest on. So it costs what the lengths
+/// cost, of which lists have a handful, and the same for ten entries as for 100,000: a tree would have to be walked
+/// down, with a cache miss a node.
 #[derive(Debug, Default)]
-pub struct Entries(JointPrefixMap<IpNet, Arc<Entry>>);
+pub struct Entries {
+    blocks: HashMap<IpNet, Arc<Entry>>,
+    v4_lengths: Lengths,
+    v6_lengths: Lengths,
+}
+
+/// The prefix lengths that occur in one address family, longest first.
+type Lengths = Vec<u8>;
 
 impl Entries {
     /// Parses the text of an allowlist; `file` is only for the messages. One bad entry rejects
     /// the whole text.
     pub fn parse(file: &Path, text: &str) -> Result<Self, EntryError> {
-        let entries = file::parse(file, text)?;
-        Ok(Self(entries.into_iter().map(|entry| (entry.cidr, Arc::new(entry))).collect()))
+        Ok(file::parse(file, text)?.into_iter().collect())
     }
 
     /// Reads and parses an allowlist file.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        Ok(Self::parse(file, &read(file)?)?)
+        Self::read(file, fs::read_to_string(file).map_err(|error| error.to_string()))
+    }
+
+    /// Parses what reading `file` gave: its text, or why there is none.
+    pub(super) fn read(file: &Path, text: Result<impl AsRef<str>, String>) -> Result<Self, LoadError> {
+        let text = text.map_err(|reason| LoadError::Unreadable { file: file.to_owned(), reason })?;
+        Ok(Self::parse(file, text.as_ref())?)
     }
 
     /// The entry that lets `client` in at `now`.
     #[must_use]
     pub fn find(&self, client: IpAddr, now: SystemTime) -> Option<&Arc<Entry>> {
-        let mut block = IpNet::from(client.to_canonical());
-        // One turn, unless the longest match has expired: then the next wider one decides.
-        loop {
-            let (found, entry) = self.0.get_lpm(&block)?;
-            if !entry.has_expired(now) {
-                return Some(entry);
-            }
-            block = found.supernet()?;
-        }
+        let client = client.to_canonical();
+        let lengths = if client.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
+        let blocks = lengths.iter().filter_map(|&length| IpNet::new(client, length).ok());
+        // The first that is there, unless it has expired: then the next wider one decides.
+        blocks.filter_map(|block| self.blocks.get(&block.trunc())).find(|entry| !entry.has_expired(now))
     }
 
     /// The number of entries, expired ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.blocks.len()
     }
 
     /// Whether there is no entry, so that nobody can get in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.blocks.is_empty()
     }
 
     /// All entries, IPv4 before IPv6, in the order of their addresses.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.0.values()
+        let mut entries: Vec<_> = self.blocks.values().collect();
+        entries.sort_by_key(|entry| entry.cidr);
+        entries.into_iter()
     }
 
     /// How many entries have expired at `now`.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> usize {
-        self.iter().filter(|entry| entry.has_expired(now)).count()
+        self.blocks.values().filter(|entry| entry.has_expired(now)).count()
     }
 
     /// How many entries `other` does not have in this form.
     pub(super) fn missing_from(&self, other: &Self) -> usize {
-        let has = |entry: &Entry| other.0.get(&entry.cidr).is_some_and(|it| **it == *entry);
-        self.iter().filter(|entry| !has(entry)).count()
+        let has = |entry: &Entry| other.blocks.get(&entry.cidr).is_some_and(|it| **it == *entry);
+        self.blocks.values().filter(|entry| !has(entry)).count()
     }
+}
+
+impl FromIterator<Entry> for Entries {
+    fn from_iter<I: IntoIterator<Item = Entry>>(list: I) -> Self {
+        let blocks: HashMap<_, _> = list.into_iter().map(|entry| (entry.cidr, Arc::new(entry))).collect();
+        let (v4, v6): (Vec<_>, Vec<_>) = blocks.keys().partition(|block| block.addr().is_ipv4());
+        let (v4_lengths, v6_lengths) = (lengths(v4), lengths(v6));
+        Self { blocks, v4_lengths, v6_lengths }
+    }
+}
+
+fn lengths(blocks: Vec<&IpNet>) -> Lengths {
+    let lengths: BTreeSet<_> = blocks.into_iter().map(IpNet::prefix_len).collect();
+    lengths.into_iter().rev().collect()
 }
 
 /// Why an allowlist file could not be put in force.
@@ -122,11 +150,6 @@ pub enum LoadError {
         /// The file that was read.
         file: PathBuf,
     },
-}
-
-/// The text of an allowlist file.
-pub(super) fn read(file: &Path) -> Result<String, LoadError> {
-    fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: file.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]
@@ -283,6 +306,6 @@ mod tests {
     }
 
     fn of(list: impl IntoIterator<Item = Entry>) -> Entries {
-        Entries(list.into_iter().map(|it| (it.cidr, Arc::new(it))).collect())
+        list.into_iter().collect()
     }
 }

@@ -1,21 +1,17 @@
 //! The configuration as it is written: one struct a table, each with its defaults. `config/trailgate.toml` documents
 //! every key.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use hyper::http::uri::Authority;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
 
+use super::listen::Listens;
 use super::units::{Size, Time};
 use crate::access_log::Format;
 use crate::body::BodyLimits;
-use crate::browser::Hosts;
-use crate::cidr;
-use crate::client_address::TrustedProxies;
 use crate::endpoint::Endpoint;
 use crate::head::HeadLimits;
 use crate::home::Home;
@@ -26,7 +22,7 @@ use crate::upstream::UpstreamLimits;
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     #[serde(default)]
-    listen: Listen,
+    listen: Listens,
     upstream: Upstream,
     #[serde(default)]
     aws: Aws,
@@ -36,14 +32,6 @@ pub(super) struct Config {
     limits: Limits,
     #[serde(default)]
     log: Log,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Listen {
-    address: SocketAddr,
-    hosts: Vec<Spanned<String>>,
-    trusted_proxies: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -120,9 +108,6 @@ pub(super) struct Problem {
 impl Config {
     /// Turns what is written into what is used; relative paths start at `folder`.
     pub(super) fn check(self, folder: &Path) -> Result<super::Config, Problem> {
-        let trusted_proxies = self.listen.trusted_proxies.iter().map(|text| {
-            cidr::parse(text.get_ref()).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
-        });
         let endpoint = self.upstream.endpoint()?;
         let unnamed = |message: &str| problem(&self.upstream.endpoint, message);
         let region = self.aws.region.as_deref().or(endpoint.region());
@@ -131,9 +116,7 @@ impl Config {
         let service =
             service.ok_or_else(|| unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""))?;
         Ok(super::Config {
-            listen: self.listen.address,
-            trusted_proxies: TrustedProxies::new(trusted_proxies.collect::<Result<_, _>>()?),
-            hosts: self.listen.hosts()?,
+            listeners: self.listen.check(folder)?,
             home: self.upstream.home(service)?,
             ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
             upstream: UpstreamLimits {
@@ -153,20 +136,6 @@ impl Config {
             log_level: self.log.level.0,
             log_access: self.log.access,
         })
-    }
-}
-
-impl Listen {
-    fn hosts(&self) -> Result<Hosts, Problem> {
-        let name = |text: &Spanned<String>| {
-            let host = text.get_ref();
-            // An authority that is nothing but its host.
-            let is_host =
-                host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
-            let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
-            is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
-        };
-        Ok(Hosts::new(self.hosts.iter().map(name).collect::<Result<_, _>>()?))
     }
 }
 
@@ -241,12 +210,6 @@ impl TryFrom<String> for Level {
     }
 }
 
-impl Default for Listen {
-    fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 8080)), hosts: Vec::new(), trusted_proxies: Vec::new() }
-    }
-}
-
 impl Default for Allowlist {
     fn default() -> Self {
         Self { file: PathBuf::from("allowlist.toml") }
@@ -275,7 +238,7 @@ impl Default for Log {
     }
 }
 
-fn problem<T>(place: &Spanned<T>, message: impl Into<String>) -> Problem {
+pub(super) fn problem<T>(place: &Spanned<T>, message: impl Into<String>) -> Problem {
     Problem { at: place.span().start, message: message.into() }
 }
 

@@ -29,6 +29,12 @@ mod signature;
 /// Heads and bodies that could be read in two ways.
 mod smuggling;
 
+/// TLS and HTTP/2 towards the client.
+mod tls;
+
+/// Several listeners, the way to https, and load balancers that pass on TCP.
+mod listeners;
+
 /// What a client may take: size, time, memory, connections.
 mod limits;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::Notify;
 use trailgate_domain::{Domain, Fault, Options, Times};
@@ -24,7 +25,13 @@ struct Program {
 impl Program {
     async fn start(domain: &Domain) -> Self {
         let folder = files(&domain.url(), &allow("127.0.0.1"));
-        let mut child = command(&["run", "--config", &path(&folder, "trailgate.toml")]).spawn().unwrap();
+        let run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
+        Self::of(run, folder).await
+    }
+
+    /// What `command` starts, once it listens.
+    async fn of(mut command: Command, folder: TempDir) -> Self {
+        let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut program = Self { child, address: SocketAddr::from(([0; 4], 0)), stdout, stderr, folder };
@@ -77,7 +84,11 @@ fn path(folder: &TempDir, name: &str) -> String {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate"));
+    command_of(env!("CARGO_BIN_EXE_trailgate"), arguments)
+}
+
+fn command_of(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
@@ -167,6 +178,23 @@ async fn a_log_that_nobody_reads_stalls_nobody() {
     for _ in 0..200 {
         assert_eq!(connection.send(get(&target)).await.status(), StatusCode::OK);
     }
+}
+
+#[tokio::test]
+async fn a_process_that_is_out_of_file_descriptors_goes_on_when_it_has_some_again() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let config = path(&folder, "trailgate.toml");
+    let script = "ulimit -n 32; exec \"$@\"";
+    let limited = ["-c", script, "sh", env!("CARGO_BIN_EXE_trailgate"), "run", "--config", &config];
+    let mut program = Program::of(command_of("/bin/sh", &limited), folder).await;
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push(TcpStream::connect(program.address).await.unwrap());
+    }
+    program.event("cannot accept connections").await;
+    drop(held);
+    assert_eq!(program.status().await, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -14,8 +14,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -23,7 +24,8 @@ use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries, Publisher};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
-use trailgate::{credentials, process, server};
+use trailgate::server::{self, Entrance};
+use trailgate::{credentials, process};
 use trailgate_domain::{Domain, Options};
 
 /// How a test wants its rig.
@@ -32,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) domain: Options,
     /// The rest of the configuration: first more keys of `[upstream]`, then other tables than `[aws]`.
     pub(crate) config: String,
+    /// Files beside the configuration, by name.
+    pub(crate) files: Vec<(&'static str, String)>,
     /// Where the gate believes the domain to be, if not where the stand-in is.
     pub(crate) endpoint: Option<String>,
     /// The authority that the gate trusts, if not the stand-in's.
@@ -47,6 +51,7 @@ impl Default for Setup {
         Self {
             domain: Options::default(),
             config: String::new(),
+            files: Vec::new(),
             endpoint: None,
             ca_pem: None,
             allow: allow("127.0.0.1"),
@@ -62,6 +67,8 @@ pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
     /// Replaces the allowlist.
     pub(crate) publisher: Publisher,
+    /// Where the configuration and what it names would be.
+    pub(crate) folder: TempDir,
     lines: Mutex<mpsc::UnboundedReceiver<Value>>,
     shutdown: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
@@ -75,6 +82,9 @@ impl Rig {
     pub(crate) async fn with(setup: Setup) -> Self {
         let domain = Domain::start(setup.domain).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
+        for (name, text) in &setup.files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
         let ca_pem = setup.ca_pem.as_deref().or(domain.ca_pem());
         let ca_file = ca_pem.map(|pem| {
             std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
@@ -86,8 +96,13 @@ impl Rig {
             ca_file.unwrap_or_default(),
             setup.config,
         );
-        let config = Config::parse(&folder.path().join("trailgate.toml"), &text).unwrap();
+        let mut config = Config::parse(&folder.path().join("trailgate.toml"), &text).unwrap();
         let limits = config.connections;
+        let mut listener = config.listeners.remove(0);
+        listener.address.set_port(0);
+        let (entrance, certificate) = Entrance::open(listener).await.unwrap();
+        certificate.map(|reloader| tokio::spawn(reloader.run()));
+        let address = entrance.address().unwrap();
 
         let (publisher, allowlist) = allowlist::channel(entries(&setup.allow));
         let (cache, renewal) = credentials::cache(setup.credentials);
@@ -96,11 +111,17 @@ impl Rig {
         let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
         let gate = process::gate(config, allowlist, cache, AccessLog::new(Some(pipe), Format::Json)).unwrap();
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (shutdown, stopped) = oneshot::channel();
-        let server = tokio::spawn(server::run(listener, Arc::new(gate), limits, async { drop(stopped.await) }));
-        Self { domain, address, publisher, lines: Mutex::new(lines), shutdown: Some(shutdown), server: Some(server) }
+        let server = tokio::spawn(server::run(vec![entrance], Arc::new(gate), limits, async { drop(stopped.await) }));
+        Self {
+            domain,
+            address,
+            publisher,
+            folder,
+            lines: Mutex::new(lines),
+            shutdown: Some(shutdown),
+            server: Some(server),
+        }
     }
 
     /// A new connection to the gate.

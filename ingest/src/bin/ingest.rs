@@ -125,7 +125,9 @@ fn settings(args: &LoadArgs) -> anyhow::Result<Settings> {
         "REGION" => args.region.clone().or_else(|| args.unsigned.then(|| "us-east-1".to_owned())),
         "SERVICE" => args.service.clone().or_else(|| args.unsigned.then(|| "es".to_owned())),
         "INDEX_PREFIX" => Some(args.index_prefix.clone()),
-        "AWS_REGION" | "ALLOW_PLAINTEXT" | "CA_FILE" | "TIME_SERIES" | "GZIP" => std::env::var(variable).ok(),
+        "AWS_REGION" | "ALLOW_PLAINTEXT" | "CA_FILE" | "ENGINE_VERSION" | "TIME_SERIES" | "GZIP" => {
+            std::env::var(variable).ok()
+        }
         _ => None,
     });
     settings.context("the settings make no sense")

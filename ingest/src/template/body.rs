@@ -133,7 +133,10 @@ const ORDER: u32 = 10;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::promote;
 
     fn elasticsearch(major: u32) -> Engine {
         Engine { kind: Kind::Elasticsearch, version: (major, 10) }
@@ -202,8 +205,10 @@ mod tests {
         for subtree in ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"] {
             assert_eq!(properties[subtree], json!({ "type": "object", "enabled": false }), "{subtree}");
         }
-        let promoted = properties["ct"]["properties"].as_object().unwrap();
-        assert!(!promoted.is_empty() && promoted.values().all(|field| field["type"] == "keyword"));
+        let promoted = properties[promote::OBJECT]["properties"].as_object().unwrap();
+        assert!(promoted.values().all(|field| field["type"] == "keyword"));
+        let mapped: BTreeSet<&str> = promoted.keys().map(String::as_str).collect();
+        assert_eq!(mapped, promote::fields().collect());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Which server the domain runs, as far as it decides how to talk to it.
 
+use std::fmt;
+use std::str::FromStr;
+
 use hyper::StatusCode;
 use serde::Deserialize;
 
@@ -81,6 +84,40 @@ impl Engine {
     }
 }
 
+/// As AWS writes it: `Elasticsearch_7.10`, `OpenSearch_2.19`.
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = self.version;
+        match self.kind {
+            Kind::Elasticsearch => write!(f, "Elasticsearch_{major}.{minor}"),
+            Kind::OpenSearch => write!(f, "OpenSearch_{major}.{minor}"),
+            Kind::Serverless => f.write_str("OpenSearch Serverless"),
+        }
+    }
+}
+
+/// Reads a domain's `EngineVersion`, as `CloudFormation` and the service's API have it.
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEngine> {
+        let (name, version) = text.split_once('_').ok_or(UnknownEngine)?;
+        let kind = match name {
+            "Elasticsearch" => Kind::Elasticsearch,
+            "OpenSearch" => Kind::OpenSearch,
+            _ => return Err(UnknownEngine),
+        };
+        let (major, minor) = version.split_once('.').ok_or(UnknownEngine)?;
+        let number = |text: &str| text.parse().map_err(|_| UnknownEngine);
+        Ok(Self { kind, version: (number(major)?, number(minor)?) })
+    }
+}
+
+/// A text that names no engine and version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no engine and version such as Elasticsearch_5.6 or OpenSearch_2.19")]
+pub struct UnknownEngine;
+
 /// The answer to `GET /`.
 #[derive(Deserialize)]
 struct Root {
@@ -149,6 +186,19 @@ mod tests {
         assert_eq!(Engine::read(StatusCode::OK, b"<html>"), None);
         assert_eq!(Engine::read(StatusCode::OK, br#"{"version":{"number":"new"}}"#), None);
         assert_eq!(Engine::read(StatusCode::SERVICE_UNAVAILABLE, b"{}"), None);
+    }
+
+    #[test]
+    fn an_engine_reads_as_aws_writes_it() {
+        for text in ["Elasticsearch_2.3", "Elasticsearch_7.10", "OpenSearch_2.19"] {
+            assert_eq!(text.parse::<Engine>().unwrap().to_string(), text);
+        }
+        let engine: Engine = "Elasticsearch_5.6".parse().unwrap();
+        assert_eq!((engine.kind, engine.version), (Kind::Elasticsearch, (5, 6)));
+        for text in ["", "5.6", "Elasticsearch", "Elasticsearch_7", "elasticsearch_7.10", "Solr_9.1", "OpenSearch_2.x"]
+        {
+            assert_eq!(text.parse::<Engine>(), Err(UnknownEngine), "{text}");
+        }
     }
 
     #[test]

@@ -1,16 +1,75 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use serde_json::Value;
+use bytes::Bytes;
+use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_domain::{Fault, ItemRefusal, Seen, Times};
-use trailgate_ingest::delivery::Limits;
+use trailgate_domain::{Backend, Fault, ItemRefusal, Seen, Times};
+use trailgate_ingest::delivery::{Delivery, Limits};
+use trailgate_ingest::document::Document;
 use trailgate_ingest::ledger::Report;
 
-use crate::rig::{LIMITS, Rig, degraded, documents, patiently, signing_key};
+use crate::rig::{LIMITS, Rig, patiently, signing_key};
+
+/// A delivery to a domain in memory.
+struct Sender {
+    rig: Rig,
+    delivery: Delivery,
+}
+
+impl Sender {
+    /// Without compression.
+    async fn new() -> Self {
+        Self::with(LIMITS, false, signing_key()).await
+    }
+
+    async fn with(limits: Limits, gzip: bool, provider: SharedCredentialsProvider) -> Self {
+        let rig = Rig::with(Backend::Memory, provider).await;
+        let delivery = Delivery::new(Arc::clone(&rig.domain), limits, gzip);
+        Self { rig, delivery }
+    }
+
+    fn stand_in(&self) -> &trailgate_domain::Domain {
+        &self.rig.stand_in
+    }
+
+    /// Delivers documents with all the time that they may need.
+    async fn deliver(&self, documents: Vec<Document>) -> Report {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        patiently(self.delivery.run(documents, &degraded, None, deadline)).await
+    }
+
+    /// The numbers of all documents in the index, and whether each is degraded, as soon as the domain behaves again.
+    async fn indexed(&self) -> BTreeMap<u64, bool> {
+        self.stand_in().clear_faults();
+        let reply = self.rig.get("/cwl-*/_search?size=100000").await;
+        let hits = reply["hits"]["hits"].as_array().unwrap();
+        let sources = hits.iter().map(|hit| &hit["_source"]);
+        let indexed: BTreeMap<_, _> =
+            sources.map(|source| (source["number"].as_u64().unwrap(), source.get("reason").is_some())).collect();
+        assert_eq!(indexed.len(), hits.len(), "a document is there twice");
+        indexed
+    }
+}
+
+/// Documents numbered from 0, of about this many bytes.
+fn documents(count: usize, bytes: usize) -> Vec<Document> {
+    (0..count).map(|number| with(number, &json!({ "number": number, "padding": "x".repeat(bytes) }))).collect()
+}
+
+/// What is made of a document that does not fit.
+fn degraded(number: usize, reason: &str) -> Document {
+    with(number, &json!({ "number": number, "reason": reason }))
+}
+
+fn with(number: usize, source: &Value) -> Document {
+    let source = Bytes::from(source.to_string());
+    Document { index: format!("cwl-2026.01.{:02}", 1 + number % 2), id: Some(number.to_string()), source }
+}
 
 /// All of `count` documents are in the index as they were.
 #[track_caller]
@@ -23,27 +82,27 @@ fn assert_all(report: &Report, indexed: &BTreeMap<u64, bool>, count: usize) {
 
 #[tokio::test]
 async fn documents_go_in_several_bodies_on_few_connections() {
-    let rig = Rig::new().await;
-    let report = rig.deliver(documents(500, 500)).await;
+    let sender = Sender::new().await;
+    let report = sender.deliver(documents(500, 500)).await;
     assert_eq!(report.retried, 0);
-    assert_all(&report, &rig.indexed().await, 500);
-    let seen = rig.stand_in.seen();
+    assert_all(&report, &sender.indexed().await, 500);
+    let seen = sender.stand_in().seen();
     assert!(seen.iter().all(|request| request.body.len() <= LIMITS.body_bytes));
-    assert!(seen.len() > 10 && rig.stand_in.connections() <= LIMITS.parallel + 1);
+    assert!(seen.len() > 10 && sender.stand_in().connections() <= LIMITS.parallel + 1);
 }
 
 #[tokio::test]
 async fn items_that_the_domain_has_no_room_for_are_sent_again_and_no_others() {
-    let rig = Rig::new().await;
-    rig.stand_in.judge_items(|number, _| {
+    let sender = Sender::new().await;
+    sender.stand_in().judge_items(|number, _| {
         let refusal = ItemRefusal { status: 429, kind: "es_rejected_execution_exception" };
         number.is_multiple_of(3).then_some(refusal)
     });
-    let report = rig.deliver(documents(300, 100)).await;
-    let items: usize = rig.stand_in.seen().iter().map(|request| lines(request) / 2).sum();
+    let report = sender.deliver(documents(300, 100)).await;
+    let items: usize = sender.stand_in().seen().iter().map(|request| lines(request) / 2).sum();
     assert!(report.retried >= 100);
     assert_eq!(items, 300 + report.retried);
-    assert_all(&report, &rig.indexed().await, 300);
+    assert_all(&report, &sender.indexed().await, 300);
 }
 
 #[tokio::test]
@@ -59,112 +118,112 @@ async fn a_domain_that_is_away_for_a_while_gets_everything_when_it_is_back() {
         Fault::BreakBody,
         Fault::Garbage("nonsense\r\n\r\n".into()),
     ] {
-        let rig = Rig::new().await;
-        rig.stand_in.fault(fault.clone(), Times::Next(10));
-        let report = rig.deliver(documents(200, 500)).await;
+        let sender = Sender::new().await;
+        sender.stand_in().fault(fault.clone(), Times::Next(10));
+        let report = sender.deliver(documents(200, 500)).await;
         assert!(report.retried > 0, "{fault:?}");
-        assert_all(&report, &rig.indexed().await, 200);
+        assert_all(&report, &sender.indexed().await, 200);
     }
 }
 
 #[tokio::test]
 async fn a_request_without_an_answer_is_given_up_and_repeated() {
-    let rig = Rig::with(Limits { patience: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
-    rig.stand_in.fault(Fault::Hang, Times::Next(3));
-    let report = rig.deliver(documents(200, 500)).await;
+    let sender = Sender::with(Limits { patience: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
+    sender.stand_in().fault(Fault::Hang, Times::Next(3));
+    let report = sender.deliver(documents(200, 500)).await;
     assert!(report.retried > 0);
-    assert_all(&report, &rig.indexed().await, 200);
+    assert_all(&report, &sender.indexed().await, 200);
 }
 
 #[tokio::test]
 async fn bodies_that_are_too_large_for_the_domain_are_halved() {
-    let rig = Rig::with(Limits { body_bytes: 5 * 1024 * 1024, ..LIMITS }, false, signing_key()).await;
-    rig.stand_in.judge_requests(|seen| {
+    let sender = Sender::with(Limits { body_bytes: 5 * 1024 * 1024, ..LIMITS }, false, signing_key()).await;
+    sender.stand_in().judge_requests(|seen| {
         let answer = r#"{"Message":"Request size exceeded 1048576 bytes"}"#;
         (seen.body.len() > 1024 * 1024).then(|| Fault::status(413, answer))
     });
-    let report = rig.deliver(documents(3_000, 1_000)).await;
+    let report = sender.deliver(documents(3_000, 1_000)).await;
     assert_eq!(report.retried, 0);
-    assert_all(&report, &rig.indexed().await, 3_000);
+    assert_all(&report, &sender.indexed().await, 3_000);
 }
 
 #[tokio::test]
 async fn a_document_that_is_too_large_by_itself_is_degraded() {
-    let rig = Rig::new().await;
-    rig.stand_in.judge_requests(|seen| (seen.body.len() > 10_000).then(|| Fault::status(413, "")));
+    let sender = Sender::new().await;
+    sender.stand_in().judge_requests(|seen| (seen.body.len() > 10_000).then(|| Fault::status(413, "")));
     let mut all = documents(11, 100);
     all[7] = documents(8, 20_000).remove(7);
-    let report = rig.deliver(all).await;
+    let report = sender.deliver(all).await;
     assert_eq!((report.indexed, report.degraded, report.failed), (10, 1, vec![]));
-    assert!(rig.indexed().await[&7]);
+    assert!(sender.indexed().await[&7]);
 }
 
 #[tokio::test]
 async fn a_document_that_does_not_fit_is_degraded_and_the_others_are_not() {
-    let rig = Rig::new().await;
-    rig.stand_in.judge_items(|_, source| {
+    let sender = Sender::new().await;
+    sender.stand_in().judge_items(|_, source| {
         let does_not_fit = source["number"].as_u64()? % 50 == 7 && source.get("reason").is_none();
         does_not_fit.then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" })
     });
-    let report = rig.deliver(documents(200, 100)).await;
+    let report = sender.deliver(documents(200, 100)).await;
     assert_eq!((report.indexed, report.degraded, report.failed.len()), (196, 4, 0));
-    let indexed = rig.indexed().await;
+    let indexed = sender.indexed().await;
     assert_eq!(indexed.len(), 200);
     assert!(indexed.iter().all(|(number, is_degraded)| (number % 50 == 7) == *is_degraded));
 }
 
 #[tokio::test]
 async fn a_document_that_is_refused_in_degraded_form_has_failed_and_is_not_quoted() {
-    let rig = Rig::new().await;
-    rig.stand_in.judge_items(|_, source| {
+    let sender = Sender::new().await;
+    sender.stand_in().judge_items(|_, source| {
         let is_refused = source["number"] == 3;
         is_refused.then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" })
     });
-    let report = rig.deliver(documents(10, 100)).await;
+    let report = sender.deliver(documents(10, 100)).await;
     assert_eq!((report.indexed, report.degraded, report.failed.len()), (9, 0, 1));
     assert_eq!((report.failed[0].document, report.failed[0].reason.as_str()), (3, "400 mapper_parsing_exception"));
-    assert_eq!(rig.indexed().await.len(), 9);
+    assert_eq!(sender.indexed().await.len(), 9);
 }
 
 #[tokio::test]
 async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
-    let rig = Rig::new().await;
+    let sender = Sender::new().await;
     let block = |_, _: &Value| Some(ItemRefusal { status: 403, kind: "cluster_block_exception" });
-    rig.stand_in.judge_items(block);
+    sender.stand_in().judge_items(block);
     let deadline = Instant::now() + Duration::from_secs(1);
-    let report = patiently(rig.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    let report = patiently(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!((report.received, report.failed.len()), (100, 100));
     assert!(report.retried > 0);
     let reason = &report.failed[0].reason;
     assert!(reason.starts_with("out of time; before that: 403 cluster_block_exception"), "{reason}");
-    assert_eq!(rig.stand_in.seen().iter().filter(|request| request.refusal.is_some()).count(), 0);
+    assert_eq!(sender.stand_in().seen().iter().filter(|request| request.refusal.is_some()).count(), 0);
 }
 
 #[tokio::test]
 async fn a_domain_that_never_answers_holds_nothing_up_past_the_deadline() {
-    let rig = Rig::new().await;
-    rig.stand_in.fault(Fault::Hang, Times::UntilCleared);
+    let sender = Sender::new().await;
+    sender.stand_in().fault(Fault::Hang, Times::UntilCleared);
     let deadline = Instant::now() + Duration::from_millis(200);
-    let report = patiently(rig.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    let report = patiently(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!(report.failed.len(), 100);
     assert!(Instant::now() < deadline + Duration::from_secs(5));
 }
 
 #[tokio::test]
 async fn a_missing_permission_fails_at_once_and_says_whose() {
-    let rig = Rig::new().await;
+    let sender = Sender::new().await;
     let answer = r#"{"Message":"User: arn:aws:sts::1:assumed-role/x is not authorized to perform: es:ESHttpPost"}"#;
-    rig.stand_in.fault(Fault::status(403, answer), Times::UntilCleared);
-    let report = rig.deliver(documents(10, 100)).await;
-    assert_eq!((report.failed.len(), rig.stand_in.seen().len()), (10, 1));
+    sender.stand_in().fault(Fault::status(403, answer), Times::UntilCleared);
+    let report = sender.deliver(documents(10, 100)).await;
+    assert_eq!((report.failed.len(), sender.stand_in().seen().len()), (10, 1));
     assert!(report.failed[0].reason.contains("assumed-role/x is not authorized"));
 }
 
 #[tokio::test]
 async fn a_signature_that_is_not_taken_fails_at_once() {
     let wrong = Credentials::new("AKIDEXAMPLE", "wrong", None, None, "test");
-    let rig = Rig::with(LIMITS, false, SharedCredentialsProvider::new(wrong)).await;
-    let report = rig.deliver(documents(10, 100)).await;
+    let sender = Sender::with(LIMITS, false, SharedCredentialsProvider::new(wrong)).await;
+    let report = sender.deliver(documents(10, 100)).await;
     assert_eq!(report.failed.len(), 10);
     assert_eq!(report.failed[0].reason, "the domain did not accept the signature");
 }
@@ -188,18 +247,18 @@ async fn credentials_that_have_expired_are_renewed_and_signed_with() {
         }
     }
 
-    let rig = Rig::with(LIMITS, false, SharedCredentialsProvider::new(Expired(AtomicUsize::new(0)))).await;
-    let report = rig.deliver(documents(10, 100)).await;
-    assert_all(&report, &rig.indexed().await, 10);
-    assert!(rig.stand_in.seen().iter().all(|request| request.refusal.is_none()));
+    let sender = Sender::with(LIMITS, false, SharedCredentialsProvider::new(Expired(AtomicUsize::new(0)))).await;
+    let report = sender.deliver(documents(10, 100)).await;
+    assert_all(&report, &sender.indexed().await, 10);
+    assert!(sender.stand_in().seen().iter().all(|request| request.refusal.is_none()));
 }
 
 #[tokio::test]
 async fn bodies_are_compressed_where_the_domain_takes_it() {
-    let rig = Rig::with(LIMITS, true, signing_key()).await;
-    let report = rig.deliver(documents(200, 500)).await;
-    assert_all(&report, &rig.indexed().await, 200);
-    let bulks: Vec<Seen> = rig.stand_in.seen().into_iter().filter(|request| request.method == "POST").collect();
+    let sender = Sender::with(LIMITS, true, signing_key()).await;
+    let report = sender.deliver(documents(200, 500)).await;
+    assert_all(&report, &sender.indexed().await, 200);
+    let bulks: Vec<Seen> = sender.stand_in().seen().into_iter().filter(|request| request.method == "POST").collect();
     assert!(bulks.iter().all(is_gzip));
     assert!(bulks.iter().map(|request| request.body.len()).sum::<usize>() < report.bytes / 10);
 }
@@ -216,35 +275,35 @@ async fn a_domain_that_refuses_compressed_bodies_gets_plain_ones_from_then_on() 
             is_gzip(seen).then(|| Fault::status(403, format!("{{\"message\":\"{message}\"}}")))
         },
     ] {
-        let rig = Rig::with(LIMITS, true, signing_key()).await;
-        rig.stand_in.judge_requests(rule);
-        let report = rig.deliver(documents(200, 500)).await;
+        let sender = Sender::with(LIMITS, true, signing_key()).await;
+        sender.stand_in().judge_requests(rule);
+        let report = sender.deliver(documents(200, 500)).await;
         assert_eq!(report.retried, 0);
-        let before = rig.stand_in.seen().len();
-        let again = rig.deliver(documents(200, 500)).await;
-        assert!(rig.stand_in.seen().iter().skip(before).all(|request| !is_gzip(request)));
+        let before = sender.stand_in().seen().len();
+        let again = sender.deliver(documents(200, 500)).await;
+        assert!(sender.stand_in().seen().iter().skip(before).all(|request| !is_gzip(request)));
         assert_eq!(again.indexed, 200);
-        assert_all(&report, &rig.indexed().await, 200);
+        assert_all(&report, &sender.indexed().await, 200);
     }
 }
 
 #[tokio::test]
 async fn a_domain_that_has_taken_compressed_bodies_gets_them_after_a_failure_too() {
-    let rig = Rig::with(LIMITS, true, signing_key()).await;
-    assert_eq!(rig.deliver(documents(1, 100)).await.indexed, 1);
-    rig.stand_in.fault(Fault::BreakOff, Times::Next(2));
-    let report = rig.deliver(documents(200, 500)).await;
-    assert!(rig.stand_in.seen().iter().all(is_gzip));
-    assert_all(&report, &rig.indexed().await, 200);
+    let sender = Sender::with(LIMITS, true, signing_key()).await;
+    assert_eq!(sender.deliver(documents(1, 100)).await.indexed, 1);
+    sender.stand_in().fault(Fault::BreakOff, Times::Next(2));
+    let report = sender.deliver(documents(200, 500)).await;
+    assert!(sender.stand_in().seen().iter().all(is_gzip));
+    assert_all(&report, &sender.indexed().await, 200);
 }
 
 #[tokio::test]
 async fn an_engine_that_wants_a_type_gets_one() {
-    let rig = Rig::new().await;
+    let sender = Sender::new().await;
     let deadline = Instant::now() + Duration::from_secs(10);
-    let report = rig.delivery.run(documents(1, 10), &degraded, Some("event"), deadline).await;
+    let report = sender.delivery.run(documents(1, 10), &degraded, Some("event"), deadline).await;
     assert_eq!(report.indexed, 1);
-    let body = rig.stand_in.seen()[0].body.clone();
+    let body = sender.stand_in().seen()[0].body.clone();
     assert!(body.starts_with(br#"{"index":{"_index":"cwl-2026.01.01","_type":"event","_id":"0"}}"#));
 }
 

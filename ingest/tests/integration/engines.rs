@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use trailgate_ingest::template::{self, Kind, Plan, State, TemplateError};
 
 use crate::events;
-use crate::support::{Engine, PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig};
+use crate::server::Server;
 
 type Document = Map<String, Value>;
 
@@ -20,8 +21,8 @@ struct Outcome {
 
 /// Installs the template on a real server, writes real and hostile events under it, and finds all of them again.
 async fn nothing_is_lost_under_the_template(name: &str) {
-    let engine = Engine::start(name, &[]).await;
-    let rig = &engine.rig;
+    let server = Server::start(name, &[]).await;
+    let rig = &server.rig;
     let runs = the_template_is_installed_once(rig).await;
 
     let begin = Instant::now();
@@ -155,8 +156,8 @@ async fn index(rig: &Rig, engine: template::Engine, index: &str, documents: &[Do
         }
     }
     rig.ask(Method::POST, &format!("/{index}/_refresh"), &Value::Null).await;
-    let found = rig.ask(Method::GET, &format!("/{index}/_count"), &Value::Null).await["count"].as_u64().unwrap();
-    let mapping = rig.ask(Method::GET, &format!("/{index}/_mapping"), &Value::Null).await;
+    let found = rig.get(&format!("/{index}/_count")).await["count"].as_u64().unwrap();
+    let mapping = rig.get(&format!("/{index}/_mapping")).await;
     let mapping = &mapping[index]["mappings"];
     let mapping = engine.document_type().map_or(mapping, |document_type| &mapping[document_type]);
     Outcome { found, rejected, fields: fields(mapping) }
@@ -169,7 +170,7 @@ fn reason(item: &Value) -> String {
 }
 
 /// The fields of a mapping as engines count them: objects and sub-fields too.
-fn fields(mapping: &Value) -> usize {
+pub(crate) fn fields(mapping: &Value) -> usize {
     ["properties", "fields"]
         .iter()
         .filter_map(|key| mapping.get(key)?.as_object())
@@ -182,8 +183,8 @@ fn fields(mapping: &Value) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn without_the_template_events_are_lost() {
-    let engine = Engine::start("elasticsearch-7.10", &[]).await;
-    let rig = &engine.rig;
+    let server = Server::start("elasticsearch-7.10", &[]).await;
+    let rig = &server.rig;
     let runs = template::ensure(&rig.domain, &Plan::new("cwl-", None).unwrap(), PATIENCE).await.engine;
     let events = events::real();
     let documents: Vec<Document> = events.iter().enumerate().map(|(id, event)| events::stock(event, id)).collect();
@@ -214,8 +215,8 @@ async fn opensearch_with_three_zones_and_a_false_version_gets_the_template() {
         "cluster.routing.allocation.awareness.balance=true",
         "compatibility.override_main_response_version=true",
     ];
-    let engine = Engine::start("opensearch-2.19", &settings).await;
-    let rig = &engine.rig;
+    let server = Server::start("opensearch-2.19", &settings).await;
+    let rig = &server.rig;
     // Without this such a cluster takes no new index at all, whatever its template.
     let replicas = json!({ "persistent": { "cluster.default_number_of_replicas": 2 } });
     rig.ask(Method::PUT, "/_cluster/settings", &replicas).await;
@@ -226,7 +227,7 @@ async fn opensearch_with_three_zones_and_a_false_version_gets_the_template() {
     assert!(matches!(ensured.retention, Some(Err(TemplateError::Refused { .. }))), "{ensured:?}");
     let outcome = index(rig, ensured.engine, INDEX, &[events::promoted(&events::hostile()[0], 0)]).await;
     assert_eq!(outcome.found, 1);
-    let settings = rig.ask(Method::GET, &format!("/{INDEX}/_settings"), &Value::Null).await;
+    let settings = rig.get(&format!("/{INDEX}/_settings")).await;
     assert_eq!(settings[INDEX]["settings"]["index"]["auto_expand_replicas"], "0-2");
 }
 

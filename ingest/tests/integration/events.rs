@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::support::project;
+use crate::rig::project;
 
 /// Real events: those of `CLOUDTRAIL_EVENTS`, a folder of `CloudTrail` files, or else the thousand of the repository.
 pub(crate) fn real() -> Vec<Value> {

@@ -1,37 +1,40 @@
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use trailgate_domain::Domain;
 
+use crate::payloads::gzip;
+use crate::rig::AWS_KEY;
+
 /// What a run of the program left.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// A folder of CloudTrail's files, and a domain to load them into.
-struct Rig {
+pub(crate) struct Rig {
     domain: Domain,
     folder: TempDir,
+    /// Where S3 is.
+    pub(crate) s3: String,
 }
 
 impl Rig {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self {
             domain: Domain::start(trailgate_domain::Options::default()).await.unwrap(),
             folder: tempfile::tempdir().unwrap(),
+            s3: String::new(),
         }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
@@ -41,14 +44,14 @@ impl Rig {
         std::fs::write(path, content).unwrap();
     }
 
-    async fn load(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
+    pub(crate) async fn load(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ingest"))
             .args(["load", "--endpoint", &self.domain.url(), "--region", "eu-west-1", "--service", "es"])
             .args(["--done", &self.path("done")])
             .args(arguments)
             .env_clear()
-            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+            .envs(AWS_KEY)
+            .env("AWS_ENDPOINT_URL_S3", &self.s3)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -65,7 +68,7 @@ impl Rig {
     }
 
     /// The ids of the documents that the domain was sent, in order.
-    fn sent(&self) -> Vec<String> {
+    pub(crate) fn sent(&self) -> Vec<String> {
         let bulks = self.domain.seen().into_iter().filter(|seen| seen.target.starts_with("/_bulk"));
         let lines = bulks.flat_map(|seen| body(&seen).lines().step_by(2).map(str::to_owned).collect::<Vec<_>>());
         let id =
@@ -82,18 +85,12 @@ fn body(seen: &trailgate_domain::Seen) -> String {
     std::io::read_to_string(flate2::read::GzDecoder::new(&seen.body[..])).unwrap()
 }
 
-fn record(id: &str, day: &str) -> Value {
+pub(crate) fn record(id: &str, day: &str) -> Value {
     json!({ "eventID": id, "eventTime": format!("{day}T12:00:00Z"), "eventName": "GetObject", "recipientAccountId": "123456789012" })
 }
 
-fn records(records: &[Value]) -> String {
+pub(crate) fn records(records: &[Value]) -> String {
     json!({ "Records": records }).to_string()
-}
-
-fn gzip(text: &str) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes()).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[tokio::test]

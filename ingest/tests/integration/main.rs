@@ -1,10 +1,13 @@
 //! The function over real sockets: a stand-in domain that checks each signature, and real servers behind it.
 
-/// The stand-in in memory, a delivery to it, and what is in it.
+/// The stand-in, and the signed way to it.
 mod rig;
 
-/// The stand-in, real servers behind it, and the signed way there.
-mod support;
+/// Real servers behind it.
+mod server;
+
+/// What Lambda calls the function with.
+mod payloads;
 
 /// Every event is in the index once, or is said not to be, whatever the domain does.
 mod delivery;
@@ -14,6 +17,9 @@ mod invocation;
 
 /// The program, in front of a stand-in for Lambda.
 mod program;
+
+/// The program under AWS's own emulator of Lambda, in front of real servers.
+mod emulator;
 
 /// Real events, and hostile ones.
 mod events;
@@ -26,3 +32,6 @@ mod retention;
 
 /// Files from a command line.
 mod load;
+
+/// The same from a bucket.
+mod bucket;

@@ -1,4 +1,6 @@
 use std::convert::Infallible;
+use std::env;
+use std::ffi::OsString;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,8 +18,8 @@ use tokio::process::Command;
 use tokio::sync::{Mutex, mpsc};
 use trailgate_domain::{Fault, Options, Times};
 
-use crate::invocation::subscription;
-use crate::rig::patiently;
+use crate::payloads::subscription;
+use crate::rig::{AWS_KEY, patiently};
 
 /// As much of Lambda as a program sees of it: hands out invocations, takes answers.
 struct Lambda {
@@ -72,8 +74,13 @@ async fn answer(
     Ok(Response::builder().status(202).body(Full::default()).unwrap())
 }
 
+/// The program: the one that `BOOTSTRAP` names, such as that of a package, or else the one just built.
+pub(crate) fn bootstrap() -> OsString {
+    env::var_os("BOOTSTRAP").unwrap_or_else(|| env!("CARGO_BIN_EXE_bootstrap").into())
+}
+
 fn program(variables: &[(&str, &str)]) -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
+    let mut program = Command::new(bootstrap());
     program
         .env_clear()
         .envs([
@@ -81,10 +88,9 @@ fn program(variables: &[(&str, &str)]) -> Command {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
             ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
             ("AWS_REGION", "eu-west-1"),
-            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
             ("SERVICE", "es"),
         ])
+        .envs(AWS_KEY)
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -2,16 +2,16 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use trailgate_domain::{Backend, Fault, Seen, Times};
+use trailgate_domain::{Fault, Seen, Times};
 use trailgate_ingest::template::{self, Ensured, Plan, State, TemplateError};
 
-use crate::support::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig};
 
 /// Plays `answers` in turn, as a domain with index state management gives them, and gives what it was asked.
 ///
 /// The real servers of these tests lack that plug-in; the answers follow its documentation.
 async fn ensure(answers: &[(u16, Value)]) -> (Ensured, Vec<Seen>) {
-    let rig = Rig::new(Backend::Memory).await;
+    let rig = Rig::new().await;
     for (status, body) in answers {
         rig.stand_in.fault(Fault::status(*status, body.to_string()), Times::Once);
     }
@@ -63,6 +63,18 @@ fn installed(days: &str) -> (u16, Value) {
     (200, json!({ "_id": "trailgate-cwl", "_version": 2, "_seq_no": 5, "_primary_term": 2, "policy": policy }))
 }
 
+/// The answer to a policy that was put.
+fn stored(version: u64) -> (u16, Value) {
+    let seq_no = 10 + version;
+    let answer =
+        json!({ "_id": "trailgate-cwl", "_version": version, "_seq_no": seq_no, "_primary_term": 2, "policy": {} });
+    (200, answer)
+}
+
+fn told() -> (u16, Value) {
+    (200, json!({ "updated_indices": 7, "failures": false, "failed_indices": [] }))
+}
+
 fn not_found() -> (u16, Value) {
     (404, json!({ "error": { "type": "status_exception", "reason": "Policy not found" }, "status": 404 }))
 }
@@ -71,19 +83,44 @@ const POLICY: &str = "/_plugins/_ism/policies/trailgate-cwl";
 
 #[tokio::test]
 async fn a_policy_is_put_and_given_to_the_indices_that_are_there() {
-    let stored =
-        (201, json!({ "_id": "trailgate-cwl", "_version": 1, "_seq_no": 0, "_primary_term": 1, "policy": {} }));
-    let attached = (200, json!({ "updated_indices": 7, "failures": false, "failed_indices": [] }));
-    let (ensured, seen) = ensure(&[opensearch(), current_template(), not_found(), stored, attached]).await;
+    let answers = [opensearch(), current_template(), not_found(), stored(1), told(), stored(2)];
+    let (ensured, seen) = ensure(&answers).await;
     assert!(matches!((&ensured.template, &ensured.retention), (Ok(State::Current), Some(Ok(State::Installed)))));
 
-    let policy = format!("GET {POLICY}");
-    let put = format!("PUT {POLICY}");
-    let expected = ["GET /", "GET /_index_template/trailgate-cwl", &policy, &put, "POST /_plugins/_ism/add/cwl-%2A"];
+    let expected = [
+        "GET /".to_owned(),
+        "GET /_index_template/trailgate-cwl".to_owned(),
+        format!("GET {POLICY}"),
+        format!("PUT {POLICY}"),
+        "POST /_plugins/_ism/add/cwl-%2A".to_owned(),
+        format!("PUT {POLICY}?if_seq_no=11&if_primary_term=2"),
+    ];
     assert_eq!(requests(&seen), expected);
     let states = &json(&seen[3].body)["policy"]["states"];
     assert_eq!(states[0]["transitions"][0]["conditions"]["min_index_age"], "30d");
     assert_eq!(json(&seen[4].body), json!({ "policy_id": "trailgate-cwl" }));
+    assert_eq!(json(&seen[5].body)["policy"]["description"], "cwl-* is deleted after 30 days.");
+}
+
+#[tokio::test]
+async fn indices_that_could_not_be_told_of_the_policy_are_told_next_time() {
+    for (found, verb) in [(not_found(), "add"), (installed("90"), "change_policy")] {
+        let away = (503, json!({}));
+        let (ensured, seen) = ensure(&[opensearch(), current_template(), found, stored(1), away]).await;
+        assert!(matches!(ensured.retention, Some(Err(TemplateError::Refused { .. }))), "{ensured:?}");
+
+        // What the domain has kept.
+        let mut kept = stored(1);
+        kept.1["policy"] = json(&seen[3].body)["policy"].take();
+        let (ensured, seen) = ensure(&[opensearch(), current_template(), kept, stored(2), told(), stored(3)]).await;
+        assert!(matches!(ensured.retention, Some(Ok(State::Replaced))), "{ensured:?}");
+        let expected = [
+            format!("PUT {POLICY}?if_seq_no=11&if_primary_term=2"),
+            format!("POST /_plugins/_ism/{verb}/cwl-%2A"),
+            format!("PUT {POLICY}?if_seq_no=12&if_primary_term=2"),
+        ];
+        assert_eq!(requests(&seen)[3..], expected);
+    }
 }
 
 #[tokio::test]
@@ -95,13 +132,15 @@ async fn the_same_policy_is_left_alone() {
 
 #[tokio::test]
 async fn another_age_replaces_the_policy_that_was_seen() {
-    let stored =
-        (200, json!({ "_id": "trailgate-cwl", "_version": 3, "_seq_no": 6, "_primary_term": 2, "policy": {} }));
-    let changed = (200, json!({ "updated_indices": 7, "failures": false, "failed_indices": [] }));
-    let (ensured, seen) = ensure(&[opensearch(), current_template(), installed("90"), stored, changed]).await;
+    let (ensured, seen) =
+        ensure(&[opensearch(), current_template(), installed("90"), stored(3), told(), stored(4)]).await;
     assert!(matches!(ensured.retention, Some(Ok(State::Replaced))), "{ensured:?}");
-    let put = format!("PUT {POLICY}?if_seq_no=5&if_primary_term=2");
-    assert_eq!(requests(&seen)[3..], [put.as_str(), "POST /_plugins/_ism/change_policy/cwl-%2A"]);
+    let expected = [
+        format!("PUT {POLICY}?if_seq_no=5&if_primary_term=2"),
+        "POST /_plugins/_ism/change_policy/cwl-%2A".to_owned(),
+        format!("PUT {POLICY}?if_seq_no=13&if_primary_term=2"),
+    ];
+    assert_eq!(requests(&seen)[3..], expected);
 }
 
 #[tokio::test]
@@ -109,6 +148,20 @@ async fn a_policy_that_another_run_puts_meanwhile_is_no_failure() {
     let conflict = (409, json!({ "error": { "type": "version_conflict_engine_exception" }, "status": 409 }));
     let (ensured, _) = ensure(&[opensearch(), current_template(), not_found(), conflict]).await;
     assert!(matches!(ensured.retention, Some(Ok(State::Current))), "{ensured:?}");
+}
+
+#[tokio::test]
+async fn a_domain_that_does_not_say_what_it_runs_is_believed_the_settings() {
+    let rig = Rig::new().await;
+    let acknowledged = json!({ "acknowledged": true }).to_string();
+    rig.stand_in.fault(Fault::status(404, "{}"), Times::Once);
+    rig.stand_in.fault(Fault::status(200, acknowledged), Times::Once);
+    let plan = Plan::new("cwl-", None).unwrap().on("Elasticsearch_5.6".parse().unwrap());
+    let ensured = template::ensure(&rig.domain, &plan, PATIENCE).await;
+    assert_eq!(ensured.engine.document_type(), Some("event"));
+    let seen = rig.stand_in.seen();
+    assert_eq!(requests(&seen), ["GET /_template/trailgate-cwl", "PUT /_template/trailgate-cwl"]);
+    assert_eq!(json(&seen[1].body)["template"], "cwl-*");
 }
 
 #[tokio::test]

@@ -1,0 +1,170 @@
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+fn document(number: usize) -> Document {
+    let source = Bytes::from(format!("{{\"number\":{number}}}"));
+    Document { index: "cwl-2026.01.31".to_owned(), id: Some(number.to_string()), source }
+}
+
+fn degraded(number: usize, reason: &str) -> Document {
+    Document { source: Bytes::from(format!("{{\"reason\":\"{reason}\"}}")), ..document(number) }
+}
+
+fn ledger(count: usize, body_bytes: usize) -> Ledger {
+    Ledger::new((0..count).map(document).collect(), body_bytes)
+}
+
+fn refusal(status: u16) -> Refusal {
+    Refusal { status, kind: String::new(), reason: String::new() }
+}
+
+fn item(status: u16) -> Option<Refusal> {
+    (status != 201).then(|| refusal(status))
+}
+
+/// Sends batch after batch; `domain` answers for each. Gives the batches and the report.
+fn run(mut ledger: Ledger, mut domain: impl FnMut(&[usize]) -> Option<Outcome>) -> (Vec<Vec<usize>>, Report) {
+    let mut sent = Vec::new();
+    while let Some(batch) = ledger.next_batch() {
+        match domain(&batch.members) {
+            Some(outcome) => {
+                sent.push(batch.members.clone());
+                ledger.settle(batch, outcome, &degraded);
+            }
+            None => ledger.give_up(batch),
+        }
+    }
+    (sent, ledger.report())
+}
+
+#[test]
+fn a_body_is_as_large_as_allowed_and_a_larger_document_goes_alone() {
+    let cost = bulk::cost(&document(0));
+    let (sent, report) = run(ledger(5, 2 * cost), |batch| Some(Outcome::Items(vec![None; batch.len()])));
+    assert_eq!(sent, [vec![0, 1], vec![2, 3], vec![4]]);
+    assert_eq!((report.received, report.indexed), (5, 5));
+    let (sent, _) = run(ledger(2, 1), |batch| Some(Outcome::Items(vec![None; batch.len()])));
+    assert_eq!(sent, [[0], [1]]);
+}
+
+#[test]
+fn only_the_items_that_were_refused_are_sent_again() {
+    let mut answers = [vec![item(201), item(429), item(503)], vec![item(201), item(429)], vec![item(201)]].into_iter();
+    let (sent, report) = run(ledger(3, 1000), |_| answers.next().map(Outcome::Items));
+    assert_eq!(sent, [vec![0, 1, 2], vec![1, 2], vec![2]]);
+    assert_eq!((report.indexed, report.retried, report.failed), (3, 3, vec![]));
+}
+
+#[test]
+fn a_document_that_does_not_fit_is_degraded_once() {
+    let mut answers = [vec![item(400), item(201)], vec![item(400)]].into_iter();
+    let (sent, report) = run(ledger(2, 1000), |_| answers.next().map(Outcome::Items));
+    assert_eq!(sent, [vec![0, 1], vec![0]]);
+    assert_eq!(report.failed, [Failure { document: 0, reason: "400".to_owned() }]);
+
+    let mut answers = [vec![item(400), item(201)], vec![item(201)]].into_iter();
+    let (_, report) = run(ledger(2, 1000), |_| answers.next().map(Outcome::Items));
+    assert_eq!((report.indexed, report.degraded, report.failed), (1, 1, vec![]));
+}
+
+#[test]
+fn a_body_that_is_refused_is_halved_until_the_document_that_is_to_blame_stands_alone() {
+    let (sent, report) = run(ledger(4, 1000), |batch| {
+        let is_refused = batch.contains(&2) && batch.len() > 1;
+        Some(if is_refused { Outcome::Halve(refusal(413)) } else { Outcome::Items(vec![None; batch.len()]) })
+    });
+    assert_eq!(sent, [vec![0, 1, 2, 3], vec![0, 1], vec![2, 3], vec![2], vec![3]]);
+    assert_eq!((report.indexed, report.degraded), (4, 0));
+
+    let (_, report) = run(ledger(4, 1000), |batch| {
+        Some(if batch.contains(&2) { Outcome::Halve(refusal(413)) } else { Outcome::Items(vec![None; batch.len()]) })
+    });
+    assert_eq!(report.indexed, 3);
+    assert_eq!(report.failed, [Failure { document: 2, reason: "413".to_owned() }]);
+}
+
+#[test]
+fn what_there_is_no_time_for_has_failed_and_says_what_was_tried() {
+    let mut answers = [Outcome::Retry(refusal(503))].into_iter();
+    let (_, report) = run(ledger(1, 1000), |_| answers.next());
+    assert_eq!(report.failed, [Failure { document: 0, reason: "out of time; before that: 503".to_owned() }]);
+}
+
+#[test]
+fn what_the_domain_said_is_not_forgotten_when_it_falls_silent() {
+    let mut answers = [refusal(503), Refusal::no_answer("silence")].map(Outcome::Retry).into_iter();
+    let (_, report) = run(ledger(1, 1000), |_| answers.next());
+    assert_eq!(report.failed[0].reason, "out of time; before that: 503");
+}
+
+#[test]
+fn a_reply_with_too_few_items_accounts_for_none() {
+    let mut answers = [Outcome::Items(vec![None]), Outcome::Items(vec![None, None])].into_iter();
+    let (sent, report) = run(ledger(2, 1000), |_| answers.next());
+    assert_eq!(sent, [[0, 1], [0, 1]]);
+    assert_eq!((report.indexed, report.retried), (2, 2));
+}
+
+/// What a domain may do with a request: the statuses it gives the items in turn, or a status for the whole.
+#[derive(Clone, Debug)]
+enum Answer {
+    Items(Vec<u16>),
+    Short,
+    Whole(u16),
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let status = prop::sample::select(vec![201, 409, 429, 503, 400, 403, 404, 413]);
+    prop_oneof![
+        4 => prop::collection::vec(status, 1..6).prop_map(Answer::Items),
+        1 => Just(Answer::Short),
+        2 => prop::sample::select(vec![429, 503, 413, 400, 403]).prop_map(Answer::Whole),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_document_is_accounted_for_once_and_what_is_done_is_not_sent_again(
+        count in 0..40_usize,
+        body_bytes in 1..1000_usize,
+        answers in prop::collection::vec(answer(), 0..60),
+    ) {
+        let mut answers = answers.into_iter();
+        let (mut done, mut failed) = (HashSet::new(), HashSet::new());
+        let (sent, report) = run(ledger(count, body_bytes), |batch| {
+            assert!(!batch.is_empty());
+            assert!(batch.iter().all(|member| !done.contains(member) && !failed.contains(member)), "sent again");
+            Some(match answers.next()? {
+                Answer::Items(statuses) => {
+                    let items = batch.iter().zip(statuses.into_iter().cycle()).map(|(&member, status)| {
+                        if matches!(status, 201 | 409) {
+                            done.insert(member);
+                        } else if matches!(status, 403 | 404) {
+                            failed.insert(member);
+                        }
+                        item(status)
+                    });
+                    Outcome::Items(items.collect())
+                }
+                Answer::Short => Outcome::Items(vec![None; batch.len() - 1]),
+                Answer::Whole(413 | 400) => Outcome::Halve(refusal(413)),
+                Answer::Whole(403) => {
+                    failed.extend(batch);
+                    Outcome::Fail(refusal(403))
+                }
+                Answer::Whole(status) => Outcome::Retry(refusal(status)),
+            })
+        });
+        prop_assert!(sent.iter().all(|batch| batch.iter().collect::<HashSet<_>>().len() == batch.len()));
+        prop_assert_eq!(report.received, count);
+        prop_assert_eq!(report.indexed + report.degraded, done.len());
+        let reported: HashSet<_> = report.failed.iter().map(|failure| failure.document).collect();
+        prop_assert_eq!(reported.len(), report.failed.len());
+        prop_assert_eq!(reported.len() + done.len(), count);
+        prop_assert!(reported.is_disjoint(&done) && reported.is_superset(&failed));
+    }
+}

@@ -1,0 +1,118 @@
+use std::process::Stdio;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use futures_util::stream::{self, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+use trailgate::credentials::sdk_config;
+
+use crate::load::{Rig, record, records};
+use crate::payloads::gzip;
+use crate::rig::{patiently, project, signing_key};
+use crate::server::free_port;
+
+/// A bucket of a server that plays S3.
+struct Bucket {
+    client: Client,
+    endpoint: String,
+    _server: Child,
+}
+
+impl Bucket {
+    async fn start() -> Self {
+        let setup = Command::new(project().join("ingest/tests/aws/setup.sh")).status().await.unwrap();
+        assert!(setup.success(), "S3's stand-in cannot be installed");
+        let port = free_port().await;
+        let server = Command::new(project().join("target/aws/bin/moto_server"))
+            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let config =
+            Builder::from(&sdk_config(REGION).await).endpoint_url(&endpoint).credentials_provider(signing_key());
+        let client = Client::from_conf(config.build());
+        let is_ready = async {
+            while client.list_buckets().send().await.is_err() {
+                // It says when it listens only to those who ask.
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        patiently(is_ready).await;
+        let place = BucketLocationConstraint::from(REGION);
+        let place = CreateBucketConfiguration::builder().location_constraint(place).build();
+        client.create_bucket().bucket(NAME).create_bucket_configuration(place).send().await.unwrap();
+        Self { client, endpoint, _server: server }
+    }
+
+    async fn put(&self, key: String, content: &str) {
+        self.client.put_object().bucket(NAME).key(key).body(gzip(content).into()).send().await.unwrap();
+    }
+}
+
+/// A key as CloudTrail makes them; `kind` is `CloudTrail`, `CloudTrail-Digest` or `CloudTrail-Insight`.
+fn key(kind: &str, day: &str, nth: usize) -> String {
+    let folder = day.replace('-', "/");
+    let name = format!("123456789012_{kind}_{REGION}_{}T1200Z_{nth:016}", day.replace('-', ""));
+    format!("AWSLogs/123456789012/{kind}/{REGION}/{folder}/{name}.json.gz")
+}
+
+fn insight() -> Value {
+    let context = json!({ "statistics": { "baseline": { "average": 0.1 }, "insight": { "average": 7 } } });
+    let details = json!({ "state": "Start", "insightType": "ApiCallRateInsight", "insightContext": context });
+    json!({
+        "eventVersion": "1.08", "eventType": "AwsCloudTrailInsight", "eventCategory": "Insight",
+        "eventID": "of the insight", "eventTime": "2026-01-30T12:00:00Z", "awsRegion": REGION,
+        "recipientAccountId": "123456789012", "insightDetails": details,
+    })
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn the_days_that_are_wanted_are_loaded_from_a_bucket_as_cloudtrail_lays_it_out() {
+    let bucket = Bucket::start().await;
+    // S3 lists a thousand keys at a time, in order: what is wanted is on the second page.
+    let before = records(&[record("too early", "2026-01-29")]);
+    stream::iter(0..1_000)
+        .for_each_concurrent(8, |nth| bucket.put(key("CloudTrail", "2026-01-29", nth), &before))
+        .await;
+    bucket
+        .put(key("CloudTrail", "2026-01-30", 0), &records(&[record("1", "2026-01-30"), record("2", "2026-01-30")]))
+        .await;
+    bucket.put(key("CloudTrail", "2026-01-31", 0), &records(&[record("3", "2026-01-31")])).await;
+    bucket.put(key("CloudTrail", "2026-02-01", 0), &records(&[record("too late", "2026-02-01")])).await;
+    let digest = json!({ "awsAccountId": "123456789012", "digestS3Bucket": NAME, "logFiles": [] });
+    bucket.put(key("CloudTrail-Digest", "2026-01-30", 0), &digest.to_string()).await;
+    bucket.put(key("CloudTrail-Insight", "2026-01-30", 0), &records(&[insight()])).await;
+
+    let mut rig = Rig::new().await;
+    rig.s3.clone_from(&bucket.endpoint);
+    let from_here = format!("s3://{NAME}/AWSLogs");
+    let ran = rig.load(&["--from", "2026-01-30", "--to", "2026-01-31", &from_here], b"").await;
+    let expected =
+        "4 events in 3 files, 4 indexed\n1 files passed over: digest files\n1001 files passed over: of other days\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected), "{}", ran.stderr);
+    assert_eq!(rig.sent(), ["of the insight", "1", "2", "3"]);
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn a_bucket_that_is_not_there_is_named() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::new().await;
+    rig.s3.clone_from(&bucket.endpoint);
+    let ran = rig.load(&["s3://nowhere/AWSLogs"], b"").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("ingest: s3://nowhere/AWSLogs: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
+}
+
+const NAME: &str = "trail";
+const REGION: &str = "eu-west-1";

@@ -1,0 +1,174 @@
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::payloads::log_data_of;
+use crate::program::bootstrap;
+use crate::rig::{AWS_KEY, Rig, patiently, project};
+use crate::server::{Server, free_port};
+use crate::{engines, events};
+
+/// AWS's own emulator of Lambda, with the program in it.
+struct Emulator {
+    child: Child,
+    address: String,
+}
+
+impl Emulator {
+    async fn start(endpoint: &str) -> Self {
+        let setup = Command::new(project().join("ingest/tests/aws/setup.sh")).status().await.unwrap();
+        assert!(setup.success(), "the emulator cannot be built");
+        let address = format!("127.0.0.1:{}", free_port().await);
+        let runtime_api = format!("127.0.0.1:{}", free_port().await);
+        let child = Command::new(project().join("target/aws/bin/aws-lambda-rie"))
+            .args(["--runtime-interface-emulator-address", &address, "--runtime-api-address", &runtime_api])
+            .arg(bootstrap())
+            .env_clear()
+            .envs(AWS_KEY)
+            .envs([("AWS_LAMBDA_FUNCTION_NAME", "ingest"), ("AWS_LAMBDA_FUNCTION_TIMEOUT", "60")])
+            .envs([("ENDPOINT", endpoint), ("REGION", "eu-west-1"), ("SERVICE", "es")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { child, address }
+    }
+
+    /// Calls the function as Lambda's clients do, and gives its answer.
+    async fn invoke(&self, payload: &Value) -> Value {
+        // It says when it listens only to those who ask.
+        let stream = async {
+            loop {
+                match TcpStream::connect(&self.address).await {
+                    Ok(stream) => return stream,
+                    Err(_) => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let stream = patiently(stream).await;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("/2015-03-31/functions/function/invocations").header("host", &self.address);
+        let request = request.body(Full::<Bytes>::from(payload.to_string())).unwrap();
+        let answer =
+            async { sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes() };
+        serde_json::from_slice(&timeout(Duration::from_mins(1), answer).await.unwrap()).unwrap()
+    }
+
+    /// Ends it, and gives the metrics that the function wrote.
+    async fn metrics(mut self) -> Vec<Value> {
+        self.child.start_kill().unwrap();
+        let output = patiently(self.child.wait_with_output()).await.unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line.get("_aws").is_some()).collect()
+    }
+}
+
+/// Real and hostile events, and one that no mapping fits, go through the program under the emulator twice, as Lambda may
+/// call it, and each is found on a real server once.
+async fn every_event_is_found_once_on(engine: &str) {
+    let server = Server::start(engine, &[]).await;
+    let rig = &server.rig;
+    let mut messages: Vec<Value> = events::real().into_iter().chain(events::hostile()).collect();
+    messages.push(json!({ "eventName": "Odd", "userIdentity": "not an object" }));
+    let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } });
+
+    let emulator = Emulator::start(&rig.stand_in.url()).await;
+    for start in ["cold", "warm"] {
+        let begin = Instant::now();
+        assert_eq!(emulator.invoke(&payload).await, json!({ "batchItemFailures": [] }));
+        println!("{engine}: {} events, {start}: {} ms", messages.len(), begin.elapsed().as_millis());
+    }
+    let metrics = emulator.metrics().await;
+    let counts = metrics.iter().map(|line| [&line["indexed"], &line["degraded"], &line["retried"], &line["failed"]]);
+    let expected = [messages.len() - 1, 1, 0, 0].map(|count| json!(count));
+    assert_eq!(counts.collect::<Vec<_>>(), [expected.each_ref(), expected.each_ref()]);
+
+    rig.ask(Method::POST, "/_refresh", &Value::Null).await;
+    let all = rig.get("/cwl-2026.01.31/_search?size=10000&_source=false").await;
+    let ids: Vec<usize> = all["hits"]["hits"].as_array().unwrap().iter().map(id).collect();
+    assert_eq!(ids.len(), messages.len());
+    assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), (0..messages.len()).collect());
+    searches_find_what_was_sent(rig, &messages).await;
+    let mappings = &rig.get("/cwl-2026.01.31/_mapping").await["cwl-2026.01.31"]["mappings"];
+    let fields = engines::fields(mappings.get("event").unwrap_or(mappings));
+    assert!((100..300).contains(&fields), "{fields} fields");
+}
+
+async fn searches_find_what_was_sent(rig: &Rig, messages: &[Value]) {
+    let path = "/cwl-2026.01.31/_search";
+    let bucket = |message: &Value| message["requestParameters"]["bucketName"].as_str().map(str::to_owned);
+    let wanted = messages.iter().find_map(bucket).unwrap();
+    let query = json!({ "size": 10000, "query": { "term": { "ct.bucket": wanted } } });
+    let found = rig.ask(Method::POST, path, &query).await;
+    let found = found["hits"]["hits"].as_array().unwrap();
+    let in_bucket = messages.iter().filter(|message| bucket(message).as_ref() == Some(&wanted));
+    assert_eq!(found.len(), in_bucket.count());
+    for hit in found {
+        let sent = &messages[id(hit)];
+        assert_eq!(hit["_source"]["@message"], sent.to_string());
+        assert_eq!(hit["_source"]["requestParameters"], sent["requestParameters"]);
+    }
+
+    let aggregations = json!({ "names": { "terms": { "field": "eventName.keyword", "size": 1000 } } });
+    let answer = rig.ask(Method::POST, path, &json!({ "size": 0, "aggs": aggregations })).await;
+    let names = answer["aggregations"]["names"]["buckets"].as_array().unwrap();
+    for name in names {
+        let sent = messages.iter().filter(|message| message["eventName"] == name["key"]).count();
+        assert_eq!(name["doc_count"], sent, "{name}");
+    }
+    let sent: BTreeSet<_> = messages.iter().filter_map(|message| message["eventName"].as_str()).collect();
+    assert_eq!(names.len(), sent.len());
+}
+
+fn id(hit: &Value) -> usize {
+    hit["_id"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs Java, Maven and Python"]
+async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_2() {
+    every_event_is_found_once_on("elasticsearch-2.4").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java, Maven and Python"]
+async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_5() {
+    every_event_is_found_once_on("elasticsearch-5.6").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java, Maven and Python"]
+async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_6() {
+    every_event_is_found_once_on("elasticsearch-6.8").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java, Maven and Python"]
+async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_7() {
+    every_event_is_found_once_on("elasticsearch-7.10").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java, Maven and Python"]
+async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_2() {
+    every_event_is_found_once_on("opensearch-2.19").await;
+}
+
+#[tokio::test]
+#[ignore = "needs Java, Maven and Python"]
+async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_3() {
+    every_event_is_found_once_on("opensearch-3").await;
+}

@@ -1,0 +1,50 @@
+//! What Lambda calls the function with.
+
+use std::io::Write as _;
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// A subscription's call with events of these numbers.
+pub(crate) fn subscription(numbers: Range<usize>) -> Value {
+    json!({ "awslogs": { "data": log_data(numbers) } })
+}
+
+/// Log data as CloudWatch packs it, with events of these numbers.
+pub(crate) fn log_data(numbers: Range<usize>) -> String {
+    let messages = numbers.clone().map(|number| {
+        json!({
+            "eventVersion": "1.08", "eventTime": "2026-01-31T11:58:00Z", "eventName": "AssumeRole",
+            "eventID": format!("event-{number}"), "secret": "hunter2",
+        })
+    });
+    log_data_of(numbers.start, &messages.collect::<Vec<_>>())
+}
+
+/// Log data with these messages, whose events are numbered from `first`.
+pub(crate) fn log_data_of(first: usize, messages: &[Value]) -> String {
+    let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+    let events = messages.iter().enumerate().map(|(number, message)| {
+        let (id, timestamp) = ((first + number).to_string(), noon.as_millisecond());
+        json!({ "id": id, "timestamp": timestamp, "message": message.to_string() })
+    });
+    pack(&json!({
+        "messageType": "DATA_MESSAGE", "owner": "123456789012", "logGroup": "trail", "logStream": "stream",
+        "subscriptionFilters": ["all"], "logEvents": events.collect::<Vec<_>>(),
+    }))
+}
+
+pub(crate) fn pack(batch: &Value) -> String {
+    BASE64_STANDARD.encode(gzip(&batch.to_string()))
+}
+
+pub(crate) fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}

@@ -1,0 +1,81 @@
+//! The head of an HTTP/2 request, made into what the same request has in HTTP/1.1. Its form is checked by `h2`
+//! (RFC 9113, section 8.2); it has no lines that could be read in two ways.
+
+use hyper::Request;
+use hyper::header::{self, HeaderValue};
+
+use super::{HeadError, HeadLimits};
+
+/// Gives the request one `Host` and one `Cookie`.
+pub(crate) fn settle<B>(request: &mut Request<B>, limits: HeadLimits) -> Result<(), HeadError> {
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let headers = request.headers_mut();
+    // Cookies come in crumbs, so that each is compressed for itself (RFC 9113, section 8.2.3).
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1 {
+        let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| HeadError::HeaderValue)?;
+        headers.insert(header::COOKIE, cookie);
+    }
+    if headers.len() > limits.headers {
+        return Err(HeadError::TooLarge);
+    }
+    let mut hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    match (authority, hosts.next(), hosts.next()) {
+        (None, Some(_), None) => Ok(()),
+        // Section 8.3.1: they must not name different hosts.
+        (Some(authority), Some(host), None) if authority.as_bytes().eq_ignore_ascii_case(host) => Ok(()),
+        (Some(authority), None, None) => {
+            let host = HeaderValue::try_from(authority).map_err(|_| HeadError::Host)?;
+            headers.insert(header::HOST, host);
+            Ok(())
+        }
+        _ => Err(HeadError::Host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, headers: 3 };
+
+    fn settled(uri: &str, headers: &[(&str, &str)]) -> Result<Vec<String>, HeadError> {
+        let mut request = Request::get(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(()).unwrap();
+        settle(&mut request, LIMITS)?;
+        let line = |(name, value): (&header::HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+        Ok(request.headers().iter().map(line).collect())
+    }
+
+    #[test]
+    fn the_authority_is_the_host() {
+        let host = || Ok(vec!["host: gate.test:8443".to_owned()]);
+        assert_eq!(settled("https://gate.test:8443/", &[]), host());
+        assert_eq!(settled("https://gate.test:8443/", &[("host", "gate.test:8443")]), host());
+        assert_eq!(settled("/", &[("host", "gate.test:8443")]), host());
+    }
+
+    #[test]
+    fn a_request_with_no_host_or_with_two_is_refused() {
+        assert_eq!(settled("/", &[]), Err(HeadError::Host));
+        assert_eq!(settled("https://gate.test/", &[("host", "evil.test")]), Err(HeadError::Host));
+        assert_eq!(settled("/", &[("host", "gate.test"), ("host", "gate.test")]), Err(HeadError::Host));
+    }
+
+    #[test]
+    fn the_crumbs_of_a_cookie_are_joined() {
+        let crumbs = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3"), ("cookie", "d=4")];
+        let joined = vec!["cookie: a=1; b=2; c=3; d=4".to_owned(), "host: gate.test".to_owned()];
+        assert_eq!(settled("https://gate.test/", &crumbs), Ok(joined));
+    }
+
+    #[test]
+    fn headers_beyond_the_limit_are_refused() {
+        let headers = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
+        assert_eq!(settled("https://gate.test/", &headers[..3]).map(|lines| lines.len()), Ok(4));
+        assert_eq!(settled("https://gate.test/", &headers), Err(HeadError::TooLarge));
+    }
+}

@@ -1,0 +1,161 @@
+//! The PROXY header, by which a load balancer that passes on TCP names the client: "The PROXY protocol", versions 1 and
+//! 2, by `HAProxy`.
+
+use std::io;
+use std::net::IpAddr;
+
+use proxy_header::{ParseConfig, Protocol, ProxyHeader};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// Reads the header, and not one byte of what follows it.
+///
+/// Gives the client, or `None` when the proxy speaks for itself, as it does to see whether the gate is well.
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, ProxyError> {
+    let mut header = vec![0; SIGNATURE.len()];
+    stream.read_exact(&mut header).await?;
+    if header == SIGNATURE {
+        header.resize(FIXED, 0);
+        stream.read_exact(&mut header[SIGNATURE.len()..]).await?;
+        let rest = usize::from(u16::from_be_bytes([header[FIXED - 2], header[FIXED - 1]]));
+        if rest > LONGEST {
+            return Err(ProxyError::Malformed);
+        }
+        header.resize(FIXED + rest, 0);
+        stream.read_exact(&mut header[FIXED..]).await?;
+    } else if header.starts_with(b"PROXY ") {
+        while !header.ends_with(b"\r\n") {
+            if header.len() == LONGEST_LINE {
+                return Err(ProxyError::Malformed);
+            }
+            header.push(stream.read_u8().await?);
+        }
+    } else {
+        return Err(ProxyError::Missing);
+    }
+    parse(&header)
+}
+
+fn parse(header: &[u8]) -> Result<Option<IpAddr>, ProxyError> {
+    let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
+    let (parsed, length) = ProxyHeader::parse(header, config).map_err(|_| ProxyError::Malformed)?;
+    match parsed.proxied_address() {
+        _ if length != header.len() => Err(ProxyError::Malformed),
+        Some(address) if address.protocol != Protocol::Stream => Err(ProxyError::Malformed),
+        address => Ok(address.map(|address| address.source.ip().to_canonical())),
+    }
+}
+
+/// Why a connection does not begin with a PROXY header that can be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// It begins with something else.
+    #[error("there is no PROXY header")]
+    Missing,
+    /// The header breaks the protocol's rules.
+    #[error("the PROXY header is malformed")]
+    Malformed,
+    /// It ended, or broke.
+    #[error("the connection ended within the PROXY header")]
+    Ended(#[from] io::Error),
+}
+
+/// What version 2 begins with.
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The signature, version and command, family, and the length of what follows.
+const FIXED: usize = 16;
+/// Of addresses and additions in version 2. Load balancers send less than 100 bytes of them.
+const LONGEST: usize = 4096;
+/// A whole line of version 1, its end included.
+const LONGEST_LINE: usize = 107;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is read of `bytes`, and what is left.
+    async fn read_of(mut bytes: &[u8]) -> (Result<Option<IpAddr>, String>, &[u8]) {
+        let client = read(&mut bytes).await.map_err(|error| error.to_string());
+        (client, bytes)
+    }
+
+    fn version_2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [SIGNATURE, &[0x20 | command, family], &length, rest, b"GET /"].concat()
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_line_of_version_1_names_the_client() {
+        let read = read_of(b"PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\nGET /").await;
+        assert_eq!(read, (Ok(Some(address("203.0.113.7"))), &b"GET /"[..]));
+        let read = read_of(b"PROXY TCP6 2001:db8::7 2001:db8::1 51234 443\r\n\r\n").await;
+        assert_eq!(read, (Ok(Some(address("2001:db8::7"))), &b"\r\n"[..]));
+        let read = read_of(b"PROXY UNKNOWN\r\nGET /").await;
+        assert_eq!(read, (Ok(None), &b"GET /"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_header_of_version_2_names_the_client() {
+        let addresses = [203, 0, 113, 7, 10, 0, 0, 1, 0xc8, 0x22, 1, 0xbb];
+        assert_eq!(read_of(&version_2(1, 0x11, &addresses)).await, (Ok(Some(address("203.0.113.7"))), &b"GET /"[..]));
+        // What a Network Load Balancer adds: the endpoint's name.
+        let with_addition = [&addresses[..], &[0xea, 0, 3, 1, b'v', b'p']].concat();
+        assert_eq!(
+            read_of(&version_2(1, 0x11, &with_addition)).await,
+            (Ok(Some(address("203.0.113.7"))), &b"GET /"[..])
+        );
+        let mut addresses = [0; 36];
+        addresses[..16].copy_from_slice(&"2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        assert_eq!(read_of(&version_2(1, 0x21, &addresses)).await, (Ok(Some(address("2001:db8::7"))), &b"GET /"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_mapped_address_is_an_ipv4_address() {
+        let mut addresses = [0; 36];
+        addresses[..16].copy_from_slice(&"::ffff:203.0.113.7".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        assert_eq!(read_of(&version_2(1, 0x21, &addresses)).await.0, Ok(Some(address("203.0.113.7"))));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_speaks_for_itself_names_nobody() {
+        assert_eq!(read_of(&version_2(0, 0, &[])).await, (Ok(None), &b"GET /"[..]));
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_an_error() {
+        let longest = [SIGNATURE, &[0x21, 0x11, 0xff, 0xff]].concat();
+        let line = format!("PROXY TCP4 {}\r\n", "1".repeat(200));
+        for (bytes, error) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], "there is no PROXY header"),
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00", "there is no PROXY header"),
+            (b"PROXY TCP4 203.0.113.777 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
+            (b"PROXY TCP4 203.0.113.7\r\n\r\n", "the PROXY header is malformed"),
+            (b"PROXY  TCP4 203.0.113.7 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
+            (line.as_bytes(), "the PROXY header is malformed"),
+            (&version_2(1, 0x11, &[1, 2, 3]), "the PROXY header is malformed"),
+            (&version_2(7, 0x11, &[0; 12]), "the PROXY header is malformed"),
+            (&longest, "the PROXY header is malformed"),
+            (b"PROXY TCP4 203.0.113.7 10.", "the connection ended within the PROXY header"),
+            (SIGNATURE, "the connection ended within the PROXY header"),
+            (b"", "the connection ended within the PROXY header"),
+        ] {
+            assert_eq!(read_of(bytes).await.0, Err(error.to_owned()), "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_follows_the_header_is_left_whatever_it_is(client: std::net::Ipv4Addr, rest: Vec<u8>) {
+            let bytes = [format!("PROXY TCP4 {client} 10.0.0.1 1 443\r\n").as_bytes(), &rest].concat();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (read, left) = runtime.block_on(read_of(&bytes));
+            prop_assert_eq!(read, Ok(Some(client.into())));
+            prop_assert_eq!(left, &rest[..]);
+        }
+    }
+}

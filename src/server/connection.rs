@@ -1,0 +1,167 @@
+//! One connection from its first byte to its last: PROXY header, TLS handshake, then requests by HTTP/1.1 or HTTP/2.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use super::pace::Pace;
+use super::{Entrance, Place, Server};
+use crate::head;
+use crate::head::guard::{Guard, Timeouts};
+use crate::listener::Connection;
+use crate::proxy_protocol::{self, ProxyError};
+use crate::tls;
+
+pub(super) async fn serve(
+    server: Arc<Server>,
+    entrance: Arc<Entrance>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut place: Place,
+) {
+    // Only a socket that is closed already refuses this.
+    let _ = stream.set_nodelay(true);
+    let opening = timeout(server.limits.header_timeout, open(&server, &entrance, stream, peer, &mut place));
+    let outcome = match opening.await {
+        Ok(Ok((connection, Io::Plain(stream)))) => server.http1(connection, stream).await,
+        Ok(Ok((connection, Io::Tls(stream)))) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) => {
+            server.http2(connection, stream).await
+        }
+        Ok(Ok((connection, Io::Tls(stream)))) => server.http1(connection, stream).await,
+        Ok(Err(OpenError::Proxy(error))) => return tracing::warn!(%error, %peer, "connection refused"),
+        Ok(Err(OpenError::Untrusted)) => {
+            return tracing::warn!(%peer, "connection refused: it is not from one of listen.trusted_proxies");
+        }
+        Ok(Err(OpenError::Crowded)) => return tracing::warn!(%peer, "connection refused: too many are open"),
+        // Port scans and browsers that do not trust the certificate: nothing to tell an operator each time.
+        Ok(Err(OpenError::Handshake(error))) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
+        Err(_) => return tracing::debug!(%peer, "the connection did not begin in time"),
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+/// A connection that is ready for HTTP.
+enum Io {
+    Plain(TcpStream),
+    // Boxed, for it is large, and most of the time of a connection is spent waiting.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Why a connection does not get as far as HTTP.
+enum OpenError {
+    Proxy(ProxyError),
+    Untrusted,
+    Crowded,
+    Handshake(io::Error),
+}
+
+async fn open(
+    server: &Server,
+    entrance: &Entrance,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    place: &mut Place,
+) -> Result<(Connection, Io), OpenError> {
+    let mut connection = Connection { peer: peer.ip(), listener: Arc::clone(&entrance.listener) };
+    if entrance.listener.proxy_protocol {
+        if !entrance.listener.trusted_proxies.contains(peer.ip()) {
+            return Err(OpenError::Untrusted);
+        }
+        let client = proxy_protocol::read(&mut stream).await.map_err(OpenError::Proxy)?;
+        connection.peer = client.unwrap_or(connection.peer);
+        // The place was the proxy's; now it is known whose it is.
+        server.settle(place, connection.peer).ok_or(OpenError::Crowded)?;
+    }
+    let io = match &entrance.tls {
+        None => Io::Plain(stream),
+        Some(acceptor) => Io::Tls(Box::new(acceptor.accept(stream).await.map_err(OpenError::Handshake)?)),
+    };
+    Ok((connection, io))
+}
+
+impl Server {
+    async fn http1<I>(&self, connection: Connection, io: I) -> Result<(), hyper::Error>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.limits;
+        let timeouts = Timeouts { head: limits.header_timeout, write: limits.write_timeout };
+        let guard = Guard::new(io, limits.head, timeouts);
+        let refusal = guard.refusal();
+        let gate = Arc::clone(&self.gate);
+        let service = service_fn(move |request| {
+            // Here, not in the future: hyper calls this as it parses a head, before it reads on.
+            let refused = refusal.take();
+            let (gate, connection) = (Arc::clone(&gate), connection.clone());
+            async move { Ok::<_, Infallible>(gate.serve(connection, refused, request).await) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.keep_alive)
+            // The guard has counted already; hyper must not stumble over what the guard let pass.
+            .max_headers(limits.head.headers + 1)
+            .max_buf_size(limits.head.bytes.max(READ_BUFFER))
+            .serve_connection(TokioIo::new(guard), service);
+        let mut served = pin!(served);
+        tokio::select! {
+            served = served.as_mut() => return served,
+            () = self.stop.cancelled() => served.as_mut().graceful_shutdown(),
+        }
+        served.await
+    }
+
+    async fn http2<I>(&self, connection: Connection, io: I) -> Result<(), hyper::Error>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.limits;
+        let pace = Arc::new(Pace::default());
+        let (gate, at_work) = (Arc::clone(&self.gate), Arc::clone(&pace));
+        let service = service_fn(move |mut request| {
+            let refused = head::http2::settle(&mut request, limits.head).err();
+            let (gate, connection, turn) = (Arc::clone(&gate), connection.clone(), at_work.begin());
+            async move { Ok::<_, Infallible>(turn.follow(gate.serve(connection, refused, request).await)) }
+        });
+        let served = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .serve_connection(TokioIo::new(io), service);
+        let mut served = pin!(served);
+        tokio::select! {
+            served = served.as_mut() => return served,
+            () = self.stop.cancelled() => served.as_mut().graceful_shutdown(),
+            () = pace.idle(limits.header_timeout, limits.keep_alive) => {
+                served.as_mut().graceful_shutdown();
+                // A client that does not hear of it has gone.
+                return timeout(limits.header_timeout, served).await.unwrap_or(Ok(()));
+            }
+            () = pace.stalled(limits.write_timeout) => return Ok(()),
+        }
+        served.await
+    }
+}
+
+/// Bytes that hyper reads at once at the most; it grows its buffer up to there only for bodies that keep filling it.
+const READ_BUFFER: usize = 400 * 1024;
+
+/// Requests at once on a connection of HTTP/2. Browsers and clients ask for fewer.
+const STREAMS: u32 = 128;
+
+/// Bytes of bodies that a client may send on a connection of HTTP/2 before the gate takes them, which it does within
+/// the budget for bodies.
+const WINDOW: u32 = 256 * 1024;

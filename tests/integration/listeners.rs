@@ -1,0 +1,112 @@
+//! Several listeners, the way to https, and load balancers that pass on TCP.
+
+use hyper::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{RawAnswer, Rig, Setup, allow, header, json, patiently};
+
+async fn listening(listen: &str, allowed: &str) -> Rig {
+    let config = format!("[[listen]]\n{listen}\n");
+    Rig::with(Setup { config, allow: allow(allowed), ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn a_listener_can_send_everybody_who_is_listed_to_https() {
+    let rig = listening("redirect_to_https = true", "127.0.0.1").await;
+    let response = rig.get("/_search?q=a").await;
+    assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
+    assert_eq!(header(&response, "location"), Some("https://gate.test/_search?q=a"));
+    assert_eq!(rig.access_line().await["outcome"], "redirected");
+    rig.allow(&allow("203.0.113.7"));
+    assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(rig.domain.seen(), []);
+}
+
+const BALANCED: &str = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]";
+const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+
+async fn sent(rig: &Rig, proxy_header: &str) -> String {
+    rig.raw(format!("{proxy_header}{REQUEST}").as_bytes()).await
+}
+
+/// What was sent is not read, so the connection may be reset.
+async fn is_closed(rig: &Rig, proxy_header: &str) {
+    let mut stream = rig.open().await;
+    stream.write_all(format!("{proxy_header}{REQUEST}").as_bytes()).await.unwrap();
+    assert!(matches!(patiently(stream.read(&mut [0])).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn behind_a_load_balancer_the_client_is_whom_the_proxy_header_names() {
+    let rig = listening(BALANCED, "203.0.113.7").await;
+    let answer = RawAnswer::only(&sent(&rig, "PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\n").await);
+    assert_eq!(answer.status, 200);
+    assert_eq!(rig.access_line().await["client"], "203.0.113.7");
+    assert_eq!(rig.domain.seen()[0].header("x-forwarded-for"), Some("203.0.113.7"));
+    let answer = RawAnswer::only(&sent(&rig, "PROXY TCP4 203.0.113.8 10.0.0.1 51234 443\r\n").await);
+    assert_eq!(answer.status, 403);
+    assert!(answer.json()["error"]["reason"].as_str().unwrap().contains("203.0.113.8"));
+}
+
+#[tokio::test]
+async fn what_the_client_itself_says_of_its_way_does_not_count_behind_a_load_balancer() {
+    let rig = listening(BALANCED, "203.0.113.7").await;
+    let spoofed = REQUEST.replace("host: a", "host: a\r\nx-forwarded-for: 203.0.113.7");
+    let bytes = format!("PROXY TCP4 198.51.100.9 10.0.0.1 51234 443\r\n{spoofed}");
+    assert_eq!(RawAnswer::only(&rig.raw(bytes.as_bytes()).await).status, 403);
+}
+
+#[tokio::test]
+async fn a_load_balancer_that_speaks_for_itself_is_a_client_like_any_other() {
+    let rig = listening(BALANCED, "203.0.113.7").await;
+    let local = "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    let answer = RawAnswer::only(&sent(&rig, local).await);
+    assert_eq!(answer.status, 403);
+    assert!(answer.json()["error"]["reason"].as_str().unwrap().contains("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_connection_without_a_proxy_header_is_closed_where_there_must_be_one() {
+    let rig = listening(BALANCED, "127.0.0.1").await;
+    is_closed(&rig, "").await;
+    is_closed(&rig, "PROXY TCP4 nonsense\r\n").await;
+    assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn nobody_but_the_load_balancer_may_name_a_client() {
+    let rig = listening("proxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\"]", "203.0.113.7").await;
+    is_closed(&rig, "PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\n").await;
+    assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn a_proxy_header_is_refused_where_none_is_expected() {
+    let rig = listening("trusted_proxies = [\"127.0.0.1\"]", "203.0.113.7").await;
+    let answer = RawAnswer::only(&sent(&rig, "PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\n").await);
+    assert_eq!(answer.json()["error"]["type"], "malformed_request");
+    assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn strangers_do_not_take_the_places_of_those_who_are_listed() {
+    let config = "[limits]\nconnections = 20\n".to_owned();
+    let rig = Rig::with(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let mut strangers = Vec::new();
+    for _ in 0..2 {
+        strangers.push(rig.connect().await);
+        assert_eq!(strangers.last_mut().unwrap().send(crate::support::get("/")).await.status(), StatusCode::FORBIDDEN);
+    }
+    rig.allow(&allow("127.0.0.1"));
+    assert_eq!(rig.get("/").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn strangers_beyond_their_share_are_turned_away() {
+    let config = "[limits]\nconnections = 20\n".to_owned();
+    let rig = Rig::with(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let _held = [rig.open().await, rig.open().await];
+    let response = rig.get("/").await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(json(&response)["error"]["type"], "too_busy");
+}

@@ -1,0 +1,277 @@
+//! TLS and HTTP/2 towards the client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use trailgate_domain::{Fault, Times};
+
+use crate::support::{Rig, Setup, allow, header, json, patiently, rest};
+
+/// A certificate that vouches for itself, and its key.
+pub(crate) struct SelfSigned {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl SelfSigned {
+    pub(crate) fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["gate.test".to_owned()]).unwrap();
+        Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+
+    fn files(&self) -> Vec<(&'static str, String)> {
+        vec![("cert.pem", self.certificate.clone()), ("key.pem", self.key.clone())]
+    }
+
+    /// A handshake with whoever shows this certificate, and with nobody else.
+    async fn shake_hands(&self, stream: TcpStream, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let name = ServerName::try_from("gate.test").unwrap();
+        patiently(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    }
+}
+
+/// A gate that speaks TLS, and the certificate that it shows.
+async fn secure(setup: Setup) -> (Rig, SelfSigned) {
+    let certificate = SelfSigned::new();
+    let config = format!("[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n{}", setup.config);
+    let rig = Rig::with(Setup { files: certificate.files(), config, ..setup }).await;
+    (rig, certificate)
+}
+
+async fn with_limits(limits: &str) -> (Rig, SelfSigned) {
+    secure(Setup { config: format!("[limits]\n{limits}\n"), ..Setup::default() }).await
+}
+
+/// A browser's connection.
+struct Http2(http2::SendRequest<Full<Bytes>>);
+
+impl Http2 {
+    async fn open(rig: &Rig, certificate: &SelfSigned) -> Self {
+        let stream = certificate.shake_hands(rig.open().await, &["h2", "http/1.1"]).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    async fn begin(&mut self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
+        patiently(self.0.send_request(request)).await.unwrap()
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
+        let (head, body) = self.begin(request).await.into_parts();
+        Response::from_parts(head, patiently(body.collect()).await.unwrap().to_bytes())
+    }
+}
+
+fn request(method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(format!("https://gate.test{target}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::new(body.into())).unwrap()
+}
+
+fn get(target: &str) -> Request<Full<Bytes>> {
+    request("GET", target, &[], "")
+}
+
+#[tokio::test]
+async fn a_request_by_http_2_reaches_the_domain_as_any_other() {
+    let (rig, certificate) = secure(Setup::default()).await;
+    let mut browser = Http2::open(&rig, &certificate).await;
+    let cookies = [("cookie", "a=1"), ("cookie", "b=2")];
+    let response = browser.send(request("POST", "/_cluster/health?q=a+b", &cookies, "{}")).await;
+    assert!(header(&response, "x-amzn-requestid").is_some(), "{response:?}");
+    assert_eq!(response.version(), Version::HTTP_2);
+    let seen = &rig.domain.seen()[0];
+    assert_eq!(seen.refusal, None);
+    assert_eq!(seen.body, "{}");
+    assert_eq!(seen.header("cookie"), Some("a=1; b=2"));
+    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(seen.header("x-forwarded-host"), Some("gate.test"));
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+}
+
+#[tokio::test]
+async fn a_client_without_http_2_is_served_by_http_1() {
+    let (rig, certificate) = secure(Setup::default()).await;
+    for protocols in [&["http/1.1"][..], &[]] {
+        let stream = certificate.shake_hands(rig.open().await, protocols).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("/").header("host", "gate.test").body(Empty::<Bytes>::new()).unwrap();
+        assert_eq!(patiently(sender.send_request(request)).await.unwrap().status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn many_requests_share_a_connection() {
+    let (rig, certificate) = secure(Setup::default()).await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+    let mut browser = Http2::open(&rig, &certificate).await;
+    let mut slow = Http2(browser.0.clone());
+    let slow = tokio::spawn(async move { slow.send(get("/")).await.status() });
+    rig.domain.wait_for_requests(1).await;
+    assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
+    release.notify_one();
+    assert_eq!(slow.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_listed_is_told_its_address() {
+    let (rig, certificate) = secure(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let response = Http2::open(&rig, &certificate).await.send(request("POST", "/", &[], "x".repeat(100_000))).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert_eq!(header(&response, "connection"), None);
+    assert!(json(&response)["error"]["reason"].as_str().unwrap().contains("127.0.0.1"));
+    assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn a_client_that_is_removed_is_cut_off() {
+    let (rig, certificate) = secure(Setup::default()).await;
+    rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
+    let mut body = Http2::open(&rig, &certificate).await.begin(get("/")).await.into_body();
+    assert!(patiently(body.frame()).await.unwrap().is_ok());
+    rig.allow(&allow("203.0.113.7"));
+    assert!(patiently(body.collect()).await.is_err());
+    assert_eq!(rig.access_line().await["outcome"], "grant_revoked");
+}
+
+#[tokio::test]
+async fn heads_and_bodies_have_the_same_limits_as_over_http_1() {
+    let (rig, certificate) = with_limits("headers = 4\nmax_body = \"1 KiB\"").await;
+    let mut browser = Http2::open(&rig, &certificate).await;
+    let headers = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
+    let response = browser.send(request("GET", "/", &headers, "")).await;
+    assert_eq!(json(&response)["error"]["type"], "head_too_large");
+    let response = browser.send(request("GET", "/", &[("host", "evil.test")], "")).await;
+    assert_eq!(json(&response)["error"]["type"], "malformed_request");
+    let response = browser.send(request("POST", "/", &[], "x".repeat(1025))).await;
+    assert_eq!(json(&response)["error"]["type"], "body_too_large");
+    assert_eq!(rig.domain.seen(), []);
+    assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_in_time() {
+    let (rig, certificate) = with_limits("header_timeout = \"200 ms\"").await;
+    let mut stream = certificate.shake_hands(rig.open().await, &["h2"]).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // It may end without TLS's own farewell, for the client did not answer HTTP/2's.
+    let _ = patiently(stream.read_to_end(&mut Vec::new())).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_is_closed_in_time() {
+    let (rig, certificate) = with_limits("header_timeout = \"200 ms\"\nkeep_alive = \"200 ms\"").await;
+    let mut browser = Http2::open(&rig, &certificate).await;
+    assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
+    patiently(async {
+        while browser.0.ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answers_is_cut_off() {
+    let (rig, certificate) = with_limits("body_timeout = \"300 ms\"").await;
+    rig.domain.fault(Fault::status(200, vec![b' '; 4 * 1024 * 1024]), Times::Once);
+    let body = Http2::open(&rig, &certificate).await.begin(get("/")).await.into_body();
+    // Without being read, the window of the stream stays shut.
+    assert_eq!(rig.access_line().await["outcome"], "client_left");
+    assert!(patiently(body.collect()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_at_shutdown() {
+    let (mut rig, certificate) = secure(Setup::default()).await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+    let mut browser = Http2::open(&rig, &certificate).await;
+    let sent = tokio::spawn(async move { browser.send(get("/")).await });
+    rig.domain.wait_for_requests(1).await;
+    let server = rig.begin_shutdown();
+    release.notify_one();
+    assert_eq!(sent.await.unwrap().status(), StatusCode::OK);
+    patiently(server).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_blocks_nobody_and_ends_in_time() {
+    let (rig, certificate) = with_limits("header_timeout = \"300 ms\"").await;
+    let mut silent = rig.open().await;
+    // The beginning of a handshake, and no more.
+    let mut stalled = rig.open().await;
+    stalled.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
+    assert_eq!(Http2::open(&rig, &certificate).await.send(get("/")).await.status(), StatusCode::OK);
+    rest(&mut silent).await;
+    rest(&mut stalled).await;
+}
+
+#[tokio::test]
+async fn plain_http_is_not_answered_where_tls_is_spoken() {
+    let (rig, _) = secure(Setup::default()).await;
+    let answer = rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_from_then_on_and_open_connections_stay() {
+    let (rig, old) = secure(Setup::default()).await;
+    let mut browser = Http2::open(&rig, &old).await;
+    assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
+    let new = SelfSigned::new();
+    for (name, text) in new.files() {
+        std::fs::write(rig.folder.path().join(name), text).unwrap();
+    }
+    shows(&rig, &new).await;
+    assert!(old.shake_hands(rig.open().await, &["h2"]).await.is_err());
+    assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_leaves_the_one_before_in_force() {
+    let (rig, old) = secure(Setup::default()).await;
+    let [one, other] = [SelfSigned::new(), SelfSigned::new()];
+    std::fs::write(rig.folder.path().join("cert.pem"), &one.certificate).unwrap();
+    std::fs::write(rig.folder.path().join("key.pem"), &other.key).unwrap();
+    // Time for it to be seen: what is asserted is that nothing happens.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(old.shake_hands(rig.open().await, &["h2"]).await.is_ok());
+    std::fs::write(rig.folder.path().join("key.pem"), &one.key).unwrap();
+    shows(&rig, &one).await;
+}
+
+/// Waits until the gate shows `certificate`.
+async fn shows(rig: &Rig, certificate: &SelfSigned) {
+    patiently(async {
+        while certificate.shake_hands(rig.open().await, &["h2"]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
