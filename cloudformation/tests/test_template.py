@@ -386,3 +386,11 @@ def test_the_gate_is_told_where_everything_is():
         "SECURITY_API": "",
         "FUNCTION_ROLE": f"arn:aws:iam::{ACCOUNT}:role/FunctionRole",
     }
+
+
+def test_the_readme_has_every_parameter_output_and_alarm():
+    readme = (PATH.parent / "README.md").read_text()
+    template = load()
+    alarms = {name for name, resource in template["Resources"].items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    for name in template["Parameters"].keys() | template["Outputs"].keys() | alarms:
+        assert f"`{name}`" in readme, name
