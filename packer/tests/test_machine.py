@@ -100,7 +100,7 @@ def test_nothing_runs_before_it_is_told_to(machine):
 
 
 def test_the_units_are_valid(machine):
-    assert machine.output("systemd-analyze verify --man=no trailgate.service trailgate-follow.service trailgate-follow.timer 2>&1") == ""
+    assert machine.output("systemd-analyze verify --man=no trailgate.service trailgate.socket trailgate-follow.service trailgate-follow.timer 2>&1") == ""
 
 
 def test_the_log_keeps_within_bounds(machine):
@@ -138,6 +138,17 @@ def test_a_gate_that_is_killed_comes_back(running):
     running.output(f"kill -9 {before}")
     running.wait(f"[ $({ASK}) = {ADMITTED} ]")
     assert pid(running) != before
+
+
+def test_a_restart_refuses_no_connection_where_systemd_has_the_port(running):
+    running.output("systemctl stop trailgate && systemctl start trailgate.socket trailgate.service")
+    before = pid(running)
+    # What the gate answers by itself at once: this escape is none.
+    ask = ASK.replace("_search", "%zz")
+    running.output(f"for n in $(seq 200); do {ask}; echo; done >/tmp/answers & systemctl restart trailgate && wait")
+    assert pid(running) != before
+    assert running.output("sort /tmp/answers | uniq -c") == "200 400"
+    running.output("systemctl stop trailgate.socket trailgate.service")
 
 
 def test_the_journal_has_the_access_lines(running):
