@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import urllib.request
 
 import boto3
 import pytest
@@ -54,5 +55,8 @@ def aws(tmp_path_factory):
     server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
-    yield Aws(f"http://{host}:{port}", tmp_path_factory.mktemp("home"))
+    endpoint = f"http://{host}:{port}"
+    # Its state is the process's, so it begins with what the module before has left.
+    urllib.request.urlopen(f"{endpoint}/moto-api/reset", data=b"").close()
+    yield Aws(endpoint, tmp_path_factory.mktemp("home"))
     server.stop()
