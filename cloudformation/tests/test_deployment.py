@@ -292,7 +292,7 @@ def test_an_update_changes_what_it_names_and_keeps_what_others_hold_on_to(aws, d
     (group,) = aws.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     assert (group["MinSize"], group["DesiredCapacity"]) == (2, 2)
     after = deployment.outputs()
-    kept = ("S3CloudTrailBucketName", "CloudTrailLogGroupName", "ProxyPublicIP", "AllowlistParameter", "GateRoleArn")
+    kept = ("S3CloudTrailBucketName", "CloudTrailLogGroupName", "AllowlistParameter", "GateRoleArn")
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
 
 

@@ -319,6 +319,15 @@ def test_a_vpc_that_is_given_is_used_and_none_is_made():
     assert [mapping["SubnetId"] for mapping in mappings] == ["subnet-1", "subnet-2"]
 
 
+def test_a_load_balancer_takes_no_address_that_a_gate_may_hold():
+    stack = Stack(**FLEET)
+    mappings = stack.properties("LoadBalancer")["SubnetMappings"]
+    own = [mapping["AllocationId"] for mapping in mappings]
+    assert own == ["FirstBalancerAddress.AllocationId", "SecondBalancerAddress.AllocationId"]
+    assert stack.outputs["ProxyPublicIP"] == "FirstBalancerAddress"
+    assert "GateAddress" not in stack.resources
+
+
 def test_an_update_waits_for_the_new_gate_before_an_old_one_goes():
     for parameters in ({}, FLEET):
         group = Stack(**parameters).resources["GateGroup"]
