@@ -100,7 +100,8 @@ def test_nothing_runs_before_it_is_told_to(machine):
 
 
 def test_the_units_are_valid(machine):
-    assert machine.output("systemd-analyze verify --man=no trailgate.service trailgate.socket trailgate-follow.service trailgate-follow.timer 2>&1") == ""
+    units = "trailgate.service trailgate.socket trailgate-follow.service trailgate-follow.timer"
+    assert machine.output(f"systemd-analyze verify --man=no {units} 2>&1") == ""
 
 
 def test_the_log_keeps_within_bounds(machine):
@@ -154,6 +155,15 @@ def test_a_restart_refuses_no_connection_where_systemd_has_the_port(running):
 def test_the_journal_has_the_access_lines(running):
     running.output(ASK)
     running.wait(f"journalctl -u trailgate -o cat | grep -q '\"status\":{ADMITTED}'")
+
+
+def test_a_stack_that_cannot_be_reached_leaves_the_list_alone(running):
+    before = running.output("sha256sum /etc/trailgate/allowlist.toml")
+    running.output("printf 'STACK=audit\\nALLOWLIST_PARAMETER=/audit/allowlist\\n' >/etc/trailgate/stack.env")
+    running.output("systemctl start trailgate-follow")
+    assert "cannot read /audit/allowlist" in running.output("journalctl -u trailgate-follow -o cat")
+    assert running.output("sha256sum /etc/trailgate/allowlist.toml") == before
+    assert "new." not in running.output("ls -A /etc/trailgate")
 
 
 def test_provisioning_again_keeps_the_configuration(machine):
