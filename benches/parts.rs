@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
@@ -75,7 +76,7 @@ fn access_line(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_line");
     for (name, format) in [("json", Format::Json), ("text", Format::Text)] {
         let pipe = LinePipe::start(io::sink(), |_| String::new()).expect("a thread can be started");
-        let log = AccessLog::new(Some(pipe), format);
+        let log = AccessLog::new(Some(pipe), format, Arc::default());
         let (peer, now) = (IpAddr::from([203, 0, 113, 7]), SystemTime::now());
         group.bench_function(name, |bencher| {
             bencher

@@ -16,6 +16,7 @@ use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
+use trailgate::metrics::Metrics;
 use trailgate::server::{self, Entrance};
 use trailgate::signals::Termination;
 use trailgate::{credentials, process};
@@ -47,7 +48,9 @@ async fn main() -> anyhow::Result<()> {
     let (cache, renewal) = credentials::cache(SharedCredentialsProvider::new(key));
     tokio::spawn(renewal.run());
     let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
-    let gate = process::gate(config, allowlist, cache, AccessLog::new(Some(lines), Format::Text))?;
+    let metrics = Arc::<Metrics>::default();
+    let access_log = AccessLog::new(Some(lines), Format::Text, Arc::clone(&metrics));
+    let gate = process::gate(config, allowlist, cache, access_log, metrics)?;
 
     println!(
         "\n  The domain   {}   holds {count} CloudTrail events and answers signed requests alone:\n\

@@ -11,13 +11,19 @@ use serde::Serialize;
 
 use crate::allowlist::Entry;
 use crate::line_pipe::LinePipe;
+use crate::metrics::{Ended, Metrics};
+use crate::outcome::Outcome;
 use crate::target::Target;
 
-/// Where access lines go, and how they look; cheap to clone.
+/// Where access lines go, how they look, and where requests are counted; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct AccessLog {
+pub struct AccessLog(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     pipe: Option<LinePipe>,
     format: Format,
+    metrics: Arc<Metrics>,
 }
 
 /// How log lines look.
@@ -29,22 +35,6 @@ pub enum Format {
     Json,
     /// Words for people.
     Text,
-}
-
-/// How a request ended, beside the names of [`crate::reject::Reject::kind`].
-pub mod outcome {
-    /// The domain's whole answer reached the client's socket.
-    pub const FORWARDED: &str = "forwarded";
-    /// A browser was sent to the home page.
-    pub const REDIRECTED: &str = "redirected";
-    /// The client went away before the answer's end.
-    pub const CLIENT_LEFT: &str = "client_left";
-    /// The client's grant ended before the answer did.
-    pub const REVOKED: &str = "grant_revoked";
-    /// The domain broke off its answer, or said nothing more for too long.
-    pub const UPSTREAM_BROKE_OFF: &str = "upstream_broke_off";
-    /// The gate panicked.
-    pub const PANICKED: &str = "internal_error";
 }
 
 /// What is said of one request. Dropping it writes the line, so that a client that leaves is logged, too.
@@ -64,7 +54,7 @@ pub struct AccessLine {
     bytes_in: u64,
     bytes_out: u64,
     upstream: Option<Duration>,
-    outcome: &'static str,
+    outcome: Outcome,
     domain_request_id: Option<String>,
 }
 
@@ -87,10 +77,10 @@ struct Fields<'a> {
 }
 
 impl AccessLog {
-    /// A log that writes to `pipe`, or nowhere.
+    /// A log that writes to `pipe`, or nowhere, and counts in `metrics` either way.
     #[must_use]
-    pub fn new(pipe: Option<LinePipe>, format: Format) -> Self {
-        Self { pipe, format }
+    pub fn new(pipe: Option<LinePipe>, format: Format, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Shared { pipe, format, metrics }))
     }
 
     /// Begins the line of a request from `peer` that arrived at `time`.
@@ -98,6 +88,7 @@ impl AccessLog {
     /// `path` is logged until the canonical target is known; it comes without the query, which can hold a signature.
     #[must_use]
     pub fn begin(&self, time: SystemTime, id: String, peer: IpAddr, method: &Method, path: &str) -> AccessLine {
+        self.0.metrics.in_flight.inc();
         AccessLine {
             log: self.clone(),
             started: Instant::now(),
@@ -111,7 +102,7 @@ impl AccessLog {
             bytes_in: 0,
             bytes_out: 0,
             upstream: None,
-            outcome: outcome::CLIENT_LEFT,
+            outcome: Outcome::ClientLeft,
             domain_request_id: None,
         }
     }
@@ -134,7 +125,7 @@ impl AccessLine {
         self.status = Some(status);
     }
 
-    pub(crate) fn set_outcome(&mut self, outcome: &'static str) {
+    pub(crate) fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }
 
@@ -160,10 +151,15 @@ impl AccessLine {
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
-        let Some(pipe) = &self.log.pipe else { return };
-        let fields = self.fields();
+        if std::thread::panicking() {
+            self.outcome = Outcome::Internal;
+        }
+        let total = self.started.elapsed();
+        self.count(total);
+        let Some(pipe) = &self.log.0.pipe else { return };
+        let fields = self.fields(total);
         pipe.push(|lines| {
-            match self.log.format {
+            match self.log.0.format {
                 // Neither can fail: the keys are strings, and a Vec takes every write.
                 Format::Json => drop(serde_json::to_writer(&mut *lines, &fields)),
                 Format::Text => drop(fields.write_text(lines)),
@@ -174,7 +170,23 @@ impl Drop for AccessLine {
 }
 
 impl AccessLine {
-    fn fields(&self) -> Fields<'_> {
+    fn count(&self, total: Duration) {
+        let metrics = &self.log.0.metrics;
+        metrics.in_flight.dec();
+        metrics.count(&Ended {
+            outcome: self.outcome,
+            status: self.status,
+            total,
+            upstream: self.upstream,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        });
+        if self.outcome == Outcome::NotAllowed {
+            metrics.refused.note(self.client, self.time);
+        }
+    }
+
+    fn fields(&self, total: Duration) -> Fields<'_> {
         Fields {
             time: format!("{:.3}", Timestamp::try_from(self.time).unwrap_or_default()),
             id: &self.id,
@@ -186,8 +198,8 @@ impl AccessLine {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             upstream_ms: self.upstream.map(milliseconds),
-            total_ms: milliseconds(self.started.elapsed()),
-            outcome: if std::thread::panicking() { outcome::PANICKED } else { self.outcome },
+            total_ms: milliseconds(total),
+            outcome: self.outcome.name(),
             domain_request_id: self.domain_request_id.as_deref(),
         }
     }

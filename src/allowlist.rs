@@ -15,7 +15,11 @@ use tokio::{sync::watch, time};
 
 pub use entries::{Entries, Entry, LoadError};
 pub use file::EntryError;
-pub use reload::Reloader;
+pub use reload::{Reloader, State};
+pub(crate) use {
+    entries::read,
+    file::{name, parse},
+};
 
 /// The list in force: cheap to clone, and never older than the last reload.
 #[derive(Clone, Debug)]
@@ -44,6 +48,12 @@ impl Publisher {
 }
 
 impl Allowlist {
+    /// The list in force at this moment.
+    #[must_use]
+    pub fn entries(&self) -> Arc<Entries> {
+        Arc::clone(&self.0.borrow())
+    }
+
     /// The entry that lets `client` in at `now`, if any does.
     #[must_use]
     pub fn grant(&self, client: IpAddr, now: SystemTime) -> Option<Arc<Entry>> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use prometheus_client::metrics::histogram::Histogram;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -23,6 +24,7 @@ pub struct Budget {
     shared: Arc<Semaphore>,
     lane: Arc<Semaphore>,
     limits: BodyLimits,
+    waits: Histogram,
 }
 
 /// What one body may take.
@@ -40,11 +42,25 @@ pub struct BodyLimits {
 pub const STRIDE: usize = 64 * 1024;
 
 impl Budget {
-    /// A budget of `limits.buffer_memory` bytes.
+    /// A budget of `limits.buffer_memory` bytes; how many seconds bodies wait for it goes into `waits`.
     #[must_use]
-    pub fn new(limits: BodyLimits) -> Self {
-        let shared = limits.buffer_memory.saturating_sub(limits.max_body);
-        Self { shared: Arc::new(Semaphore::new(shared)), lane: Arc::new(Semaphore::new(1)), limits }
+    pub fn new(limits: BodyLimits, waits: Histogram) -> Self {
+        let shared = shared_bytes(limits);
+        Self { shared: Arc::new(Semaphore::new(shared)), lane: Arc::new(Semaphore::new(1)), limits, waits }
+    }
+
+    /// Bytes that are taken; the lane counts whole when somebody has it.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        let shared = shared_bytes(self.limits) - self.shared.available_permits();
+        let lane = if self.lane.available_permits() == 0 { self.limits.max_body } else { 0 };
+        shared + lane
+    }
+
+    /// Bytes that there are.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limits.buffer_memory
     }
 
     /// Reads `body` to its end and hashes it on the way.
@@ -89,6 +105,7 @@ impl Budget {
         let more = if let Ok(more) = Arc::clone(&self.shared).try_acquire_many_owned(permits) {
             more
         } else {
+            let _wait = Wait { since: Instant::now(), waits: &self.waits };
             tokio::select! {
                 more = Arc::clone(&self.shared).acquire_many_owned(permits) => more.ok()?,
                 lane = Arc::clone(&self.lane).acquire_owned() => {
@@ -105,6 +122,22 @@ impl Budget {
         }
         Some(())
     }
+}
+
+/// A wait for memory, noted when it ends, also because the client has left.
+struct Wait<'a> {
+    since: Instant,
+    waits: &'a Histogram,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.waits.observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+fn shared_bytes(limits: BodyLimits) -> usize {
+    limits.buffer_memory.saturating_sub(limits.max_body)
 }
 
 /// Why a body was not read to its end.
@@ -272,3 +305,31 @@ impl Frames {
 
 /// Bytes below which a frame is copied rather than kept.
 const SMALL: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_waits_for_memory_is_noted_and_one_that_does_not_is_not() {
+        let limits = BodyLimits { max_body: 4, buffer_memory: 8, timeout: Duration::from_mins(1) };
+        let waits = Histogram::new([]);
+        let budget = Budget::new(limits, waits.clone());
+        let body = || Full::new(Bytes::from_static(b"abcd"));
+        let first = budget.buffer(body()).await.unwrap();
+        assert_eq!((budget.taken(), waits.count()), (4, 0));
+        let lane = budget.buffer(body()).await.unwrap();
+        assert_eq!((budget.taken(), waits.count()), (8, 1));
+        let other = budget.clone();
+        let waiting = tokio::spawn(async move { other.buffer(Full::new(Bytes::from_static(b"abcd"))).await.is_ok() });
+        tokio::task::yield_now().await;
+        assert_eq!(waits.count(), 1);
+        drop(first);
+        assert!(waiting.await.unwrap());
+        assert_eq!(waits.count(), 2);
+        drop(lane);
+        assert_eq!((budget.taken(), budget.limit()), (0, 8));
+    }
+}

@@ -27,11 +27,13 @@ impl Hosts {
         }
         let mut names: Vec<&str> = named_hosts(&head.headers, is_proxied);
         names.extend(head.uri.authority().map(Authority::as_str));
-        let is_known = |name: &&str| {
-            let authority: Option<Authority> = name.parse().ok();
-            authority.is_some_and(|authority| self.0.iter().any(|host| host.eq_ignore_ascii_case(authority.host())))
-        };
-        if !names.is_empty() && names.iter().all(is_known) { Ok(()) } else { Err(UnknownHost) }
+        if !names.is_empty() && names.iter().all(|name| self.names(name)) { Ok(()) } else { Err(UnknownHost) }
+    }
+
+    /// Whether `authority`, a host with or without port, is one of these.
+    pub(crate) fn names(&self, authority: &str) -> bool {
+        let authority: Option<Authority> = authority.parse().ok();
+        authority.is_some_and(|authority| self.0.iter().any(|host| host.eq_ignore_ascii_case(authority.host())))
     }
 }
 

@@ -28,6 +28,12 @@ pub fn parse(cidr: &str) -> Result<IpNet, CidrError> {
     if net.trunc() == net { Ok(net) } else { Err(CidrError::HostBits { block: net.trunc(), address: ip }) }
 }
 
+/// A block as people write it: that of a single address without its length.
+#[must_use]
+pub fn text(block: IpNet) -> String {
+    if block.prefix_len() == block.max_prefix_len() { block.addr().to_string() } else { block.to_string() }
+}
+
 /// Why a text is no block of addresses, and what to write instead. The message goes on from the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {

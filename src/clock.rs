@@ -14,24 +14,35 @@ impl Clock {
     /// The domain's time when this machine's clock shows `local`.
     #[must_use]
     pub fn at(&self, local: SystemTime) -> SystemTime {
-        shifted(local, self.offset.load(Ordering::Relaxed))
+        shifted(local, self.offset())
+    }
+
+    /// Seconds by which the domain is ahead of this machine, as far as it said so.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.offset.load(Ordering::Relaxed)
     }
 
     /// Takes over the domain's time, as its `Date` gave it when this machine's clock showed `local`.
     ///
     /// Gives the new offset in seconds when it differs from the one in use by more than a request may take.
     pub fn correct(&self, local: SystemTime, domain: SystemTime) -> Option<i64> {
-        let offset = match domain.duration_since(local) {
-            Ok(ahead) => seconds(ahead),
-            Err(behind) => -seconds(behind.duration()),
-        };
+        let offset = offset(local, domain);
         let before = self.offset.swap(offset, Ordering::Relaxed);
         ((offset - before).abs() >= TOLERANCE).then_some(offset)
     }
 }
 
 /// Seconds; less is what a slow answer and a `Date` in whole seconds make up.
-const TOLERANCE: i64 = 5;
+pub(crate) const TOLERANCE: i64 = 5;
+
+/// Seconds by which `domain` is ahead of `local`.
+pub(crate) fn offset(local: SystemTime, domain: SystemTime) -> i64 {
+    match domain.duration_since(local) {
+        Ok(ahead) => seconds(ahead),
+        Err(behind) => -seconds(behind.duration()),
+    }
+}
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 2)

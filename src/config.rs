@@ -12,7 +12,9 @@ use std::{fmt, fs};
 use tracing::level_filters::LevelFilter;
 
 use crate::access_log::Format;
+use crate::admin::Address;
 use crate::body::BodyLimits;
+use crate::browser::Hosts;
 use crate::endpoint::Endpoint;
 use crate::home::Home;
 use crate::listener::Listener;
@@ -46,6 +48,10 @@ pub struct Config {
     pub body: BodyLimits,
     /// What a connection may take.
     pub connections: ConnectionLimits,
+    /// Where the operator asks for health, metrics and status.
+    pub admin: Address,
+    /// By which host names, beside addresses and `localhost`.
+    pub admin_hosts: Hosts,
     /// How log lines look.
     pub log_format: Format,
     /// Which events are logged.
@@ -146,6 +152,18 @@ mod tests {
         assert_eq!(config.upstream.response_timeout, Duration::from_mins(5));
         assert_eq!(config.body.max_body, 100 * 1024 * 1024);
         assert_eq!(config.log_level, LevelFilter::INFO);
+        assert_eq!(config.admin.to_string(), "127.0.0.1:9180");
+    }
+
+    #[test]
+    fn the_admin_address_is_tcp_or_a_socket_or_off() {
+        let admin = |address: &str| parse(&format!("{SMALLEST}[admin]\naddress = {address:?}\n")).map(|it| it.admin);
+        assert_eq!(admin("unix:admin.sock"), Ok(Address::Unix("/etc/trailgate/admin.sock".into())));
+        assert_eq!(admin("off"), Ok(Address::Off));
+        refuse(
+            &format!("{SMALLEST}[admin]\naddress = \"localhost\"\n"),
+            "4: admin.address: \"localhost\" is no admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"",
+        );
     }
 
     #[test]

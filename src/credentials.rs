@@ -1,19 +1,19 @@
 //! The credentials in use: one set for all requests, renewed in the background ahead of its expiry.
 
+mod chain;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
-use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+pub use chain::{load_roots, provider, sdk_config};
 
 /// What each request asks for its credentials; cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,23 +28,6 @@ pub struct Renewal {
     provider: SharedCredentialsProvider,
     latest: watch::Sender<Option<Credentials>>,
     wanted: Arc<Notify>,
-}
-
-/// The chain of places where AWS credentials are looked for, and the role to assume with them, if there is one.
-pub async fn provider(region: &str, assume_role: Option<&str>) -> anyhow::Result<SharedCredentialsProvider> {
-    let sdk = sdk_config(region).await;
-    let Some(role) = assume_role else {
-        return sdk.credentials_provider().context("there is no chain of AWS credentials");
-    };
-    let assumed = AssumeRoleProvider::builder(role).session_name("trailgate").configure(&sdk).build().await;
-    Ok(SharedCredentialsProvider::new(assumed))
-}
-
-/// What AWS's own clients are made of: the chain of credentials, and HTTP over the same TLS as the gate's.
-pub async fn sdk_config(region: &str) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let region = Region::new(region.to_owned());
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http).region(region).load().await
 }
 
 /// A cache, and the renewal that has to run for it.
@@ -70,6 +53,12 @@ impl CredentialCache {
             Ok(Ok(credentials)) => credentials.clone().ok_or(NoCredentials),
             _ => Err(NoCredentials),
         }
+    }
+
+    /// The last credentials that were found, valid or not.
+    #[must_use]
+    pub fn latest(&self) -> Option<Credentials> {
+        self.latest.borrow().clone()
     }
 
     /// Asks for new credentials ahead of time, for the domain does not take these. They stay in use until others come.
@@ -102,7 +91,7 @@ impl Renewal {
                 }
                 Err(error) => {
                     failures += 1;
-                    let delay = retry_delay(failures);
+                    let delay = retry_delay(failures, self.left(SystemTime::now()));
                     tracing::error!(
                         error = format!("{:#}", anyhow::Error::from(error)),
                         retry_in_s = delay.as_secs(),
@@ -121,15 +110,54 @@ impl Renewal {
     }
 
     async fn fetch(&self) -> Result<Credentials, CredentialsError> {
-        match timeout(FETCH_TIMEOUT, self.provider.provide_credentials()).await {
-            Ok(result) => result,
-            Err(_) => Err(CredentialsError::provider_timed_out(FETCH_TIMEOUT)),
+        let fetched = timeout(FETCH_TIMEOUT, self.provider.provide_credentials()).await;
+        let mut fetched = fetched.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(FETCH_TIMEOUT)))?;
+        if let Some(last) = &*self.latest.borrow() {
+            keep_expiry(&mut fetched, last);
         }
+        if is_valid(&fetched, SystemTime::now()) {
+            Ok(fetched)
+        } else {
+            Err(CredentialsError::not_loaded("the credentials that are there have expired"))
+        }
+    }
+
+    /// How long the credentials in use are good for, if they say so.
+    fn left(&self, now: SystemTime) -> Option<Duration> {
+        let expiry = self.latest.borrow().as_ref()?.expiry()?;
+        expiry.duration_since(now).ok()
     }
 }
 
-fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
+/// Does not believe in a later expiry of the same key: AWS gives new keys with new times, and it is its own libraries
+/// that add minutes to those of an instance when the metadata service gives keys that have expired.
+fn keep_expiry(fetched: &mut Credentials, last: &Credentials) {
+    if fetched.access_key_id() == last.access_key_id() && last.expiry().is_some() {
+        *fetched.expiry_mut() = last.expiry().min(fetched.expiry().or(last.expiry()));
+    }
+}
+
+/// Whether `credentials` have not expired at `now`.
+#[must_use]
+pub fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
     credentials.expiry().is_none_or(|expiry| now < expiry)
+}
+
+/// Where credentials come from. A source that goes through others stands behind them.
+#[must_use]
+pub fn source(credentials: &Credentials) -> &'static str {
+    let features = credentials.get_property::<Vec<Feature>>().map(Vec::as_slice).unwrap_or_default();
+    match features.first() {
+        Some(Feature::CredentialsEnvVars) => "the environment",
+        Some(Feature::CredentialsImds) => "the instance's role",
+        Some(Feature::CredentialsHttp) => "the container's role",
+        Some(Feature::CredentialsProcess) => "a process",
+        Some(Feature::CredentialsProfile) => "a profile",
+        Some(Feature::CredentialsProfileStsWebIdToken) => "a web identity",
+        Some(Feature::CredentialsSso) => "single sign-on",
+        Some(Feature::CredentialsStsAssumeRole) => "an assumed role",
+        _ => "the chain of AWS credentials",
+    }
 }
 
 /// When to fetch anew: five minutes ahead of the expiry, less up to a minute so that a fleet does not ask at once.
@@ -141,8 +169,10 @@ fn renewal_delay(expiry: Option<SystemTime>, now: SystemTime, jitter: f64) -> Du
     left.saturating_sub(AHEAD + Duration::from_mins(1).mul_f64(jitter)).max(left / 10).max(GAP)
 }
 
-fn retry_delay(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.min(6)).min(Duration::from_mins(1))
+/// Longer with each failure, but not so long that credentials which are good for `left` expire meanwhile.
+fn retry_delay(failures: u32, left: Option<Duration>) -> Duration {
+    let delay = Duration::from_secs(1 << failures.min(6)).min(Duration::from_mins(1));
+    left.map_or(delay, |left| delay.min(left / 4).max(GAP))
 }
 
 /// How long a request waits when there are no credentials.
@@ -267,6 +297,37 @@ mod tests {
         let mut latest = cache.latest.clone();
         let is_new = |latest: &Option<Credentials>| latest.as_ref().is_some_and(|key| key.access_key_id() == "AKID1");
         timeout(Duration::from_secs(2), latest.wait_for(is_new)).await.expect("they are renewed").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_have_expired_already_are_none() {
+        let (cache, renewal, _) = scripted(|_| Ok(key("AKID", Some(SystemTime::now() - Duration::from_secs(1)))));
+        tokio::spawn(renewal.run());
+        assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
+    }
+
+    #[test]
+    fn the_same_key_does_not_live_longer_than_it_said_at_first() {
+        let (early, late) = (in_seconds(10), in_seconds(600));
+        let kept = |name: &str, expiry| {
+            let mut fetched = key(name, expiry);
+            keep_expiry(&mut fetched, &key("AKID", Some(early)));
+            fetched.expiry()
+        };
+        assert_eq!(kept("AKID", Some(late)), Some(early));
+        assert_eq!(kept("OTHER", Some(late)), Some(late));
+        assert_eq!(kept("OTHER", None), None);
+        let mut lasting = key("AKID", Some(late));
+        keep_expiry(&mut lasting, &key("AKID", None));
+        assert_eq!(lasting.expiry(), Some(late));
+    }
+
+    #[test]
+    fn a_failed_fetch_is_tried_again_while_the_last_credentials_are_good() {
+        assert_eq!(retry_delay(1, None).as_secs(), 2);
+        assert_eq!(retry_delay(9, None).as_secs(), 60);
+        assert_eq!(retry_delay(9, Some(Duration::from_secs(100))).as_secs(), 25);
+        assert_eq!(retry_delay(9, Some(Duration::ZERO)), GAP);
     }
 
     #[test]

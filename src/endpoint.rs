@@ -47,12 +47,30 @@ impl Endpoint {
         &self.authority
     }
 
+    /// The host's name or address, an IPv6 address without its brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.authority.host().trim_matches(['[', ']'])
+    }
+
+    /// The port to connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 })
+    }
+
+    /// Whether it is reached over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
     /// Whether what is sent there can be read on the way: plain http to another machine.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
-        let host = self.authority.host().trim_matches(['[', ']']);
+        let host = self.host();
         let loopback = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-        self.scheme == Scheme::HTTP && !loopback
+        !self.is_tls() && !loopback
     }
 
     /// The region that an AWS host names: `search-trail-abc.eu-west-1.es.amazonaws.com` is in `eu-west-1`.

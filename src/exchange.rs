@@ -1,5 +1,8 @@
 //! One request and its answer: signed, sent, and tried once more where that is safe.
 
+mod contact;
+
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -11,9 +14,11 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
+pub use self::contact::{Contact, Failure, LastAnswer};
 use crate::body::{Buffered, Sending};
 use crate::clock::Clock;
 use crate::credentials::CredentialCache;
+use crate::metrics::{Forbidden, Metrics, Retry};
 use crate::refusal::{Refusal, without_token};
 use crate::reject::Reject;
 use crate::sign::{Signer, Signing};
@@ -27,6 +32,8 @@ pub struct Exchange {
     signer: Signer,
     credentials: CredentialCache,
     clock: Clock,
+    contact: Contact,
+    metrics: Arc<Metrics>,
 }
 
 /// A request that is ready but for its signature.
@@ -54,8 +61,8 @@ pub enum Answer {
 impl Exchange {
     /// An exchange with the domain behind `upstream`.
     #[must_use]
-    pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache) -> Self {
-        Self { upstream, signer, credentials, clock: Clock::default() }
+    pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache, metrics: Arc<Metrics>) -> Self {
+        Self { upstream, signer, credentials, clock: Clock::default(), contact: Contact::default(), metrics }
     }
 
     /// The domain's host and port.
@@ -64,9 +71,41 @@ impl Exchange {
         self.upstream.endpoint().authority()
     }
 
+    /// What requests are signed with.
+    #[must_use]
+    pub fn credentials(&self) -> &CredentialCache {
+        &self.credentials
+    }
+
+    /// The time that requests are signed with.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What the domain last did when it was asked.
+    #[must_use]
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Signs and sends `outgoing`, and notes what comes of it.
+    pub async fn send(&self, outgoing: &Outgoing) -> Result<Response<Answer>, Reject> {
+        let answer = self.ask(outgoing).await;
+        match &answer {
+            Ok(response) => self.contact.note_answer(response.status(), SystemTime::now()),
+            Err(reject @ (Reject::Upstream(_) | Reject::Signature | Reject::Credentials)) => {
+                self.contact.note_failure(reject.outcome(), SystemTime::now());
+            }
+            // Those are not about the domain.
+            Err(_) => {}
+        }
+        answer
+    }
+
     /// Signs and sends `outgoing`. A connection that turns out closed and a clock that turns out wrong are each worth
     /// one more try, signed anew.
-    pub async fn send(&self, outgoing: &Outgoing) -> Result<Response<Answer>, Reject> {
+    async fn ask(&self, outgoing: &Outgoing) -> Result<Response<Answer>, Reject> {
         let (mut is_resent, mut is_corrected) = (false, false);
         loop {
             let local = SystemTime::now();
@@ -75,18 +114,25 @@ impl Exchange {
             let response = match self.upstream.send(self.request(outgoing, &signing)?).await {
                 Err(error) if !is_resent && error.may_retry(&outgoing.method) => {
                     is_resent = true;
+                    self.metrics.retry(Retry::Closed);
                     continue;
                 }
                 other => other?,
             };
             if !may_be_refusal(&response) {
+                if response.status() == StatusCode::FORBIDDEN {
+                    self.metrics.forbidden(Forbidden::NotAuthorized);
+                }
                 return Ok(response.map(Answer::Streaming));
             }
             let (head, body) = read(response).await?.into_parts();
-            match Refusal::read(&head.headers, &body) {
+            let refusal = Refusal::read(&head.headers, &body);
+            self.metrics.forbidden(refusal.kind());
+            match refusal {
                 Refusal::Other => return Ok(Response::from_parts(head, Answer::Read(body))),
                 Refusal::Skew { domain_time: Some(domain_time) } if !is_corrected => {
                     is_corrected = true;
+                    self.metrics.retry(Retry::Clock);
                     if let Some(offset) = self.clock.correct(local, domain_time) {
                         tracing::warn!(offset_s = offset, "this machine's clock is wrong: signing by the domain's");
                     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
-use crate::access_log::{AccessLine, AccessLog, outcome};
+use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
 use crate::browser;
@@ -21,6 +22,8 @@ use crate::head::HeadError;
 use crate::headers::{self, Hop};
 use crate::home::Home;
 use crate::listener::Connection;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
 use crate::target::Target;
@@ -40,6 +43,8 @@ pub struct Gate {
     pub idle_timeout: Duration,
     /// Where each request's line goes.
     pub access_log: AccessLog,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Gate {
@@ -67,9 +72,9 @@ impl Gate {
             Ok(response) => response,
             Err(reject) => {
                 if let Some(cause) = reject.cause() {
-                    tracing::warn!(request_id = line.id(), kind = reject.kind(), cause, "request failed");
+                    tracing::warn!(request_id = line.id(), kind = reject.outcome().name(), cause, "request failed");
                 }
-                reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.kind() })
+                reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.outcome() })
             }
         };
         line.set_status(response.status());
@@ -138,7 +143,7 @@ impl Gate {
     fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {
         headers::to_client(response.headers_mut(), self.exchange.authority(), hop);
         response.map(|answer| match answer {
-            Answer::Read(body) => Source::Whole { body, outcome: outcome::FORWARDED },
+            Answer::Read(body) => Source::Whole { body, outcome: Outcome::Forwarded },
             Answer::Streaming(incoming) => {
                 Source::Streaming(Streaming::new(incoming, self.idle_timeout, self.allowlist.clone(), client))
             }
@@ -147,7 +152,7 @@ impl Gate {
 }
 
 fn redirected(response: Response<()>) -> Response<Source> {
-    response.map(|()| Source::Whole { body: Bytes::new(), outcome: outcome::REDIRECTED })
+    response.map(|()| Source::Whole { body: Bytes::new(), outcome: Outcome::Redirected })
 }
 
 /// Refuses what cannot be forwarded whatever it asks for.

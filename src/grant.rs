@@ -13,9 +13,11 @@ mod tunnel;
 
 use std::fmt;
 
+use clap::ValueEnum;
 use hyper::Method;
 use hyper::header::{self, HeaderMap};
 use hyper::http::HeaderName;
+use serde::Serialize;
 
 pub use self::body::BodyCheck;
 use self::body::Question;
@@ -24,13 +26,23 @@ use self::rules::{Place, Rule, Verdict};
 use crate::target::Target;
 
 /// How much an entry of the allowlist grants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Access {
     /// Reads, and writes through Kibana's own saved objects alone.
     #[default]
     Read,
     /// Whatever the role may do that the gate signs with.
     Full,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Full => "full",
+        })
+    }
 }
 
 /// Why a read grant does not cover a request.

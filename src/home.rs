@@ -29,6 +29,12 @@ impl Home {
         Self::at(if service == "aoss" { DASHBOARDS } else { KIBANA })
     }
 
+    /// Where browsers are sent, if anywhere.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
     /// The redirect for a request that asks for a home page, or for one without its final slash.
     ///
     /// `/` is Elasticsearch's banner, which its clients ask for, so only browsers are sent from there.

@@ -15,10 +15,14 @@
 //!    [`upstream`] to send, [`refusal`] to understand a 403.
 //! 9. [`reply`] streams the answer back.
 //! 10. [`reject`] answers instead when a step fails.
-//! 11. [`access_log`] writes one line a request, through a [`line_pipe`].
+//! 11. [`access_log`] writes one line a request, through a [`line_pipe`]; [`outcome`] lists how requests end.
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`]
-//! serve them.
+//! [`metrics`] counts what happens on the way, and [`admin`] answers the operator; [`systemd`] is told.
+//!
+//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
+//!
+//! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist,
+//! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod listener;
@@ -56,6 +60,16 @@ pub mod reject;
 
 pub mod access_log;
 pub mod line_pipe;
+pub mod outcome;
+
+pub mod admin;
+pub mod metrics;
+pub mod systemd;
+
+pub mod allow;
+pub mod cli;
+pub mod doctor;
+pub mod generate;
 
 pub mod cidr;
 pub mod config;

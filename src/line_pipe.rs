@@ -24,6 +24,8 @@ struct Queue {
     lines: Vec<u8>,
     /// Lines that found the queue full since the writer last looked.
     lost: u64,
+    /// Lines that found the queue full, ever.
+    lost_ever: u64,
     is_writing: bool,
 }
 
@@ -41,6 +43,7 @@ impl LinePipe {
         let mut queue = self.0.lock();
         if queue.lines.len() >= CAPACITY {
             queue.lost += 1;
+            queue.lost_ever += 1;
             return;
         }
         let was_empty = queue.lines.is_empty();
@@ -48,6 +51,12 @@ impl LinePipe {
         if was_empty {
             self.0.filled.notify_one();
         }
+    }
+
+    /// How many lines were lost since the start.
+    #[must_use]
+    pub fn lost_lines(&self) -> u64 {
+        self.0.lock().lost_ever
     }
 
     /// Waits until all that is queued is written, but not for ever.
@@ -168,6 +177,7 @@ mod tests {
         }
         assert!(lost > 0);
         assert_eq!(kept + lost, 5000);
+        assert_eq!(pipe.lost_lines(), lost as u64);
     }
 
     #[test]

@@ -1,44 +1,28 @@
 //! `trailgate`: reads its arguments and its configuration, runs, and ends with the right exit code.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
+use tokio::runtime::Runtime;
 use trailgate::allowlist::LoadError;
+use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
 use trailgate::process::{self, Logs};
-
-/// A gate in front of an AWS Elasticsearch or OpenSearch domain: checks the client, signs the request, forwards it.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the gate until SIGTERM.
-    Run(Files),
-    /// Read the configuration and the allowlist, say what they hold, and do nothing else.
-    Check(Files),
-}
-
-#[derive(Args)]
-struct Files {
-    /// The configuration; paths in it are relative to it.
-    #[arg(long, value_name = "FILE", default_value = "/etc/trailgate/trailgate.toml")]
-    config: PathBuf,
-}
+use trailgate::{admin, allow, doctor, generate, systemd};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(files) => run(&files),
         Command::Check(files) => check(&files),
+        Command::Status(question) => ask(admin::report(&question)),
+        Command::Doctor(question) => ask(doctor::run(&question)),
+        Command::Generate(generate) => generate::run(&generate).map(|()| ExitCode::SUCCESS),
+        Command::Allow(allow) => allow::run(&allow, SystemTime::now()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("trailgate: {error:#}");
             let is_config = error.is::<ConfigError>() || error.is::<LoadError>();
@@ -47,20 +31,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(files: &Files) -> anyhow::Result<()> {
+fn run(files: &Files) -> anyhow::Result<ExitCode> {
     let config = Config::load(&files.config)?;
+    let passed = systemd::listeners().context("cannot use the sockets that were passed on")?;
     let logs = Logs::start(&config).context("cannot start the log")?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let result = runtime.block_on(process::run(config, &logs));
+    let runtime = runtime()?;
+    let result = runtime.block_on(process::run(config, passed, &logs));
     // A name look-up or a file that hangs in a thread of the runtime must not hold up the end.
     runtime.shutdown_background();
     logs.finish();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn ask(question: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(question);
+    // As above.
+    runtime.shutdown_background();
     result
 }
 
-fn check(files: &Files) -> anyhow::Result<()> {
+fn runtime() -> anyhow::Result<Runtime> {
+    Runtime::new().context("cannot start the runtime")
+}
+
+fn check(files: &Files) -> anyhow::Result<ExitCode> {
     println!("{}", process::describe(&files.config, &Config::load(&files.config)?)?);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// "Something was found in an unconfigured or misconfigured state": sysexits(3).

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::TcpListener as StdListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::access_log::{AccessLog, Format};
+use crate::admin::{self, Observer};
 use crate::allowlist::{Allowlist, Entries, LoadError, Reloader};
 use crate::body::Budget;
 use crate::config::Config;
@@ -21,8 +24,10 @@ use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
 use crate::listener::Listener;
+use crate::metrics::Metrics;
 use crate::server::{self, Entrance};
 use crate::sign::Signer;
+use crate::systemd::Manager;
 use crate::upstream::{self, Upstream};
 use crate::{signals, tls};
 
@@ -60,37 +65,81 @@ impl Logs {
 }
 
 /// Runs the gate until SIGTERM or SIGINT, or until one of its background tasks fails.
-pub async fn run(mut config: Config, logs: &Logs) -> anyhow::Result<()> {
+///
+/// `passed` are the sockets that the service manager has opened, by name: `admin` stands in for the admin address, those
+/// called `listen` for the listeners, in their order.
+pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, logs: &Logs) -> anyhow::Result<()> {
     // Before the first load, so that no signal or change of a file falls between.
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
-    let (reloader, allowlist) = Reloader::start(config.allowlist.clone())?;
-    let (cache, renewal) =
-        credentials::cache(credentials::provider(&config.region, config.assume_role.as_deref()).await?);
+    let manager = Manager::of_environment();
+    let (reloader, allowlist) = Reloader::start(config.allowlist.clone(), manager)?;
+    let list_state = reloader.state();
+    // Before the first client can hold a file descriptor.
+    credentials::load_roots();
+    let provider = credentials::provider(&config.region, config.assume_role.as_deref());
+    let (cache, renewal) = credentials::cache(provider);
     let limits = config.connections;
     let mut background = Background::default();
-    let entrances = open(std::mem::take(&mut config.listeners), &mut background).await?;
-    let access_log = AccessLog::new(config.log_access.then(|| logs.access.clone()), config.log_format);
-    let gate = Arc::new(gate(config, allowlist, cache, access_log)?);
+    let metrics = Arc::<Metrics>::default();
+    let admin = config.admin.listen(take(&mut passed, "admin"))?;
+    let admin_hosts = config.admin_hosts.clone();
+    let entrances = open(std::mem::take(&mut config.listeners), &mut passed, &metrics, &mut background).await?;
+    if let Some((name, _)) = passed.first() {
+        bail!("the socket {name:?} that was passed on is for nobody: name it \"listen\" or \"admin\"");
+    }
+    let access_pipe = config.log_access.then(|| logs.access.clone());
+    let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
+    let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
     for entrance in &entrances {
         tracing::info!(address = %entrance.address()?, domain = %gate.exchange.authority(), "listening");
     }
     background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
     background.spawn("the credentials' renewal", renewal.run());
-    background.outlive(server::run(entrances, gate, limits, termination.wait())).await
+    let pipes = [("events", logs.events.clone()), ("access", logs.access.clone())];
+    let observer = Arc::new(Observer::new(Arc::clone(&gate), list_state, pipes));
+    if let Some(admin) = admin {
+        tracing::info!(address = admin.name(), "answering the operator");
+        let observer = Arc::clone(&observer);
+        background.spawn("the admin address", async move { match admin::run(admin, observer, admin_hosts).await {} });
+    }
+    let watched = Arc::clone(&observer);
+    background.spawn("the signs of life", async move { match watched.watch(manager).await {} });
+    manager.ready();
+    let shutdown = async {
+        termination.wait().await;
+        manager.stopping();
+        observer.drain();
+    };
+    background.outlive(server::run(entrances, gate, limits, shutdown)).await
 }
 
 /// Opens what is listened on, and lets certificates follow their files.
-async fn open(listeners: Vec<Listener>, background: &mut Background) -> anyhow::Result<Vec<Entrance>> {
+async fn open(
+    listeners: Vec<Listener>,
+    passed: &mut Vec<(String, StdListener)>,
+    metrics: &Arc<Metrics>,
+    background: &mut Background,
+) -> anyhow::Result<Vec<Entrance>> {
     let mut entrances = Vec::with_capacity(listeners.len());
     for listener in listeners {
-        let (entrance, reloader) = Entrance::open(listener).await?;
+        let (entrance, reloader) = match take(passed, "listen") {
+            Some(socket) => Entrance::on(TcpListener::from_std(socket)?, listener)?,
+            None => Entrance::open(listener).await?,
+        };
         entrances.push(entrance);
         if let Some(reloader) = reloader {
-            background.spawn("a certificate's reloading", async move { match reloader.run().await {} });
+            let metrics = Arc::clone(metrics);
+            background.spawn("a certificate's reloading", async move { match reloader.run(metrics).await {} });
         }
     }
     Ok(entrances)
+}
+
+/// The first of the sockets passed on under `name`, if there is one.
+fn take(passed: &mut Vec<(String, StdListener)>, name: &str) -> Option<StdListener> {
+    let index = passed.iter().position(|(other, _)| other == name)?;
+    Some(passed.remove(index).1)
 }
 
 /// Tasks that run for as long as the process does: without one of them the gate would grow stale and not say so.
@@ -151,17 +200,19 @@ pub fn gate(
     allowlist: Allowlist,
     credentials: CredentialCache,
     access_log: AccessLog,
+    metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gate> {
     let signer = Signer::new(config.endpoint.authority(), &config.region, &config.service);
     let roots = upstream::roots(config.ca_file.as_deref())?;
-    let upstream = Upstream::new(config.endpoint, roots, config.upstream);
+    let upstream = Upstream::new(config.endpoint, roots, config.upstream, Arc::clone(&metrics));
     Ok(Gate {
         allowlist,
-        budget: Budget::new(config.body),
-        exchange: Exchange::new(upstream, signer, credentials),
+        budget: Budget::new(config.body, metrics.buffer_wait.clone()),
+        exchange: Exchange::new(upstream, signer, credentials, Arc::clone(&metrics)),
         home: config.home,
         idle_timeout: config.idle_timeout,
         access_log,
+        metrics,
     })
 }
 

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use hyper::HeaderMap;
 use hyper::header;
 
+use crate::metrics::Forbidden;
+
 /// Why the domain answered 403.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -44,6 +46,17 @@ impl Refusal {
             Self::Credentials { message }
         } else {
             Self::Other
+        }
+    }
+
+    /// How the refusal is counted.
+    #[must_use]
+    pub fn kind(&self) -> Forbidden {
+        match self {
+            Self::Mismatch { .. } => Forbidden::Signature,
+            Self::Skew { .. } => Forbidden::Expired,
+            Self::Credentials { .. } => Forbidden::Credentials,
+            Self::Other => Forbidden::NotAuthorized,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::client_address::BadHop;
 use crate::credentials::NoCredentials;
 use crate::grant::ReadOnly;
 use crate::head::HeadError;
+use crate::outcome::Outcome;
 use crate::target::TargetError;
 use crate::upstream::{SendError, causes};
 
@@ -55,53 +56,36 @@ impl Reject {
     /// The status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Head(HeadError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Head(HeadError::Slow) | Self::Body(BodyError::Slow) => StatusCode::REQUEST_TIMEOUT,
-            Self::Head(_)
-            | Self::ForwardedFor(_)
-            | Self::Target(_)
-            | Self::Unsupported(_)
-            | Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
-            Self::NotListed(_) | Self::CrossSite(_) | Self::ReadOnly(_) => StatusCode::FORBIDDEN,
-            // It is about the name, not about the client: under another one it may well be answered.
-            Self::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Body(BodyError::Crowded) | Self::NoCredentials => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Upstream(SendError::ConnectTimeout | SendError::ResponseTimeout) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Upstream(_) | Self::Signature | Self::Credentials => StatusCode::BAD_GATEWAY,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        self.outcome().status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The reason's name: `error.type` of the answer, `outcome` in the access log.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Head(HeadError::TooLarge) => "head_too_large",
-            Self::Head(HeadError::Slow) => "head_timeout",
-            Self::Head(_) => "malformed_request",
-            Self::ForwardedFor(_) => "malformed_forwarded_for",
-            Self::NotListed(_) => "client_not_allowed",
-            Self::UnknownHost(_) => "unknown_host",
-            Self::CrossSite(_) => "cross_site_write",
-            Self::ReadOnly(_) => "read_only_grant",
-            Self::Target(_) => "malformed_target",
-            Self::TargetTooLong => "target_too_long",
-            Self::Unsupported(_) => "unsupported_request",
-            Self::Body(BodyError::TooLarge { .. }) => "body_too_large",
-            Self::Body(BodyError::Slow) => "body_timeout",
-            Self::Body(BodyError::Crowded) => "too_busy",
-            Self::Body(BodyError::Broken(_)) => "malformed_body",
-            Self::NoCredentials => "no_credentials",
-            Self::Upstream(SendError::Connect(_)) => "upstream_unreachable",
-            Self::Upstream(SendError::ConnectTimeout) => "upstream_connect_timeout",
-            Self::Upstream(SendError::ResponseTimeout) => "upstream_timeout",
-            Self::Upstream(SendError::Broken(_)) => "upstream_broken_reply",
-            Self::Signature => "upstream_refused_signature",
-            Self::Credentials => "upstream_refused_credentials",
-            Self::Internal => "internal_error",
+            Self::Head(HeadError::TooLarge) => Outcome::HeadTooLarge,
+            Self::Head(HeadError::Slow) => Outcome::HeadTimeout,
+            Self::Head(_) => Outcome::MalformedRequest,
+            Self::ForwardedFor(_) => Outcome::MalformedForwardedFor,
+            Self::NotListed(_) => Outcome::NotAllowed,
+            Self::UnknownHost(_) => Outcome::UnknownHost,
+            Self::CrossSite(_) => Outcome::CrossSite,
+            Self::ReadOnly(_) => Outcome::ReadOnly,
+            Self::Target(_) => Outcome::MalformedTarget,
+            Self::TargetTooLong => Outcome::TargetTooLong,
+            Self::Unsupported(_) => Outcome::Unsupported,
+            Self::Body(BodyError::TooLarge { .. }) => Outcome::BodyTooLarge,
+            Self::Body(BodyError::Slow) => Outcome::BodyTimeout,
+            Self::Body(BodyError::Crowded) => Outcome::TooBusy,
+            Self::Body(BodyError::Broken(_)) => Outcome::MalformedBody,
+            Self::NoCredentials => Outcome::NoCredentials,
+            Self::Upstream(SendError::Connect(_)) => Outcome::Unreachable,
+            Self::Upstream(SendError::ConnectTimeout) => Outcome::ConnectTimeout,
+            Self::Upstream(SendError::ResponseTimeout) => Outcome::ResponseTimeout,
+            Self::Upstream(SendError::Broken(_)) => Outcome::BrokenReply,
+            Self::Signature => Outcome::RefusedSignature,
+            Self::Credentials => Outcome::RefusedCredentials,
+            Self::Internal => Outcome::Internal,
         }
     }
 
@@ -151,7 +135,7 @@ impl Reject {
         let (content_type, body) = if wants_html {
             ("text/html; charset=utf-8", page(status, &self.reason()))
         } else {
-            let error = serde_json::json!({ "type": self.kind(), "reason": self.reason() });
+            let error = serde_json::json!({ "type": self.outcome().name(), "reason": self.reason() });
             let body = serde_json::json!({ "error": error, "status": status.as_u16() });
             ("application/json", body.to_string())
         };

@@ -11,8 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-use crate::access_log::{AccessLine, outcome};
+use crate::access_log::AccessLine;
 use crate::allowlist::Allowlist;
+use crate::outcome::Outcome;
 
 /// The body of an answer. It carries the request's access line, which is written when the body is dropped.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub struct Reply {
 #[derive(Debug)]
 pub(crate) enum Source {
     /// An answer of the gate's own, or a short one that was read. The access line ends in `outcome`.
-    Whole { body: Bytes, outcome: &'static str },
+    Whole { body: Bytes, outcome: Outcome },
     /// The domain's answer. The access line tells whether it came to its end.
     Streaming(Streaming),
 }
@@ -49,14 +50,14 @@ struct Waits {
 /// Why an answer stops short of its end. hyper then closes the connection, which tells the client that it is cut.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Cut(&'static str);
+pub struct Cut(Outcome);
 
 impl Reply {
     pub(crate) fn new(source: Source, mut line: AccessLine) -> Self {
         match &source {
-            Source::Whole { outcome, .. } => line.set_outcome(outcome),
+            Source::Whole { outcome, .. } => line.set_outcome(*outcome),
             // An answer without a body is never polled.
-            Source::Streaming(streaming) if streaming.incoming.is_end_stream() => line.set_outcome(outcome::FORWARDED),
+            Source::Streaming(streaming) if streaming.incoming.is_end_stream() => line.set_outcome(Outcome::Forwarded),
             Source::Streaming(_) => {}
         }
         Self { source, line }
@@ -70,17 +71,17 @@ impl Streaming {
         Self { incoming, idle_timeout, allowlist, client, waits: None }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Outcome>>> {
         if let Some(waits) = &mut self.waits
             && waits.revoked.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(outcome::REVOKED)));
+            return Poll::Ready(Some(Err(Outcome::Revoked)));
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
             if let Some(waits) = &mut self.waits {
                 waits.is_idle = false;
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(|_| outcome::UPSTREAM_BROKE_OFF)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(|_| Outcome::UpstreamBrokeOff)));
         }
         let is_first = self.waits.is_none();
         let waits = self.waits.get_or_insert_with(|| Waits {
@@ -89,14 +90,14 @@ impl Streaming {
             is_idle: true,
         });
         if is_first && waits.revoked.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(outcome::REVOKED)));
+            return Poll::Ready(Some(Err(Outcome::Revoked)));
         }
         if !waits.is_idle {
             waits.is_idle = true;
             waits.idle.set(sleep(self.idle_timeout));
         }
         ready!(waits.idle.as_mut().poll(cx));
-        Poll::Ready(Some(Err(outcome::UPSTREAM_BROKE_OFF)))
+        Poll::Ready(Some(Err(Outcome::UpstreamBrokeOff)))
     }
 }
 
@@ -116,8 +117,8 @@ impl Body for Reply {
         }
         if let Source::Streaming(streaming) = &this.source {
             match &next {
-                Some(Err(outcome)) => this.line.set_outcome(outcome),
-                _ if next.is_none() || streaming.incoming.is_end_stream() => this.line.set_outcome(outcome::FORWARDED),
+                Some(Err(outcome)) => this.line.set_outcome(*outcome),
+                _ if next.is_none() || streaming.incoming.is_end_stream() => this.line.set_outcome(Outcome::Forwarded),
                 _ => {}
             }
         }

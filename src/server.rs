@@ -50,10 +50,15 @@ pub struct Entrance {
 impl Entrance {
     /// Listens as `listener` says. The reloader has to run for a certificate to follow its files.
     pub async fn open(listener: Listener) -> anyhow::Result<(Self, Option<CertificateReloader>)> {
-        let certificate = listener.tls.as_ref().map(CertificateReloader::start).transpose()?;
-        let (reloader, certificate) = certificate.unzip();
         let socket = TcpListener::bind(listener.address).await;
         let socket = socket.with_context(|| format!("cannot listen on {}", listener.address))?;
+        Self::on(socket, listener)
+    }
+
+    /// The same on a socket that is open already.
+    pub fn on(socket: TcpListener, listener: Listener) -> anyhow::Result<(Self, Option<CertificateReloader>)> {
+        let certificate = listener.tls.as_ref().map(CertificateReloader::start).transpose()?;
+        let (reloader, certificate) = certificate.unzip();
         let tls = certificate.map(|it: Certificate| TlsAcceptor::from(Arc::new(it.server_config())));
         Ok((Self { socket, listener: Arc::new(listener), tls }, reloader))
     }
@@ -120,7 +125,7 @@ impl Server {
                             let (server, entrance) = (Arc::clone(self), Arc::clone(&entrance));
                             self.connections.spawn(connection::serve(server, entrance, stream, peer, place));
                         }
-                        None => shed(&stream, peer, &entrance),
+                        None => self.shed(&stream, peer, &entrance),
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -150,14 +155,15 @@ impl Server {
         }
         Some(())
     }
-}
 
-/// Tells a client that there is no place for it, without spending one on it.
-fn shed(stream: &TcpStream, peer: SocketAddr, entrance: &Entrance) {
-    tracing::warn!(%peer, "connection refused: too many are open");
-    if entrance.tls.is_none() {
-        // A socket that takes nothing at once has nobody who waits for this.
-        let _ = stream.try_write(OVERLOADED);
+    /// Tells a client that there is no place for it, without spending one on it.
+    fn shed(&self, stream: &TcpStream, peer: SocketAddr, entrance: &Entrance) {
+        self.gate.metrics.connections_refused.inc();
+        tracing::warn!(%peer, "connection refused: too many are open");
+        if entrance.tls.is_none() {
+            // A socket that takes nothing at once has nobody who waits for this.
+            let _ = stream.try_write(OVERLOADED);
+        }
     }
 }
 

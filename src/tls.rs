@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use x509_cert::der::Decode as _;
 
+use crate::metrics::Metrics;
 use crate::watched_file::{POLL, Text, WatchedFile};
 
 /// Where a certificate is kept.
@@ -62,23 +63,29 @@ impl CertificateReloader {
         Ok((Self { certificate, key, publisher }, Certificate(receiver)))
     }
 
-    /// Follows the files until cancelled, and warns as the certificate's end comes near.
-    pub async fn run(mut self) -> Infallible {
+    /// Follows the files until cancelled, warns as the certificate's end comes near, and shows the end in `metrics`.
+    pub async fn run(mut self, metrics: Arc<Metrics>) -> Infallible {
+        self.show(&metrics);
         let mut polls = interval(POLL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval(A_DAY);
         loop {
             tokio::select! {
-                _ = polls.tick() => self.poll().await,
+                _ = polls.tick() => self.poll(&metrics).await,
                 _ = days.tick() => self.warn(SystemTime::now()),
             }
         }
     }
 
-    async fn poll(&mut self) {
+    fn show(&self, metrics: &Metrics) {
+        metrics.certificate_ends(self.certificate.path(), self.publisher.borrow().expires);
+    }
+
+    async fn poll(&mut self, metrics: &Metrics) {
         // Both are looked at, whatever the first shows.
         if self.certificate.poll().await | self.key.poll().await {
             self.apply();
+            self.show(metrics);
         }
     }
 

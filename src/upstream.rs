@@ -1,8 +1,11 @@
 //! The domain as an HTTP client sees it: TLS, a connection pool, a timeout for each phase.
 
+mod counted;
+
 use std::error::Error as StdError;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -21,8 +24,10 @@ use tower::timeout::error::Elapsed;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder};
 
+use self::counted::{Counted, Used};
 use crate::body::Sending;
 use crate::endpoint::Endpoint;
+use crate::metrics::Metrics;
 use crate::target::Target;
 
 /// A pool of connections to one domain.
@@ -31,6 +36,7 @@ pub struct Upstream {
     client: Client<Connector, Sending>,
     endpoint: Endpoint,
     response_timeout: Duration,
+    metrics: Arc<Metrics>,
 }
 
 /// How long the phases of a request may take, and how many idle connections are kept.
@@ -44,18 +50,22 @@ pub struct UpstreamLimits {
     pub pool_idle: usize,
 }
 
-type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+type Connector = BoxCloneSyncService<Uri, Counted<MaybeHttpsStream<TokioIo<TcpStream>>>, BoxError>;
 
 impl Upstream {
     /// A pool for `endpoint`, which has to show a certificate that one of `roots` has signed.
     #[must_use]
-    pub fn new(endpoint: Endpoint, roots: RootCertStore, limits: UpstreamLimits) -> Self {
+    pub fn new(endpoint: Endpoint, roots: RootCertStore, limits: UpstreamLimits, metrics: Arc<Metrics>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
         let tls = HttpsConnectorBuilder::new().with_tls_config(tls_config(roots)).https_or_http().enable_http1();
-        let connector = ServiceBuilder::new().timeout(limits.connect_timeout).service(tls.wrap_connector(tcp));
+        let counts = Arc::clone(&metrics);
+        let connector = ServiceBuilder::new()
+            .map_response(move |io| Counted::new(io, &counts))
+            .timeout(limits.connect_timeout)
+            .service(tls.wrap_connector(tcp));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
@@ -65,7 +75,7 @@ impl Upstream {
             // The domain's name is in lower case already, and `Host` is set and signed by us.
             .set_host(false)
             .build(BoxCloneSyncService::new(connector));
-        Self { client, endpoint, response_timeout: limits.response_timeout }
+        Self { client, endpoint, response_timeout: limits.response_timeout, metrics }
     }
 
     /// The domain's origin.
@@ -84,7 +94,11 @@ impl Upstream {
     /// Sends a request and gives the response once its head is there.
     pub async fn send(&self, request: Request<Sending>) -> Result<Response<Incoming>, SendError> {
         let response = timeout(self.response_timeout, self.client.request(request)).await;
-        response.map_err(|_| SendError::ResponseTimeout)?.map_err(SendError::from)
+        let response = response.map_err(|_| SendError::ResponseTimeout)??;
+        if response.extensions().get().is_some_and(Used::again) {
+            self.metrics.upstream_reused.inc();
+        }
+        Ok(response)
     }
 }
 
@@ -155,7 +169,7 @@ pub fn roots(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
-fn tls_config(roots: RootCertStore) -> ClientConfig {
+pub(crate) fn tls_config(roots: RootCertStore) -> ClientConfig {
     let provider = rustls::crypto::ring::default_provider();
     ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()

@@ -44,6 +44,12 @@ impl WatchedFile {
         self.reading.text.clone()
     }
 
+    /// When the file was modified that was read last.
+    pub(crate) fn modified(&self) -> Option<Timestamp> {
+        let (seconds, nanoseconds) = self.reading.stamp?.modified;
+        Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
+    }
+
     /// Looks once, and says whether there is news in [`WatchedFile::text`]. To be called every [`POLL`].
     pub(crate) async fn poll(&mut self) -> bool {
         let path = self.path.clone();

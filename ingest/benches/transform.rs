@@ -11,6 +11,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde_json::json;
+use trailgate_ingest::bulk;
 use trailgate_ingest::document::{Document, Shaping, degraded, document};
 use trailgate_ingest::payload::{Invocation, LogBatch, decode};
 
@@ -34,12 +35,12 @@ fn transform(criterion: &mut Criterion) {
             batch.events.iter().map(|event| degraded(&batch, event, &shaping, "no").source.len()).sum::<usize>()
         });
     });
-    group.bench_function("bulk", |bencher| bencher.iter(|| bulk(black_box(&documents))));
+    group.bench_function("bulk", |bencher| bencher.iter(|| body(black_box(&documents))));
     group.bench_function("payload_to_bulk", |bencher| {
         bencher.iter(|| {
             let batch = self::batch(black_box(&payload));
             let documents: Vec<_> = batch.events.iter().map(|event| document(&batch, event, &shaping)).collect();
-            bulk(&documents)
+            body(&documents)
         });
     });
     group.finish();
@@ -52,14 +53,10 @@ fn batch(payload: &[u8]) -> LogBatch {
     }
 }
 
-fn bulk(documents: &[Document]) -> Vec<u8> {
-    let size = documents.iter().map(|document| document.source.len() + 160).sum();
-    let mut body = Vec::with_capacity(size);
+fn body(documents: &[Document]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(documents.iter().map(bulk::cost).sum());
     for document in documents {
-        let id = document.id.as_deref().unwrap();
-        writeln!(body, r#"{{"index":{{"_index":"{}","_id":"{id}"}}}}"#, document.index).unwrap();
-        body.extend_from_slice(&document.source);
-        body.push(b'\n');
+        bulk::append(&mut body, document, None);
     }
     body
 }

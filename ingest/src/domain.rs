@@ -1,5 +1,6 @@
 //! The domain as the function uses it: signed requests, small answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -40,10 +41,10 @@ impl Domain {
     pub fn connect(settings: &Settings, provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
         let roots = upstream::roots(settings.ca_file.as_deref())?;
         let signer = Signer::new(settings.endpoint.authority(), &settings.region, &settings.service);
-        let upstream = Upstream::new(settings.endpoint.clone(), roots, LIMITS);
+        let upstream = Upstream::new(settings.endpoint.clone(), roots, LIMITS, Arc::default());
         let (credentials, renewal) = credentials::cache(provider);
         let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
-        Ok(Self { exchange: Exchange::new(upstream, signer, credentials), _renewal: renewal })
+        Ok(Self { exchange: Exchange::new(upstream, signer, credentials, Arc::default()), _renewal: renewal })
     }
 
     /// Sends one request and reads the whole answer, all within `patience`.

@@ -65,7 +65,7 @@ impl Entries {
 
     /// Reads and parses an allowlist file.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        Self::read(file, fs::read_to_string(file).map_err(|error| error.to_string()))
+        Ok(Self::parse(file, &read(file)?)?)
     }
 
     /// Parses what reading `file` gave: its text, or why there is none.
@@ -150,6 +150,11 @@ pub enum LoadError {
         /// The file that was read.
         file: PathBuf,
     },
+}
+
+/// The text of an allowlist file.
+pub(crate) fn read(file: &Path) -> Result<String, LoadError> {
+    fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: file.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ struct WrittenEntry {
     expires: Option<Spanned<Value>>,
 }
 
-/// Parses the text of an allowlist; `file` is only for the messages.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
+/// Parses the text of an allowlist, in its order; `file` is only for the messages.
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
     let at = |start: usize| move |mistake| EntryError { file: file.to_owned(), line: line(text, start), mistake };
     let written: WrittenFile = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
@@ -68,7 +68,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
 
         let written = name.ok_or(Mistake::NoName).map_err(at(header))?;
         let start = written.span().start;
-        let name = self::name(written.into_inner()).map_err(at(start))?;
+        let name = self::name(written.get_ref()).map_err(at(start))?;
 
         let access = match access {
             Some(written) => self::access(written.get_ref()).map_err(at(written.span().start))?,
@@ -88,14 +88,14 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
 }
 
 /// Accepts what an access log can print in one line.
-fn name(name: String) -> Result<String, Mistake> {
+pub(crate) fn name(name: &str) -> Result<String, Mistake> {
     if name.trim().is_empty() {
         return Err(Mistake::EmptyName);
     }
     if name.contains(char::is_control) {
-        return Err(Mistake::ControlCharacter { name });
+        return Err(Mistake::ControlCharacter { name: name.to_owned() });
     }
-    Ok(name)
+    Ok(name.to_owned())
 }
 
 fn access(access: &str) -> Result<Access, Mistake> {
@@ -151,7 +151,7 @@ fn one_line(text: &str) -> String {
 const QUOTED: usize = 80;
 
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-enum Mistake {
+pub(crate) enum Mistake {
     #[error("{message}, in: {found}")]
     Toml { message: String, found: String },
     #[error(r#"this [[allow]] has no cidr: write cidr = "203.0.113.7/32""#)]

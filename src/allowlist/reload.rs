@@ -1,34 +1,79 @@
 //! The one writer of the list: follows its file, and reads it on request.
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{convert::Infallible, mem, path::PathBuf, time::SystemTime};
 
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{self, MissedTickBehavior},
 };
 use tracing::{error, info, warn};
 
 use super::{Allowlist, Entries, LoadError, Publisher, channel};
-use crate::watched_file::{POLL, WatchedFile, aside};
+use crate::{
+    systemd::Manager,
+    watched_file::{POLL, WatchedFile, aside},
+};
 
 /// Keeps the list in force equal to the file, as far as the file is valid.
 #[derive(Debug)]
 pub struct Reloader {
     file: WatchedFile,
     publisher: Publisher,
+    state: watch::Sender<State>,
+    manager: Manager,
+    /// A reload was asked for and has not happened yet.
+    asked: bool,
+}
+
+/// Which list is in force, and whether the file still says the same.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The file.
+    pub file: PathBuf,
+    /// When the list in force was loaded.
+    pub loaded: SystemTime,
+    /// When the file was modified that it was loaded from.
+    pub modified: Option<Timestamp>,
+    /// SHA-256 of that file, in hexadecimal.
+    pub sha256: String,
+    /// Lists that were put in force since the start.
+    pub reloads: u64,
+    /// Times that the file was found wrong since the start.
+    pub failures: u64,
+    /// What is wrong with the file as it is now, so that an older list is in force.
+    pub error: Option<LoadError>,
 }
 
 impl Reloader {
     /// Loads the list for the first time. What a reload would only complain about, or an empty
     /// list, is an error here.
-    pub fn start(file: PathBuf) -> Result<(Self, Allowlist), LoadError> {
+    ///
+    /// `manager` is told of each reload that is asked for, and when it is over.
+    pub fn start(file: PathBuf, manager: Manager) -> Result<(Self, Allowlist), LoadError> {
         let file = WatchedFile::open(file);
         let entries = Entries::read(file.path(), file.text())?;
         if entries.is_empty() {
             return Err(LoadError::Empty { file: file.path().to_owned() });
         }
         let (publisher, allowlist) = channel(entries);
-        Ok((Self { file, publisher }, allowlist))
+        let state = watch::Sender::new(State {
+            file: file.path().to_owned(),
+            loaded: SystemTime::now(),
+            modified: file.modified(),
+            sha256: sha256(&file),
+            reloads: 0,
+            failures: 0,
+            error: None,
+        });
+        Ok((Self { file, publisher, state, manager, asked: false }, allowlist))
+    }
+
+    /// What is in force, as it changes.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     /// Follows the file until cancelled. Each item of `hangups` loads it at once, changed or not.
@@ -50,12 +95,14 @@ impl Reloader {
     }
 
     async fn hang_up(&mut self) {
+        self.asked = true;
+        self.manager.reloading();
         if self.file.ask().await {
             self.apply().await;
         }
     }
 
-    async fn apply(&self) {
+    async fn apply(&mut self) {
         let (file, text) = (self.file.path().to_owned(), self.file.text());
         let old = self.publisher.current();
         let before = old.len();
@@ -68,6 +115,13 @@ impl Reloader {
             Ok((new, added, removed)) => {
                 let entries = new.len();
                 self.publisher.publish(new);
+                self.state.send_modify(|state| {
+                    state.loaded = SystemTime::now();
+                    state.modified = self.file.modified();
+                    state.sha256 = sha256(&self.file);
+                    state.reloads += 1;
+                    state.error = None;
+                });
                 let file = self.file.path().display();
                 info!(%file, before, entries, added, removed, "allowlist reloaded");
                 if entries == 0 {
@@ -76,9 +130,20 @@ impl Reloader {
             }
             Err(error) => {
                 error!(%error, "allowlist not reloaded, the list of {before} entries stays in force");
+                self.state.send_modify(|state| {
+                    state.failures += 1;
+                    state.error = Some(error);
+                });
             }
         }
+        if mem::take(&mut self.asked) {
+            self.manager.ready();
+        }
     }
+}
+
+fn sha256(file: &WatchedFile) -> String {
+    hex::encode(Sha256::digest(file.text().unwrap_or_default().as_bytes()))
 }
 
 #[cfg(test)]

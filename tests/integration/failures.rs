@@ -284,6 +284,9 @@ async fn a_refused_signature_logs_both_canonical_requests_without_the_token() {
     let events = Events::default();
     let writer = events.clone();
     let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
+    // As long as there is one subscriber alone, whether an event is wanted is asked once, in the thread that first meets
+    // it: another test's, where there is none.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     // The tasks of this test all run on its thread.
     let _guard = tracing::subscriber::set_default(subscriber);
     let rig = with_token(wrong_secret()).await;

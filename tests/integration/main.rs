@@ -17,6 +17,24 @@ mod access_log;
 /// The real program: its files, its signals, its exit codes.
 mod program;
 
+/// What the operator is told: health, metrics, status.
+mod admin;
+
+/// What systemd is told, and what it passes on.
+mod systemd;
+
+/// Where the program finds what it signs with, and what happens as that changes.
+mod credentials;
+
+/// The allowlist from the shell.
+mod allow;
+
+/// What is found wrong, fault by fault.
+mod doctor;
+
+/// What is shipped beside the program.
+mod generate;
+
 /// What happens to requests in flight when the gate stops.
 mod shutdown;
 
@@ -32,11 +50,17 @@ mod smuggling;
 /// TLS and HTTP/2 towards the client.
 mod tls;
 
+/// What others than our own client see of the gate.
+mod browser;
+
 /// Several listeners, the way to https, and load balancers that pass on TCP.
 mod listeners;
 
 /// What a client may take: size, time, memory, connections.
 mod limits;
+
+/// Many clients that behave badly at once.
+mod load;
 
 /// A domain that is away, slow, broken, or of another opinion.
 mod failures;

@@ -14,34 +14,44 @@ use trailgate_domain::{Domain, Fault, Options, Times};
 use crate::support::{Connection, allow, get, patiently};
 
 /// The program, started with files of its own.
-struct Program {
-    child: Child,
-    address: SocketAddr,
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    /// Where it listens for clients.
+    pub(crate) address: SocketAddr,
+    /// Where it listens for the operator.
+    pub(crate) admin: SocketAddr,
     stdout: Lines<BufReader<ChildStdout>>,
     stderr: Lines<BufReader<ChildStderr>>,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Program {
-    async fn start(domain: &Domain) -> Self {
-        let folder = files(&domain.url(), &allow("127.0.0.1"));
-        let run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
+    pub(crate) async fn start(domain: &Domain) -> Self {
+        Self::with(domain, "127.0.0.1", |_| {}).await
+    }
+
+    /// Lets the clients in `cidr` in, and has `change` change how it is started.
+    pub(crate) async fn with(domain: &Domain, cidr: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let folder = files(&domain.url(), &allow(cidr));
+        let mut run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
+        change(&mut run);
         Self::of(run, folder).await
     }
 
     /// What `command` starts, once it listens.
-    async fn of(mut command: Command, folder: TempDir) -> Self {
+    pub(crate) async fn of(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut program = Self { child, address: SocketAddr::from(([0; 4], 0)), stdout, stderr, folder };
-        let listening = program.event("listening").await;
-        program.address = listening["address"].as_str().unwrap().parse().unwrap();
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let mut program = Self { child, address: nowhere, admin: nowhere, stdout, stderr, folder };
+        program.address = program.event("listening").await["address"].as_str().unwrap().parse().unwrap();
+        program.admin = program.event("answering the operator").await["address"].as_str().unwrap().parse().unwrap();
         program
     }
 
     /// Waits for the event with this message.
-    async fn event(&mut self, message: &str) -> serde_json::Value {
+    pub(crate) async fn event(&mut self, message: &str) -> serde_json::Value {
         loop {
             let line = patiently(self.stderr.next_line()).await.unwrap().expect("the program has ended");
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
@@ -51,39 +61,48 @@ impl Program {
         }
     }
 
-    async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("the program runs").to_string();
+    /// The path of one of its files.
+    pub(crate) fn file(&self, name: &str) -> String {
+        path(&self.folder, name)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the program runs")
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().await.unwrap().success());
     }
 
     /// Replaces the allowlist as careful tools do: by a new file that is moved over the old one.
-    fn replace_allowlist(&self, text: &str) {
+    pub(crate) fn replace_allowlist(&self, text: &str) {
         let new = self.folder.path().join("allowlist.new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, self.folder.path().join("allowlist.toml")).unwrap();
     }
 
-    async fn status(&self) -> StatusCode {
+    pub(crate) async fn status(&self) -> StatusCode {
         Connection::open(self.address).await.send(get("/")).await.status()
     }
 }
 
-fn files(endpoint: &str, allowlist: &str) -> TempDir {
+pub(crate) fn files(endpoint: &str, allowlist: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "[listen]\naddress = \"127.0.0.1:0\"\n[upstream]\nendpoint = \"{endpoint}\"\n\
-         [aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n"
+         [aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n[admin]\naddress = \"127.0.0.1:0\"\n"
     );
     std::fs::write(folder.path().join("trailgate.toml"), config).unwrap();
     std::fs::write(folder.path().join("allowlist.toml"), allowlist).unwrap();
     folder
 }
 
-fn path(folder: &TempDir, name: &str) -> String {
+pub(crate) fn path(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).display().to_string()
 }
 
-fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     command_of(env!("CARGO_BIN_EXE_trailgate"), arguments)
 }
 
@@ -101,7 +120,7 @@ fn command_of(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-async fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) async fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = patiently(command(arguments).output()).await.unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
@@ -245,7 +264,7 @@ async fn a_port_that_is_taken_is_named() {
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
     let taken = domain.address().to_string();
-    let text = std::fs::read_to_string(&config).unwrap().replace("127.0.0.1:0", &taken);
+    let text = std::fs::read_to_string(&config).unwrap().replacen("127.0.0.1:0", &taken, 1);
     std::fs::write(&config, text).unwrap();
     let (code, _, stderr) = output(&["run", "--config", &config]).await;
     assert_eq!(code, Some(1));

@@ -24,6 +24,7 @@ use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries, Publisher};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
+use trailgate::metrics::Metrics;
 use trailgate::server::{self, Entrance};
 use trailgate::{credentials, process};
 use trailgate_domain::{Domain, Options};
@@ -101,7 +102,8 @@ impl Rig {
         let mut listener = config.listeners.remove(0);
         listener.address.set_port(0);
         let (entrance, certificate) = Entrance::open(listener).await.unwrap();
-        certificate.map(|reloader| tokio::spawn(reloader.run()));
+        let metrics = Arc::<Metrics>::default();
+        certificate.map(|reloader| tokio::spawn(reloader.run(Arc::clone(&metrics))));
         let address = entrance.address().unwrap();
 
         let (publisher, allowlist) = allowlist::channel(entries(&setup.allow));
@@ -109,7 +111,8 @@ impl Rig {
         tokio::spawn(renewal.run());
         let (sender, lines) = mpsc::unbounded_channel();
         let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
-        let gate = process::gate(config, allowlist, cache, AccessLog::new(Some(pipe), Format::Json)).unwrap();
+        let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::clone(&metrics));
+        let gate = process::gate(config, allowlist, cache, access_log, metrics).unwrap();
 
         let (shutdown, stopped) = oneshot::channel();
         let server = tokio::spawn(server::run(vec![entrance], Arc::new(gate), limits, async { drop(stopped.await) }));

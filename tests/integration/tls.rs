@@ -1,6 +1,7 @@
 //! TLS and HTTP/2 towards the client.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,19 +39,26 @@ impl SelfSigned {
 
     /// A handshake with whoever shows this certificate, and with nobody else.
     async fn shake_hands(&self, stream: TcpStream, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from("gate.test").unwrap();
-        patiently(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+        shake_hands(stream, &self.certificate, protocols).await
     }
 }
 
+/// A handshake with whoever shows one of the certificates in `known`.
+async fn shake_hands(stream: TcpStream, known: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(known.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from("gate.test").unwrap();
+    patiently(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+}
+
 /// A gate that speaks TLS, and the certificate that it shows.
-async fn secure(setup: Setup) -> (Rig, SelfSigned) {
+pub(crate) async fn secure(setup: Setup) -> (Rig, SelfSigned) {
     let certificate = SelfSigned::new();
     let config = format!("[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n{}", setup.config);
     let rig = Rig::with(Setup { files: certificate.files(), config, ..setup }).await;
@@ -264,6 +272,42 @@ async fn a_certificate_without_its_key_leaves_the_one_before_in_force() {
     assert!(old.shake_hands(rig.open().await, &["h2"]).await.is_ok());
     std::fs::write(rig.folder.path().join("key.pem"), &one.key).unwrap();
     shows(&rig, &one).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_change_under_load_fail_no_request() {
+    let (rig, first) = secure(Setup::default()).await;
+    let certificates: Vec<_> = (0..4).map(|_| SelfSigned::new()).collect();
+    let known: Vec<_> = std::iter::once(&first).chain(&certificates).map(|it| it.certificate.clone()).collect();
+    let known = known.concat();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients = (0..4).map(|_| {
+        let (address, is_over, known) = (rig.address, Arc::clone(&is_over), known.clone());
+        tokio::spawn(async move {
+            let mut served = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let stream = TcpStream::connect(address).await.unwrap();
+                let stream = shake_hands(stream, &known, &["h2"]).await.unwrap();
+                let (mut sender, connection) =
+                    http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                assert_eq!(patiently(sender.send_request(get("/"))).await.unwrap().status(), StatusCode::OK);
+                served += 1;
+            }
+            served
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for certificate in &certificates {
+        for (name, text) in certificate.files() {
+            std::fs::write(rig.folder.path().join(name), text).unwrap();
+        }
+        shows(&rig, certificate).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
 }
 
 /// Waits until the gate shows `certificate`.

@@ -21,14 +21,14 @@ use trailgate_ingest::settings::Settings;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     start_log();
-    let function = start().await.inspect_err(|error| tracing::error!(error = format!("{error:#}"), "cannot start"))?;
+    let function = start().inspect_err(|error| tracing::error!(error = format!("{error:#}"), "cannot start"))?;
     let handler = service_fn(|event| invoke(&function, event));
     lambda_runtime::run(handler).await.map_err(|error| anyhow::anyhow!(error))
 }
 
-async fn start() -> anyhow::Result<Function> {
+fn start() -> anyhow::Result<Function> {
     let settings = Settings::read(|variable| std::env::var(variable).ok())?;
-    let provider = credentials::provider(&settings.region, None).await?;
+    let provider = credentials::provider(&settings.region, None);
     let domain = Domain::connect(&settings, provider).context("cannot connect")?;
     Ok(Function::new(&settings, Arc::new(domain), Limits::default()))
 }

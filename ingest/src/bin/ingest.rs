@@ -100,7 +100,7 @@ async fn load(args: &LoadArgs) -> anyhow::Result<Summary> {
     let provider = if args.unsigned {
         SharedCredentialsProvider::new(Credentials::new("unsigned", "unsigned", None, None, "unsigned"))
     } else {
-        credentials::provider(&settings.region, None).await?
+        credentials::provider(&settings.region, None)
     };
     let domain = Domain::connect(&settings, provider)?;
     let mut done = Done::open(&args.done)?;

@@ -24,7 +24,7 @@ struct Bucket {
 
 impl Bucket {
     async fn start() -> Self {
-        let setup = Command::new(project().join("ingest/tests/aws/setup.sh")).status().await.unwrap();
+        let setup = Command::new(project().join("tests/aws/setup.sh")).status().await.unwrap();
         assert!(setup.success(), "S3's stand-in cannot be installed");
         let port = free_port().await;
         let server = Command::new(project().join("target/aws/bin/moto_server"))

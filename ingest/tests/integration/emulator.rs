@@ -25,7 +25,7 @@ struct Emulator {
 
 impl Emulator {
     async fn start(endpoint: &str) -> Self {
-        let setup = Command::new(project().join("ingest/tests/aws/setup.sh")).status().await.unwrap();
+        let setup = Command::new(project().join("tests/aws/setup.sh")).status().await.unwrap();
         assert!(setup.success(), "the emulator cannot be built");
         let address = format!("127.0.0.1:{}", free_port().await);
         let runtime_api = format!("127.0.0.1:{}", free_port().await);
@@ -34,7 +34,7 @@ impl Emulator {
             .arg(bootstrap())
             .env_clear()
             .envs(AWS_KEY)
-            .envs([("AWS_LAMBDA_FUNCTION_NAME", "ingest"), ("AWS_LAMBDA_FUNCTION_TIMEOUT", "60")])
+            .envs([("AWS_LAMBDA_FUNCTION_NAME", "ingest"), ("AWS_LAMBDA_FUNCTION_TIMEOUT", "300")])
             .envs([("ENDPOINT", endpoint), ("REGION", "eu-west-1"), ("SERVICE", "es")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -63,7 +63,7 @@ impl Emulator {
         let request = request.body(Full::<Bytes>::from(payload.to_string())).unwrap();
         let answer =
             async { sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes() };
-        serde_json::from_slice(&timeout(Duration::from_mins(1), answer).await.unwrap()).unwrap()
+        serde_json::from_slice(&timeout(TIME, answer).await.unwrap()).unwrap()
     }
 
     /// Ends it, and gives the metrics that the function wrote.
@@ -76,13 +76,14 @@ impl Emulator {
     }
 }
 
-/// Real and hostile events, and one that no mapping fits, go through the program under the emulator twice, as Lambda may
-/// call it, and each is found on a real server once.
-async fn every_event_is_found_once_on(engine: &str) {
+/// Real and hostile events, odd messages, and one that no mapping fits, go through the program under the emulator
+/// twice, as Lambda may call it, and each is found on a real server once, so many of them in degraded form.
+async fn every_event_is_found_once_on(engine: &str, degraded: usize) {
     let server = Server::start(engine, &[]).await;
     let rig = &server.rig;
-    let mut messages: Vec<Value> = events::real().into_iter().chain(events::hostile()).collect();
-    messages.push(json!({ "eventName": "Odd", "userIdentity": "not an object" }));
+    let events = events::real().into_iter().chain(events::hostile());
+    let mut messages: Vec<String> = events.map(|event| event.to_string()).chain(events::odd()).collect();
+    messages.push(json!({ "eventName": "Odd", "userIdentity": "not an object" }).to_string());
     let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } });
 
     let emulator = Emulator::start(&rig.stand_in.url()).await;
@@ -93,7 +94,7 @@ async fn every_event_is_found_once_on(engine: &str) {
     }
     let metrics = emulator.metrics().await;
     let counts = metrics.iter().map(|line| [&line["indexed"], &line["degraded"], &line["retried"], &line["failed"]]);
-    let expected = [messages.len() - 1, 1, 0, 0].map(|count| json!(count));
+    let expected = [messages.len() - degraded, degraded, 0, 0].map(|count| json!(count));
     assert_eq!(counts.collect::<Vec<_>>(), [expected.each_ref(), expected.each_ref()]);
 
     rig.ask(Method::POST, "/_refresh", &Value::Null).await;
@@ -107,31 +108,35 @@ async fn every_event_is_found_once_on(engine: &str) {
     assert!((100..300).contains(&fields), "{fields} fields");
 }
 
-async fn searches_find_what_was_sent(rig: &Rig, messages: &[Value]) {
+async fn searches_find_what_was_sent(rig: &Rig, messages: &[String]) {
+    let records: Vec<Value> =
+        messages.iter().map(|message| serde_json::from_str(message).unwrap_or_default()).collect();
     let path = "/cwl-2026.01.31/_search";
-    let bucket = |message: &Value| message["requestParameters"]["bucketName"].as_str().map(str::to_owned);
-    let wanted = messages.iter().find_map(bucket).unwrap();
+    let bucket = |record: &Value| record["requestParameters"]["bucketName"].as_str().map(str::to_owned);
+    let wanted = records.iter().find_map(bucket).unwrap();
     let query = json!({ "size": 10000, "query": { "term": { "ct.bucket": wanted } } });
     let found = rig.ask(Method::POST, path, &query).await;
     let found = found["hits"]["hits"].as_array().unwrap();
-    let in_bucket = messages.iter().filter(|message| bucket(message).as_ref() == Some(&wanted));
+    let in_bucket = records.iter().filter(|record| bucket(record).as_ref() == Some(&wanted));
     assert_eq!(found.len(), in_bucket.count());
     for hit in found {
-        let sent = &messages[id(hit)];
-        assert_eq!(hit["_source"]["@message"], sent.to_string());
-        assert_eq!(hit["_source"]["requestParameters"], sent["requestParameters"]);
+        assert_eq!(hit["_source"]["@message"], messages[id(hit)]);
+        assert_eq!(hit["_source"]["requestParameters"], records[id(hit)]["requestParameters"]);
     }
 
     let aggregations = json!({ "names": { "terms": { "field": "eventName.keyword", "size": 1000 } } });
     let answer = rig.ask(Method::POST, path, &json!({ "size": 0, "aggs": aggregations })).await;
     let names = answer["aggregations"]["names"]["buckets"].as_array().unwrap();
     for name in names {
-        let sent = messages.iter().filter(|message| message["eventName"] == name["key"]).count();
+        let sent = records.iter().filter(|record| record["eventName"] == name["key"]).count();
         assert_eq!(name["doc_count"], sent, "{name}");
     }
-    let sent: BTreeSet<_> = messages.iter().filter_map(|message| message["eventName"].as_str()).collect();
+    let sent: BTreeSet<_> = records.iter().filter_map(|record| record["eventName"].as_str()).collect();
     assert_eq!(names.len(), sent.len());
 }
+
+/// As long as a function may be given.
+const TIME: Duration = Duration::from_mins(5);
 
 fn id(hit: &Value) -> usize {
     hit["_id"].as_str().unwrap().parse().unwrap()
@@ -140,35 +145,36 @@ fn id(hit: &Value) -> usize {
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_2() {
-    every_event_is_found_once_on("elasticsearch-2.4").await;
+    // It takes no dot in a name.
+    every_event_is_found_once_on("elasticsearch-2.4", 2).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_5() {
-    every_event_is_found_once_on("elasticsearch-5.6").await;
+    every_event_is_found_once_on("elasticsearch-5.6", 1).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_6() {
-    every_event_is_found_once_on("elasticsearch-6.8").await;
+    every_event_is_found_once_on("elasticsearch-6.8", 1).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_7() {
-    every_event_is_found_once_on("elasticsearch-7.10").await;
+    every_event_is_found_once_on("elasticsearch-7.10", 1).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_2() {
-    every_event_is_found_once_on("opensearch-2.19").await;
+    every_event_is_found_once_on("opensearch-2.19", 1).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_3() {
-    every_event_is_found_once_on("opensearch-3").await;
+    every_event_is_found_once_on("opensearch-3", 1).await;
 }

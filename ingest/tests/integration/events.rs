@@ -12,12 +12,7 @@ use crate::rig::project;
 /// Real events: those of `CLOUDTRAIL_EVENTS`, a folder of `CloudTrail` files, or else the thousand of the repository.
 pub(crate) fn real() -> Vec<Value> {
     match env::var_os("CLOUDTRAIL_EVENTS") {
-        None => {
-            let file = fs::File::open(project().join("tests/data/cloudtrail/events.jsonl.gz")).unwrap();
-            let mut lines = String::new();
-            GzDecoder::new(file).read_to_string(&mut lines).unwrap();
-            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-        }
+        None => sample(),
         Some(folder) => {
             let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.sort();
@@ -26,6 +21,14 @@ pub(crate) fn real() -> Vec<Value> {
             events
         }
     }
+}
+
+/// The thousand real events of the repository.
+pub(crate) fn sample() -> Vec<Value> {
+    let file = fs::File::open(project().join("tests/data/cloudtrail/events.jsonl.gz")).unwrap();
+    let mut lines = String::new();
+    GzDecoder::new(file).read_to_string(&mut lines).unwrap();
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn records(file: &[u8]) -> Vec<Value> {
@@ -138,6 +141,37 @@ pub(crate) fn hostile() -> Vec<Value> {
     parts.push(json!({ "sourceIPAddress": "2001:db8::1" }));
     parts.push(json!({ "sourceIPAddress": "cloudformation.amazonaws.com" }));
     parts.into_iter().map(on_a_plain_event).collect()
+}
+
+/// Messages that the function has to make documents of first: names that engines refuse, JSON that no library writes,
+/// and what is no JSON. The names differ, so that no event's types are in the way of another's.
+pub(crate) fn odd() -> Vec<String> {
+    let large = "x".repeat(100 * 1024);
+    let mut messages = [
+        r#"{"eventName":"Odd","one.b":1,"one.c":2}"#,
+        r#"{"eventName":"Odd","two.b":1,"two":2,"two_b":3}"#,
+        r#"{"eventName":"Odd",".":1,"..":2,"three.":3,".three":4,"three..b":5,"three. .b":6}"#,
+        r#"{"eventName":"Odd","":1," ":2,"_id":3,"_source":4,"_type":5,"_mine":6}"#,
+        r#"{"eventName":"Odd","four":{"":1,"a":2,"a.b":3,"_id":4}}"#,
+        r#"{"eventName":"Odd","ct":1,"@degraded":2,"ct.x":3,"@id.x":4,"requestParameters.x":5,"source.ip":6}"#,
+        r#"{"eventName":"Odd","requestParameters":{"":1," ":2,"a.b":3,"a":4,".":5,"..":6,"_id":7}}"#,
+        r#"{"eventName":"First","eventName":"Odd","five":1,"five":2,"responseElements":{"x":1,"x":{"y":1,"y":2}}}"#,
+        r#"{"six":"x\ud800","seven":"\ud83d\ude00","\udfff":1}"#,
+        r#"{"requestParameters":{"x":12345678901234567890,"y":-0.0,"z":1e400}}"#,
+        r#"{"eventName":"Odd","eventTime":"yesterday","sourceIPAddress":"256.1.2.3"}"#,
+        r#"2026-01-31 INFO {"ten":1}"#,
+        r#"{"eventName":"Odd","truncated":"#,
+        "a line that is no JSON",
+        "[1,2]",
+        " ",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let members: Vec<_> = (0..60_000).map(|key| format!(r#""key{key}":"\"{key}""#)).collect();
+    messages.push(format!(r#"{{"eventName":"Odd","requestParameters":{{{}}}}}"#, members.join(",")));
+    messages.push(format!(r#"{{"eventName":"Odd","errorMessage":"{large}","additionalEventData":{{"x":"{large}"}}}}"#));
+    messages.push(r#"{"a":"#.repeat(100_000) + "1" + &"}".repeat(100_000));
+    messages
 }
 
 fn on_a_plain_event(part: Value) -> Value {

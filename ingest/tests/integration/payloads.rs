@@ -22,16 +22,17 @@ pub(crate) fn log_data(numbers: Range<usize>) -> String {
             "eventVersion": "1.08", "eventTime": "2026-01-31T11:58:00Z", "eventName": "AssumeRole",
             "eventID": format!("event-{number}"), "secret": "hunter2",
         })
+        .to_string()
     });
     log_data_of(numbers.start, &messages.collect::<Vec<_>>())
 }
 
 /// Log data with these messages, whose events are numbered from `first`.
-pub(crate) fn log_data_of(first: usize, messages: &[Value]) -> String {
+pub(crate) fn log_data_of(first: usize, messages: &[String]) -> String {
     let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
     let events = messages.iter().enumerate().map(|(number, message)| {
         let (id, timestamp) = ((first + number).to_string(), noon.as_millisecond());
-        json!({ "id": id, "timestamp": timestamp, "message": message.to_string() })
+        json!({ "id": id, "timestamp": timestamp, "message": message })
     });
     pack(&json!({
         "messageType": "DATA_MESSAGE", "owner": "123456789012", "logGroup": "trail", "logStream": "stream",

@@ -12,13 +12,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::{Mutex, mpsc};
 use trailgate_domain::{Fault, Options, Times};
 
-use crate::payloads::subscription;
+use crate::events;
+use crate::payloads::{log_data_of, subscription};
 use crate::rig::{AWS_KEY, patiently};
 
 /// As much of Lambda as a program sees of it: hands out invocations, takes answers.
@@ -29,7 +30,8 @@ struct Lambda {
 }
 
 impl Lambda {
-    async fn start() -> Self {
+    /// With so much time for each invocation.
+    async fn start(time: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (invocations, queue) = mpsc::unbounded_channel();
@@ -38,7 +40,7 @@ impl Lambda {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (queue, answers) = (Arc::clone(&queue), answer_sender.clone());
-                let service = service_fn(move |request| answer(request, Arc::clone(&queue), answers.clone()));
+                let service = service_fn(move |request| answer(request, time, Arc::clone(&queue), answers.clone()));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
@@ -54,12 +56,13 @@ impl Lambda {
 
 async fn answer(
     request: Request<Incoming>,
+    time: Duration,
     queue: Arc<Mutex<mpsc::UnboundedReceiver<Value>>>,
     answers: mpsc::UnboundedSender<(String, Value)>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() == Method::GET {
         let Some(payload) = queue.lock().await.recv().await else { std::future::pending().await };
-        let deadline = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + Duration::from_secs(3);
+        let deadline = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + time;
         let response = Response::builder()
             .header("lambda-runtime-aws-request-id", "one")
             .header("lambda-runtime-deadline-ms", deadline.as_millis().to_string())
@@ -101,14 +104,14 @@ fn program(variables: &[(&str, &str)]) -> Command {
 
 #[tokio::test]
 async fn the_program_answers_each_invocation_and_writes_its_metrics() {
-    let mut lambda = Lambda::start().await;
+    let mut lambda = Lambda::start(Duration::from_secs(3)).await;
     let domain = trailgate_domain::Domain::start(Options::default()).await.unwrap();
     let mut child =
         program(&[("AWS_LAMBDA_RUNTIME_API", &lambda.address), ("ENDPOINT", &domain.url())]).spawn().unwrap();
 
     let (path, answer) = lambda.invoke(subscription(0..10)).await;
     assert!(path.ends_with("/invocation/one/response"), "{path}");
-    assert_eq!(answer, serde_json::json!({ "batchItemFailures": [] }));
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
 
     domain.fault(Fault::status(503, "away"), Times::UntilCleared);
     let (path, answer) = lambda.invoke(subscription(10..20)).await;
@@ -125,6 +128,29 @@ async fn the_program_answers_each_invocation_and_writes_its_metrics() {
     assert_eq!(counts, [(Some(10), Some(0)), (Some(0), Some(10))]);
     assert!(err.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{err}");
     assert!(err.contains("the invocation failed") && !err.contains("hunter2"), "{err}");
+}
+
+/// The smallest function has 128 MB, for itself and what Amazon Linux needs.
+#[tokio::test]
+async fn a_payload_of_ten_mebibytes_of_documents_fits_into_the_smallest_function() {
+    let mut lambda = Lambda::start(Duration::from_mins(1)).await;
+    let domain = trailgate_domain::Domain::start(Options::default()).await.unwrap();
+    let variables = [("AWS_LAMBDA_RUNTIME_API", lambda.address.as_str()), ("ENDPOINT", &domain.url())];
+    let mut child = program(&variables).spawn().unwrap();
+    let messages: Vec<String> = events::sample().iter().map(Value::to_string).cycle().take(3_500).collect();
+    let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } });
+    assert_eq!(lambda.invoke(payload).await.1, json!({ "batchItemFailures": [] }));
+
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id().unwrap())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
+    let peak_kib: u64 = peak.trim().parse().unwrap();
+    child.start_kill().unwrap();
+    let output = String::from_utf8(patiently(child.wait_with_output()).await.unwrap().stdout).unwrap();
+    let metrics: Value = serde_json::from_str(output.trim()).unwrap();
+    let bytes = metrics["bytes"].as_u64().unwrap();
+    println!("{} events, {bytes} bytes of documents, VmHWM {peak_kib} KiB", messages.len());
+    assert!(bytes >= 10 * 1024 * 1024);
+    assert!(peak_kib < 100 * 1024, "{peak_kib} KiB");
 }
 
 #[tokio::test]

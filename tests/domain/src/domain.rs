@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
@@ -20,7 +20,8 @@ use crate::{
     pass_on::PassOn,
     seen::Seen,
     server, tls,
-    verify::{Credentials, Verifier},
+    verify::{Credentials, Refusal, Request, Verifier},
+    wire::lock,
 };
 
 /// What kind of domain to stand in for; by default one for `es` in `eu-west-1`, in memory, without TLS.
@@ -83,6 +84,7 @@ impl Domain {
         let (acceptor, ca_pem) = options.tls.then(tls::identity).transpose()?.unzip();
         let shared = Arc::new(Shared {
             verifier: options.verifier,
+            lent: Mutex::default(),
             pass_on: match options.backend {
                 Backend::Memory => None,
                 Backend::PassOn { elasticsearch, kibana } => Some(PassOn::new(elasticsearch, kibana)),
@@ -136,6 +138,11 @@ impl Domain {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// Takes signatures of these temporary credentials as well, until they expire.
+    pub fn accept(&self, credentials: Credentials, expires: Timestamp) {
+        lock(&self.shared.lent).push(Lent { credentials, expires });
+    }
+
     /// Misbehaves at the next requests whose signatures hold, after the faults that were told before.
     pub fn fault(&self, fault: Fault, times: Times) {
         self.shared.faults.push(fault, times);
@@ -177,7 +184,8 @@ impl Drop for Domain {
 /// What all connections of a domain have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) verifier: Verifier,
+    verifier: Verifier,
+    lent: Mutex<Vec<Lent>>,
     pub(crate) pass_on: Option<PassOn>,
     pub(crate) memory: Memory,
     pub(crate) faults: Faults,
@@ -186,7 +194,27 @@ pub(crate) struct Shared {
     pub(crate) seen: watch::Sender<Vec<Seen>>,
 }
 
+/// Temporary credentials that are taken beside the verifier's own.
+#[derive(Debug)]
+struct Lent {
+    credentials: Credentials,
+    expires: Timestamp,
+}
+
 impl Shared {
+    /// Checks a signature by whichever credentials it says it was made with.
+    pub(crate) fn check(&self, request: &Request<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let lent = lock(&self.lent);
+        let signer = request.access_key().and_then(|key| lent.iter().rev().find(|it| it.credentials.access_key == key));
+        match signer {
+            None => self.verifier.check(request, now),
+            Some(signer) if signer.expires <= now => Err(Refusal::TokenExpired),
+            Some(signer) => {
+                Verifier { credentials: signer.credentials.clone(), ..self.verifier.clone() }.check(request, now)
+            }
+        }
+    }
+
     /// The time by the domain's clock.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now() + SignedDuration::from_secs(self.clock_offset.load(Ordering::SeqCst))

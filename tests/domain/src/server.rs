@@ -128,7 +128,7 @@ fn refuse(seen: &Seen, shared: &Shared, now: Timestamp) -> Option<(String, Respo
     if let Some(reason) = malformed {
         return Some((reason.to_owned(), close(bad_request(reason))));
     }
-    let refusal = shared.verifier.check(&seen.request(), now).err()?;
+    let refusal = shared.check(&seen.request(), now).err()?;
     let mut response = json_response(StatusCode::FORBIDDEN, &refusal.body());
     response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(refusal.error_type()));
     let reason = match &refusal {

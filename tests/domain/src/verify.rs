@@ -190,6 +190,12 @@ impl<'a> Request<'a> {
     }
 
     /// The value of a header that may come once.
+    /// Whose signature it says it bears.
+    pub(crate) fn access_key(&self) -> Option<&'a str> {
+        let authorization = Authorization::parse(self.only("authorization").ok()??).ok()?;
+        Some(authorization.credential[0])
+    }
+
     fn only(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
         let mut values = self.values(name);
         let Some(value) = values.next() else { return Ok(None) };

@@ -17,6 +17,8 @@ pub enum Refusal {
     Incomplete(String),
     /// The access key or the session token is not the one expected.
     UnknownToken,
+    /// The session token is one that has expired.
+    TokenExpired,
     /// Signed for another region.
     Region {
         /// The region the request was signed for.
@@ -62,6 +64,7 @@ impl Refusal {
             Self::Anonymous { .. } => "AccessDeniedException",
             Self::Incomplete(_) => "IncompleteSignatureException",
             Self::UnknownToken => "UnrecognizedClientException",
+            Self::TokenExpired => "ExpiredTokenException",
             Self::Region { .. }
             | Self::Service { .. }
             | Self::Expired { .. }
@@ -94,6 +97,7 @@ impl Refusal {
             }
             Self::Incomplete(what) => what.clone(),
             Self::UnknownToken => "The security token included in the request is invalid.".to_owned(),
+            Self::TokenExpired => "The security token included in the request is expired".to_owned(),
             Self::Region { given } => format!("Credential should be scoped to a valid region, not '{given}'."),
             Self::Service { expected } => format!("Credential should be scoped to correct service: '{expected}'."),
             Self::Expired { date, now } => {

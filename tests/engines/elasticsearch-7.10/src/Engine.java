@@ -1,7 +1,5 @@
-import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.CountDownLatch;
 
 import org.elasticsearch.analysis.common.CommonAnalysisPlugin;
 import org.elasticsearch.common.logging.LogConfigurator;
@@ -19,12 +17,10 @@ import org.elasticsearch.script.mustache.MustachePlugin;
 import org.elasticsearch.search.aggregations.matrix.MatrixAggregationPlugin;
 import org.elasticsearch.transport.Netty4Plugin;
 
-/**
- * One Elasticsearch node inside this JVM, HTTP on 127.0.0.1 only, until SIGTERM.
- * It loads the server's modules by name, since the stock start-up code refuses to run as root.
- * Arguments: PORT DATA_DIR [setting=value ...]
- */
-public final class LocalEngine extends Node {
+/** Names the modules, which it loads from the class path. */
+final class Engine extends Node {
+
+    static final Map<String, String> SETTINGS = Map.of("transport.port", "0");
 
     private static final List<Class<? extends Plugin>> MODULES = List.of(
         Netty4Plugin.class,
@@ -39,45 +35,14 @@ public final class LocalEngine extends Node {
         RankEvalPlugin.class
     );
 
-    private LocalEngine(Settings settings) {
+    private Engine(Settings settings) {
         super(InternalSettingsPreparer.prepareEnvironment(settings, Map.of(), null, () -> "local"), MODULES, false);
     }
 
-    public static void main(String[] args) throws Exception {
-        if (args.length < 2) {
-            System.err.println("arguments: PORT DATA_DIR [setting=value ...]");
-            System.exit(2);
-        }
-        Path home = Path.of(args[1]).toAbsolutePath();
-        Settings.Builder settings = Settings.builder()
-            .put("cluster.name", "local")
-            .put("node.name", "local")
-            .put("path.home", home.toString())
-            .put("path.data", home.resolve("data").toString())
-            .put("discovery.type", "single-node")
-            .put("network.host", "127.0.0.1")
-            .put("http.port", args[0])
-            .put("transport.port", "0")
-            .put("cluster.routing.allocation.disk.threshold_enabled", false);
-        for (int i = 2; i < args.length; i++) {
-            String[] pair = args[i].split("=", 2);
-            settings.put(pair[0], pair[1]);
-        }
-
+    static AutoCloseable start(Map<String, String> settings) throws Exception {
+        Settings.Builder builder = Settings.builder();
+        settings.forEach(builder::put);
         LogConfigurator.registerErrorListener();
-        Node node = new LocalEngine(settings.build());
-        CountDownLatch stopped = new CountDownLatch(1);
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            try {
-                node.close();
-            } catch (Exception e) {
-                e.printStackTrace();
-            } finally {
-                stopped.countDown();
-            }
-        }, "shutdown"));
-        node.start();
-        System.out.println("ready on http://127.0.0.1:" + args[0]);
-        stopped.await();
+        return new Engine(builder.build()).start();
     }
 }

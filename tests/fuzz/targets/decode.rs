@@ -1,9 +1,9 @@
 //! From any payload to documents, each of which must be one line of valid JSON with the message in it.
 //!
-//! In `ingest/`, with cargo-fuzz and the stable compiler:
+//! With cargo-fuzz and the stable compiler:
 //!
 //! ```text
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run decode -- -max_total_time=60
+//! RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz decode -- -max_total_time=60
 //! ```
 //!
 //! The first byte says what the rest is, so that not every input has to be base64 of gzip to get anywhere.

@@ -1,0 +1,119 @@
+//! The metrics in the text format that Prometheus reads (`OpenMetrics` 1.0).
+
+use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::allowlist::State;
+use crate::credentials::is_valid;
+use crate::gate::Gate;
+
+/// What is written out: the counts of the gate, and what only the moment shows.
+pub(super) struct Sample<'a> {
+    pub(super) gate: &'a Gate,
+    pub(super) state: &'a State,
+    /// Lines that each log lost.
+    pub(super) lost: [(&'static str, u64); 2],
+    pub(super) started: SystemTime,
+    pub(super) now: SystemTime,
+}
+
+pub(super) fn text(sample: &Sample<'_>) -> String {
+    let mut registry = Registry::with_prefix("trailgate");
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The version that runs", version);
+    seconds(&mut registry, "start_time", "When the gate was started", unix(sample.started));
+    sample.gate.metrics.register(&mut registry);
+    register_memory(&mut registry, sample);
+    register_upstream(&mut registry, sample);
+    register_allowlist(&mut registry, sample);
+    let mut out = String::new();
+    // A String takes every write.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
+    let bytes = |registry: &mut Registry, name: &str, help: &str, value: usize| {
+        registry.register_with_unit(name, help, Unit::Bytes, gauge(value));
+    };
+    bytes(registry, "buffered", "Memory for bodies that is taken", sample.gate.budget.taken());
+    bytes(registry, "buffer_limit", "Memory for bodies that there is", sample.gate.budget.limit());
+    let lost = Family::<_, Counter>::default();
+    for (name, lines) in sample.lost {
+        lost.get_or_create(&[("log", name)]).inc_by(lines);
+    }
+    registry.register("log_lines_dropped", "Log lines that found their pipe full", lost);
+    registry.register(
+        "refused_clients",
+        "Addresses that were refused lately",
+        gauge(sample.gate.metrics.refused.len()),
+    );
+}
+
+fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
+    let exchange = &sample.gate.exchange;
+    let answered = exchange.contact().answer().map_or(0.0, |answer| unix(answer.at));
+    seconds(registry, "upstream_last_answer_timestamp", "When the domain last answered", answered);
+    let offset = f64::from(i32::try_from(exchange.clock().offset()).unwrap_or(i32::MAX));
+    seconds(registry, "upstream_clock_offset", "By how much the domain's clock is ahead", offset);
+    // Zero is long ago, so that "none" and "expired" are one condition; what does not end ends at infinity.
+    let expiry = exchange.credentials().latest().map_or(0.0, |latest| latest.expiry().map_or(f64::INFINITY, unix));
+    seconds(registry, "credentials_expiry_timestamp", "When the credentials end; 0 if there are none", expiry);
+    let is_usable = exchange.credentials().latest().is_some_and(|latest| is_valid(&latest, sample.now));
+    registry.register("credentials_valid", "Whether there are credentials that have not expired", flag(is_usable));
+}
+
+fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
+    let list = sample.gate.allowlist.entries();
+    let expired = list.expired(sample.now);
+    let entries = Family::<_, Gauge>::default();
+    for (state, count) in [("in_force", list.len() - expired), ("expired", expired)] {
+        entries.get_or_create(&[("state", state)]).set(signed(count));
+    }
+    registry.register("allowlist_entries", "Entries of the allowlist", entries);
+    let total = |registry: &mut Registry, name: &str, help: &str, value: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    total(registry, "allowlist_reloads", "Allowlists put in force since the start", sample.state.reloads);
+    total(registry, "allowlist_reload_failures", "Times that the file was found wrong", sample.state.failures);
+    let is_current = flag(sample.state.error.is_none());
+    registry.register("allowlist_current", "Whether the list in force is the file's", is_current);
+    let loaded = unix(sample.state.loaded);
+    seconds(registry, "allowlist_loaded_timestamp", "When the list in force was loaded", loaded);
+}
+
+fn seconds(registry: &mut Registry, name: &str, help: &str, value: f64) {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(value);
+    registry.register_with_unit(name, help, Unit::Seconds, gauge);
+}
+
+fn gauge(value: usize) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(signed(value));
+    gauge
+}
+
+fn flag(value: bool) -> Gauge {
+    gauge(usize::from(value))
+}
+
+fn signed(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// What [`text()`] writes.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,0 +1,141 @@
+//! The status as `trailgate status` prints it.
+
+use std::fmt;
+
+use super::status::{Refused, Status, span};
+
+impl Status {
+    /// The checks that do not pass, or nothing.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        self.checks.iter().filter(|check| !check.passes()).map(ToString::to_string)
+    }
+
+    /// The domain and its last answer.
+    pub(super) fn upstream_line(&self) -> String {
+        let upstream = &self.upstream;
+        let answered = match (upstream.answered, upstream.status) {
+            (Some(at), Some(status)) => format!("answered {status} {} ago", span(at, self.now)),
+            _ => "has not answered yet".to_owned(),
+        };
+        let failed = upstream.failed.zip(upstream.failure.as_ref());
+        let failed = failed.map(|(at, failure)| format!("; last failure {failure} {} ago", span(at, self.now)));
+        let offset = upstream.clock_offset_s;
+        let clock = (offset != 0).then(|| format!("; its clock is {offset} s ahead of this machine's"));
+        format!("{}, {answered}{}{}", upstream.domain, failed.unwrap_or_default(), clock.unwrap_or_default())
+    }
+
+    /// The credentials' source and time left.
+    pub(super) fn credentials_line(&self) -> String {
+        let Some(credentials) = &self.credentials else { return "none".to_owned() };
+        let left = match credentials.expires {
+            None => "without an end".to_owned(),
+            Some(at) if at <= self.now => format!("expired {} ago", span(at, self.now)),
+            Some(at) => format!("valid for {}", span(self.now, at)),
+        };
+        format!("{} from {}, {left}", credentials.access_key_id, credentials.source)
+    }
+
+    /// The allowlist's version and entries.
+    pub(super) fn allowlist_line(&self) -> String {
+        let list = &self.allowlist;
+        let modified = list.modified.map_or(String::new(), |at| format!(" of {at:.0}"));
+        let (entries, loaded) = (list.entries, span(list.loaded, self.now));
+        format!(
+            "{entries} entries in force, {} expired; version {}{modified}, loaded {loaded} ago",
+            list.expired, list.version
+        )
+    }
+
+    /// Requests a second.
+    pub(super) fn rate_lines(&self) -> impl Iterator<Item = String> {
+        self.traffic.rates.iter().map(|rate| {
+            let (requests, failed, refused) = (rate.requests, rate.failed, rate.refused);
+            let minutes = rate.window_s / 60;
+            format!("{requests:.1} requests/s over {minutes} min, {failed:.1} failed, {refused:.1} refused")
+        })
+    }
+
+    /// What is going through at this moment.
+    pub(super) fn load_line(&self) -> String {
+        let traffic = &self.traffic;
+        format!(
+            "{} requests in flight, {} connections, {} of {} MiB for bodies taken",
+            traffic.in_flight,
+            traffic.connections,
+            traffic.buffered_bytes.div_ceil(MIB),
+            traffic.buffer_bytes / MIB,
+        )
+    }
+}
+
+impl Refused {
+    /// How often, and when.
+    pub(super) fn times(&self, status: &Status) -> String {
+        let times = if self.count == 1 { "once".to_owned() } else { format!("{} times", self.count) };
+        format!("{times}, last {} ago", span(self.last, status.now))
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ready = if self.ready { "ready" } else { "not ready" };
+        let up = span(self.started, self.now);
+        writeln!(f, "{ready}, version {}, running for {up}", self.version)?;
+        for problem in self.problems() {
+            writeln!(f, "  {problem}")?;
+        }
+        writeln!(f, "domain       {}", self.upstream_line())?;
+        writeln!(f, "credentials  {}", self.credentials_line())?;
+        writeln!(f, "allowlist    {}", self.allowlist_line())?;
+        for rate in self.rate_lines() {
+            writeln!(f, "traffic      {rate}")?;
+        }
+        write!(f, "now          {}", self.load_line())?;
+        if !self.refused.is_empty() {
+            write!(f, "\n\nrefused lately, and what would let them in:")?;
+        }
+        for client in self.refused.iter().take(SHOWN) {
+            write!(f, "\n  {}, {}\n    {}", client.address, client.times(self), client.remedy())?;
+        }
+        match self.refused.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more: --json names them"),
+        }
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+
+/// How many of those who were refused fit on a screen.
+pub(super) const SHOWN: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::tests::sample;
+
+    #[test]
+    fn it_says_how_the_gate_stands_and_what_to_do() {
+        let expected = "\
+not ready, version 0.1.0, running for 2 h
+  upstream: the domain cannot be reached
+domain       search-trail-abc.eu-west-1.es.amazonaws.com, answered 200 90 s ago; last failure upstream_unreachable 5 s ago
+credentials  AKIDEXAMPLE from the instance's role, valid for 62 min
+allowlist    4 entries in force, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
+traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 refused
+now          3 requests in flight, 17 connections, 1 of 256 MiB for bodies taken
+
+refused lately, and what would let them in:
+  198.51.100.4, 12 times, last 30 s ago
+    trailgate allow add 198.51.100.4 --name NAME
+  2001:db8::7, once, last 10 min ago
+    trailgate allow add 2001:db8::7 --name NAME";
+        assert_eq!(sample().to_string(), expected);
+    }
+
+    #[test]
+    fn a_long_list_of_those_refused_is_cut() {
+        let mut status = sample();
+        status.refused = vec![status.refused[0].clone(); 25];
+        assert!(status.to_string().ends_with("\n  and 15 more: --json names them"), "{status}");
+    }
+}

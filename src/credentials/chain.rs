@@ -1,0 +1,62 @@
+//! Where credentials come from: the places that all AWS tools look at, in their order.
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::config::SharedHttpClient;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+/// The chain of places where AWS credentials are looked for, and the role to assume with them, if there is one.
+#[must_use]
+pub fn provider(region: &str, assume_role: Option<&str>) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Chain { region: region.to_owned(), assume_role: assume_role.map(str::to_owned) })
+}
+
+/// What AWS's own clients are made of: the chain of credentials, and HTTP over the same TLS as the gate's.
+pub async fn sdk_config(region: &str) -> SdkConfig {
+    let region = Region::new(region.to_owned());
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http()).region(region).load().await
+}
+
+fn http() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+/// Has AWS's clients read the platform's roots now. They do so with the first client of a process and then never again:
+/// if that one is made while connections hold all file descriptors, there are no roots for good.
+pub fn load_roots() {
+    let config = aws_sdk_sts::Config::builder().behavior_version(BehaviorVersion::latest()).http_client(http());
+    drop(aws_sdk_sts::Client::from_conf(config.build()));
+}
+
+/// Looks anew each time. AWS's own chain remembers: profiles as they were at its start, a token of the metadata service
+/// after that has ceased to take it, and the last keys, which it gives again when it gets no others.
+#[derive(Debug)]
+struct Chain {
+    region: String,
+    assume_role: Option<String>,
+}
+
+impl Chain {
+    async fn look(&self) -> provider::Result {
+        let sdk = sdk_config(&self.region).await;
+        let Some(role) = &self.assume_role else {
+            let chain = sdk.credentials_provider();
+            let chain = chain.ok_or_else(|| CredentialsError::not_loaded("there is no chain of AWS credentials"))?;
+            return chain.provide_credentials().await;
+        };
+        let assumed = AssumeRoleProvider::builder(role).session_name("trailgate").configure(&sdk).build().await;
+        assumed.provide_credentials().await
+    }
+}
+
+impl ProvideCredentials for Chain {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.look())
+    }
+}

@@ -1,0 +1,312 @@
+//! A 403 that is not about the signature: who denied what to whom, and the words that would permit it.
+//!
+//! There are three layers, in the order of "Fine-grained access control in Amazon OpenSearch Service": the network, the
+//! access policies, which AWS checks in front of the domain, and the roles of the security plugin in the domain itself.
+
+use serde_json::{Value, json};
+
+use super::report::Problem;
+
+/// Who said no.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Denial {
+    /// AWS in front of the domain.
+    Policy {
+        /// The ARN of who signed.
+        user: String,
+        /// For instance `es:ESHttpGet`.
+        action: String,
+        /// The ARN of what was asked for, where AWS names it.
+        resource: Option<String>,
+        /// In whose hands it is, where AWS says it.
+        cause: Cause,
+    },
+    /// The security plugin in the domain.
+    Role {
+        /// For instance `cluster:monitor/main`.
+        permission: String,
+        /// How the plugin calls who signed: the ARN of the role.
+        user: String,
+    },
+    /// A serverless collection, which says nothing else.
+    Collection,
+    /// Somebody else.
+    Unknown,
+}
+
+/// Which policy is short of an `Allow`, or has a `Deny`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The domain's own, or AWS does not say.
+    Domain,
+    /// That of the role or user that signs.
+    Identity,
+    /// A `Deny`, which no `Allow` outweighs.
+    Explicit,
+}
+
+/// What the words depend on besides the denial itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    /// The domain's host name.
+    pub(super) host: &'a str,
+    pub(super) region: &'a str,
+    pub(super) service: &'a str,
+    /// The ARN of who signs, as STS says it.
+    pub(super) identity: Option<&'a str>,
+}
+
+impl Denial {
+    /// Reads the body of a 403.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return Self::Unknown };
+        let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
+        if let Some(message) = text("/Message").or(text("/message")) {
+            return Self::of_policy(message).unwrap_or(Self::Unknown);
+        }
+        match text("/error/reason") {
+            Some(reason) if reason.starts_with("no permissions for ") => Self::of_role(reason).unwrap_or(Self::Unknown),
+            Some("403 Forbidden") => Self::Collection,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// `User: ARN is not authorized to perform: ACTION [on resource: ARN] [because …|with an explicit deny …]`
+    fn of_policy(message: &str) -> Option<Self> {
+        let (user, rest) = message.strip_prefix("User: ")?.split_once(" is not authorized to perform: ")?;
+        let action = rest.split_whitespace().next()?;
+        let resource = rest.split_once(" on resource: ").and_then(|(_, rest)| rest.split_whitespace().next());
+        let cause = if rest.contains("explicit deny") {
+            Cause::Explicit
+        } else if rest.contains("no identity-based policy") {
+            Cause::Identity
+        } else {
+            Cause::Domain
+        };
+        let (user, action, resource) = (user.to_owned(), action.to_owned(), resource.map(str::to_owned));
+        Some(Self::Policy { user, action, resource, cause })
+    }
+
+    /// `no permissions for [PERMISSION] and User [name=ARN, backend_roles=[ARN, …], requestedTenant=…]`
+    fn of_role(reason: &str) -> Option<Self> {
+        let (permission, rest) = reason.strip_prefix("no permissions for [")?.split_once(']')?;
+        let user = rest.split_once("[name=")?.1.split([',', ']']).next()?;
+        Some(Self::Role { permission: permission.to_owned(), user: user.to_owned() })
+    }
+
+    /// What is wrong, and what would permit it.
+    pub(super) fn problem(&self, context: &Context<'_>) -> Problem {
+        match self {
+            Self::Policy { user, action, cause: Cause::Explicit, .. } => Problem::new(
+                format!("a policy denies {action} to {user}"),
+                "Find the statement with \"Effect\": \"Deny\" that meets it, in the domain's access policy, in the \
+                 policies of the role that signs, or in those of the organization: no Allow outweighs it.",
+            ),
+            Self::Policy { user, action, resource, cause } => {
+                // AWS says "anonymous" where the signature was lost on the way.
+                let signer = if user.starts_with("arn:") { user } else { context.identity.unwrap_or(NOBODY) };
+                let principal = principal(signer);
+                let resource = resource.as_deref().map_or_else(|| context.resource(&principal), whole_domain);
+                let mut statement = json!({ "Effect": "Allow", "Principal": { "AWS": principal } });
+                statement["Action"] = "es:ESHttp*".into();
+                statement["Resource"] = resource.into();
+                let place = if *cause == Cause::Identity {
+                    statement.as_object_mut().map(|statement| statement.shift_remove("Principal"));
+                    "a policy of the role or user that signs"
+                } else {
+                    "the domain's access policy"
+                };
+                let text = format!("no policy allows {action} to {user}");
+                Problem::new(text, format!("Add to {place}:\n{}", pretty(&statement)))
+            }
+            Self::Role { permission, user } => {
+                let patch = json!([{ "op": "add", "path": "/backend_roles/-", "value": principal(user) }]);
+                let advice = format!(
+                    "Map the role that signs, as the domain's master user, say in the Dev Tools of Dashboards:\n\
+                     PATCH _plugins/_security/api/rolesmapping/readall_and_monitor\n{}\n\
+                     and the same for kibana_user; or for all_access alone, if access = \"full\" is to write.\n\
+                     On Elasticsearch the path begins with _opendistro/_security. A mapping that is not there yet is \
+                     made by PUT with {}",
+                    pretty(&patch),
+                    json!({ "backend_roles": [principal(user)] }),
+                );
+                Problem::new(format!("fine-grained access control does not let {user} do {permission}"), advice)
+            }
+            Self::Collection => {
+                let principal = principal(context.identity.unwrap_or(NOBODY));
+                let access = json!([{
+                    "Rules": [{
+                        "ResourceType": "index",
+                        "Resource": ["index/COLLECTION/*"],
+                        "Permission": ["aoss:DescribeIndex", "aoss:ReadDocument"],
+                    }],
+                    "Principal": [principal],
+                }]);
+                let statement = json!({
+                    "Effect": "Allow",
+                    "Action": ["aoss:APIAccessAll", "aoss:DashboardsAccessAll"],
+                    "Resource": "*",
+                });
+                let advice = format!(
+                    "Write a data access policy for the collection:\n{}\n\
+                     and add to a policy of the role that signs:\n{}",
+                    pretty(&access),
+                    pretty(&statement)
+                );
+                Problem::new("the collection denies the request", advice)
+            }
+            Self::Unknown => Problem::new(
+                "the domain answers 403, and not in the words of AWS or of the security plugin",
+                "See what stands in front of the domain: a proxy or a firewall may have answered in its place.",
+            ),
+        }
+    }
+}
+
+impl Context<'_> {
+    /// The ARN of all that is in the domain, as far as its name and the account of `principal` tell it.
+    fn resource(&self, principal: &str) -> String {
+        let mut parts = principal.split(':');
+        let partition = parts.nth(1).unwrap_or("aws");
+        let account = parts.nth(2).filter(|account| !account.is_empty()).unwrap_or("ACCOUNT");
+        let Self { region, service, .. } = self;
+        format!("arn:{partition}:{service}:{region}:{account}:domain/{}/*", domain_name(self.host).unwrap_or("DOMAIN"))
+    }
+}
+
+/// What a policy can name: the role, where STS names the session in which somebody has assumed it.
+fn principal(arn: &str) -> String {
+    let Some((head, session)) = arn.split_once(":assumed-role/") else { return arn.to_owned() };
+    let role = session.split_once('/').map_or(session, |(role, _)| role);
+    format!("{}:role/{role}", head.replacen(":sts:", ":iam:", 1))
+}
+
+/// `arn:aws:es:eu-west-1:123456789012:domain/trail/_search` is in `…:domain/trail/*`.
+fn whole_domain(resource: &str) -> String {
+    let Some((head, path)) = resource.split_once('/') else { return resource.to_owned() };
+    format!("{head}/{}/*", path.split('/').next().unwrap_or(path))
+}
+
+/// `search-trail-abc123.eu-west-1.es.amazonaws.com` is the domain `trail`.
+fn domain_name(host: &str) -> Option<&str> {
+    let label = host.split('.').next()?;
+    let name = label.strip_prefix("search-").or(label.strip_prefix("vpc-"))?;
+    name.rsplit_once('-').map(|(name, _)| name)
+}
+
+/// Stands for an ARN that is not known.
+const NOBODY: &str = "ARN-OF-WHO-SIGNS";
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: &str = "arn:aws:sts::123456789012:assumed-role/trailgate/i-0abc";
+    const CONTEXT: Context<'static> = Context {
+        host: "search-trail-abc123.eu-west-1.es.amazonaws.com",
+        region: "eu-west-1",
+        service: "es",
+        identity: Some(SESSION),
+    };
+
+    fn problem(body: &Value, context: &Context<'_>) -> Problem {
+        Denial::read(body.to_string().as_bytes()).problem(context)
+    }
+
+    /// The JSON in an advice.
+    #[track_caller]
+    fn words(advice: &str) -> Value {
+        let start = advice.find(['{', '[']).expect("there is JSON");
+        let mut values = serde_json::Deserializer::from_str(&advice[start..]).into_iter();
+        values.next().unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_policy_that_lacks_an_allow_gets_the_statement_for_the_role() {
+        let message = format!("User: {SESSION} is not authorized to perform: es:ESHttpGet");
+        let problem = problem(&json!({ "Message": message }), &CONTEXT);
+        assert_eq!(problem.text, format!("no policy allows es:ESHttpGet to {SESSION}"));
+        assert!(problem.advice.starts_with("Add to the domain's access policy:\n"), "{}", problem.advice);
+        let expected = json!({
+            "Effect": "Allow",
+            "Principal": { "AWS": "arn:aws:iam::123456789012:role/trailgate" },
+            "Action": "es:ESHttp*",
+            "Resource": "arn:aws:es:eu-west-1:123456789012:domain/trail/*",
+        });
+        assert_eq!(words(&problem.advice), expected);
+    }
+
+    #[test]
+    fn the_resource_that_aws_names_counts_more_than_the_host_name() {
+        let message = "User: arn:aws-cn:iam::123456789012:user/a is not authorized to perform: es:ESHttpGet on \
+                       resource: arn:aws-cn:es:cn-north-1:210987654321:domain/other/_search because no \
+                       resource-based policy allows the es:ESHttpGet action";
+        let context = Context { identity: None, ..CONTEXT };
+        let statement = words(&problem(&json!({ "message": message }), &context).advice);
+        assert_eq!(statement["Resource"], "arn:aws-cn:es:cn-north-1:210987654321:domain/other/*");
+        assert_eq!(statement["Principal"]["AWS"], "arn:aws-cn:iam::123456789012:user/a");
+    }
+
+    #[test]
+    fn a_policy_of_the_role_itself_names_no_principal() {
+        let message = format!(
+            "User: {SESSION} is not authorized to perform: es:ESHttpGet because no identity-based policy allows the \
+             es:ESHttpGet action"
+        );
+        let problem = problem(&json!({ "Message": message }), &CONTEXT);
+        assert!(problem.advice.starts_with("Add to a policy of the role or user that signs:\n"), "{}", problem.advice);
+        assert_eq!(words(&problem.advice).get("Principal"), None);
+    }
+
+    #[test]
+    fn against_a_deny_no_allow_is_proposed() {
+        let message = format!(
+            "User: {SESSION} is not authorized to perform: es:ESHttpGet with an explicit deny in a resource-based \
+             policy"
+        );
+        let problem = problem(&json!({ "Message": message }), &CONTEXT);
+        assert_eq!(problem.text, format!("a policy denies es:ESHttpGet to {SESSION}"));
+        assert!(!problem.advice.contains('{'), "{}", problem.advice);
+    }
+
+    #[test]
+    fn the_security_plugin_gets_a_role_mapping() {
+        let role = "arn:aws:iam::123456789012:role/trailgate";
+        let reason = format!(
+            "no permissions for [cluster:monitor/main] and User [name={role}, backend_roles=[{role}], \
+             requestedTenant=null]"
+        );
+        let body =
+            json!({ "error": { "root_cause": [], "type": "security_exception", "reason": reason }, "status": 403 });
+        let problem = problem(&body, &CONTEXT);
+        assert_eq!(problem.text, format!("fine-grained access control does not let {role} do cluster:monitor/main"));
+        assert!(problem.advice.contains("\nPATCH _plugins/_security/api/rolesmapping/readall_and_monitor\n"));
+        assert_eq!(words(&problem.advice), json!([{ "op": "add", "path": "/backend_roles/-", "value": role }]));
+    }
+
+    #[test]
+    fn a_collection_gets_a_data_access_policy() {
+        let body =
+            json!({ "status": 403, "request-id": "a", "error": { "reason": "403 Forbidden", "type": "Forbidden" } });
+        let context = Context { host: "abc123.eu-west-1.aoss.amazonaws.com", service: "aoss", ..CONTEXT };
+        let policy = words(&problem(&body, &context).advice);
+        assert_eq!(policy[0]["Principal"], json!(["arn:aws:iam::123456789012:role/trailgate"]));
+    }
+
+    #[test]
+    fn other_words_are_nobodys() {
+        for body in ["<html>Forbidden</html>", "", "{}", r#"{"error":"no"}"#, r#"{"message":"Forbidden"}"#] {
+            assert_eq!(Denial::read(body.as_bytes()), Denial::Unknown, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_host_of_ones_own_leaves_the_domains_name_open() {
+        let context = Context { host: "logs.example.com", ..CONTEXT };
+        assert_eq!(context.resource("arn:aws:iam::1:role/a"), "arn:aws:es:eu-west-1:1:domain/DOMAIN/*");
+    }
+}

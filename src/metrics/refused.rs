@@ -1,0 +1,142 @@
+//! Who was refused lately: what an operator looks for when somebody says that the gate does not let them in.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+/// The addresses that were refused lately, in bounded memory whatever comes.
+#[derive(Debug, Default)]
+pub struct RefusedClients(Mutex<HashMap<IpAddr, RefusedClient>>);
+
+/// An address that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedClient {
+    /// The address; of an IPv6 network, the last one that came.
+    pub address: IpAddr,
+    /// How often it came.
+    pub count: u64,
+    /// When it first came.
+    pub first: SystemTime,
+    /// When it last came.
+    pub last: SystemTime,
+}
+
+impl RefusedClients {
+    /// Notes that `address` was refused at `now`.
+    ///
+    /// When there is no more room, those who came but once go first, the oldest ahead. So a scan from many addresses
+    /// does not push out a person who tries again.
+    pub fn note(&self, address: IpAddr, now: SystemTime) {
+        let mut clients = self.lock();
+        let network = network(address);
+        if !clients.contains_key(&network) && clients.len() >= CAPACITY {
+            let oldest = clients.iter().min_by_key(|(_, client)| (client.count > 1, client.last));
+            if let Some(oldest) = oldest.map(|(&network, _)| network) {
+                clients.remove(&oldest);
+            }
+        }
+        let client = clients.entry(network).or_insert(RefusedClient { address, count: 0, first: now, last: now });
+        client.address = address;
+        client.count += 1;
+        client.last = now;
+    }
+
+    /// Those who were refused, the latest first.
+    #[must_use]
+    pub fn latest(&self) -> Vec<RefusedClient> {
+        let mut clients: Vec<_> = self.lock().values().copied().collect();
+        clients.sort_unstable_by_key(|client| (std::cmp::Reverse(client.last), client.address));
+        clients
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether nobody was refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, RefusedClient>> {
+        // The map is whole after every statement that changes it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address of an IPv4 client, and of an IPv6 client its network: a subscriber has 2^64 addresses to come from.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+const CAPACITY: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_address_is_counted_with_its_first_and_last_time() {
+        let clients = RefusedClients::default();
+        clients.note(address("198.51.100.4"), at(1));
+        clients.note(address("203.0.113.7"), at(2));
+        clients.note(address("198.51.100.4"), at(3));
+        let first = RefusedClient { address: address("198.51.100.4"), count: 2, first: at(1), last: at(3) };
+        let second = RefusedClient { address: address("203.0.113.7"), count: 1, first: at(2), last: at(2) };
+        assert_eq!(clients.latest(), [first, second]);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client_that_shows_its_last_address() {
+        let clients = RefusedClients::default();
+        clients.note(address("2001:db8::1"), at(1));
+        clients.note(address("2001:db8::2"), at(2));
+        clients.note(address("2001:db8:0:1::1"), at(3));
+        assert_eq!(clients.len(), 2);
+        assert_eq!(clients.latest()[1].address, address("2001:db8::2"));
+    }
+
+    #[test]
+    fn a_scan_pushes_out_its_own_addresses_and_not_those_who_came_twice() {
+        let clients = RefusedClients::default();
+        let auditor = address("198.51.100.4");
+        clients.note(auditor, at(1));
+        clients.note(auditor, at(2));
+        for i in 0..5000 {
+            clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i).into(), at(10 + u64::from(i)));
+        }
+        let latest = clients.latest();
+        assert_eq!(latest.len(), CAPACITY);
+        assert_eq!(latest[0].last, at(5009));
+        assert_eq!(latest[CAPACITY - 1].address, auditor);
+    }
+
+    #[test]
+    fn a_newcomer_finds_room_among_those_who_all_came_twice() {
+        let clients = RefusedClients::default();
+        for i in 0..2000_u32 {
+            clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i % 1000).into(), at(u64::from(i)));
+        }
+        clients.note(address("198.51.100.4"), at(3000));
+        let latest = clients.latest();
+        assert_eq!((latest.len(), latest[0].address), (CAPACITY, address("198.51.100.4")));
+    }
+}

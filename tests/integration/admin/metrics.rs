@@ -1,0 +1,170 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use bytes::Bytes;
+use hyper::{Response, StatusCode};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+use trailgate_domain::{Domain, Fault, Options, Times};
+
+use super::ask;
+use crate::program::Program;
+use crate::support::{Connection, get, header, json, patiently, request};
+
+pub(super) async fn metrics(program: &Program) -> String {
+    let response = ask(program.admin, "/metrics").await;
+    let expected = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(header(&response, "content-type"), Some(expected));
+    String::from_utf8(response.body().to_vec()).unwrap()
+}
+
+/// The value of a series, written with its labels.
+#[track_caller]
+pub(super) fn value<'a>(metrics: &'a str, series: &str) -> &'a str {
+    let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    values.next().unwrap_or_else(|| panic!("no {series} in\n{metrics}"))
+}
+
+/// Waits until a series has a value; a request is counted a moment after its answer is there.
+pub(super) async fn reaches(program: &Program, series: &str, expected: &str) {
+    patiently(async {
+        while value(&metrics(program).await, series) != expected {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_outcome_and_status() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    let mut connection = Connection::open(program.address).await;
+    assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
+    assert_eq!(connection.send(get("/nowhere/_doc/1")).await.status(), StatusCode::NOT_FOUND);
+    let post = request("POST", "/nowhere/_count", &[("content-type", "application/json")], "{}");
+    assert_eq!(connection.send(post).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(connection.send(get("/..")).await.status(), StatusCode::BAD_REQUEST);
+    reaches(&program, "trailgate_requests_total{outcome=\"malformed_target\",status=\"4xx\"}", "1").await;
+    let metrics = metrics(&program).await;
+    for (series, expected) in [
+        ("trailgate_requests_total{outcome=\"forwarded\",status=\"2xx\"}", "1"),
+        ("trailgate_requests_total{outcome=\"forwarded\",status=\"4xx\"}", "2"),
+        ("trailgate_requests_in_flight", "0"),
+        ("trailgate_requests_total{outcome=\"client_not_allowed\",status=\"4xx\"}", "0"),
+        ("trailgate_request_duration_seconds_count", "4"),
+        ("trailgate_upstream_duration_seconds_count", "3"),
+        ("trailgate_request_body_bytes_total", "2"),
+        ("trailgate_connections", "1"),
+        ("trailgate_connections_accepted_total", "1"),
+        ("trailgate_upstream_connections", "1"),
+        ("trailgate_upstream_connections_opened_total", "1"),
+        ("trailgate_upstream_connections_reused_total", "2"),
+        ("trailgate_buffered_bytes", "0"),
+        ("trailgate_buffer_limit_bytes", "268435456"),
+        ("trailgate_log_lines_dropped_total{log=\"access\"}", "0"),
+        ("trailgate_credentials_expiry_timestamp_seconds", "inf"),
+    ] {
+        assert_eq!(value(&metrics, series), expected, "{series}");
+    }
+    assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn a_second_try_is_counted() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    domain.fault(Fault::BreakOff, Times::Once);
+    assert_eq!(program.status().await, StatusCode::OK);
+    let metrics = metrics(&program).await;
+    assert_eq!(value(&metrics, "trailgate_upstream_retries_total{reason=\"connection_closed\"}"), "1");
+}
+
+/// The names of the metrics that stand in `text`.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|byte: char| !byte.is_ascii_alphanumeric() && byte != '_');
+    let names = words.filter(|word| word.starts_with("trailgate_"));
+    let family = |name: &str| {
+        ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+    };
+    names.map(family).collect()
+}
+
+#[tokio::test]
+async fn the_readme_the_rules_and_the_dashboard_name_metrics_that_there_are() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    let metrics = metrics(&program).await;
+    let series: Vec<_> = metrics.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut there = names(&series.join("\n"));
+    // No listener has a certificate here, and a family without members is not written.
+    there.insert("trailgate_certificate_expiry_timestamp_seconds".to_owned());
+    let (_, operations) = include_str!("../../../README.md").split_once("## Operations").unwrap();
+    let (operations, _) = operations.split_once("\n## ").unwrap();
+    assert_eq!(names(operations), there, "the README lists all");
+    for file in
+        [include_str!("../../../config/prometheus-rules.yaml"), include_str!("../../../config/grafana-dashboard.json")]
+    {
+        let unknown: Vec<_> = names(file).difference(&there).cloned().collect();
+        assert_eq!(unknown, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Prometheus"]
+async fn prometheus_takes_the_metrics_and_the_rules() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    assert_eq!(program.status().await, StatusCode::OK);
+    let folder = program.folder.path();
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus-rules.yaml");
+    let config = format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{rules:?}]\n\
+         scrape_configs: [{{job_name: trailgate, static_configs: [{{targets: [\"{}\"]}}]}}]\n",
+        program.admin
+    );
+    std::fs::write(folder.join("prometheus.yaml"), config).unwrap();
+    let mut prometheus = Command::new("prometheus")
+        .arg(format!("--config.file={}", folder.join("prometheus.yaml").display()))
+        .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+        .arg("--web.listen-address=127.0.0.1:0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(prometheus.stderr.take().unwrap()).lines();
+    let address: SocketAddr = patiently(async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("Prometheus runs");
+            if let Some((_, address)) = line.split_once("msg=\"Listening on\" address=") {
+                return address.parse().unwrap();
+            }
+        }
+    })
+    .await;
+    tokio::spawn(async move { while lines.next_line().await.is_ok_and(|line| line.is_some()) {} });
+
+    let result = |answer: Response<Bytes>, name: &str| json(&answer)["data"][name].clone();
+    let target = patiently(async {
+        loop {
+            let answer = ask(address, "/api/v1/targets").await;
+            // It is not ready at once.
+            if answer.status() == StatusCode::OK {
+                let target = result(answer, "activeTargets")[0].clone();
+                if target["health"] != "unknown" && !target.is_null() {
+                    return target;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()));
+    let expiry = "/api/v1/query?query=trailgate_credentials_expiry_timestamp_seconds";
+    assert_eq!(result(ask(address, expiry).await, "result")[0]["value"][1], "+Inf");
+    let groups = result(ask(address, "/api/v1/rules").await, "groups");
+    let rules = groups[0]["rules"].as_array().unwrap();
+    assert!(rules.len() > 10 && rules.iter().all(|rule| rule["lastError"].is_null()), "{rules:?}");
+}

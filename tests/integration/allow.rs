@@ -1,0 +1,347 @@
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::Value;
+use trailgate::allowlist::Entries;
+use trailgate_domain::{Domain, Options};
+
+use self::list::{File, allow, command};
+use crate::program::Program;
+
+mod list;
+
+const OFFICE: &str = "# Who may pass.\n\n# The office\n[[allow]]\ncidr = \"198.51.100.0/24\"  # all floors\n\
+                      name = \"Head office\"\naccess = \"full\"\n\n# Over IPv6\n[[allow]]\ncidr = '2001:db8:100::/48'\n\
+                      name = \"Head office\"\n";
+
+#[test]
+fn an_added_entry_stands_behind_all_others_and_changes_none() {
+    let file = File::with(OFFICE);
+    let said = file.done(&["add", "203.0.113.7", "--name", "The \"Bob\" house", "--until", "2126-12-31T18:00:00Z"]);
+    let added = "\n[[allow]]\ncidr = \"203.0.113.7\"\nname = 'The \"Bob\" house'\nexpires = 2126-12-31T18:00:00Z\n";
+    assert_eq!(file.text(), format!("{OFFICE}{added}"));
+    assert!(
+        said.starts_with("added 203.0.113.7 \"The \\\"Bob\\\" house\" (line 14), read, ends 2126-12-31T18:00:00Z (in ")
+    );
+}
+
+#[test]
+fn a_grant_for_some_hours_ends_after_them() {
+    let file = File::with("");
+    let before = jiff::Timestamp::now().as_second();
+    let said = file.json(&["add", "203.0.113.7", "--name", "Auditor", "--for", "8h", "--access", "full"]);
+    let ends: jiff::Timestamp = said["added"]["expires"].as_str().unwrap().parse().unwrap();
+    assert!((before + 8 * 3600..before + 8 * 3600 + 20).contains(&ends.as_second()), "{ends}");
+    let expected =
+        format!("[[allow]]\ncidr = \"203.0.113.7\"\nname = \"Auditor\"\naccess = \"full\"\nexpires = {ends}\n");
+    assert_eq!(file.text(), expected);
+}
+
+#[test]
+fn a_block_that_is_listed_is_named_with_its_line_and_replaced_only_on_request() {
+    let file = File::with(OFFICE);
+    let add = ["add", "198.51.100.0/24", "--name", "Ground floor"];
+    file.refused(&add, 1, "FILE:4: 198.51.100.0/24 is on the list already, as \"Head office\": --replace puts");
+    let said = file.done(&[&add[..], &["--replace"]].concat());
+    assert_eq!(
+        said,
+        "removed 198.51.100.0/24 \"Head office\" (line 4), full\n\
+         added 198.51.100.0/24 \"Ground floor\" (line 4), read\n"
+    );
+    let expected = "# Who may pass.\n\n# The office\n[[allow]]\ncidr = \"198.51.100.0/24\"\nname = \"Ground floor\"\n\n\
+                    # Over IPv6\n[[allow]]\ncidr = '2001:db8:100::/48'\nname = \"Head office\"\n";
+    assert_eq!(file.text(), expected);
+}
+
+#[test]
+fn a_removed_entry_takes_the_comments_along_that_touch_it_and_no_others() {
+    let file = File::with(
+        "# The list's own words\n[[allow]]\ncidr = \"10.0.0.1\"\nname = \"a\"\n\n# About all below\n\n# About b\n\
+         [[allow]]\ncidr = \"10.0.0.2\"\n# within b\nname = \"b\" # beside b\n#expires = soon\n\n\n[[allow]]\n\
+         cidr = \"10.0.0.3\"\nname = \"c\"\n# About d\n[[allow]]\ncidr = \"10.0.0.4\"\nname = \"d\"\n\n# The end\n",
+    );
+    file.done(&["remove", "b"]);
+    file.done(&["remove", "10.0.0.3/32"]);
+    file.done(&["remove", "a"]);
+    let expected = "# The list's own words\n# About all below\n\n# About d\n[[allow]]\ncidr = \"10.0.0.4\"\n\
+                    name = \"d\"\n\n# The end\n";
+    assert_eq!(file.text(), expected);
+    let said = file.done(&["remove", "d"]);
+    assert_eq!(file.text(), "# The list's own words\n# About all below\n\n# The end\n");
+    assert!(said.ends_with("the list is empty: nobody gets in, and a gate that is started does not start\n"), "{said}");
+}
+
+#[test]
+fn lines_that_end_in_crlf_stay_so() {
+    let file = File::with(
+        "# a\r\n[[allow]]\r\ncidr = \"10.0.0.1\"\r\nname = \"a\"\r\n\r\n\
+         [[allow]]\r\ncidr = \"10.0.0.2\"\r\nname = \"b\"",
+    );
+    file.done(&["add", "10.0.0.3", "--name", "c"]);
+    file.done(&["add", "10.0.0.2", "--name", "B", "--replace"]);
+    file.done(&["remove", "a"]);
+    let expected = "# a\r\n[[allow]]\r\ncidr = \"10.0.0.2\"\r\nname = \"B\"\r\n\r\n\
+                    [[allow]]\r\ncidr = \"10.0.0.3\"\r\nname = \"c\"\r\n";
+    assert_eq!(file.text(), expected);
+}
+
+#[test]
+fn a_list_that_is_written_as_an_array_stays_one() {
+    let file = File::with("allow = [{ cidr = \"10.0.0.1\", name = \"a\" }]\n");
+    file.done(&["add", "10.0.0.2", "--name", "b"]);
+    assert_eq!(file.text(), "allow = [{ cidr = \"10.0.0.1\", name = \"a\" }, { cidr = \"10.0.0.2\", name = \"b\" }]\n");
+    file.done(&["remove", "a"]);
+    file.done(&["add", "10.0.0.2", "--name", "B", "--access", "full", "--replace"]);
+    assert_eq!(file.text(), "allow = [{ cidr = \"10.0.0.2\", name = \"B\", access = \"full\" }]\n");
+    file.done(&["remove", "B"]);
+    assert_eq!(file.text(), "allow = []\n");
+    file.done(&["add", "10.0.0.3", "--name", "c"]);
+    assert_eq!(file.text(), "allow = [{ cidr = \"10.0.0.3\", name = \"c\" }]\n");
+}
+
+#[test]
+fn an_arrays_comments_stay_with_their_items() {
+    let file = File::with(
+        "allow = [\n  # About a, not b\n  {cidr = \"10.0.0.1\", name = \"a\"}, # beside a, too\n\n  # About b\n  \
+         {cidr = \"10.0.0.2\", name = \"b\"} # beside b\n]\n",
+    );
+    file.done(&["add", "10.0.0.3", "--name", "c"]);
+    let with_c = "allow = [\n  # About a, not b\n  {cidr = \"10.0.0.1\", name = \"a\"}, # beside a, too\n\n  \
+                  # About b\n  {cidr = \"10.0.0.2\", name = \"b\"}, # beside b\n  \
+                  { cidr = \"10.0.0.3\", name = \"c\" },\n]\n";
+    assert_eq!(file.text(), with_c);
+    file.done(&["remove", "b"]);
+    let without_b = "allow = [\n  # About a, not b\n  {cidr = \"10.0.0.1\", name = \"a\"}, # beside a, too\n\n  \
+                     { cidr = \"10.0.0.3\", name = \"c\" },\n]\n";
+    assert_eq!(file.text(), without_b);
+    file.done(&["remove", "a"]);
+    assert_eq!(file.text(), "allow = [\n\n  { cidr = \"10.0.0.3\", name = \"c\" },\n]\n");
+}
+
+#[test]
+fn what_the_gate_would_refuse_is_not_written() {
+    let file = File::with(OFFICE);
+    let hint = "has host bits set: write \"203.0.113.0/24\", or \"203.0.113.7\" for that one address";
+    file.refused(&["add", "203.0.113.7/24", "--name", "a"], 2, hint);
+    file.refused(&["add", "203.0.113.7", "--name", " "], 2, "name is empty");
+    file.refused(&["add", "203.0.113.7", "--name", "a\tb"], 2, "control character");
+    file.refused(&["add", "203.0.113.7"], 2, "--name");
+    let past = ["add", "203.0.113.7", "--name", "a", "--until", "2020-01-01T00:00:00Z"];
+    file.refused(&past, 1, "the grant would have ended at 2020-01-01T00:00:00Z already");
+    file.refused(&["add", "203.0.113.7", "--name", "a", "--for", "-8h"], 2, "unexpected argument");
+    file.refused(&["add", "203.0.113.7", "--name", "a", "--for", "8h ago"], 1, "would have ended");
+    file.refused(&["add", "203.0.113.7", "--name", "a", "--for", "9000 years"], 1, "this lasts for too long");
+
+    let broken = File::with("[[allow]]\ncidr = \"10.0.0.1/8\"\nname = \"a\"\n");
+    for verb in [&["list"][..], &["remove", "a"], &["add", "203.0.113.7", "--name", "a"], &["check", "10.0.0.1"]] {
+        broken.refused(verb, 78, "FILE:2: cidr \"10.0.0.1/8\" has host bits set");
+    }
+}
+
+#[test]
+fn a_removal_that_is_not_clear_is_refused() {
+    let file = File::with(OFFICE);
+    let places =
+        "2 entries are named \"Head office\", say which block: 198.51.100.0/24 (line 4), 2001:db8:100::/48 (line 10)";
+    file.refused(&["remove", "Head office"], 1, places);
+    file.refused(&["remove", "Nobody"], 1, "no entry is named \"Nobody\"");
+    let wider =
+        "FILE: 198.51.100.4 has no entry of its own; what lets it in is 198.51.100.0/24 \"Head office\" (line 4)";
+    file.refused(&["remove", "198.51.100.4"], 1, wider);
+    file.refused(&["remove", "203.0.113.7"], 1, "FILE: 203.0.113.7 has no entry of its own\n");
+    let bits = "\"198.51.100.4/24\" has host bits set: write \"198.51.100.0/24\", or \"198.51.100.4\"";
+    file.refused(&["remove", "198.51.100.4/24"], 1, bits);
+}
+
+#[test]
+fn a_removal_says_who_lets_the_same_addresses_in() {
+    let file = File::with(OFFICE);
+    let said = file.done(&["add", "198.51.100.4", "--name", "Auditor"]);
+    assert!(said.ends_with("until now 198.51.100.0/24 \"Head office\" (line 4), full decided on it\n"), "{said}");
+    let said = file.done(&["remove", "Auditor"]);
+    assert!(said.ends_with("still let in by 198.51.100.0/24 \"Head office\" (line 4), full\n"), "{said}");
+    assert_eq!(file.text(), OFFICE);
+}
+
+#[test]
+fn a_dry_run_shows_the_difference_and_changes_nothing() {
+    let file = File::with(OFFICE);
+    let said = file.done(&["remove", "198.51.100.0/24", "--dry-run"]);
+    assert!(said.contains("\n-cidr = \"198.51.100.0/24\"  # all floors\n"), "{said}");
+    assert!(said.ends_with("nothing is changed: this is a dry run\n"), "{said}");
+    assert_eq!(file.text(), OFFICE);
+}
+
+#[test]
+fn check_tells_by_its_exit_code_whether_an_address_is_let_in() {
+    let file = File::with(OFFICE);
+    let said = file.allow(&["check", "198.51.100.4"]);
+    assert_eq!(said.code, Some(0));
+    assert!(said.stdout.starts_with("198.51.100.4 is let in by 198.51.100.0/24 \"Head office\" (line 4), full\n"));
+    let said = file.allow(&["check", "198.51.101.4"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.stdout.starts_with("198.51.101.4 is not let in\n  Nearest: 198.51.100.0/24 "), "{said:?}");
+    let json = file.json(&["check", "198.51.101.4"]);
+    assert_eq!((&json["allowed"], &json["entry"]), (&false.into(), &Value::Null));
+    assert_eq!((&json["nearest"]["entry"]["line"], &json["nearest"]["common_bits"]), (&4.into(), &23.into()));
+    assert_eq!(file.allow(&["check", "nonsense"]).code, Some(2));
+}
+
+#[test]
+fn list_shows_what_has_expired_and_what_soon_will() {
+    let soon = jiff::Timestamp::now() + Duration::from_mins(150);
+    let text = format!(
+        "{OFFICE}[[allow]]\ncidr = \"10.0.0.1\"\nname = \"a\"\nexpires = {soon}\n\
+         [[allow]]\ncidr = \"10.0.0.2\"\nname = \"b\"\nexpires = 2020-01-01T01:00:00+01:00\n"
+    );
+    let file = File::with(&text);
+    let said = file.done(&["list"]);
+    let head = format!("{}: 4 entries, 1 of them expired, 1 to end within a week\n", file.path.display());
+    assert!(said.starts_with(&head), "{said}");
+    assert!(said.contains(&format!("10.0.0.1           read  ends {soon} (in 2 h)")), "{said}");
+    assert!(said.contains("ended 2020-01-01T00:00:00Z ("), "{said}");
+    let entries = file.json(&["list"])["entries"].clone();
+    let states: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["active", "active", "ends_soon", "expired"]);
+    let first = serde_json::json!({
+        "line": 4, "cidr": "198.51.100.0/24", "name": "Head office", "access": "full", "state": "active",
+        "expires": null,
+    });
+    assert_eq!(entries[0], first);
+}
+
+#[test]
+fn who_shows_everybody_once_with_all_blocks_in_force() {
+    let gone = "[[allow]]\ncidr = \"10.0.0.2\"\nname = \"Gone\"\nexpires = 2020-01-01T01:00:00Z\n";
+    let file = File::with(&format!("{OFFICE}[[allow]]\ncidr = \"10.0.0.1\"\nname = \"Auditor\"\n{gone}"));
+    let expected = "Auditor\n  10.0.0.1  read\nHead office\n  198.51.100.0/24  full\n  2001:db8:100::/48  read\n";
+    assert_eq!(file.done(&["who"]), expected);
+    assert_eq!(file.json(&["who"])["people"][1]["entries"][1]["cidr"], "2001:db8:100::/48");
+}
+
+#[test]
+fn the_owner_the_group_and_the_mode_stay() {
+    let file = File::with(OFFICE);
+    // Only root can give a file away; to itself, anybody can.
+    let is_root = fs::metadata(&file.path).unwrap().uid() == 0;
+    let (uid, gid) = if is_root { (4321, 1234) } else { (users(&file.path).0, users(&file.path).1) };
+    chown(&file.path, Some(uid), Some(gid)).unwrap();
+    fs::set_permissions(&file.path, Permissions::from_mode(0o640)).unwrap();
+    let before = fs::metadata(&file.path).unwrap();
+    file.done(&["add", "203.0.113.7", "--name", "Auditor"]);
+    let after = fs::metadata(&file.path).unwrap();
+    assert_ne!(before.ino(), after.ino(), "it was written in place");
+    assert_eq!((users(&file.path), after.mode() & 0o7777), ((uid, gid), 0o640));
+}
+
+fn users(file: &Path) -> (u32, u32) {
+    let metadata = fs::metadata(file).unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+#[test]
+fn a_symlink_to_the_list_stays_one() {
+    let (real, folder) = (File::with(OFFICE), tempfile::tempdir().unwrap());
+    let link = folder.path().join("allowlist.toml");
+    symlink(&real.path, &link).unwrap();
+    assert_eq!(allow(&link, &["remove", "2001:db8:100::/48"]).code, Some(0));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(!real.text().contains("2001:db8:100::"));
+}
+
+#[test]
+fn of_twenty_who_add_at_once_nobody_loses() {
+    let file = File::with(OFFICE);
+    let mut children = Vec::new();
+    for number in 1..=20 {
+        let mut command = command(&["add", &format!("203.0.113.{number}"), "--name", "Auditor", "--file"]);
+        children.push(command.arg(&file.path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    }
+    for mut child in children {
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    let entries = Entries::load(&file.path).unwrap();
+    let added: BTreeSet<_> = entries.iter().filter(|entry| entry.name == "Auditor").map(|entry| entry.cidr).collect();
+    assert_eq!((added.len(), entries.len()), (20, 22));
+}
+
+#[tokio::test]
+async fn a_running_gate_follows_within_a_second() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut program = Program::start(&domain).await;
+    let config = program.file("trailgate.toml");
+    let mut edit = async |arguments: &[&str], expected| {
+        let edited = Instant::now();
+        let said = command(arguments).args(["--config", &config]).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+        program.event("allowlist reloaded").await;
+        assert!(edited.elapsed() < Duration::from_secs(1), "it took {:?}", edited.elapsed());
+        assert_eq!(program.status().await, expected);
+    };
+    edit(&["add", "203.0.113.7", "--name", "Auditor"], StatusCode::OK).await;
+    edit(&["remove", "127.0.0.1"], StatusCode::FORBIDDEN).await;
+    edit(&["add", "127.0.0.0/8", "--name", "this machine", "--for", "1h"], StatusCode::OK).await;
+}
+
+/// An entry as somebody might write it, with a last part of the address of its own; then what may stand behind it.
+fn entry() -> impl Strategy<Value = (String, String)> {
+    let spelling = select(vec![
+        "[[allow]]\ncidr = \"10.0.0.N\"\nname = \"nN\"\n",
+        "[[allow]] # N\nname = 'nN'\n\ncidr = '10.0.0.N/32'\n",
+        "  [[ \"allow\" ]]\n  cidr=\"10.0.0.N\" # there\n  # between\n  \"name\" = \"nN\"\n  access = \"full\"\n",
+        "[[allow]]\nexpires = 2100-01-01T00:00:00+01:00\ncidr = \"10.0.0.N\"\nname = \"\"\"\\\n  nN\"\"\" # end\n",
+    ]);
+    let behind = select(vec!["", "\n", "\n\n", "# [[allow]]\n\n", "\n# about the next\n", "\n#alone\n\n"]);
+    (spelling, behind).prop_map(|(entry, behind)| (entry.to_owned(), behind.to_owned()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn an_edit_keeps_all_bytes_of_the_entries_that_it_does_not_touch(
+        written in prop::collection::vec(entry(), 1..6),
+        head in select(vec!["", "# head\n", "# head\n\n"]),
+        eol in select(vec!["\n", "\r\n"]),
+        chosen in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let number = |(number, text): (usize, &String)| text.replace('N', &number.to_string()).replace('\n', eol);
+        let entries: Vec<String> = written.iter().map(|(entry, _)| entry).enumerate().map(number).collect();
+        let behind = written.iter().map(|(_, behind)| behind.replace('\n', eol));
+        let mut text = head.replace('\n', eol);
+        text.extend(entries.iter().cloned().zip(behind).flat_map(|(entry, behind)| [entry, behind]));
+        if is_cut {
+            text.truncate(text.trim_end().len());
+        }
+        let file = File::with(&text);
+        let chosen = chosen.index(entries.len());
+        let stay = |edited: &str| {
+            let mut rest = edited;
+            for (_, entry) in entries.iter().enumerate().filter(|(number, _)| *number != chosen) {
+                // The last line's end can be missing.
+                let at = rest.find(entry.trim_end()).unwrap_or_else(|| panic!("{entry:?} is not in {edited:?}"));
+                rest = &rest[at + entry.trim_end().len()..];
+            }
+        };
+
+        file.done(&["add", "203.0.113.7", "--name", "Auditor"]);
+        prop_assert!(file.text().starts_with(&text));
+        file.done(&["add", &format!("10.0.0.{chosen}"), "--name", "Other", "--replace"]);
+        stay(&file.text());
+        file.done(&["remove", "Other"]);
+        stay(&file.text());
+        let left = Entries::load(&file.path).unwrap();
+        prop_assert_eq!(left.len(), entries.len());
+        let removed = format!("10.0.0.{chosen}/32");
+        prop_assert!(left.iter().all(|entry| entry.cidr.to_string() != removed));
+        prop_assert_eq!(file.text().contains("\r\n"), eol == "\r\n");
+    }
+}

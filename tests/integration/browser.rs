@@ -1,0 +1,63 @@
+//! What others than our own client see of the gate: Chromium, curl and h2load.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::support::{Setup, patiently};
+use crate::tls::secure;
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
+}
+
+/// What a program prints; it must end well.
+async fn output(command: &mut Command) -> String {
+    let output = patiently(command.kill_on_drop(true).output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs Node and Chromium"]
+async fn a_browser_shows_the_page_over_http_2_while_a_handshake_stalls() {
+    let (rig, _) = secure(Setup::default()).await;
+    rig.domain.load("cwl-2026.01.01", [serde_json::json!({ "@timestamp": "2026-01-01T00:00:00Z", "eventName": "a" })]);
+    let mut stalled = rig.open().await;
+    stalled.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
+    output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(scripts())).await;
+    let url = format!("https://{}/", rig.address);
+    let seen = output(Command::new("node").arg(scripts().join("see.mjs")).args([&url, "tbody tr"])).await;
+    let seen: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(seen["url"], format!("{url}_plugin/kibana/"));
+    assert_eq!((&seen["title"], &seen["shown"]), (&"CloudTrail events".into(), &1.into()));
+    assert_eq!(seen["failed"], serde_json::json!([]));
+    let protocols = seen["protocols"].as_array().unwrap();
+    assert!(!protocols.is_empty() && protocols.iter().all(|protocol| protocol == "h2"), "{seen}");
+}
+
+#[tokio::test]
+#[ignore = "needs curl"]
+async fn curl_is_served_by_the_version_that_it_asks_for() {
+    let (rig, _) = secure(Setup::default()).await;
+    let port = rig.address.port();
+    for (version, expected) in [("--http2", "2 200"), ("--http1.1", "1.1 200")] {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_version} %{http_code}", version]);
+        curl.args(["--resolve", &format!("gate.test:{port}:127.0.0.1"), "--cacert"]);
+        curl.arg(rig.folder.path().join("cert.pem")).arg(format!("https://gate.test:{port}/"));
+        assert_eq!(output(&mut curl).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs h2load"]
+async fn h2load_finds_no_request_that_fails() {
+    let (rig, _) = secure(Setup::default()).await;
+    let url = format!("https://{}/", rig.address);
+    let report = output(Command::new("h2load").args(["-n", "2000", "-c", "20", "-m", "10", &url])).await;
+    assert!(report.contains("requests: 2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed"), "{report}");
+    assert!(report.contains("Application protocol: h2"), "{report}");
+}

@@ -1,0 +1,305 @@
+//! Where the program finds what it signs with, and what happens as that changes.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+use trailgate_domain::verify::Credentials;
+use trailgate_domain::{Domain, Options};
+
+use crate::program::{Program, command, files, path};
+use crate::support::{Connection, allow, get, json as body, patiently, request};
+
+/// Starts the program with this environment in the place of keys, and with this in its `[aws]` table.
+async fn started(domain: &Domain, aws: &str, environment: &[(&str, String)]) -> Program {
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let config = path(&folder, "trailgate.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[aws]\n", &format!("[aws]\n{aws}\n"))).unwrap();
+    let mut run = command(&["run", "--config", &config]);
+    run.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    // No look at the machine that the tests run on.
+    run.env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", folder.path());
+    run.envs(environment.iter().map(|(name, value)| (name, value)));
+    Program::of(run, folder).await
+}
+
+/// A program that plays a part of AWS; it ends when this is dropped.
+struct Player {
+    child: Child,
+    port: u16,
+}
+
+impl Player {
+    /// Starts one of the programs in `target/aws/bin` on `port`, and waits for it to take connections.
+    async fn start(program: &str, port: u16, arguments: &[&str]) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut setup = Command::new(root.join("tests/aws/setup.sh"));
+        assert!(setup.status().await.unwrap().success(), "what plays AWS cannot be installed");
+        let child = Command::new(root.join("target/aws/bin").join(program))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let is_ready = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                // Nothing tells when it listens but a connection.
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        patiently(is_ready).await;
+        Self { child, port }
+    }
+
+    /// Moto, which plays STS.
+    async fn sts() -> Self {
+        let port = free_port().await;
+        Self::start("moto_server", port, &["--host", "127.0.0.1", "--port", &port.to_string()]).await
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What STS has given to whom it calls `access_key`.
+    async fn given(&self, access_key: &str) -> Credentials {
+        let address = format!("127.0.0.1:{}", self.port).parse().unwrap();
+        let all = body(&Connection::open(address).await.send(request("GET", "/moto-api/data.json", &[], "")).await);
+        let roles = all["sts"]["AssumedRole"].as_array().unwrap().iter();
+        let role = roles.clone().find(|role| role["access_key_id"] == access_key).unwrap();
+        let text = |name: &str| role[name].as_str().unwrap().to_owned();
+        Credentials {
+            access_key: access_key.to_owned(),
+            secret_key: text("secret_access_key"),
+            session_token: Some(text("session_token")),
+        }
+    }
+
+    async fn stop(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// A port that is free at this moment, for a program that cannot pick one and say which.
+async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+fn seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap()
+}
+
+/// The access key that the program says it has found.
+async fn found(program: &mut Program) -> String {
+    program.event("AWS credentials found").await["access_key_id"].as_str().unwrap().to_owned()
+}
+
+/// What a test does with keys that STS gave: the domain takes them, and the program signs with them.
+async fn signs_with_what_sts_gave(sts: &Player, aws: &str, environment: &[(&str, String)]) {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut program = started(&domain, aws, environment).await;
+    let access_key = found(&mut program).await;
+    assert!(access_key.starts_with("ASIA"), "{access_key}");
+    domain.accept(sts.given(&access_key).await, seconds(900));
+    assert_eq!(program.status().await, StatusCode::OK);
+    assert_eq!(domain.seen()[0].refusal, None);
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn a_role_is_assumed() {
+    let sts = Player::sts().await;
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ("AWS_ENDPOINT_URL_STS", sts.url()),
+    ];
+    let aws = "assume_role = \"arn:aws:iam::123456789012:role/trailgate\"";
+    signs_with_what_sts_gave(&sts, aws, &environment).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn a_web_identity_is_found_in_its_file() {
+    let sts = Player::sts().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "a token of the cluster").unwrap();
+    let environment = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/trailgate".to_owned()),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", path(&folder, "token")),
+        ("AWS_ENDPOINT_URL_STS", sts.url()),
+    ];
+    signs_with_what_sts_gave(&sts, "", &environment).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn a_profile_is_followed_to_the_role_it_names() {
+    let sts = Player::sts().await;
+    let folder = tempfile::tempdir().unwrap();
+    let profiles = "[profile gate]\nrole_arn = arn:aws:iam::123456789012:role/trailgate\nsource_profile = base\n\
+                    [profile base]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n";
+    std::fs::write(folder.path().join("config"), profiles).unwrap();
+    let environment = [
+        ("AWS_CONFIG_FILE", path(&folder, "config")),
+        ("AWS_PROFILE", "gate".to_owned()),
+        ("AWS_ENDPOINT_URL_STS", sts.url()),
+    ];
+    signs_with_what_sts_gave(&sts, "", &environment).await;
+}
+
+/// An instance's metadata service, as Amazon's own mock plays it, by version 2 alone.
+struct Metadata {
+    player: Option<Player>,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Metadata {
+    async fn new() -> Self {
+        Self { player: None, port: free_port().await, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Gives these keys from now on. The mock reads them once, so another takes its place.
+    async fn give(&mut self, credentials: &Credentials, expires: Timestamp) {
+        self.stop().await;
+        let values = json!({ "iam-security-credentials": {
+            "Code": "Success", "LastUpdated": "2026-01-01T00:00:00Z", "Type": "AWS-HMAC",
+            "AccessKeyId": credentials.access_key, "SecretAccessKey": credentials.secret_key,
+            "Token": credentials.session_token, "Expiration": expires.to_string(),
+        } });
+        let file: PathBuf = self.folder.path().join("metadata.json");
+        std::fs::write(&file, json!({ "metadata": { "values": values } }).to_string()).unwrap();
+        let (port, file) = (self.port.to_string(), file.display().to_string());
+        let arguments = ["--hostname", "127.0.0.1", "--port", &port, "--imdsv2", "-c", &file];
+        self.player = Some(Player::start("ec2-metadata-mock", self.port, &arguments).await);
+    }
+
+    async fn stop(&mut self) {
+        if let Some(player) = self.player.take() {
+            player.stop().await;
+        }
+    }
+
+    fn environment(&self) -> [(&'static str, String); 2] {
+        let url = format!("http://127.0.0.1:{}", self.port);
+        [("AWS_EC2_METADATA_SERVICE_ENDPOINT", url), ("AWS_EC2_METADATA_DISABLED", "false".to_owned())]
+    }
+}
+
+fn keys(number: usize) -> Credentials {
+    Credentials {
+        access_key: format!("ASIA{number}"),
+        secret_key: format!("secret {number}"),
+        session_token: Some(format!("token{number}")),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python"]
+async fn an_instances_keys_that_change_under_load_fail_no_request() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut metadata = Metadata::new().await;
+    let (life, rotations) = (6, 5);
+    domain.accept(keys(0), seconds(life));
+    metadata.give(&keys(0), seconds(life)).await;
+    let mut program = started(&domain, "", &metadata.environment()).await;
+    assert_eq!(found(&mut program).await, "ASIA0");
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let clients = (0..8).map(|_| {
+        let (address, is_over) = (program.address, Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let mut connection = Connection::open(address).await;
+            let mut statuses = BTreeSet::new();
+            while !is_over.load(Ordering::Relaxed) {
+                statuses.insert(connection.send(get("/")).await.status());
+                // Each request is kept by the stand-in, so not as many as could be.
+                sleep(Duration::from_millis(5)).await;
+            }
+            statuses
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for number in 1..=rotations {
+        sleep(Duration::from_secs(2)).await;
+        domain.accept(keys(number), seconds(life));
+        metadata.give(&keys(number), seconds(life)).await;
+    }
+    sleep(Duration::from_secs(2)).await;
+    is_over.store(true, Ordering::Relaxed);
+
+    for client in clients {
+        assert_eq!(client.await.unwrap(), BTreeSet::from([StatusCode::OK]));
+    }
+    let seen = domain.seen();
+    assert!(seen.iter().all(|seen| seen.refusal.is_none()), "a request was signed with expired keys");
+    let used: BTreeSet<_> = seen.iter().filter_map(|seen| seen.header("x-amz-security-token")).collect();
+    assert!(used.len() >= rotations, "of the keys only {used:?} were used, for {} requests", seen.len());
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn while_the_metadata_service_is_away_the_last_keys_serve_until_they_expire_and_then_nothing_does() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let mut metadata = Metadata::new().await;
+    let expires = seconds(5);
+    domain.accept(keys(1), expires);
+    metadata.give(&keys(1), expires).await;
+    let mut program = started(&domain, "", &metadata.environment()).await;
+    found(&mut program).await;
+    metadata.stop().await;
+    assert_eq!(program.status().await, StatusCode::OK);
+
+    sleep(expires.duration_since(Timestamp::now()).try_into().unwrap()).await;
+    assert_eq!(program.status().await, StatusCode::SERVICE_UNAVAILABLE);
+    program.event("no AWS credentials").await;
+    // A service that gives keys which have expired is no better than none.
+    metadata.give(&keys(1), expires).await;
+    assert_eq!(program.status().await, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(domain.seen().iter().all(|seen| seen.refusal.is_none()), "a request was signed with expired keys");
+
+    domain.accept(keys(2), seconds(900));
+    metadata.give(&keys(2), seconds(900)).await;
+    let is_back = async {
+        while program.status().await != StatusCode::OK {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    patiently(is_back).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn a_containers_keys_are_found() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys(1);
+    let given: Value = json!({
+        "AccessKeyId": keys.access_key, "SecretAccessKey": keys.secret_key, "Token": keys.session_token,
+        "Expiration": seconds(900).to_string(),
+    });
+    std::fs::write(folder.path().join("credentials"), given.to_string()).unwrap();
+    let port = free_port().await.to_string();
+    let directory = folder.path().display().to_string();
+    let arguments = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", &directory, &port];
+    let agent = Player::start("python3", port.parse().unwrap(), &arguments).await;
+    domain.accept(keys, seconds(900));
+    let url = format!("{}/credentials", agent.url());
+    let mut program = started(&domain, "", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)]).await;
+    assert_eq!(found(&mut program).await, "ASIA1");
+    assert_eq!(program.status().await, StatusCode::OK);
+}

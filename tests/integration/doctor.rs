@@ -1,0 +1,383 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use trailgate_domain::verify::{Credentials, Verifier};
+use trailgate_domain::{Answer, Domain, Fault, Options, Seen, Times};
+
+use self::case::{Case, Diagnosis};
+use crate::support::{allow, patiently};
+
+mod case;
+
+async fn domain() -> Domain {
+    Domain::start(Options::default()).await.unwrap()
+}
+
+async fn tls_domain() -> Domain {
+    Domain::start(Options { tls: true, ..Options::default() }).await.unwrap()
+}
+
+/// A stand-in for STS: AWS's own client signs to it as to any service.
+async fn sts(status: u16, answer: &str) -> Domain {
+    let verifier =
+        Verifier { credentials: Credentials::default(), region: "eu-west-1".to_owned(), service: "sts".to_owned() };
+    let sts = Domain::start(Options { verifier, ..Options::default() }).await.unwrap();
+    let headers = vec![("content-type".to_owned(), "text/xml".to_owned())];
+    let body = answer.to_owned().into();
+    sts.fault(Fault::Answer(Answer { status, headers, body }), Times::UntilCleared);
+    sts
+}
+
+const SESSION: &str = "arn:aws:sts::123456789012:assumed-role/trailgate/i-0abc";
+const ROLE: &str = "arn:aws:iam::123456789012:role/trailgate";
+
+fn caller() -> String {
+    format!(
+        "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+         <Arn>{SESSION}</Arn><UserId>AROA:i-0abc</UserId><Account>123456789012</Account></GetCallerIdentityResult>\
+         <ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
+    )
+}
+
+fn sts_error(code: &str, message: &str) -> String {
+    format!(
+        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+         <Code>{code}</Code><Message>{message}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+    )
+}
+
+#[tokio::test]
+async fn a_gate_in_order_passes_every_step() {
+    let (domain, sts) = (tls_domain().await, sts(200, &caller()).await);
+    let case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
+    let found = case.examine().await;
+    assert_eq!((found.code, found.unknown()), (Some(0), vec![]), "{:#?}", found.steps);
+    let names: Vec<_> = found.steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    let expected = [
+        "configuration",
+        "allowlist",
+        "name",
+        "tcp",
+        "tls",
+        "clock",
+        "credentials",
+        "identity",
+        "request",
+        "product",
+        "home",
+    ];
+    assert_eq!(names, expected);
+    found.passes("configuration", "signs for es in eu-west-1");
+    found.passes("allowlist", "1 entries, 0 of them expired");
+    found.passes("name", "127.0.0.1 is at 127.0.0.1");
+    found.passes("tls", "TLS 1.3, and the certificate is good for 127.0.0.1");
+    found.passes("credentials", "AKIDEXAMPLE from the environment, without an end");
+    found.passes("identity", SESSION);
+    found.passes("product", "Elasticsearch 7.10.2");
+    found.passes("home", "/_plugin/kibana/ is there");
+}
+
+#[tokio::test]
+async fn people_get_a_line_a_step_and_the_advice_below() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.allowlist = format!("{}expires = 2020-01-01T00:00:00Z\n", allow("127.0.0.1"));
+    let output = patiently(case.command().output()).await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = "FAILED  allowlist      1 entries, all of them expired\n                       \
+                    Nobody gets in: trailgate allow add ADDRESS --name WHOSE --for 8h\n\
+                    ok      name           127.0.0.1 is at 127.0.0.1\n";
+    assert!(text.contains(expected), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_files_is_named() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.config = "hime = \"/\"\n".to_owned();
+    case.examine().await.fails("configuration", "trailgate.toml:6: upstream.hime: unknown field", "does not start");
+    let mut case = Case::of(&domain);
+    case.allowlist = allow("10.0.0.1/8");
+    case.examine().await.fails("allowlist", "allowlist.toml:2: cidr \"10.0.0.1/8\" has host bits", "does not start");
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_gates_own_that_has_ended_is_named() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.config = "[listen.tls]\ncertificate = \"gate.pem\"\nkey = \"gate.key\"\n".to_owned();
+    case.examine().await.fails("certificate", "gate.pem: cannot be read", "does not start");
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["gate.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    std::fs::write(case.folder.path().join("gate.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(case.folder.path().join("gate.key"), key.serialize_pem()).unwrap();
+    case.examine().await.fails("certificate", "gate.pem: ended ", "a running gate takes them up by itself");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_told_from_a_port_where_nobody_listens() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.endpoint = "https://search-gone-abc123.invalid".to_owned();
+    let found = case.examine().await;
+    found.fails("name", "search-gone-abc123.invalid cannot be resolved: ", "still exists");
+    assert_eq!(found.unknown(), ["tcp", "tls", "clock", "identity", "request", "product", "home"]);
+
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    case.endpoint = format!("https://{closed}");
+    let found = case.examine().await;
+    found.fails("tcp", &format!("{closed}: Connection refused"), "Nobody listens there");
+    assert_eq!(found.unknown(), ["tls", "clock", "identity", "request", "product", "home"]);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_told_from_one_of_another_host() {
+    let (domain, other) = (tls_domain().await, tls_domain().await);
+    let case = Case::of(&domain);
+    std::fs::write(case.folder.path().join("ca.pem"), other.ca_pem().unwrap()).unwrap();
+    let found = case.examine().await;
+    found.fails("tls", "invalid peer certificate", "name its authority in upstream.ca_file");
+    assert_eq!(found.unknown(), ["clock", "identity", "request", "product", "home"]);
+
+    // Its certificate is for 127.0.0.1.
+    let address = "127.0.0.2:0".parse().unwrap();
+    let domain = Domain::start(Options { tls: true, address, ..Options::default() }).await.unwrap();
+    Case::of(&domain).examine().await.fails("tls", "not valid for name", "The certificate is another host's");
+}
+
+#[tokio::test]
+async fn the_wrong_scheme_is_told_in_both_directions() {
+    let (plain, tls) = (domain().await, tls_domain().await);
+    let mut case = Case::of(&tls);
+    case.endpoint = plain.url().replace("http://", "https://");
+    case.examine().await.fails("tls", "received corrupt message", "does not speak TLS");
+    case.endpoint = tls.url().replace("https://", "http://");
+    case.examine().await.fails("clock", "broken response", "is no HTTP server, or closes at once");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_named_and_everything_else_goes_by_the_domains() {
+    let domain = domain().await;
+    let case = Case::of(&domain);
+    for (offset, direction) in [(900, "s behind the domain's"), (-900, "s ahead of the domain's")] {
+        domain.set_clock_offset(offset);
+        let found = case.examine().await;
+        found.fails("clock", direction, "set the clock");
+        found.passes("request", "takes the signature");
+    }
+    domain.set_clock_offset(60);
+    let found = case.examine().await;
+    found.passes("clock", "s behind the domain's");
+    assert_eq!(found.code, Some(0));
+}
+
+#[tokio::test]
+async fn without_credentials_the_way_to_the_domain_is_examined_all_the_same() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.environment.retain(|(name, _)| !name.contains("KEY"));
+    let found = case.examine().await;
+    found.fails("credentials", "no credentials: ", "AWS_ACCESS_KEY_ID");
+    found.passes("clock", "agrees");
+    assert_eq!(found.unknown(), ["identity", "request", "product", "home"]);
+}
+
+#[tokio::test]
+async fn credentials_that_have_expired_are_named_with_their_source() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.environment.retain(|(name, _)| !name.contains("KEY"));
+    let profile = case.folder.path().join("aws-config");
+    let key = json!({
+        "Version": 1, "AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": Credentials::default().secret_key,
+        "SessionToken": "old", "Expiration": "2020-01-01T00:00:00Z",
+    });
+    std::fs::write(case.folder.path().join("key.json"), key.to_string()).unwrap();
+    let process = format!("[default]\ncredential_process = /bin/cat {}/key.json\n", case.folder.path().display());
+    std::fs::write(&profile, process).unwrap();
+    let found = case.with_environment("AWS_CONFIG_FILE", &profile.display().to_string()).examine().await;
+    let step = found.step("credentials");
+    assert_eq!(step["status"], "failed", "{:#?}", found.steps);
+    assert!(step["text"].as_str().unwrap().starts_with("AKIDEXAMPLE from a process expired "), "{step}");
+    assert!(step["advice"].as_str().unwrap().starts_with("Renew them where they come from"), "{step}");
+}
+
+#[tokio::test]
+async fn credentials_that_the_domain_does_not_take_are_told_by_the_reason() {
+    let domain = domain().await;
+    let found = Case::of(&domain).with_environment("AWS_ACCESS_KEY_ID", "AKIDOTHER").examine().await;
+    found.fails("request", "The security token included in the request is invalid", "Renew the credentials");
+    let found = Case::of(&domain).with_environment("AWS_SECRET_ACCESS_KEY", "other").examine().await;
+    found.fails("request", "computes another signature", "not the one of this access key");
+    let expired = json!({ "message": "The security token included in the request is expired" });
+    denied(expired).await.fails(
+        "request",
+        "The security token included in the request is expired",
+        "Renew the credentials",
+    );
+
+    let mut case = Case::of(&domain);
+    case.aws = String::new();
+    let elsewhere = Verifier { credentials: Credentials::default(), region: "us-east-1".into(), service: "es".into() };
+    let elsewhere = Domain::start(Options { verifier: elsewhere, ..Options::default() }).await.unwrap();
+    case.endpoint = elsewhere.url();
+    let found = case.examine().await;
+    found.fails("request", "scoped to a valid region, not 'eu-west-1'", "Set aws.region to the domain's region");
+    assert_eq!(found.unknown(), ["identity", "product", "home"]);
+}
+
+#[tokio::test]
+async fn what_sts_says_of_the_credentials_counts_and_its_silence_does_not() {
+    let domain = domain().await;
+    let found = Case::of(&domain).examine().await;
+    assert_eq!((found.code, found.unknown()), (Some(0), vec!["identity"]));
+
+    let sts = sts(403, &sts_error("ExpiredToken", "The security token included in the request is expired")).await;
+    let found = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).examine().await;
+    found.fails("identity", "STS says: The security token included in the request is expired", "Renew the credentials");
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_be_assumed_is_named_with_what_it_takes() {
+    let domain = domain().await;
+    let message = format!("User: {SESSION} is not authorized to perform: sts:AssumeRole on resource: {ROLE}");
+    let sts = sts(403, &sts_error("AccessDenied", &message)).await;
+    let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
+    case.aws = format!("assume_role = \"{ROLE}\"\n");
+    let found = case.examine().await;
+    found.fails("credentials", &message, &format!("the trust policy of {ROLE} has to name whose they are"));
+}
+
+/// The domain denies the signed `GET /` in these words.
+async fn denied(body: Value) -> Diagnosis {
+    let (domain, sts) = (domain().await, sts(200, &caller()).await);
+    domain.fault(Fault::status(403, body.to_string()), Times::UntilCleared);
+    Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).examine().await
+}
+
+#[tokio::test]
+async fn an_access_policy_gets_the_statement_that_it_lacks() {
+    let message = format!(
+        "User: {SESSION} is not authorized to perform: es:ESHttpGet on resource: \
+         arn:aws:es:eu-west-1:123456789012:domain/trail/ because no resource-based policy allows the \
+         es:ESHttpGet action"
+    );
+    let found = denied(json!({ "Message": message })).await;
+    let advice = found.fails("request", "no policy allows es:ESHttpGet", "Add to the domain's access policy:\n{");
+    let statement: Value = serde_json::from_str(&advice[advice.find('{').unwrap()..]).unwrap();
+    let expected = json!({
+        "Effect": "Allow",
+        "Principal": { "AWS": ROLE },
+        "Action": "es:ESHttp*",
+        "Resource": "arn:aws:es:eu-west-1:123456789012:domain/trail/*",
+    });
+    assert_eq!(statement, expected);
+    assert_eq!(found.unknown(), ["product", "home"]);
+}
+
+#[tokio::test]
+async fn fine_grained_access_control_gets_the_role_mapping_that_it_wants() {
+    let reason = format!(
+        "no permissions for [cluster:monitor/main] and User [name={ROLE}, backend_roles=[{ROLE}], requestedTenant=null]"
+    );
+    let cause = json!({ "type": "security_exception", "reason": reason });
+    let found = denied(json!({
+        "error": { "root_cause": [cause], "type": "security_exception", "reason": reason }, "status": 403,
+    }))
+    .await;
+    let advice = found.fails(
+        "request",
+        &format!("fine-grained access control does not let {ROLE} do cluster:monitor/main"),
+        "PATCH _plugins/_security/api/rolesmapping/readall_and_monitor\n[",
+    );
+    assert!(advice.contains(&format!("\"value\": \"{ROLE}\"")), "{advice}");
+}
+
+#[tokio::test]
+async fn other_denials_are_not_taken_for_either() {
+    let message = format!("User: {SESSION} is not authorized to perform: es:ESHttpGet with an explicit deny");
+    denied(json!({ "Message": message })).await.fails(
+        "request",
+        "a policy denies es:ESHttpGet",
+        "no Allow outweighs it",
+    );
+    denied(json!({ "oops": true })).await.fails("request", "not in the words of AWS", "a proxy or a firewall");
+}
+
+#[tokio::test]
+async fn a_domain_that_does_not_answer_well_is_told_by_how() {
+    let domain = domain().await;
+    let mut case = Case::of(&domain);
+    case.config = "response_timeout = \"1 s\"\n".to_owned();
+    for (fault, text, advice) in [
+        (Fault::Hang, "no response in time", "The connection stands, and no answer comes"),
+        (Fault::BreakOff, "broken response", "closes at once"),
+        (Fault::BreakBody, "broken response", "closes at once"),
+        (Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()), "broken response", "is no HTTP server"),
+        (Fault::status(503, ""), "503 Service Unavailable", "Look at the domain's health"),
+        (
+            Fault::status(401, "Unauthorized"),
+            "asks for a user name and a password",
+            "set an IAM role as the master user",
+        ),
+        (Fault::status(404, "{}"), "404 Not Found to GET /", "see that upstream.endpoint is the domain's"),
+    ] {
+        domain.fault(fault, Times::Once);
+        case.examine().await.fails("request", text, advice);
+    }
+    domain.fault(Fault::status(200, "{}"), Times::Once);
+    case.examine().await.fails("product", "is not the banner", "what stands in front of it");
+}
+
+#[tokio::test]
+async fn a_domain_that_takes_its_time_or_closes_each_connection_is_well() {
+    let domain = domain().await;
+    domain.fault(Fault::Slow(Duration::from_millis(50)), Times::Once);
+    domain.fault(Fault::CloseAfter, Times::UntilCleared);
+    for _ in 0..2 {
+        assert_eq!(Case::of(&domain).examine().await.code, Some(0));
+    }
+}
+
+/// OpenSearch 2.11 in compatibility mode, without Kibana's old path.
+fn opensearch(seen: &Seen) -> Option<Fault> {
+    match seen.target.as_str() {
+        "/" => Some(Fault::status(
+            200,
+            r#"{"version":{"number":"7.10.2"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#,
+        )),
+        "/_plugin/kibana/" => Some(Fault::status(404, "{}")),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_home_page_that_is_not_there_is_named_with_the_one_that_is() {
+    let domain = domain().await;
+    domain.judge_requests(opensearch);
+    let mut case = Case::of(&domain);
+    let found = case.examine().await;
+    found.passes("product", "OpenSearch 7.10.2");
+    found.fails("home", "/_plugin/kibana/ answers 404 Not Found", "Set upstream.home = \"/_dashboards/\"");
+
+    case.config = "home = \"/_dashboards/\"\n".to_owned();
+    case.examine().await.passes("home", "/_dashboards/ is there");
+    case.config = "home = \"off\"\n".to_owned();
+    case.examine().await.passes("home", "off");
+}
+
+#[tokio::test]
+async fn a_sign_in_of_dashboards_own_is_named() {
+    let domain = domain().await;
+    domain.judge_requests(|seen| {
+        let login = ("location".to_owned(), "https://trail.auth.eu-west-1.amazoncognito.com/login".to_owned());
+        let answer = Answer { status: 302, headers: vec![login], body: "".into() };
+        (seen.target == "/_plugin/kibana/").then_some(Fault::Answer(answer))
+    });
+    let found = Case::of(&domain).examine().await;
+    found.fails("home", "leads to trail.auth.eu-west-1.amazoncognito.com", "Cognito or SAML");
+}

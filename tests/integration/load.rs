@@ -1,0 +1,92 @@
+//! Many clients that behave badly at once, beside one that does not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use hyper::StatusCode;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use trailgate_domain::{Domain, Fault, Options};
+
+use crate::program::{Program, command, files, path};
+use crate::support::{Connection, allow, get, patiently, request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_behave_are_served_beside_those_who_do_not_and_memory_stays_within_its_bounds() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    domain.judge_requests(|seen| (seen.target == "/large").then(|| Fault::status(200, Bytes::from_static(&LARGE))));
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let config = path(&folder, "trailgate.toml");
+    let limits = "[limits]\nmax_body = \"4 MiB\"\nbuffer_memory = \"8 MiB\"\n";
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + limits).unwrap();
+    let program = Program::of(command(&["run", "--config", &config]), folder).await;
+    assert_eq!(program.status().await, StatusCode::OK);
+    let before = memory(&program, "VmRSS");
+
+    let address = program.address;
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        let mut connection = Connection::open(address).await;
+        assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
+        idle.push(connection);
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let slow = (0..100).map(|_| tokio::spawn(drip(TcpStream::connect(address), Arc::clone(&is_over))));
+    let slow: Vec<_> = slow.collect();
+    let mut deaf = Vec::new();
+    for _ in 0..10 {
+        // Its head has come; nobody asks for the rest.
+        deaf.push(Connection::open(address).await.begin(get("/large")).await);
+    }
+    let uploads = (0..200).map(|_| async move {
+        let upload = request("POST", "/_upload", &[], vec![b'x'; 100 * 1024]);
+        Connection::open(address).await.send(upload).await.status()
+    });
+    let uploads = tokio::spawn(join_all(uploads));
+
+    let mut slowest = Duration::ZERO;
+    for _ in 0..200 {
+        let asked = Instant::now();
+        assert_eq!(program.status().await, StatusCode::OK);
+        slowest = slowest.max(asked.elapsed());
+    }
+    let uploads = patiently(uploads).await.unwrap();
+    let busy = uploads.iter().filter(|status| **status == StatusCode::SERVICE_UNAVAILABLE).count();
+    is_over.store(true, Ordering::Relaxed);
+    assert!(patiently(join_all(slow)).await.into_iter().all(|was_open| was_open.unwrap()), "a slow head was cut early");
+
+    let taken = memory(&program, "VmHWM") - before;
+    println!("slowest {slowest:?}, {busy} of 200 uploads turned away, {} KiB taken", taken / 1024);
+    assert!(slowest < Duration::from_secs(5), "a client that behaves has waited for {slowest:?}");
+    assert_eq!(busy, 0, "an upload was turned away, though there was time for all");
+    assert!(taken < (8 + FIXED_MIB) * 1024 * 1024, "{} KiB were taken", taken / 1024);
+}
+
+/// Sends a head, a byte now and then, and says whether the gate still took them at the end.
+async fn drip(connecting: impl Future<Output = std::io::Result<TcpStream>>, is_over: Arc<AtomicBool>) -> bool {
+    let mut stream = connecting.await.unwrap();
+    let mut head = b"GET / HTTP/1.1\r\nhost: a\r\nx: ".iter().chain(std::iter::repeat(&b'x'));
+    while !is_over.load(Ordering::Relaxed) {
+        if stream.write_all(&[*head.next().unwrap()]).await.is_err() {
+            return false;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    true
+}
+
+/// Bytes, by what `/proc` calls them.
+fn memory(program: &Program, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// What 1,300 connections may take beside the budget for bodies, the answers on their way included.
+const FIXED_MIB: u64 = 48;
+
+static LARGE: [u8; 4 * 1024 * 1024] = [0; 4 * 1024 * 1024];

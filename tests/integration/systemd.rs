@@ -1,0 +1,139 @@
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use hyper::StatusCode;
+use tempfile::TempDir;
+use tokio::net::UnixDatagram;
+use tokio::process::Command;
+use trailgate_domain::{Domain, Options};
+
+use crate::admin::ask;
+use crate::program::{Program, command, files, path};
+use crate::support::{allow, patiently};
+
+/// What stands in for systemd: the socket that it is told on.
+struct Manager {
+    socket: UnixDatagram,
+    folder: TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { socket: UnixDatagram::bind(folder.path().join("notify")).unwrap(), folder }
+    }
+
+    async fn start(&self, domain: &Domain, environment: &[(&str, &str)]) -> Program {
+        Program::with(domain, "127.0.0.1", |command| {
+            command.env("NOTIFY_SOCKET", self.folder.path().join("notify")).envs(environment.iter().copied());
+        })
+        .await
+    }
+
+    /// The next message that is not about `STATUS` and `WATCHDOG`.
+    async fn next(&self) -> String {
+        loop {
+            let message = self.any().await;
+            if !message.starts_with("STATUS=") && message != "WATCHDOG=1\n" {
+                return message;
+            }
+        }
+    }
+
+    async fn any(&self) -> String {
+        let mut buffer = [0; 1024];
+        let length = patiently(self.socket.recv(&mut buffer)).await.unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn it_is_told_of_the_start_each_reload_and_the_end() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let manager = Manager::new();
+    let mut program = manager.start(&domain, &[]).await;
+    assert_eq!(manager.next().await, "READY=1\n");
+    program.signal("-HUP").await;
+    let reloading = manager.next().await;
+    let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{reloading:?}"));
+    assert!(time.trim_end().parse::<u64>().is_ok(), "{time:?}");
+    assert_eq!(manager.next().await, "READY=1\n");
+    program.signal("-TERM").await;
+    assert_eq!(manager.next().await, "STOPPING=1\n");
+    assert_eq!(patiently(program.child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_is_over_as_well() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let manager = Manager::new();
+    let program = manager.start(&domain, &[]).await;
+    assert_eq!(manager.next().await, "READY=1\n");
+    std::fs::write(program.folder.path().join("allowlist.toml"), "nonsense").unwrap();
+    program.signal("-HUP").await;
+    assert!(manager.next().await.starts_with("RELOADING=1\n"));
+    assert_eq!(manager.next().await, "READY=1\n");
+}
+
+#[tokio::test]
+async fn a_watchdog_gets_a_sign_of_life_again_and_again() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let manager = Manager::new();
+    let _program = manager.start(&domain, &[("WATCHDOG_USEC", "100000")]).await;
+    for _ in 0..3 {
+        while manager.any().await != "WATCHDOG=1\n" {}
+    }
+}
+
+#[tokio::test]
+async fn its_status_line_says_how_the_gate_stands() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let manager = Manager::new();
+    let _program = manager.start(&domain, &[("WATCHDOG_USEC", "100000")]).await;
+    while manager.any().await != "STATUS=1 entries let in, 0.0 requests/s\n" {}
+}
+
+/// Passes a listener on as standard input: that is a descriptor whose number a test can choose.
+fn pass_on(command: &mut Command, name: &str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    command.stdin(OwnedFd::from(listener));
+    command.envs([("LISTEN_FDS", "1"), ("LISTEN_FDS_FIRST_FD", "0"), ("LISTEN_FDNAMES", name)]);
+    address
+}
+
+async fn with_socket(domain: &Domain, name: &str) -> (Program, SocketAddr) {
+    let mut address = None;
+    let program = Program::with(domain, "127.0.0.1", |command| address = Some(pass_on(command, name))).await;
+    (program, address.unwrap())
+}
+
+#[tokio::test]
+async fn a_socket_that_nobody_would_listen_on_is_an_error_at_the_start() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let mut command = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
+    pass_on(&mut command, "trailgate.socket");
+    let output = patiently(command.output()).await.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let expected = "the socket \"trailgate.socket\" that was passed on is for nobody: name it \"listen\" or \"admin\"";
+    assert!(stderr.contains(expected), "{stderr}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_socket_that_is_passed_on_takes_the_clients() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let (program, address) = with_socket(&domain, "listen").await;
+    assert_eq!(program.address, address);
+    assert_eq!(program.status().await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_passed_on_for_the_operator_takes_no_clients() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let (program, address) = with_socket(&domain, "admin").await;
+    assert_eq!(program.admin, address);
+    assert_ne!(program.address, address);
+    assert_eq!(ask(address, "/healthz").await.status(), StatusCode::OK);
+}
