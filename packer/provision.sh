@@ -21,6 +21,12 @@ place() {
 install -d -m 0755 /usr/libexec/trailgate
 place 0755 bin/trailgate /usr/bin/trailgate
 for program in libexec/*; do place 0755 "$program" "/usr/libexec/trailgate/${program##*/}"; done
+install -d -m 0755 /usr/share/man/man1 /usr/share/bash-completion/completions /usr/share/zsh/site-functions \
+  /usr/share/fish/vendor_completions.d
+for page in man/*; do place 0644 "$page" "/usr/share/man/man1/${page##*/}"; done
+place 0644 completions/trailgate.bash /usr/share/bash-completion/completions/trailgate
+place 0644 completions/_trailgate /usr/share/zsh/site-functions/_trailgate
+place 0644 completions/trailgate.fish /usr/share/fish/vendor_completions.d/trailgate.fish
 for unit in units/*; do place 0644 "$unit" "/usr/lib/systemd/system/${unit##*/}"; done
 
 # Its set-group-id bit gives the files that are written later the group as well.
