@@ -42,6 +42,10 @@ pub(super) async fn serve(
             server.http2(connection, stream).await
         }
         Ok(Ok((connection, Io::Tls(stream)))) => server.http1(connection, stream).await,
+        // Load balancers look whether somebody listens, and hang up.
+        Ok(Err(OpenError::Proxy(error @ ProxyError::Ended(_)))) => {
+            return tracing::debug!(%error, %peer, "connection ended");
+        }
         Ok(Err(OpenError::Proxy(error))) => return tracing::warn!(%error, %peer, "connection refused"),
         Ok(Err(OpenError::Untrusted)) => {
             return tracing::warn!(%peer, "connection refused: it is not from one of listen.trusted_proxies");
