@@ -10,7 +10,11 @@ pub mod install;
 pub mod saved;
 pub mod source;
 
+mod fields;
 mod visual;
+
+#[cfg(test)]
+mod tests;
 
 /// The dashboards of the project.
 pub const SOURCE: &str = include_str!("../../dashboards/dashboards.toml");

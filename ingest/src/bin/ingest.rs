@@ -1,6 +1,6 @@
 //! `ingest`: CloudTrail's files into the index, and dashboards to look at them, from a command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,14 @@ use trailgate_ingest::dashboards::install::{self, install};
 use trailgate_ingest::dashboards::saved::{self, Form};
 use trailgate_ingest::dashboards::source::Source;
 use trailgate_ingest::dashboards::{self, file};
+use trailgate_ingest::document::Shaping;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::load::done::Done;
 use trailgate_ingest::load::progress::Progress;
 use trailgate_ingest::load::source::Sources;
 use trailgate_ingest::load::{Days, Load, Summary};
 use trailgate_ingest::settings::Settings;
+use trailgate_ingest::template;
 
 /// CloudTrail into Elasticsearch or OpenSearch, from a command line.
 #[derive(Parser)]
@@ -37,6 +39,11 @@ enum Command {
     Load(LoadArgs),
     /// Install dashboards, saved searches and the index pattern in the domain's Kibana or `OpenSearch` Dashboards.
     Dashboards(DashboardsArgs),
+    /// Write the same as files that Kibana and `OpenSearch` Dashboards import.
+    WriteDashboards {
+        /// Where to.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -80,24 +87,12 @@ struct LoadArgs {
 }
 
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct DashboardsArgs {
     #[command(flatten)]
     connection: Connection,
     /// Replace what users changed, too.
     #[arg(long)]
     force: bool,
-    #[command(subcommand)]
-    instead: Option<Instead>,
-}
-
-#[derive(Subcommand)]
-enum Instead {
-    /// Write the files that Kibana and `OpenSearch` Dashboards import, and install nothing.
-    Write {
-        /// Where to.
-        folder: PathBuf,
-    },
 }
 
 fn main() -> ExitCode {
@@ -111,6 +106,7 @@ fn main() -> ExitCode {
         match command {
             Command::Load(args) => load(&args).await.map(|summary| summary.failures.is_empty()),
             Command::Dashboards(args) => dashboards(args).await.map(|()| true),
+            Command::WriteDashboards { folder } => write_dashboards(&folder).map(|()| true),
         }
     });
     match ended {
@@ -152,20 +148,25 @@ async fn load(args: &LoadArgs) -> anyhow::Result<Summary> {
     Ok(summary)
 }
 
+fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
+    let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
+    let mapping = template::mapping().context("the template makes no sense")?;
+    let pattern = format!("{}*", Shaping::default().prefix);
+    for form in [Form::Kibana5, Form::Kibana7] {
+        let path = folder.join(file::name(form));
+        let objects = saved::objects(&source, &pattern, &mapping, form);
+        std::fs::write(&path, file::text(&objects, form)).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
 async fn dashboards(args: DashboardsArgs) -> anyhow::Result<()> {
     let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
-    if let Some(Instead::Write { folder }) = args.instead {
-        for form in [Form::Kibana5, Form::Kibana7] {
-            let path = folder.join(file::name(form));
-            let objects = saved::objects(&source, "cwl-*", form);
-            std::fs::write(&path, file::text(&objects, form)).with_context(|| path.display().to_string())?;
-        }
-        return Ok(());
-    }
     let settings = settings(&args.connection)?;
     let domain = args.connection.domain(&settings)?;
     let pattern = format!("{}*", settings.shaping.prefix);
-    let plan = install::Plan { source, pattern, is_forced: args.force };
+    let mapping = template::mapping().context("the template makes no sense")?;
+    let plan = install::Plan { source, pattern, mapping, is_forced: args.force };
     print!("{}", install(&domain, &plan, PATIENCE).await?);
     Ok(())
 }

@@ -25,6 +25,8 @@ pub struct Plan {
     pub source: Source,
     /// The indices that they look at, such as `cwl-*`.
     pub pattern: String,
+    /// The mapping of these indices: an object with `properties`.
+    pub mapping: Value,
     /// Whether what users changed is replaced, too.
     pub is_forced: bool,
 }
@@ -71,7 +73,7 @@ pub async fn install(domain: &Domain, plan: &Plan, patience: Duration) -> Result
     let engine = link.engine().await?;
     if has_documents(engine) {
         let index = Index::find(link).await?;
-        let wanted = objects(&plan.source, &plan.pattern, Form::Kibana5);
+        let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana5);
         let found = index.found(&wanted).await?;
         let (missing, objects) = compare(wanted, &found, plan.is_forced);
         index.put(&missing).await?;
@@ -79,7 +81,7 @@ pub async fn install(domain: &Domain, plan: &Plan, patience: Duration) -> Result
         return Ok(Installed { place: Place::Index(engine), objects, is_default });
     }
     let api = Api::find(link).await?;
-    let wanted = objects(&plan.source, &plan.pattern, Form::Kibana7);
+    let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana7);
     let found = api.found(&wanted).await?;
     let (missing, objects) = compare(wanted, &found, plan.is_forced);
     api.put(&missing).await?;
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
 
     fn ours() -> Object {
-        objects(&Source::parse(SOURCE).unwrap(), "cwl-*", Form::Kibana7).pop().unwrap()
+        objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &Value::Null, Form::Kibana7).pop().unwrap()
     }
 
     fn state_of(change: impl FnOnce(&mut Map<String, Value>), is_forced: bool) -> State {

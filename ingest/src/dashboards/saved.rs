@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::source::{COLUMNS, Dashboard, Panel, Search, Shows, Source};
-use super::visual;
+use super::source::{COLUMNS, Dashboard, Panel, Scope, Search, Shows, Source};
+use super::{fields, visual};
 
 /// The two forms of saved objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +112,15 @@ pub(super) fn is_as_installed(attributes: &Map<String, Value>) -> bool {
 }
 
 /// All objects of a source over the indices of `pattern`, such as `cwl-*`, each behind those that it refers to.
+///
+/// `mapping` is that of the indices: an object with `properties`.
 #[must_use]
-pub fn objects(source: &Source, pattern: &str, form: Form) -> Vec<Object> {
+pub fn objects(source: &Source, pattern: &str, mapping: &Value, form: Form) -> Vec<Object> {
     let scene = Scene { pattern, time: &source.time, form };
-    let pattern = json!({ "title": pattern, "timeFieldName": source.time });
+    let mut pattern = json!({ "title": pattern, "timeFieldName": source.time });
+    if form == Form::Kibana5 {
+        pattern["fields"] = fields::list(mapping).into();
+    }
     let mut objects = vec![Object::new(Kind::IndexPattern, scene.pattern.to_owned(), pattern, Vec::new())];
     objects.extend(source.searches.iter().map(|search| scene.search(search)));
     for dashboard in &source.dashboards {
@@ -152,20 +157,19 @@ impl Scene<'_> {
         let state = visual::state(panel, self.form);
         let mut attributes =
             json!({ "title": panel.title, "visState": state.to_string(), "uiStateJSON": "{}", "version": 1 });
-        let query = panel.query.as_deref().unwrap_or("*");
-        let (origin, references) = match (&panel.search, &panel.shows) {
-            (_, Shows::Note(_)) => (json!({ "query": self.form.query(""), "filter": [] }), Vec::new()),
-            (None, _) => self.over_pattern(query),
-            (Some(search), _) => {
-                let search = name(search);
-                let origin = json!({ "query": self.form.query(query), "filter": [] });
-                if self.form == Form::Kibana5 {
-                    attributes["savedSearchId"] = json!(search);
-                    (origin, Vec::new())
-                } else {
-                    attributes["savedSearchRefName"] = json!("search_0");
-                    (origin, vec![("search_0".to_owned(), Kind::Search, search)])
-                }
+        let (origin, references) = match (&panel.shows, &panel.scope) {
+            (Shows::Note(_), _) => (json!({ "query": self.form.query(""), "filter": [] }), Vec::new()),
+            (_, Scope::All) => self.over_pattern("*"),
+            (_, Scope::Query(query)) => self.over_pattern(query),
+            // In Kibana 5 a query of its own would stand in for the search's.
+            (_, Scope::Search(search)) if self.form == Form::Kibana5 => {
+                attributes["savedSearchId"] = json!(name(search));
+                (json!({ "filter": [] }), Vec::new())
+            }
+            (_, Scope::Search(search)) => {
+                attributes["savedSearchRefName"] = json!("search_0");
+                let references = vec![("search_0".to_owned(), Kind::Search, name(search))];
+                (json!({ "query": self.form.query(""), "filter": [] }), references)
             }
         };
         attributes["kibanaSavedObjectMeta"] = json!({ "searchSourceJSON": origin.to_string() });
@@ -177,8 +181,8 @@ impl Scene<'_> {
         let mut references = Vec::new();
         let mut panels = Vec::new();
         for (nth, (panel, (column, row))) in dashboard.panels.iter().zip(places).enumerate() {
-            let (kind, id) = match (&panel.shows, &panel.search) {
-                (Shows::Events, Some(search)) => (Kind::Search, name(search)),
+            let (kind, id) = match (&panel.shows, &panel.scope) {
+                (Shows::Events, Scope::Search(search)) => (Kind::Search, name(search)),
                 _ => (Kind::Visualization, name(&panel.id)),
             };
             if self.form == Form::Kibana5 {

@@ -51,12 +51,21 @@ pub struct Panel {
     pub width: u8,
     /// In rows of 100 pixels.
     pub height: u8,
-    /// The saved search that narrows it.
-    pub search: Option<String>,
-    /// What narrows it further, in Lucene's syntax.
-    pub query: Option<String>,
+    /// What narrows it.
+    pub scope: Scope,
     /// What it shows.
     pub shows: Shows,
+}
+
+/// Which events a panel is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// Those that the saved search of this name finds.
+    Search(String),
+    /// Those that are found so, in Lucene's syntax.
+    Query(String),
 }
 
 /// What a panel shows.
@@ -193,9 +202,12 @@ impl WrittenPanel {
         if self.width == 0 || self.width > COLUMNS || self.height == 0 {
             return Err(wrong(&self.id, "has no such place"));
         }
-        if let Some(id) = &self.search {
-            source.search(id)?;
-        }
+        let scope = match (&self.search, &self.query) {
+            (None, None) => Scope::All,
+            (Some(id), None) => Scope::Search(source.search(id)?.id.clone()),
+            (None, Some(query)) => Scope::Query(query.clone()),
+            (Some(_), Some(_)) => return Err(wrong(&self.id, "has both a search and a query")),
+        };
         let shows = match (self.kind, &self.text, &self.by[..]) {
             (Kind::Note, Some(text), []) => Shows::Note(text.clone()),
             (Kind::Count, None, []) => Shows::Count,
@@ -212,8 +224,7 @@ impl WrittenPanel {
             title: self.title.clone(),
             width: self.width,
             height: self.height,
-            search: self.search.clone(),
-            query: self.query.clone(),
+            scope,
             shows,
         })
     }

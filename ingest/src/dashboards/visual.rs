@@ -13,11 +13,13 @@ pub(super) fn state(panel: &Panel, form: Form) -> Value {
         Shows::Table { by, top } => {
             let mut aggregations = vec![count("Events")];
             aggregations.extend(by.iter().zip(2_usize..).map(|(field, nth)| terms(nth, "bucket", field, *top)));
-            ("table", table(form), aggregations)
+            ("table", table(panel.height, form), aggregations)
         }
         Shows::OverTime { time, split } => {
-            let mut aggregations = vec![count("Events"), over(time)];
+            let mut aggregations = vec![count("Events")];
+            // Before the time, so that the values are the most frequent of all, not of each bar.
             aggregations.extend(pieces(split, form));
+            aggregations.push(over(time));
             ("histogram", bars(form), aggregations)
         }
     };
@@ -70,9 +72,10 @@ fn number(form: Form) -> Value {
     }
 }
 
-fn table(form: Form) -> Value {
+fn table(height: u8, form: Form) -> Value {
     let mut params = json!({
-        "perPage": 10,
+        // As many as there is room for.
+        "perPage": 3 * height - 2,
         "showPartialRows": false,
         "sort": { "columnIndex": null, "direction": null },
         "showTotal": false,
@@ -150,13 +153,13 @@ fn count(label: &str) -> Value {
 fn over(time: &str) -> Value {
     let params =
         json!({ "field": time, "interval": "auto", "customInterval": "2h", "min_doc_count": 1, "extended_bounds": {} });
-    aggregation(2, "date_histogram", "segment", params)
+    aggregation(3, "date_histogram", "segment", params)
 }
 
 fn pieces(split: &Split, form: Form) -> Option<Value> {
     match split {
         Split::None => None,
-        Split::By(field, top) => Some(terms(3, "group", field, *top)),
+        Split::By(field, top) => Some(terms(2, "group", field, *top)),
         Split::Into(queries) => {
             let filters = queries.iter().map(|(title, query)| {
                 let input = match form {
@@ -166,7 +169,7 @@ fn pieces(split: &Split, form: Form) -> Option<Value> {
                 json!({ "input": input, "label": title })
             });
             let filters: Vec<_> = filters.collect();
-            Some(aggregation(3, "filters", "group", json!({ "filters": filters })))
+            Some(aggregation(2, "filters", "group", json!({ "filters": filters })))
         }
     }
 }
