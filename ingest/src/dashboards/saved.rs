@@ -154,7 +154,7 @@ impl Scene<'_> {
     }
 
     fn visualization(&self, panel: &Panel) -> Object {
-        let state = visual::state(panel, self.form);
+        let state = visual::state(panel, self.time, self.form);
         let mut attributes =
             json!({ "title": panel.title, "visState": state.to_string(), "uiStateJSON": "{}", "version": 1 });
         let (origin, references) = match (&panel.shows, &panel.scope) {

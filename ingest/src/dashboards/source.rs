@@ -82,13 +82,8 @@ pub enum Shows {
         /// How many values of each.
         top: u8,
     },
-    /// How many there are at which time.
-    OverTime {
-        /// The field that tells the time.
-        time: String,
-        /// What bars are made of.
-        split: Split,
-    },
+    /// How many there are at which time, as bars.
+    OverTime(Split),
     /// The events that its search finds.
     Events,
 }
@@ -170,7 +165,6 @@ struct WrittenPanel {
     search: Option<String>,
     query: Option<String>,
     text: Option<String>,
-    time: Option<String>,
     top: Option<u8>,
     #[serde(default)]
     by: Vec<String>,
@@ -212,10 +206,7 @@ impl WrittenPanel {
             (Kind::Note, Some(text), []) => Shows::Note(text.clone()),
             (Kind::Count, None, []) => Shows::Count,
             (Kind::Table, None, [_, ..]) => Shows::Table { by: self.by.clone(), top: self.top.unwrap_or(TOP) },
-            (Kind::OverTime, None, by) => {
-                let time = self.time.as_ref().unwrap_or(&source.time).clone();
-                Shows::OverTime { time, split: self.split(by, source)? }
-            }
+            (Kind::OverTime, None, by) => Shows::OverTime(self.split(by, source)?),
             (Kind::Events, None, []) if self.search.is_some() => Shows::Events,
             _ => return Err(wrong(&self.id, "lacks what its kind needs, or has more")),
         };

@@ -48,8 +48,8 @@ fn each_field_that_a_panel_counts_by_is_mapped() {
     for panel in source.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
         let fields = match &panel.shows {
             Shows::Table { by, .. } => by.clone(),
-            Shows::OverTime { time, split: Split::By(field, _) } => vec![time.clone(), field.clone()],
-            Shows::OverTime { time, .. } => vec![time.clone()],
+            Shows::OverTime(Split::By(field, _)) => vec![field.clone()],
+            Shows::OverTime(_) => vec![source.time.clone()],
             Shows::Note(_) | Shows::Count | Shows::Events => Vec::new(),
         };
         for field in fields {

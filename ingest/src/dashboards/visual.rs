@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::saved::{Form, Kind};
 use super::source::{Panel, Shows, Split};
 
-/// The `visState` of a panel.
-pub(super) fn state(panel: &Panel, form: Form) -> Value {
+/// The `visState` of a panel, over events whose time is in the field `time`.
+pub(super) fn state(panel: &Panel, time: &str, form: Form) -> Value {
     let (kind, params, aggregations) = match &panel.shows {
         Shows::Note(text) => ("markdown", note(text, form), Vec::new()),
         Shows::Count | Shows::Events => ("metric", number(form), vec![count("Events")]),
@@ -15,7 +15,7 @@ pub(super) fn state(panel: &Panel, form: Form) -> Value {
             aggregations.extend(by.iter().zip(2_usize..).map(|(field, nth)| terms(nth, "bucket", field, *top)));
             ("table", table(panel.height, form), aggregations)
         }
-        Shows::OverTime { time, split } => {
+        Shows::OverTime(split) => {
             let mut aggregations = vec![count("Events")];
             // Before the time, so that the values are the most frequent of all, not of each bar.
             aggregations.extend(pieces(split, form));
@@ -151,8 +151,9 @@ fn count(label: &str) -> Value {
 }
 
 fn over(time: &str) -> Value {
-    let params =
-        json!({ "field": time, "interval": "auto", "customInterval": "2h", "min_doc_count": 1, "extended_bounds": {} });
+    let params = json!({
+        "field": time, "interval": "auto", "customInterval": "2h", "min_doc_count": 1, "extended_bounds": {},
+    });
     aggregation(3, "date_histogram", "segment", params)
 }
 
