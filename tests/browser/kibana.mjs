@@ -15,7 +15,7 @@ const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu'],
 });
-const page = await browser.newPage({ viewport: { width: 1440, height: 1700 } });
+const page = await browser.newPage({ viewport: { width: 1440, height: 2000 } });
 page.setDefaultTimeout(60_000);
 let failed = [];
 page.on('response', (response) =>
@@ -67,7 +67,7 @@ try {
     })));
     if (screenshots) {
       const height = await page.locator('.gridster').evaluate((grid) => grid.getBoundingClientRect().bottom);
-      await page.screenshot({ path: `${screenshots}/${name}.png`, clip: { x: 0, y: 0, width: 1440, height: Math.min(1700, height) } });
+      await page.screenshot({ path: `${screenshots}/${name}.png`, clip: { x: 0, y: 0, width: 1440, height: Math.min(2000, height) } });
     }
     await tell(name, { panels: shown, failures: failures(), toasts: await toasts() });
   }

@@ -82,7 +82,7 @@ fn shows_something(panel: &Value) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven, Node and Chromium"]
 async fn an_analyst_reads_in_kibana_what_others_did_and_changes_no_evidence() {
-    let stack = Stack::start().await.unwrap();
+    let stack = Stack::start(|_| ()).await.unwrap();
     let domain = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let installed = stack::fill(&domain.url(), signing_key(None), Timestamp::now()).await.unwrap();
     assert!(installed.is_default && installed.objects.len() > 50, "{installed}");
@@ -95,17 +95,12 @@ async fn an_analyst_reads_in_kibana_what_others_did_and_changes_no_evidence() {
     let kibana = format!("http://{}/_plugin/kibana/app/kibana", gate.address);
     assert!(opened["url"].as_str().unwrap().starts_with(&kibana), "{opened}");
 
-    for (dashboard, empty) in [
-        ("third-parties", vec!["Calls from other accounts"]),
-        ("account", vec![]),
-        ("security", vec![]),
-        ("pipeline", vec!["Degraded documents"]),
-    ] {
+    for dashboard in ["third-parties", "account", "security", "pipeline"] {
         let shown = session.goes_well(dashboard).await;
         assert_eq!(shown["toasts"], serde_json::json!([]), "{dashboard}");
         let panels = shown["panels"].as_array().unwrap();
-        let found = panels.iter().filter(|panel| !shows_something(panel)).map(|panel| &panel["title"]);
-        assert_eq!(found.collect::<Vec<_>>(), empty, "{dashboard}");
+        let empty: Vec<_> = panels.iter().filter(|panel| !shows_something(panel)).collect();
+        assert!(panels.len() > 5 && empty.is_empty(), "{dashboard}: {empty:?}");
     }
 
     let filtered = session.goes_well("filtered").await;
@@ -156,7 +151,7 @@ async fn started_anew(mut gate: Program) -> Program {
     Program::of(run, folder).await
 }
 
-const BENJAMIN: &str = "arn:aws:iam::123837392027:user/benjamin";
+const BENJAMIN: &str = "arn:aws:iam::210987654321:user/benjamin";
 
 /// The browser gives up before this.
 const STEP: Duration = Duration::from_mins(3);

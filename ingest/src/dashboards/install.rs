@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use self::api::Api;
 use self::index::Index;
-use self::link::Link;
 pub use self::link::InstallError;
+use self::link::Link;
 use super::saved::{Form, Kind, Object, digest, is_as_installed, objects};
 use super::source::Source;
 use crate::domain::Domain;
@@ -130,8 +130,7 @@ impl fmt::Display for Installed {
             Place::Api(path) => write!(f, "{path}")?,
         }
         let count = |state| self.objects.iter().filter(|(_, _, other)| *other == state).count();
-        let (installed, replaced, current) =
-            (count(State::Installed), count(State::Replaced), count(State::Current));
+        let (installed, replaced, current) = (count(State::Installed), count(State::Replaced), count(State::Current));
         writeln!(f, ": {installed} objects installed, {replaced} replaced, {current} there already")?;
         if self.is_default {
             writeln!(f, "the index pattern is the default one now")?;

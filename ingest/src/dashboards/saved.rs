@@ -204,9 +204,7 @@ impl Scene<'_> {
             }
         }
         let (options, origin) = match self.form {
-            Form::Kibana5 => {
-                (json!({ "darkTheme": false }), json!({ "filter": [{ "query": self.form.query("*") }] }))
-            }
+            Form::Kibana5 => (json!({ "darkTheme": false }), json!({ "filter": [{ "query": self.form.query("*") }] })),
             Form::Kibana7 => (
                 json!({ "useMargins": true, "hidePanelTitles": false }),
                 json!({ "query": self.form.query(""), "filter": [] }),

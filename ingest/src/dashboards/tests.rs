@@ -110,7 +110,10 @@ fn a_source_with_a_name_that_leads_nowhere_is_refused() {
         ("height = 1\nkind = \"count\"\nsearch = \"x\"\n", "x: is no search"),
         ("height = 1\nkind = \"table\"\n", "p: lacks what its kind needs, or has more"),
         ("height = 0\nkind = \"count\"\n", "p: has no such place"),
-        ("height = 1\nkind = \"over_time\"\nby = [\"a\"]\nsplit = [{ title = \"t\", query = \"q\" }]\n", "p: is split in two ways"),
+        (
+            "height = 1\nkind = \"over_time\"\nby = [\"a\"]\nsplit = [{ title = \"t\", query = \"q\" }]\n",
+            "p: is split in two ways",
+        ),
     ] {
         let error = Source::parse(&format!("time = \"@timestamp\"\nsearch = []\n{panel}{rest}")).unwrap_err();
         assert_eq!(error.to_string(), reason);

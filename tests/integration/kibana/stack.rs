@@ -40,10 +40,13 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Downloads and builds what is missing, with word of it on standard error, and starts both.
-    pub(crate) async fn start() -> anyhow::Result<Self> {
+    /// Downloads and builds what is missing, and starts both; `say` is told of what is under way.
+    pub(crate) async fn start(say: impl Fn(&str)) -> anyhow::Result<Self> {
+        say("Elasticsearch 5.6 (the first time it is downloaded: 54 MB, half a minute)");
         prepare("run.sh", &["elasticsearch-5.6", "--prepare"]).await?;
+        say("Kibana 5.1 (the first time it is downloaded and bundled: 222 MB, three minutes)");
         prepare("kibana-5.1/run.sh", &["--prepare"]).await?;
+        say("Both start (ten seconds)");
         let data = tempfile::tempdir()?;
         let (elasticsearch, kibana) = (free_port().await?, free_port().await?);
         let folder = data.path().display().to_string();
@@ -80,7 +83,8 @@ pub(crate) async fn fill(domain: &str, key: Credentials, now: Timestamp) -> anyh
     Ok(install(&domain, &plan, START).await?)
 }
 
-/// The sample events, who happened within an hour, as if they had within the six days up to `now`.
+/// The sample events, which happened within an hour, as if they had within the six days up to `now`. One of the users
+/// is made one of another account, for there is no third party in them.
 fn recent(now: Timestamp) -> anyhow::Result<Vec<Value>> {
     let lines = BufReader::new(GzDecoder::new(EVENTS)).lines();
     let mut events: Vec<Value> = lines.map(|line| Ok(serde_json::from_str(&line?)?)).collect::<anyhow::Result<_>>()?;
@@ -90,6 +94,10 @@ fn recent(now: Timestamp) -> anyhow::Result<Vec<Value>> {
         let before = last.duration_since(time(event)?).as_secs() * STRETCH;
         let shifted = Timestamp::from_second(now.as_second() - before)?;
         event["eventTime"] = json!(shifted);
+        if event["userIdentity"]["userName"] == "benjamin" {
+            event["userIdentity"]["accountId"] = json!("210987654321");
+            event["userIdentity"]["arn"] = json!("arn:aws:iam::210987654321:user/benjamin");
+        }
     }
     Ok(events)
 }

@@ -23,7 +23,8 @@ impl<'a> Index<'a> {
     /// Looks for the index, which Kibana makes when it is started first.
     pub(super) async fn find(link: Link<'a>) -> Result<Self, InstallError> {
         let mapping = link.get("/.kibana/_mapping").await?;
-        let mapping = mapping.ok_or(InstallError::NoKibana("there is no index .kibana, which it makes when it starts"))?;
+        let mapping =
+            mapping.ok_or(InstallError::NoKibana("there is no index .kibana, which it makes when it starts"))?;
         Ok(Self { link, layout: Layout::of(&mapping) })
     }
 
