@@ -44,10 +44,12 @@ async function query(text) {
   const answered = page.waitForResponse((response) => response.url().includes('/api/console/proxy'));
   await page.keyboard.press('Control+Enter');
   const response = await answered;
-  const body = page.locator('#output .ace_content');
-  await page.waitForFunction((status) => document.querySelector('#output').innerText.trim() !== '', response.status());
-  await settled();
-  return { status: response.status(), output: await body.innerText() };
+  // The output is that of the call before until then. Only its line breaks are not those of the answer.
+  const begin = (await response.text()).replace(/\s/g, '').slice(0, 80);
+  const output = page.locator('#output .ace_content');
+  await page.waitForFunction(
+    (begin) => document.querySelector('#output .ace_content').innerText.replace(/\s/g, '').includes(begin), begin);
+  return { status: response.status(), output: await output.innerText() };
 }
 
 try {
