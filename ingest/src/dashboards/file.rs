@@ -1,6 +1,6 @@
 //! Saved objects as files, to be imported by hand.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::saved::{Form, Kind, Object};
 
@@ -26,10 +26,9 @@ pub fn text(objects: &[Object], form: Form) -> String {
             });
             format!("[\n{}\n]\n", lines.collect::<Vec<_>>().join(",\n"))
         }
-        Form::Kibana7 => objects.iter().map(Object::to_import).map(line).collect(),
+        Form::Kibana7 => {
+            let lines = objects.iter().map(|object| object.to_import().to_string());
+            lines.flat_map(|line| [line, "\n".to_owned()]).collect()
+        }
     }
-}
-
-fn line(object: Value) -> String {
-    format!("{object}\n")
 }

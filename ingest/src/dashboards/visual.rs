@@ -147,14 +147,14 @@ fn bars(form: Form) -> Value {
 }
 
 fn count(label: &str) -> Value {
-    aggregation(1, "count", "metric", json!({ "customLabel": label }))
+    aggregation(1, "count", "metric", &json!({ "customLabel": label }))
 }
 
 fn over(time: &str) -> Value {
     let params = json!({
         "field": time, "interval": "auto", "customInterval": "2h", "min_doc_count": 1, "extended_bounds": {},
     });
-    aggregation(3, "date_histogram", "segment", params)
+    aggregation(3, "date_histogram", "segment", &params)
 }
 
 fn pieces(split: &Split, form: Form) -> Option<Value> {
@@ -170,7 +170,7 @@ fn pieces(split: &Split, form: Form) -> Option<Value> {
                 json!({ "input": input, "label": title })
             });
             let filters: Vec<_> = filters.collect();
-            Some(aggregation(2, "filters", "group", json!({ "filters": filters })))
+            Some(aggregation(2, "filters", "group", &json!({ "filters": filters })))
         }
     }
 }
@@ -178,9 +178,9 @@ fn pieces(split: &Split, form: Form) -> Option<Value> {
 fn terms(nth: usize, schema: &str, field: &str, top: u8) -> Value {
     // Under the name that it is searched by.
     let params = json!({ "field": field, "size": top, "order": "desc", "orderBy": "1", "customLabel": field });
-    aggregation(nth, "terms", schema, params)
+    aggregation(nth, "terms", schema, &params)
 }
 
-fn aggregation(nth: usize, kind: &str, schema: &str, params: Value) -> Value {
+fn aggregation(nth: usize, kind: &str, schema: &str, params: &Value) -> Value {
     json!({ "id": nth.to_string(), "enabled": true, "type": kind, "schema": schema, "params": params })
 }

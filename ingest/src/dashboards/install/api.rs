@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::saved::Object;
+use super::super::file;
+use super::super::saved::{Form, Object};
 use super::link::{InstallError, Link};
 
 /// The interface.
@@ -71,7 +72,7 @@ impl<'a> Api<'a> {
 
 /// The objects as the one file of a form, which is how they are imported (RFC 7578).
 fn form(objects: &[Object]) -> String {
-    let lines: String = objects.iter().map(|object| format!("{}\n", object.to_import())).collect();
+    let lines = file::text(objects, Form::Kibana7);
     format!(
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"trailgate.ndjson\"\r\n\
          Content-Type: application/ndjson\r\n\r\n{lines}\r\n--{BOUNDARY}--\r\n"
