@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
 
-use hyper::Method;
+use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use trailgate_domain::Fault;
 use trailgate_ingest::dashboards::SOURCE;
-use trailgate_ingest::dashboards::install::{InstallError, Installed, Plan, State, install};
+use trailgate_ingest::dashboards::install::{InstallError, Installed, Place, Plan, State, install};
 use trailgate_ingest::dashboards::source::{Panel, Scope, Shows, Source, Split};
 use trailgate_ingest::delivery::Limits;
+use trailgate_ingest::domain::Body;
 use trailgate_ingest::invocation::Function;
 use trailgate_ingest::template;
 
@@ -132,6 +134,35 @@ async fn dashboards_are_installed_once_and_changes_are_kept(engine: &str, index:
     );
     let forced = installed(rig, true).await.unwrap();
     assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
+}
+
+#[tokio::test]
+async fn dashboards_are_imported_through_kibana_7_and_changes_are_kept() {
+    let rig = Rig::new().await;
+    let first = installed(&rig, false).await.unwrap();
+    assert_eq!((first.place, first.is_default), (Place::Api("/_plugin/kibana"), true));
+    assert_eq!(count(&first, State::Installed), first.objects.len());
+    let second = installed(&rig, false).await.unwrap();
+    assert_eq!((count(&second, State::Current), second.is_default), (second.objects.len(), false));
+
+    let mine = json!({ "attributes": { "title": "Mine" } }).to_string();
+    let headers = HeaderMap::from_iter([("kbn-xsrf".parse().unwrap(), "test".parse().unwrap())]);
+    let body = Body { bytes: mine.into(), content_type: "application/json", is_gzip: false };
+    let path = "/_plugin/kibana/api/saved_objects/dashboard/trailgate-account";
+    let changed = rig.domain.send_with(Method::PUT, path, headers, body, PATIENCE).await.unwrap();
+    assert_eq!(changed.status, StatusCode::OK);
+    let kept = installed(&rig, false).await.unwrap();
+    assert_eq!((count(&kept, State::Kept), count(&kept, State::Current)), (1, kept.objects.len() - 1));
+    let forced = installed(&rig, true).await.unwrap();
+    assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_domain_without_kibana_says_so() {
+    let rig = Rig::new().await;
+    rig.stand_in.judge_requests(|seen| seen.target.contains("/api/").then(|| Fault::status(404, "{}")));
+    let error = installed(&rig, false).await.unwrap_err();
+    assert_eq!(error.to_string(), "the domain has no Kibana: none answers below /_dashboards or /_plugin/kibana");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
