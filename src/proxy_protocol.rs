@@ -29,6 +29,11 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr
             }
             header.push(stream.read_u8().await?);
         }
+        // The parser looks no further than to the end of a name that it knows.
+        let protocol = header[b"PROXY ".len()..].split(|byte| b" \r".contains(byte)).next();
+        if !protocol.is_some_and(|name| [&b"TCP4"[..], b"TCP6", b"UNKNOWN"].contains(&name)) {
+            return Err(ProxyError::Malformed);
+        }
     } else {
         return Err(ProxyError::Missing);
     }
@@ -135,6 +140,7 @@ mod tests {
             (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00", "there is no PROXY header"),
             (b"PROXY TCP4 203.0.113.777 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
             (b"PROXY TCP4 203.0.113.7\r\n\r\n", "the PROXY header is malformed"),
+            (b"PROXY UNKNOWNTCP4 203.0.113.7 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
             (b"PROXY  TCP4 203.0.113.7 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
             (line.as_bytes(), "the PROXY header is malformed"),
             (&version_2(1, 0x11, &[1, 2, 3]), "the PROXY header is malformed"),

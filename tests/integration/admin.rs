@@ -1,5 +1,5 @@
 /// What is counted, and who reads it.
-mod metrics;
+pub(crate) mod metrics;
 
 use std::net::SocketAddr;
 use std::process::Stdio;

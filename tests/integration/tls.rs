@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -17,9 +18,41 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use trailgate_domain::{Fault, Times};
+use trailgate_domain::{Domain, Fault, Options, Times};
 
+use crate::admin::metrics::metrics;
+use crate::program::{Program, command, files, path};
 use crate::support::{Rig, Setup, allow, header, json, patiently, rest};
+
+#[tokio::test]
+async fn the_end_of_a_certificate_is_warned_of_and_measured() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let (tls, config) =
+        ("[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n", path(&folder, "trailgate.toml"));
+    let text = std::fs::read_to_string(&config).unwrap().replace("[upstream]", &format!("{tls}[upstream]"));
+    std::fs::write(&config, text).unwrap();
+    let end = Timestamp::from_second((Timestamp::now().as_second() / 86_400 + 10) * 86_400).unwrap();
+    let mut params = rcgen::CertificateParams::new(["gate.test".to_owned()]).unwrap();
+    let [year, month, day] = ["%Y", "%m", "%d"].map(|part| end.strftime(part).to_string().parse().unwrap());
+    params.not_after = rcgen::date_time_ymd(year, u8::try_from(month).unwrap(), u8::try_from(day).unwrap());
+    let folder_path = folder.path().to_owned();
+    let make = || {
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(folder_path.join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(folder_path.join("key.pem"), key.serialize_pem()).unwrap();
+    };
+    make();
+
+    let mut program = Program::of(command(&["run", "--config", &config]), folder).await;
+    let text = metrics(&program).await;
+    let series = text.lines().find(|line| line.starts_with("trailgate_certificate_expiry_timestamp_seconds{")).unwrap();
+    let value: f64 = series.rsplit(' ').next().unwrap().parse().unwrap();
+    assert_eq!(value.round().to_string(), end.as_second().to_string());
+    make();
+    let event = program.event("the certificate ends soon").await;
+    assert_eq!((&event["level"], &event["days_left"]), (&"WARN".into(), &9.into()));
+}
 
 /// A certificate that vouches for itself, and its key.
 pub(crate) struct SelfSigned {

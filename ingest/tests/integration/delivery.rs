@@ -126,6 +126,19 @@ async fn a_domain_that_is_away_for_a_while_gets_everything_when_it_is_back() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_that_is_away_for_ten_seconds_gets_everything_after_that() {
+    let sender = Sender::new().await;
+    let stand_in = sender.stand_in();
+    stand_in.fault(Fault::status(503, ""), Times::UntilCleared);
+    let (report, ()) = tokio::join!(sender.deliver(documents(200, 500)), async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        stand_in.clear_faults();
+    });
+    assert!(report.retried > 0);
+    assert_all(&report, &sender.indexed().await, 200);
+}
+
 #[tokio::test]
 async fn a_request_without_an_answer_is_given_up_and_repeated() {
     let sender = Sender::with(Limits { patience: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;

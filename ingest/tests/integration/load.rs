@@ -1,14 +1,15 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
-use trailgate_domain::Domain;
+use tokio::process::{Child, Command};
+use trailgate_domain::{Domain, Fault};
 
 use crate::payloads::gzip;
-use crate::rig::AWS_KEY;
+use crate::rig::{AWS_KEY, patiently};
 
 /// What a run of the program left.
 pub(crate) struct Ran {
@@ -45,7 +46,16 @@ impl Rig {
     }
 
     pub(crate) async fn load(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ingest"))
+        let mut child = self.start(arguments);
+        let mut pipe = child.stdin.take().unwrap();
+        // A program that does not read its standard input may be gone by now.
+        let _ = pipe.write_all(stdin).await;
+        drop(pipe);
+        end(child).await
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_ingest"))
             .args(["load", "--endpoint", &self.domain.url(), "--region", "eu-west-1", "--service", "es"])
             .args(["--done", &self.path("done")])
             .args(arguments)
@@ -57,14 +67,7 @@ impl Rig {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
-        let mut pipe = child.stdin.take().unwrap();
-        // A program that does not read its standard input may be gone by now.
-        let _ = pipe.write_all(stdin).await;
-        drop(pipe);
-        let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+            .unwrap()
     }
 
     /// The ids of the documents that the domain was sent, in order.
@@ -75,6 +78,13 @@ impl Rig {
             |line: String| serde_json::from_str::<Value>(&line).unwrap()["index"]["_id"].as_str().unwrap().to_owned();
         lines.map(id).collect()
     }
+}
+
+/// Waits for the program's end.
+async fn end(child: Child) -> Ran {
+    let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
 /// A request's body as text.
@@ -130,6 +140,40 @@ async fn a_run_that_failed_goes_on_where_it_was() {
     let expected = "1 events in 1 files, 1 indexed\n1 files passed over: done before\n";
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected));
     assert_eq!(rig.sent(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_run_that_is_interrupted_goes_on_where_it_was() {
+    let rig = Rig::new().await;
+    // More than is gathered from files before it is sent.
+    let large = |id: usize| {
+        let mut record = record(&id.to_string(), "2026-01-30");
+        record["requestParameters"] = "x".repeat(500_000).into();
+        record
+    };
+    rig.write("logs/a.json", records(&(0..40).map(large).collect::<Vec<_>>()));
+    rig.write("logs/b.json", records(&[record("last", "2026-01-30")]));
+    rig.domain
+        .judge_requests(|seen| seen.target.starts_with("/_bulk").then(|| Fault::Slow(Duration::from_millis(300))));
+    let child = rig.start(&[&rig.path("logs")]);
+    let pid = child.id().unwrap().to_string();
+    patiently(async {
+        while rig.sent().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let ran = end(child).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), "40 events in 1 files, 40 indexed\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("interrupted; the same command goes on from here"), "{}", ran.stderr);
+
+    rig.domain.clear_faults();
+    let before = rig.sent().len();
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    let expected = "1 events in 1 files, 1 indexed\n1 files passed over: done before\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected));
+    assert_eq!(rig.sent()[before..], ["last"]);
 }
 
 #[tokio::test]

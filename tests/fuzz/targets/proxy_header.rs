@@ -20,6 +20,7 @@ fuzz_target!(|input: &[u8]| {
     let (client, length) = match theirs {
         HeaderResult::V1(Ok(header)) => (of_line(header.addresses), header.header.len()),
         HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => (Some(None), header.len()),
+        HeaderResult::V2(Ok(header)) if header.addresses == v2::Addresses::Unspecified => (Some(None), header.len()),
         HeaderResult::V2(Ok(header)) if header.protocol == v2::Protocol::Stream => {
             (of_addresses(header.addresses), header.len())
         }
@@ -44,7 +45,6 @@ fn of_addresses(addresses: v2::Addresses) -> Option<Option<IpAddr>> {
     match addresses {
         v2::Addresses::IPv4(it) => Some(Some(it.source_address.into())),
         v2::Addresses::IPv6(it) => Some(Some(IpAddr::from(it.source_address).to_canonical())),
-        v2::Addresses::Unspecified => Some(None),
-        v2::Addresses::Unix(_) => None,
+        v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
     }
 }

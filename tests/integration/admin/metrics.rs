@@ -12,7 +12,7 @@ use super::ask;
 use crate::program::Program;
 use crate::support::{Connection, get, header, json, patiently, request};
 
-pub(super) async fn metrics(program: &Program) -> String {
+pub(crate) async fn metrics(program: &Program) -> String {
     let response = ask(program.admin, "/metrics").await;
     let expected = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(header(&response, "content-type"), Some(expected));

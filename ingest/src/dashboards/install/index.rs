@@ -47,9 +47,9 @@ impl<'a> Index<'a> {
                 Layout::Typed => Value::Object(object.attributes.clone()),
                 Layout::OneType => json!({ "type": object.kind.name(), object.kind.name(): object.attributes }),
             };
-            [json!({ "index": self.layout.address(object) }).to_string(), document.to_string(), String::new()]
+            [json!({ "index": self.layout.address(object) }), document]
         });
-        let body = lines.collect::<Vec<_>>().join("\n").replace("\n\n", "\n");
+        let body: String = lines.flat_map(|line| [line.to_string(), "\n".to_owned()]).collect();
         let answer = self.link.post(BULK, "application/x-ndjson", body).await?;
         match failed(&answer) {
             None => Ok(()),

@@ -1,0 +1,62 @@
+"""A server of moto's on loopback, in the place of AWS."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import urllib.request
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from template import REGION
+
+BIN = pathlib.Path(sys.executable).parent
+
+
+class Aws:
+    """AWS at `endpoint`: by the real command line, and by boto3 for what is only looked at."""
+
+    def __init__(self, endpoint, home):
+        self._endpoint = endpoint
+        # Nothing of the surroundings: a profile of the developer's must not be found.
+        self.environment = {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "HOME": str(home),
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_PAGER": "",
+        }
+
+    def run(self, *arguments):
+        """Runs the command line and expects it to succeed."""
+        done = subprocess.run(
+            [str(BIN / "aws"), *arguments], env=self.environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+
+    def client(self, service):
+        return boto3.client(
+            service,
+            endpoint_url=self._endpoint,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+
+@pytest.fixture(scope="module")
+def aws(tmp_path_factory):
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    # Its state is the process's, so it begins with what the module before has left.
+    urllib.request.urlopen(f"{endpoint}/moto-api/reset", data=b"").close()
+    yield Aws(endpoint, tmp_path_factory.mktemp("home"))
+    server.stop()

@@ -1,0 +1,263 @@
+"""What the image's programs make of the user data, with the real gate, and moto in the place of AWS."""
+
+import datetime
+import http.server
+import json
+import os
+import pathlib
+import re
+import stat
+import subprocess
+import threading
+import tomllib
+
+import pytest
+
+from template import ACCOUNT, REGION, STACK, Stack
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+FILES = ROOT / "packer/files"
+GATE = ROOT / "target/debug"
+PARAMETER = f"/{STACK}/allowlist"
+
+
+class Gate:
+    """A gate's /etc/trailgate, as it is when the stack with these parameters has started the machine."""
+
+    def __init__(self, aws, folder, **parameters):
+        self.aws = aws
+        self.folder = folder
+        script = Stack(**parameters).properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
+        settings = re.search(r"stack\.env <<'END'\n(.*?)^END$", script, re.DOTALL | re.MULTILINE).group(1)
+        settings = settings.replace("CloudTrailESDomain.DomainEndpoint", f"search-trail-abc.{REGION}.es.amazonaws.com")
+        settings = settings.replace("ADDRESS=GateAddress", "ADDRESS=198.51.100.9")
+        (folder / "stack.env").write_text(settings)
+
+    def run(self, program, *arguments):
+        environment = self.aws.environment | {"PATH": f"{GATE}:{self.aws.environment['PATH']}"}
+        command = [FILES / program, self.folder, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    def configure(self, *networks):
+        done = self.run("configure", *networks)
+        assert done.returncode == 0, done.stderr
+        return tomllib.loads((self.folder / "trailgate.toml").read_text())
+
+    def check(self):
+        """What the gate itself says of all that was written."""
+        command = [GATE / "trailgate", "check", "--config", self.folder / "trailgate.toml"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    def list(self):
+        return (self.folder / "allowlist.toml").read_text()
+
+
+@pytest.fixture
+def gate(aws, tmp_path):
+    made = Gate(aws, tmp_path)
+    aws.client("ssm").put_parameter(Name=PARAMETER, Type="String", Value=entry("203.0.113.7"), Overwrite=True)
+    made.configure()
+    return made
+
+
+def entry(cidr):
+    return f'[[allow]]\ncidr = "{cidr}"\nname = "somebody"\naccess = "full"\n'
+
+
+def put(aws, value):
+    aws.client("ssm").put_parameter(Name=PARAMETER, Type="String", Value=value, Overwrite=True)
+
+
+def sent(aws, metric):
+    """What the stack's metric was, by the minute, the last first."""
+    now = datetime.datetime.now(datetime.UTC)
+    found = aws.client("cloudwatch").get_metric_data(
+        MetricDataQueries=[
+            {
+                "Id": "last",
+                "MetricStat": {
+                    "Metric": {
+                        "Namespace": "trailgate",
+                        "MetricName": metric,
+                        "Dimensions": [{"Name": "Stack", "Value": STACK}],
+                    },
+                    "Period": 60,
+                    "Stat": "Maximum",
+                },
+            }
+        ],
+        StartTime=now - datetime.timedelta(minutes=10),
+        EndTime=now + datetime.timedelta(minutes=1),
+    )
+    return found["MetricDataResults"][0]["Values"]
+
+
+def test_the_allowlist_of_a_new_stack_is_one_that_the_gate_takes(aws, gate):
+    put(aws, Stack(AllowedIPForEsCluster="198.51.100.0/24").properties("Allowlist")["Value"])
+    assert gate.run("follow").returncode == 0
+    assert gate.check().returncode == 0
+    assert "2 entries" in gate.check().stdout
+
+
+def test_one_gate_listens_for_clients_themselves(gate):
+    secure, plain = gate.configure()["listen"]
+    assert secure["address"] == "0.0.0.0:443"
+    assert plain == {"address": "0.0.0.0:80", "redirect_to_https": True}
+    assert "proxy_protocol" not in secure
+
+
+def test_a_gate_of_a_fleet_believes_the_load_balancer_and_shows_the_secret_s_certificate(aws, tmp_path, gate):
+    keys = {name: (gate.folder / f"tls/{name}.pem").read_text() for name in ("certificate", "key")}
+    secret = aws.client("secretsmanager").create_secret(Name="tls", SecretString=json.dumps(keys))["ARN"]
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    fleet = Gate(aws, folder, GateCount="2", CertificateSecretArn=secret)
+    configuration = fleet.configure("10.0.0.0/16", "10.1.0.0/16")
+    for listener in configuration["listen"]:
+        assert listener["proxy_protocol"] is True
+        assert listener["trusted_proxies"] == ["10.0.0.0/16", "10.1.0.0/16"]
+    assert (folder / "tls/certificate.pem").read_text() == keys["certificate"]
+    assert (folder / "tls/key.pem").read_text() == keys["key"]
+    fleet.run("follow")
+    assert fleet.check().returncode == 0, fleet.check().stderr
+
+
+@pytest.mark.parametrize(
+    ("engine", "home"), [("OpenSearch_2.19", "/_dashboards/"), ("Elasticsearch_7.10", "/_plugin/kibana/")]
+)
+def test_the_gate_signs_for_the_domain_and_leads_to_its_pages(aws, tmp_path, engine, home):
+    configuration = Gate(aws, tmp_path, EngineVersion=engine).configure()
+    assert configuration["upstream"] == {"endpoint": f"https://search-trail-abc.{REGION}.es.amazonaws.com", "home": home}
+    assert configuration["aws"] == {"region": REGION, "service": "es"}
+
+
+def test_a_host_name_is_the_only_one_that_is_answered(aws, tmp_path):
+    configuration = Gate(aws, tmp_path, HostName="audit.example.com").configure()
+    assert configuration["listen"][0]["hosts"] == ["audit.example.com"]
+
+
+def test_a_gate_without_a_certificate_makes_one_for_its_address_and_keeps_it(gate):
+    certificate = gate.folder / "tls/certificate.pem"
+    shown = subprocess.run(["openssl", "x509", "-in", certificate, "-noout", "-text"], capture_output=True, text=True)
+    assert "IP Address:198.51.100.9" in shown.stdout
+    before = certificate.read_bytes()
+    gate.configure()
+    assert certificate.read_bytes() == before
+
+
+def test_what_is_written_is_not_for_everybody(gate):
+    gate.run("follow")
+    for name in ("trailgate.toml", "allowlist.toml", "tls/key.pem"):
+        assert stat.S_IMODE(os.stat(gate.folder / name).st_mode) == 0o640, name
+
+
+def test_an_edit_of_the_parameter_reaches_the_gate(aws, gate):
+    gate.run("follow")
+    put(aws, entry("198.51.100.0/24"))
+    done = gate.run("follow")
+    assert done.returncode == 0
+    assert done.stdout.startswith("the allowlist has changed: ")
+    assert gate.list().strip() == entry("198.51.100.0/24").strip()
+
+
+def test_a_list_that_has_not_changed_is_left_alone(gate):
+    gate.run("follow")
+    before = os.stat(gate.folder / "allowlist.toml")
+    assert gate.run("follow").stdout == ""
+    after = os.stat(gate.folder / "allowlist.toml")
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_bad_edit_keeps_the_list_and_raises_the_alarm_s_metric(aws, gate):
+    gate.run("follow")
+    before = gate.list()
+    put(aws, entry("203.0.113.7/24"))
+    done = gate.run("follow")
+    assert done.returncode == 0
+    assert f"the allowlist in {PARAMETER} has a mistake: " in done.stderr
+    assert "allowlist.toml" in done.stderr
+    assert gate.list() == before
+    assert sent(aws, "allowlist_refused")[0] == 1
+    alarm = Stack().properties("AllowlistAlarm")
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("trailgate", "allowlist_refused")
+    assert alarm["Dimensions"] == [{"Name": "Stack", "Value": STACK}]
+
+
+def test_without_any_list_a_bad_one_fails_the_start(aws, gate):
+    put(aws, "nonsense")
+    assert gate.run("follow").returncode == 1
+
+
+def test_a_parameter_that_cannot_be_read_changes_nothing(aws, gate):
+    gate.run("follow")
+    before = gate.list()
+    aws.client("ssm").delete_parameter(Name=PARAMETER)
+    done = gate.run("follow")
+    assert done.returncode == 0
+    assert f"cannot read {PARAMETER}" in done.stderr
+    assert gate.list() == before
+
+
+def test_nothing_is_left_beside_the_list(aws, gate):
+    gate.run("follow")
+    put(aws, "nonsense")
+    gate.run("follow")
+    assert sorted(path.name for path in gate.folder.iterdir()) == ["allowlist.toml", "stack.env", "tls", "trailgate.toml"]
+
+
+def test_a_gate_that_does_not_answer_is_not_ready(aws, gate):
+    gate.run("follow")
+    assert sent(aws, "ready")[0] == 0
+
+
+class Recorder(http.server.BaseHTTPRequestHandler):
+    """Answers like the security API, and keeps what it was asked."""
+
+    def do_PUT(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append((self.path, body))
+        answer = b'{"status":"CREATED"}'
+        self.send_response(201)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def security_api():
+    # No engine that can be had here has the security plug-in.
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    server.requests = []
+    threading.Thread(target=server.serve_forever).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def domain(aws, security_api):
+    """The stand-in for a domain, which takes signed requests alone; its URL."""
+    command = [GATE / "trailgate-domain", "serve", "--elasticsearch", f"http://127.0.0.1:{security_api.server_port}"]
+    serving = subprocess.Popen(command, env=aws.environment, stdout=subprocess.PIPE, text=True)
+    yield serving.stdout.readline().removeprefix("listening on ").strip()
+    serving.terminate()
+    serving.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("engine", "path"),
+    [("OpenSearch_2.19", "/_plugins/_security/api"), ("Elasticsearch_7.10", "/_opendistro/_security/api")],
+)
+def test_the_function_gets_its_rights_in_a_domain_by_signed_requests(aws, tmp_path, security_api, domain, engine, path):
+    gate = Gate(aws, tmp_path, EngineVersion=engine, FineGrainedAccessControl="true")
+    settings = (tmp_path / "stack.env").read_text()
+    (tmp_path / "stack.env").write_text(re.sub("ENDPOINT=.*", f"ENDPOINT={domain}", settings))
+    done = gate.run("map-roles")
+    assert done.returncode == 0, done.stderr
+    (role_path, role), (mapping_path, mapping) = security_api.requests
+    assert (role_path, mapping_path) == (f"{path}/roles/trailgate-ingest", f"{path}/rolesmapping/trailgate-ingest")
+    assert [permission["index_patterns"] for permission in role["index_permissions"]] == [["cwl-*"]]
+    assert mapping == {"backend_roles": [f"arn:aws:iam::{ACCOUNT}:role/FunctionRole"]}

@@ -1,0 +1,204 @@
+"""Who may do what, by evaluating the policies."""
+
+import pytest
+
+from policy import allows
+from template import ACCOUNT, REGION, STACK, Stack
+
+GATE, FUNCTION, CLOUDTRAIL, LOGS = "GateRole", "FunctionRole", "CloudTrailRole", "LogsToStreamRole"
+EVERYTHING = {"UseKinesis": "true", "DomainInVpc": "true", "FineGrainedAccessControl": "true"}
+
+
+def arn(role):
+    return f"arn:aws:iam::{ACCOUNT}:role/{role}"
+
+
+def domain(path):
+    return f"arn:aws:es:{REGION}:{ACCOUNT}:domain/trailgate{path}"
+
+
+def may_reach(principal, method, path, stack=None):
+    """Whether the domain answers, by its own policy or the role's."""
+    stack = stack or Stack()
+    at_domain = stack.properties("CloudTrailESDomain")["AccessPolicies"]["Statement"]
+    action = f"es:ESHttp{method}"
+    return allows(at_domain, action, domain(path), principal=arn(principal)) or (
+        principal in stack.resources and allows(statements(stack, principal), action, domain(path))
+    )
+
+
+def statements(stack, role):
+    policies = stack.properties(role)["Policies"]
+    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+
+def test_the_domain_names_the_gate_and_the_function_and_nobody_else():
+    for parameters in ({}, EVERYTHING):
+        policy = Stack(**parameters).properties("CloudTrailESDomain")["AccessPolicies"]
+        assert {statement["Principal"]["AWS"] for statement in policy["Statement"]} == {arn(GATE), arn(FUNCTION)}
+        assert all(statement["Principal"].keys() == {"AWS"} for statement in policy["Statement"])
+
+
+@pytest.mark.parametrize("method", ["Get", "Head", "Post", "Put", "Patch", "Delete"])
+def test_the_gate_may_search_and_whatever_else_a_full_grant_covers(method):
+    assert may_reach(GATE, method, "/cwl-*/_search")
+    assert may_reach(GATE, method, "/_dashboards/app/home")
+
+
+def test_another_role_may_nothing():
+    for role in ("Administrator", CLOUDTRAIL):
+        for method in ("Get", "Post", "Put", "Delete"):
+            assert not may_reach(role, method, "/cwl-2026.01.01/_search")
+            assert not may_reach(role, method, "/_bulk")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("Get", "/"),
+        ("Post", "/_bulk"),
+        ("Post", "/cwl-2026.01.01/_bulk"),
+        ("Get", "/_index_template/trailgate-cwl"),
+        ("Put", "/_index_template/trailgate-cwl"),
+        ("Get", "/_template/trailgate-cwl"),
+        ("Put", "/_template/trailgate-cwl"),
+        ("Put", "/_plugins/_ism/policies/trailgate-cwl"),
+        ("Put", "/_opendistro/_ism/policies/trailgate-cwl"),
+        ("Post", "/_plugins/_ism/add/cwl-*"),
+        ("Post", "/_opendistro/_ism/change_policy/cwl-*"),
+    ],
+)
+def test_the_function_may_write_its_indices_and_prepare_them(method, path):
+    assert may_reach(FUNCTION, method, path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("Get", "/cwl-2026.01.01/_search"),
+        ("Post", "/cwl-2026.01.01/_search"),
+        ("Post", "/cwl-2026.01.01/_delete_by_query"),
+        ("Delete", "/cwl-2026.01.01"),
+        ("Put", "/cwl-2026.01.01/_settings"),
+        ("Post", "/other/_bulk"),
+        ("Put", "/other"),
+        ("Get", "/_cat/indices"),
+        ("Post", "/_plugins/_security/api/rolesmapping/all_access"),
+        ("Put", "/_plugins/_security/api/rolesmapping/all_access"),
+        ("Put", "/_index_template/other"),
+        ("Post", "/_plugins/_ism/add/other"),
+    ],
+)
+def test_the_function_may_nothing_else_with_the_domain(method, path):
+    assert not may_reach(FUNCTION, method, path)
+
+
+def test_the_domain_of_another_name_is_none_of_the_gates_business():
+    stack = Stack()
+    assert not allows(statements(stack, GATE), "es:ESHttpGet", domain("-too/_search"))
+    assert not allows(statements(stack, GATE), "es:DeleteDomain", domain(""))
+
+
+def test_the_gate_reads_its_own_parameter_and_bundle_alone():
+    gate = statements(Stack(), GATE)
+    parameter = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter"
+    assert allows(gate, "ssm:GetParameter", f"{parameter}/{STACK}/allowlist")
+    assert not allows(gate, "ssm:PutParameter", f"{parameter}/{STACK}/allowlist")
+    assert not allows(gate, "ssm:GetParameter", f"{parameter}/other/allowlist")
+    assert allows(gate, "s3:GetObject", "arn:aws:s3:::code/gate.tar.gz")
+    assert not allows(gate, "s3:GetObject", "arn:aws:s3:::code/function.zip")
+    assert not allows(gate, "secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:x")
+
+
+def test_the_gate_reads_the_secret_that_it_is_given():
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:tls-AbCdEf"
+    gate = statements(Stack(CertificateSecretArn=secret), GATE)
+    assert allows(gate, "secretsmanager:GetSecretValue", secret)
+    assert not allows(gate, "secretsmanager:GetSecretValue", secret.replace("tls", "other"))
+
+
+def test_the_gate_takes_its_own_address_and_to_its_own_instances_alone():
+    gate = statements(Stack(), GATE)
+    ec2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
+    ours, theirs = {"aws:ResourceTag/trailgate": STACK}, {"aws:ResourceTag/trailgate": "other"}
+    assert allows(gate, "ec2:AssociateAddress", f"{ec2}:elastic-ip/GateAddress.AllocationId")
+    assert not allows(gate, "ec2:AssociateAddress", f"{ec2}:elastic-ip/eipalloc-1")
+    assert allows(gate, "ec2:AssociateAddress", f"{ec2}:instance/i-1", context=ours)
+    assert not allows(gate, "ec2:AssociateAddress", f"{ec2}:instance/i-1", context=theirs)
+    balanced = statements(Stack(CertificateArn=f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1"), GATE)
+    assert not allows(balanced, "ec2:AssociateAddress", f"{ec2}:elastic-ip/GateAddress.AllocationId")
+
+
+def test_the_gate_writes_metrics_of_its_own_namespace_alone():
+    gate = statements(Stack(), GATE)
+    assert allows(gate, "cloudwatch:PutMetricData", "*", context={"cloudwatch:namespace": "trailgate"})
+    assert not allows(gate, "cloudwatch:PutMetricData", "*", context={"cloudwatch:namespace": "AWS/ES"})
+
+
+def test_session_manager_can_reach_the_gate_and_no_managed_policy_adds_to_it():
+    stack = Stack()
+    assert allows(statements(stack, GATE), "ssmmessages:OpenDataChannel", "*")
+    assert allows(statements(stack, GATE), "ssm:UpdateInstanceInformation", "*")
+    assert "ManagedPolicyArns" not in stack.properties(GATE)
+
+
+def test_the_trail_writes_its_own_folder_and_no_other_trail_does():
+    bucket = Stack().properties("S3CloudTrailBucketPolicy")["PolicyDocument"]["Statement"]
+    trail = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/trailgate"
+    object_of = f"S3CloudTrailBucket.Arn/AWSLogs/{ACCOUNT}/CloudTrail/x.json.gz"
+
+    def may_write(key=object_of, source=trail, tls="true", principal="cloudtrail.amazonaws.com"):
+        context = {
+            "aws:SourceArn": source,
+            "s3:x-amz-acl": "bucket-owner-full-control",
+            "aws:SecureTransport": tls,
+        }
+        return allows(bucket, "s3:PutObject", key, principal=principal, context=context)
+
+    assert may_write()
+    assert not may_write(source=trail.replace(ACCOUNT, "999999999999"))
+    assert not may_write(source=trail + "-too")
+    assert not may_write(key="S3CloudTrailBucket.Arn/AWSLogs/999999999999/x.json.gz")
+    assert not may_write(tls="false")
+    assert not may_write(principal="delivery.logs.amazonaws.com")
+
+
+def test_nobody_deletes_evidence_by_the_bucket_s_policy():
+    bucket = Stack().properties("S3CloudTrailBucketPolicy")["PolicyDocument"]["Statement"]
+    allowed = [statement["Action"] for statement in bucket if statement["Effect"] == "Allow"]
+    assert sorted(allowed) == ["s3:GetBucketAcl", "s3:PutObject"]
+
+
+def test_cloudtrail_writes_its_own_streams():
+    role = statements(Stack(), CLOUDTRAIL)
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:CloudTrail/trailgate:log-stream"
+    assert allows(role, "logs:PutLogEvents", f"{group}:{ACCOUNT}_CloudTrail_{REGION}_2")
+    assert not allows(role, "logs:PutLogEvents", f"{group}:other")
+    assert not allows(role, "logs:DeleteLogStream", f"{group}:{ACCOUNT}_CloudTrail_{REGION}")
+
+
+def test_only_the_trail_s_log_group_of_this_account_calls_the_function():
+    permission = Stack(LogGroupName="trail").properties("FunctionInvokePermission")
+    assert permission["Action"] == "lambda:InvokeFunction"
+    assert permission["Principal"] == "logs.amazonaws.com"
+    assert permission["SourceArn"] == f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:trail:*"
+    assert permission["SourceAccount"] == ACCOUNT
+
+
+def test_a_star_stands_for_all_resources_only_where_there_are_none_to_name():
+    for parameters in ({}, EVERYTHING):
+        stack = Stack(**parameters)
+        for role in stack.names("AWS::IAM::Role"):
+            for statement in statements(stack, role):
+                if statement["Resource"] == "*":
+                    assert statement["Sid"] in {"Metrics", "SessionManager"}
+                assert "*" not in str(statement["Action"]).replace("es:ESHttp*", ""), statement
+
+
+def test_the_stream_is_written_by_the_log_group_and_read_by_the_function():
+    stack = Stack(UseKinesis="true")
+    assert allows(statements(stack, LOGS), "kinesis:PutRecord", "EventStream.Arn")
+    assert not allows(statements(stack, LOGS), "kinesis:GetRecords", "EventStream.Arn")
+    assert allows(statements(stack, FUNCTION), "kinesis:GetRecords", "EventStream.Arn")
+    assert not allows(statements(stack, FUNCTION), "kinesis:PutRecord", "EventStream.Arn")
+    assert not allows(statements(Stack(), FUNCTION), "kinesis:GetRecords", "EventStream.Arn")

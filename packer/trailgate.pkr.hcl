@@ -1,0 +1,100 @@
+// The gate's image: `packer init packer && packer build packer`, after packer/bundle for both architectures.
+//
+// The source "null.machine" provisions a machine that is there, by the same steps; the tests use it.
+
+variable "region" {
+  type    = string
+  default = env("AWS_REGION")
+}
+
+variable "bundles" {
+  type        = string
+  default     = "target/bundle"
+  description = "Where packer/bundle put the bundles."
+}
+
+variable "machine" {
+  type        = object({ host = string, port = number, key = string })
+  default     = { host = "127.0.0.1", port = 22, key = "" }
+  description = "The machine of the source null.machine, and the key file by which root gets in; the agent's keys without it."
+}
+
+locals {
+  // As Amazon's images and instance types call the architectures, and as the bundles do.
+  architectures = { arm64 = "aarch64", x86_64 = "x86_64" }
+  types         = { arm64 = "t4g.small", x86_64 = "t3.small" }
+  stamp         = formatdate("YYYYMMDD-hhmmss", timestamp())
+}
+
+// Amazon Linux 2023 asks for IMDSv2 by itself, and the stack's launch template does for the gate.
+source "amazon-ebs" "gate" {
+  region                      = var.region
+  ssh_username                = "ec2-user"
+  associate_public_ip_address = true
+  encrypt_boot                = true
+
+  launch_block_device_mappings {
+    device_name           = "/dev/xvda"
+    volume_type           = "gp3"
+    iops                  = 3000
+    throughput            = 125
+    volume_size           = 8
+    delete_on_termination = true
+  }
+}
+
+source "null" "machine" {
+  ssh_host             = var.machine.host
+  ssh_port             = var.machine.port
+  ssh_username         = "root"
+  ssh_private_key_file = var.machine.key
+  ssh_agent_auth       = var.machine.key == ""
+}
+
+build {
+  dynamic "source" {
+    for_each = local.architectures
+    labels   = ["amazon-ebs.gate"]
+
+    content {
+      name          = source.key
+      ami_name      = "trailgate-${source.key}-${local.stamp}"
+      instance_type = local.types[source.key]
+
+      source_ami_filter {
+        owners      = ["amazon"]
+        most_recent = true
+        filters = {
+          name                = "al2023-ami-2023.*-kernel-*-${source.key}"
+          virtualization-type = "hvm"
+          root-device-type    = "ebs"
+        }
+      }
+
+      tags = {
+        Name         = "trailgate"
+        Architecture = source.key
+      }
+    }
+  }
+
+  // Its name is its architecture, as for the images.
+  source "null.machine" {
+    name = "x86_64"
+  }
+
+  provisioner "file" {
+    source      = "${var.bundles}/trailgate-${local.architectures[source.name]}.tar.gz"
+    destination = "/tmp/trailgate.tar.gz"
+  }
+
+  provisioner "shell" {
+    execute_command = "chmod +x {{ .Path }}; {{ .Vars }} sudo -E {{ .Path }}"
+    inline = [
+      "mkdir /root/trailgate",
+      "tar -xzf /tmp/trailgate.tar.gz -C /root/trailgate",
+      "/root/trailgate/provision.sh",
+      "rm -r /root/trailgate /tmp/trailgate.tar.gz",
+    ]
+  }
+}
