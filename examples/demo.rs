@@ -1,16 +1,22 @@
 //! The whole road on this machine, without AWS: a stand-in domain that holds real CloudTrail events and takes signed
 //! requests alone, and the gate in front of it.
 //!
-//! `cargo run --example demo [PORT]`
+//! `cargo run --example demo -- [--kibana] [PORT]`: with `--kibana` the domain is a real Elasticsearch with its Kibana and
+//! the dashboards, which needs Java, Maven and npm.
+
+#[path = "../tests/integration/kibana/stack.rs"]
+mod stack;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use flate2::read::GzDecoder;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries};
@@ -22,17 +28,21 @@ use trailgate::signals::Termination;
 use trailgate::{credentials, process};
 use trailgate_domain::{Domain, Options};
 
+use self::stack::Stack;
+
 const EVENTS: &[u8] = include_bytes!("../tests/data/cloudtrail/events.jsonl.gz");
 
 const ALLOWLIST: &str = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"this machine\"\naccess = \"full\"\n";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let port = std::env::args().nth(1).map_or(Ok(8080_u16), |port| port.parse()).context("PORT is no number")?;
-    let domain = Domain::start(Options::default()).await?;
-    let documents = documents().context("the sample events cannot be read")?;
-    let count = documents.len();
-    domain.load("cwl-2023.07.10", documents);
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let with_kibana = arguments.first().is_some_and(|argument| argument == "--kibana");
+    if with_kibana {
+        arguments.remove(0);
+    }
+    let port = arguments.first().map_or(Ok(8080_u16), |port| port.parse()).context("PORT is no number")?;
+    let (domain, _stack) = if with_kibana { real_domain().await? } else { (domain_in_memory().await?, None) };
 
     let text = format!(
         "[listen]\naddress = \"127.0.0.1:{port}\"\n[upstream]\nendpoint = \"{}\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n[log]\nformat = \"text\"\n",
@@ -43,9 +53,7 @@ async fn main() -> anyhow::Result<()> {
     let (entrance, _) = Entrance::open(config.listeners.remove(0)).await.context("name another PORT")?;
     let gate_url = format!("http://{}", entrance.address()?);
     let (_publisher, allowlist) = allowlist::channel(Entries::parse(Path::new("allowlist.toml"), ALLOWLIST)?);
-    // The key that the stand-in knows; AWS uses it in its examples.
-    let key = Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None, None, "demo");
-    let (cache, renewal) = credentials::cache(SharedCredentialsProvider::new(key));
+    let (cache, renewal) = credentials::cache(SharedCredentialsProvider::new(key()));
     tokio::spawn(renewal.run());
     let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
     let metrics = Arc::<Metrics>::default();
@@ -53,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
     let gate = process::gate(config, allowlist, cache, access_log, metrics)?;
 
     println!(
-        "\n  The domain   {}   holds {count} CloudTrail events and answers signed requests alone:\n\
+        "\n  The domain   {}   holds a thousand CloudTrail events and answers signed requests alone:\n\
          \x20              curl {0}/_cat/indices\n\
          \x20 The gate     {gate_url}   signs for whom its allowlist names:\n\
          \x20              curl '{gate_url}/cwl-*/_search?size=1'\n\n\
@@ -63,6 +71,29 @@ async fn main() -> anyhow::Result<()> {
     );
     server::run(vec![entrance], Arc::new(gate), limits, Termination::listen()?.wait()).await;
     Ok(())
+}
+
+async fn domain_in_memory() -> anyhow::Result<Domain> {
+    let domain = Domain::start(Options::default()).await?;
+    domain.load("cwl-2023.07.10", documents().context("the sample events cannot be read")?);
+    Ok(domain)
+}
+
+/// Elasticsearch and Kibana behind the stand-in's check of signatures; they end when the second part is dropped.
+async fn real_domain() -> anyhow::Result<(Domain, Option<Stack>)> {
+    for (program, what) in [("java", "a JDK 17 or later"), ("mvn", "Maven"), ("npm", "Node with npm")] {
+        let is_there = Command::new(program).arg("-version").output().is_ok();
+        anyhow::ensure!(is_there, "--kibana needs {what}: there is no {program}");
+    }
+    let stack = Stack::start(|step| println!("  {step} ...")).await?;
+    let domain = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await?;
+    print!("  {}", stack::fill(&domain.url(), key(), Timestamp::now()).await?);
+    Ok((domain, Some(stack)))
+}
+
+/// The key that the stand-in knows; AWS uses it in its examples.
+fn key() -> Credentials {
+    Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None, None, "demo")
 }
 
 /// The sample events as the index holds them.

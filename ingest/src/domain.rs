@@ -51,9 +51,20 @@ impl Domain {
     ///
     /// `path` is a path with an optional query, as it is to be sent.
     pub async fn send(&self, method: Method, path: &str, body: Body, patience: Duration) -> Result<Reply, DomainError> {
+        self.send_with(method, path, HeaderMap::new(), body, patience).await
+    }
+
+    /// The same with more headers than those of the body.
+    pub async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        mut headers: HeaderMap,
+        body: Body,
+        patience: Duration,
+    ) -> Result<Reply, DomainError> {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let target = Target::canonical(path, query).map_err(|error| DomainError::Rejected(error.into()))?;
-        let mut headers = HeaderMap::new();
         if !body.bytes.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
         }

@@ -9,7 +9,7 @@
 //! 5. [`delivery`] sends it through a [`domain`] until every document is accounted for.
 //! 6. [`invocation`] takes all these steps, and answers Lambda.
 //!
-//! [`load`] takes the same road from files. [`template`] prepares the domain, [`metrics`] tells CloudWatch what happened,
+//! [`load`] takes the same road from files. [`template`] prepares the domain, [`dashboards`] its Kibana, [`metrics`] tells CloudWatch what happened,
 //! [`settings`] reads the environment.
 
 pub mod payload;
@@ -32,3 +32,5 @@ pub mod settings;
 pub mod template;
 
 pub mod load;
+
+pub mod dashboards;

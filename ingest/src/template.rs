@@ -17,6 +17,13 @@ pub use engine::{Engine, Kind, UnknownEngine};
 
 use crate::domain::{Body, Domain, DomainError, Reply};
 
+/// The mapping that every index has under the template: an object with `properties`.
+///
+/// `Err` only if the template is not what it is known for, which a test excludes.
+pub fn mapping() -> Result<Value, serde_json::Error> {
+    body::mapping()
+}
+
 /// What the domain is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {

@@ -53,6 +53,9 @@ mod tls;
 /// What others than our own client see of the gate.
 mod browser;
 
+/// An analyst's session with a real Kibana.
+mod kibana;
+
 /// Several listeners, the way to https, and load balancers that pass on TCP.
 mod listeners;
 

@@ -1,9 +1,10 @@
-//! `ingest`: CloudTrail's files into the index from a command line.
+//! `ingest`: CloudTrail's files into the index, and dashboards to look at them, from a command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_credential_types::Credentials;
@@ -11,12 +12,18 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 use trailgate::credentials;
+use trailgate_ingest::dashboards::install::{self, install};
+use trailgate_ingest::dashboards::saved::{self, Form};
+use trailgate_ingest::dashboards::source::Source;
+use trailgate_ingest::dashboards::{self, file};
+use trailgate_ingest::document::Shaping;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::load::done::Done;
 use trailgate_ingest::load::progress::Progress;
 use trailgate_ingest::load::source::Sources;
 use trailgate_ingest::load::{Days, Load, Summary};
 use trailgate_ingest::settings::Settings;
+use trailgate_ingest::template;
 
 /// CloudTrail into Elasticsearch or OpenSearch, from a command line.
 #[derive(Parser)]
@@ -30,13 +37,17 @@ struct Cli {
 enum Command {
     /// Index CloudTrail's files: for history, for events too large for CloudWatch Logs, and for a local try.
     Load(LoadArgs),
+    /// Install dashboards, saved searches and the index pattern in the domain's Kibana or `OpenSearch` Dashboards.
+    Dashboards(DashboardsArgs),
+    /// Write the same as files that Kibana and `OpenSearch` Dashboards import.
+    WriteDashboards {
+        /// Where to.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
-struct LoadArgs {
-    /// Files, folders as S3 lays them out, `s3://BUCKET/PREFIX`, or `-` for standard input.
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<String>,
+struct Connection {
     /// The domain, or a gate in front of it.
     #[arg(long, value_name = "URL")]
     endpoint: String,
@@ -49,6 +60,18 @@ struct LoadArgs {
     /// What the names of indices begin with.
     #[arg(long, default_value = "cwl-")]
     index_prefix: String,
+    /// The endpoint asks for no signature: a gate, or a server on this machine. No AWS credentials are looked for.
+    #[arg(long)]
+    unsigned: bool,
+}
+
+#[derive(Args)]
+struct LoadArgs {
+    /// Files, folders as S3 lays them out, `s3://BUCKET/PREFIX`, or `-` for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    #[command(flatten)]
+    connection: Connection,
     /// The first day of events to index, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     from: Option<Date>,
@@ -58,24 +81,37 @@ struct LoadArgs {
     /// Say what would be indexed, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// The endpoint asks for no signature: a gate, or a server on this machine. No AWS credentials are looked for.
-    #[arg(long)]
-    unsigned: bool,
     /// Where to remember which files are done, to go on there after an interruption. It is removed at the end.
     #[arg(long, value_name = "FILE", default_value = ".trailgate-ingest.done")]
     done: PathBuf,
 }
 
+#[derive(Args)]
+struct DashboardsArgs {
+    #[command(flatten)]
+    connection: Connection,
+    /// Replace what users changed, too.
+    #[arg(long)]
+    force: bool,
+}
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    let Command::Load(args) = Cli::parse().command;
+    let command = Cli::parse().command;
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
     };
-    match runtime.block_on(load(&args)) {
-        Ok(summary) if summary.failures.is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Load(args) => load(&args).await.map(|summary| summary.failures.is_empty()),
+            Command::Dashboards(args) => dashboards(args).await.map(|()| true),
+            Command::WriteDashboards { folder } => write_dashboards(&folder).map(|()| true),
+        }
+    });
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
 }
@@ -86,7 +122,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 async fn load(args: &LoadArgs) -> anyhow::Result<Summary> {
-    let settings = settings(args)?;
+    let settings = settings(&args.connection)?;
     let days = Days { from: args.from, to: args.to };
     let sources = Sources::find(&args.paths, async || s3(&settings.region).await).await?;
     let progress = Progress::new(sources.list().len());
@@ -97,12 +133,7 @@ async fn load(args: &LoadArgs) -> anyhow::Result<Summary> {
         return Ok(summary);
     }
 
-    let provider = if args.unsigned {
-        SharedCredentialsProvider::new(Credentials::new("unsigned", "unsigned", None, None, "unsigned"))
-    } else {
-        credentials::provider(&settings.region, None)
-    };
-    let domain = Domain::connect(&settings, provider)?;
+    let domain = args.connection.domain(&settings)?;
     let mut done = Done::open(&args.done)?;
     let load = Load::into(Arc::new(domain), &settings, days).await?;
     let interrupted = interrupted();
@@ -117,14 +148,48 @@ async fn load(args: &LoadArgs) -> anyhow::Result<Summary> {
     Ok(summary)
 }
 
+fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
+    let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
+    let mapping = template::mapping().context("the template makes no sense")?;
+    let pattern = format!("{}*", Shaping::default().prefix);
+    for form in [Form::Kibana5, Form::Kibana7] {
+        let path = folder.join(file::name(form));
+        let objects = saved::objects(&source, &pattern, &mapping, form);
+        std::fs::write(&path, file::text(&objects, form)).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+async fn dashboards(args: DashboardsArgs) -> anyhow::Result<()> {
+    let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
+    let settings = settings(&args.connection)?;
+    let domain = args.connection.domain(&settings)?;
+    let pattern = format!("{}*", settings.shaping.prefix);
+    let mapping = template::mapping().context("the template makes no sense")?;
+    let plan = install::Plan { source, pattern, mapping, is_forced: args.force };
+    print!("{}", install(&domain, &plan, PATIENCE).await?);
+    Ok(())
+}
+
+impl Connection {
+    fn domain(&self, settings: &Settings) -> anyhow::Result<Domain> {
+        let provider = if self.unsigned {
+            SharedCredentialsProvider::new(Credentials::new("unsigned", "unsigned", None, None, "unsigned"))
+        } else {
+            credentials::provider(&settings.region, None)
+        };
+        Domain::connect(settings, provider)
+    }
+}
+
 /// The function's settings, from flags instead of variables.
-fn settings(args: &LoadArgs) -> anyhow::Result<Settings> {
+fn settings(connection: &Connection) -> anyhow::Result<Settings> {
     let settings = Settings::read(|variable| match variable {
-        "ENDPOINT" => Some(args.endpoint.clone()),
+        "ENDPOINT" => Some(connection.endpoint.clone()),
         // A gate and a local server name neither, and do not look at what is signed.
-        "REGION" => args.region.clone().or_else(|| args.unsigned.then(|| "us-east-1".to_owned())),
-        "SERVICE" => args.service.clone().or_else(|| args.unsigned.then(|| "es".to_owned())),
-        "INDEX_PREFIX" => Some(args.index_prefix.clone()),
+        "REGION" => connection.region.clone().or_else(|| connection.unsigned.then(|| "us-east-1".to_owned())),
+        "SERVICE" => connection.service.clone().or_else(|| connection.unsigned.then(|| "es".to_owned())),
+        "INDEX_PREFIX" => Some(connection.index_prefix.clone()),
         "AWS_REGION" | "ALLOW_PLAINTEXT" | "CA_FILE" | "ENGINE_VERSION" | "TIME_SERIES" | "GZIP" => {
             std::env::var(variable).ok()
         }
@@ -172,6 +237,9 @@ fn print(summary: &Summary, is_dry: bool) {
         println!("failed: {} more", summary.failures.len() - SHOWN);
     }
 }
+
+/// Kibana takes a second or two for an import.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Failures that are printed.
 const SHOWN: usize = 20;

@@ -46,6 +46,12 @@ pub(crate) fn for_engine(engine: Engine, pattern: &str) -> Result<Value, serde_j
     })
 }
 
+/// The mapping, as engines without document types take it.
+pub(crate) fn mapping() -> Result<Value, serde_json::Error> {
+    let source: Source = serde_json::from_str(SOURCE)?;
+    Ok(source.template.mappings)
+}
+
 /// Where the template is.
 pub(crate) fn path(engine: Engine, name: &str) -> String {
     let api = if engine.form() == Form::Composable { "_index_template" } else { "_template" };

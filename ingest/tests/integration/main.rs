@@ -35,3 +35,6 @@ mod load;
 
 /// The same from a bucket.
 mod bucket;
+
+/// Dashboards on every kind of engine, and what they find there.
+mod dashboards;

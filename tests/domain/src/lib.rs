@@ -9,6 +9,7 @@ mod fault;
 mod kibana;
 mod memory;
 mod pass_on;
+mod saved_objects;
 mod seen;
 mod server;
 mod tls;

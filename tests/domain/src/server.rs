@@ -144,7 +144,9 @@ async fn right_answer(seen: &Seen, shared: &Shared) -> Response<Body> {
     }
     match &shared.pass_on {
         Some(pass_on) => pass_on.answer(seen).await,
-        None => kibana::page(seen).unwrap_or_else(|| shared.memory.answer(seen)),
+        None => kibana::page(seen)
+            .or_else(|| shared.saved_objects.answer(seen))
+            .unwrap_or_else(|| shared.memory.answer(seen)),
     }
 }
 

@@ -1,0 +1,189 @@
+//! Gives a domain the dashboards that it lacks.
+
+mod api;
+mod index;
+mod link;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use self::api::Api;
+use self::index::Index;
+pub use self::link::InstallError;
+use self::link::Link;
+use super::saved::{Form, Kind, Object, digest, is_as_installed, objects};
+use super::source::Source;
+use crate::domain::Domain;
+use crate::template::{self, Engine};
+
+/// What is to be installed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The dashboards.
+    pub source: Source,
+    /// The indices that they look at, such as `cwl-*`.
+    pub pattern: String,
+    /// The mapping of these indices: an object with `properties`.
+    pub mapping: Value,
+    /// Whether what users changed is replaced, too.
+    pub is_forced: bool,
+}
+
+/// What became of the objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Where they are.
+    pub place: Place,
+    /// Each object by kind and title, in the order in which they were installed.
+    pub objects: Vec<(Kind, String, State)>,
+    /// Whether the index pattern is the default one from now on, since there was none.
+    pub is_default: bool,
+}
+
+/// What keeps the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Kibana 5 or 6, which keeps them in an index.
+    Index(Engine),
+    /// Kibana 7.10 or `OpenSearch` Dashboards below this path, which takes them itself.
+    Api(&'static str),
+}
+
+/// What was found of an object, and done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There was none; now there is.
+    Installed,
+    /// There was one of another release, or it was to be replaced; it is replaced.
+    Replaced,
+    /// It was there already.
+    Current,
+    /// A user changed it, and it stays.
+    Kept,
+}
+
+/// Finds out what the domain has for a Kibana, and installs what is missing or of another release.
+///
+/// A domain of Elasticsearch 5 or 6 is written to at its `.kibana` index, one of a later engine through its Kibana. Each
+/// request may take as long as `patience`.
+pub async fn install(domain: &Domain, plan: &Plan, patience: Duration) -> Result<Installed, InstallError> {
+    let link = Link::new(domain, patience);
+    let engine = link.engine().await?;
+    if has_documents(engine) {
+        let index = Index::find(link).await?;
+        let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana5);
+        let found = index.found(&wanted).await?;
+        let (missing, objects) = compare(wanted, &found, plan.is_forced);
+        index.put(&missing).await?;
+        let is_default = index.set_default(&plan.pattern).await?;
+        return Ok(Installed { place: Place::Index(engine), objects, is_default });
+    }
+    let api = Api::find(link).await?;
+    let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana7);
+    let found = api.found(&wanted).await?;
+    let (missing, objects) = compare(wanted, &found, plan.is_forced);
+    api.put(&missing).await?;
+    let is_default = api.set_default(&plan.pattern).await?;
+    Ok(Installed { place: Place::Api(api.path()), objects, is_default })
+}
+
+/// Whether this engine goes with a Kibana that keeps its objects by plain calls to the engine.
+fn has_documents(engine: Engine) -> bool {
+    engine.kind == template::Kind::Elasticsearch && engine.version.0 < 7
+}
+
+/// The objects to put, and what becomes of each.
+fn compare(
+    wanted: Vec<Object>,
+    found: &[Option<Map<String, Value>>],
+    is_forced: bool,
+) -> (Vec<Object>, Vec<(Kind, String, State)>) {
+    let mut missing = Vec::new();
+    let mut states = Vec::new();
+    for (object, found) in wanted.into_iter().zip(found) {
+        let state = state(&object, found.as_ref(), is_forced);
+        states.push((object.kind, object.title().to_owned(), state));
+        if matches!(state, State::Installed | State::Replaced) {
+            missing.push(object);
+        }
+    }
+    (missing, states)
+}
+
+fn state(wanted: &Object, found: Option<&Map<String, Value>>, is_forced: bool) -> State {
+    match found {
+        None => State::Installed,
+        // Kibana itself writes the fields into it, and users their formats: what counts is that there is one.
+        Some(_) if wanted.kind == Kind::IndexPattern => State::Current,
+        Some(found) if digest(found) == digest(&wanted.attributes) => State::Current,
+        Some(found) if is_forced || is_as_installed(found) => State::Replaced,
+        Some(_) => State::Kept,
+    }
+}
+
+impl fmt::Display for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Place::Index(engine) => write!(f, "{engine}, .kibana")?,
+            Place::Api(path) => write!(f, "{path}")?,
+        }
+        let count = |state| self.objects.iter().filter(|(_, _, other)| *other == state).count();
+        let (installed, replaced, current) = (count(State::Installed), count(State::Replaced), count(State::Current));
+        writeln!(f, ": {installed} objects installed, {replaced} replaced, {current} there already")?;
+        if self.is_default {
+            writeln!(f, "the index pattern is the default one now")?;
+        }
+        for (kind, title, _) in self.objects.iter().filter(|(_, _, state)| *state == State::Kept) {
+            writeln!(f, "kept as somebody changed it: {} {title:?} (--force replaces it)", kind.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::SOURCE;
+    use super::*;
+
+    fn ours() -> Object {
+        objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &Value::Null, Form::Kibana7).pop().unwrap()
+    }
+
+    fn state_of(change: impl FnOnce(&mut Map<String, Value>), is_forced: bool) -> State {
+        let mut found = ours().attributes;
+        change(&mut found);
+        state(&ours(), Some(&found), is_forced)
+    }
+
+    #[test]
+    fn what_is_missing_is_installed_and_what_is_there_is_left_alone() {
+        assert_eq!(state(&ours(), None, false), State::Installed);
+        assert_eq!(state_of(|_| (), false), State::Current);
+        assert_eq!(state_of(|_| (), true), State::Current);
+    }
+
+    #[test]
+    fn the_order_of_attributes_is_no_change() {
+        assert_eq!(state_of(|found| *found = std::mem::take(found).into_iter().rev().collect(), false), State::Current);
+    }
+
+    #[test]
+    fn what_a_user_changed_is_kept_unless_forced() {
+        let rename = |found: &mut Map<String, Value>| found["title"] = json!("Mine");
+        assert_eq!(state_of(rename, false), State::Kept);
+        assert_eq!(state_of(rename, true), State::Replaced);
+    }
+
+    #[test]
+    fn what_another_release_installed_is_replaced() {
+        let other_release = |found: &mut Map<String, Value>| {
+            found["title"] = json!("As it was called once");
+            found["description"] = json!(format!("Installed by trailgate, {}", digest(found)));
+        };
+        assert_eq!(state_of(other_release, false), State::Replaced);
+    }
+}

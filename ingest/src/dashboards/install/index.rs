@@ -1,0 +1,139 @@
+//! Kibana 5 and 6, which keep their objects as documents of the index `.kibana`.
+
+use serde_json::{Map, Value, json};
+
+use super::super::saved::Object;
+use super::link::{InstallError, Link};
+
+/// The index, and how documents are in it.
+pub(super) struct Index<'a> {
+    link: Link<'a>,
+    layout: Layout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// A document type for each kind.
+    Typed,
+    /// One type for all, the kind within the document: since an index of Elasticsearch 6 has but one.
+    OneType,
+}
+
+impl<'a> Index<'a> {
+    /// Looks for the index, which Kibana makes when it is started first.
+    pub(super) async fn find(link: Link<'a>) -> Result<Self, InstallError> {
+        let mapping = link.get("/.kibana/_mapping").await?;
+        let mapping =
+            mapping.ok_or(InstallError::NoKibana("there is no index .kibana, which it makes when it starts"))?;
+        Ok(Self { link, layout: Layout::of(&mapping) })
+    }
+
+    /// The attributes of these objects, where they are there.
+    pub(super) async fn found(&self, wanted: &[Object]) -> Result<Vec<Option<Map<String, Value>>>, InstallError> {
+        let documents: Vec<_> = wanted.iter().map(|object| self.layout.address(object)).collect();
+        let body = json!({ "docs": documents }).to_string();
+        let answer = self.link.post("/.kibana/_mget", JSON, body).await?;
+        Ok((wanted.iter().enumerate())
+            .map(|(nth, object)| self.layout.attributes(&answer["docs"][nth]["_source"], object.kind.name()))
+            .collect())
+    }
+
+    pub(super) async fn put(&self, objects: &[Object]) -> Result<(), InstallError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let lines = objects.iter().flat_map(|object| {
+            let document = match self.layout {
+                Layout::Typed => Value::Object(object.attributes.clone()),
+                Layout::OneType => json!({ "type": object.kind.name(), object.kind.name(): object.attributes }),
+            };
+            [json!({ "index": self.layout.address(object) }), document]
+        });
+        let body: String = lines.flat_map(|line| [line.to_string(), "\n".to_owned()]).collect();
+        let answer = self.link.post(BULK, "application/x-ndjson", body).await?;
+        match failed(&answer) {
+            None => Ok(()),
+            Some((status, answer)) => Err(InstallError::Refused { request: format!("POST {BULK}"), status, answer }),
+        }
+    }
+
+    /// Makes `pattern` the default where none is: without one, no page of Kibana opens. Says whether it did.
+    pub(super) async fn set_default(&self, pattern: &str) -> Result<bool, InstallError> {
+        let search = match self.layout {
+            Layout::Typed => "/.kibana/config/_search?size=100",
+            Layout::OneType => "/.kibana/doc/_search?size=100&q=type:config",
+        };
+        let answer = self.link.get(search).await?.unwrap_or_default();
+        let mut did = false;
+        // One for each version of Kibana that was here.
+        for hit in answer["hits"]["hits"].as_array().into_iter().flatten() {
+            let settings = self.layout.attributes(&hit["_source"], "config").unwrap_or_default();
+            let (Some(kind), Some(id)) = (hit["_type"].as_str(), hit["_id"].as_str()) else { continue };
+            if settings.get("defaultIndex").is_none_or(Value::is_null) {
+                let change = json!({ "defaultIndex": pattern });
+                let change = if self.layout == Layout::Typed { change } else { json!({ "config": change }) };
+                let path = format!("/.kibana/{kind}/{id}/_update?refresh=true");
+                self.link.post(&path, JSON, json!({ "doc": change }).to_string()).await?;
+                did = true;
+            }
+        }
+        Ok(did)
+    }
+}
+
+impl Layout {
+    fn of(mapping: &Value) -> Self {
+        let mut indices = mapping.as_object().into_iter().flat_map(Map::values);
+        if indices.any(|index| index["mappings"].get("doc").is_some()) { Self::OneType } else { Self::Typed }
+    }
+
+    fn address(self, object: &Object) -> Value {
+        let kind = object.kind.name();
+        match self {
+            Self::Typed => json!({ "_index": ".kibana", "_type": kind, "_id": object.id }),
+            Self::OneType => json!({ "_index": ".kibana", "_type": "doc", "_id": format!("{kind}:{}", object.id) }),
+        }
+    }
+
+    fn attributes(self, document: &Value, kind: &str) -> Option<Map<String, Value>> {
+        let attributes = if self == Self::Typed { document } else { &document[kind] };
+        attributes.as_object().cloned()
+    }
+}
+
+/// The status of the first item that was not written, and why.
+fn failed(answer: &Value) -> Option<(hyper::StatusCode, String)> {
+    answer["items"].as_array()?.iter().find_map(|item| {
+        let error = item["index"].get("error")?;
+        let status = item["index"]["status"].as_u64().and_then(|status| u16::try_from(status).ok());
+        let status = status.and_then(|status| hyper::StatusCode::from_u16(status).ok());
+        Some((status.unwrap_or(hyper::StatusCode::BAD_GATEWAY), error.to_string()))
+    })
+}
+
+const BULK: &str = "/.kibana/_bulk?refresh=true";
+
+const JSON: &str = "application/json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_told_by_the_mapping() {
+        let kibana_5 = json!({ ".kibana": { "mappings": { "config": {}, "dashboard": {} } } });
+        assert_eq!(Layout::of(&kibana_5), Layout::Typed);
+        assert_eq!(Layout::of(&json!({ ".kibana_1": { "mappings": { "doc": {} } } })), Layout::OneType);
+    }
+
+    #[test]
+    fn an_item_that_is_refused_is_no_success() {
+        let answer = json!({ "errors": true, "items": [
+            { "index": { "status": 201 } },
+            { "index": { "status": 400, "error": { "type": "mapper_parsing_exception" } } },
+        ] });
+        let (status, reason) = failed(&answer).unwrap();
+        assert_eq!((status.as_u16(), reason.as_str()), (400, r#"{"type":"mapper_parsing_exception"}"#));
+        assert_eq!(failed(&json!({ "items": [{ "index": { "status": 201 } }] })), None);
+    }
+}

@@ -1,0 +1,121 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::saved::{Form, Kind, Object, objects};
+use super::source::{Shows, Source, Split};
+use super::{SOURCE, fields, file};
+use crate::template;
+
+const FORMS: [Form; 2] = [Form::Kibana5, Form::Kibana7];
+
+fn source() -> Source {
+    Source::parse(SOURCE).unwrap()
+}
+
+fn all(form: Form) -> Vec<Object> {
+    objects(&source(), "cwl-*", &template::mapping().unwrap(), form)
+}
+
+/// The names of the fields that can be counted by.
+fn countable() -> BTreeSet<String> {
+    let fields: Vec<Value> = serde_json::from_str(&fields::list(&template::mapping().unwrap())).unwrap();
+    let countable = fields.iter().filter(|field| field["aggregatable"] == true);
+    countable.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Each field that a query names: what stands before a colon.
+fn queried(query: &str) -> impl Iterator<Item = &str> {
+    let before = query.split(':').rev().skip(1);
+    before.map(|text| text.rsplit([' ', '(']).next().unwrap())
+}
+
+#[test]
+fn the_files_to_import_are_those_of_the_source() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards");
+    for form in FORMS {
+        let written = std::fs::read_to_string(folder.join(file::name(form))).unwrap();
+        let is_same = written == file::text(&all(form), form);
+        assert!(is_same, "cargo run --bin ingest write-dashboards dashboards");
+    }
+}
+
+#[test]
+fn each_field_that_a_panel_counts_by_is_mapped() {
+    let countable = countable();
+    let source = source();
+    for panel in source.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+        let fields = match &panel.shows {
+            Shows::Table { by, .. } => by.clone(),
+            Shows::OverTime(Split::By(field, _)) => vec![field.clone()],
+            Shows::OverTime(_) => vec![source.time.clone()],
+            Shows::Note(_) | Shows::Count | Shows::Events => Vec::new(),
+        };
+        for field in fields {
+            assert!(countable.contains(&field), "{}: {field}", panel.id);
+        }
+    }
+}
+
+#[test]
+fn each_field_that_a_search_names_is_mapped() {
+    let countable = countable();
+    for search in source().searches {
+        let shown = search.columns.iter().map(String::as_str).filter(|field| *field != "@message");
+        for field in shown.chain(queried(&search.query)) {
+            assert!(countable.contains(field), "{}: {field}", search.id);
+        }
+    }
+}
+
+#[test]
+fn each_object_refers_to_one_before_it() {
+    let mut before = BTreeSet::new();
+    for object in all(Form::Kibana7) {
+        for (_, kind, id) in &object.references {
+            assert!(before.contains(&(*kind, id.clone())), "{}: {id}", object.id);
+        }
+        assert!(before.insert((object.kind, object.id.clone())), "{} is there twice", object.id);
+    }
+}
+
+#[test]
+fn each_link_of_a_note_leads_to_a_page_that_there_is() {
+    for (form, places) in [
+        (Form::Kibana5, [("#/discover/", Kind::Search), ("#/dashboard/", Kind::Dashboard)]),
+        (Form::Kibana7, [("discover#/view/", Kind::Search), ("dashboards#/view/", Kind::Dashboard)]),
+    ] {
+        let objects = all(form);
+        let notes = objects.iter().filter(|object| object.id.ends_with("-note"));
+        let targets = notes.flat_map(|note| {
+            let state: Value = serde_json::from_str(note.attributes["visState"].as_str().unwrap()).unwrap();
+            let text = state["params"]["markdown"].as_str().unwrap().to_owned();
+            text.split("](").skip(1).map(|link| link.split(')').next().unwrap().to_owned()).collect::<Vec<_>>()
+        });
+        let targets: Vec<_> = targets.collect();
+        assert!(targets.len() > 10, "{targets:?}");
+        for target in targets {
+            let (kind, id) =
+                places.iter().find_map(|(place, kind)| Some((*kind, target.strip_prefix(place)?))).unwrap();
+            assert!(objects.iter().any(|object| object.kind == kind && object.id == id), "{target}");
+        }
+    }
+}
+
+#[test]
+fn a_source_with_a_name_that_leads_nowhere_is_refused() {
+    let panel = "[[dashboard]]\nid = \"d\"\ntitle = \"D\"\n[[dashboard.panel]]\nid = \"p\"\ntitle = \"P\"\nwidth = 6\n";
+    for (rest, reason) in [
+        ("height = 1\nkind = \"count\"\nsearch = \"x\"\n", "x: is no search"),
+        ("height = 1\nkind = \"table\"\n", "p: lacks what its kind needs, or has more"),
+        ("height = 0\nkind = \"count\"\n", "p: has no such place"),
+        (
+            "height = 1\nkind = \"over_time\"\nby = [\"a\"]\nsplit = [{ title = \"t\", query = \"q\" }]\n",
+            "p: is split in two ways",
+        ),
+    ] {
+        let error = Source::parse(&format!("time = \"@timestamp\"\nsearch = []\n{panel}{rest}")).unwrap_err();
+        assert_eq!(error.to_string(), reason);
+    }
+}

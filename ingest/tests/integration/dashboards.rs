@@ -1,0 +1,193 @@
+use std::collections::BTreeSet;
+
+use hyper::{HeaderMap, Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use trailgate_domain::Fault;
+use trailgate_ingest::dashboards::SOURCE;
+use trailgate_ingest::dashboards::install::{InstallError, Installed, Place, Plan, State, install};
+use trailgate_ingest::dashboards::source::{Panel, Scope, Shows, Source, Split};
+use trailgate_ingest::delivery::Limits;
+use trailgate_ingest::domain::Body;
+use trailgate_ingest::invocation::Function;
+use trailgate_ingest::template;
+
+use crate::events;
+use crate::payloads::log_data_of;
+use crate::rig::{PATIENCE, Rig};
+use crate::server::Server;
+
+fn source() -> Source {
+    Source::parse(SOURCE).unwrap()
+}
+
+async fn installed(rig: &Rig, is_forced: bool) -> Result<Installed, InstallError> {
+    let mapping = template::mapping().unwrap();
+    let plan = Plan { source: source(), pattern: "cwl-*".to_owned(), mapping, is_forced };
+    install(&rig.domain, &plan, PATIENCE).await
+}
+
+fn count(installed: &Installed, state: State) -> usize {
+    installed.objects.iter().filter(|(_, _, other)| *other == state).count()
+}
+
+/// The queries of a panel, each of which has to find something for the panel to show all that it can.
+fn queries(source: &Source, panel: &Panel) -> Vec<String> {
+    let query = match &panel.scope {
+        Scope::All => "*".to_owned(),
+        Scope::Query(query) => query.clone(),
+        Scope::Search(id) => source.searches.iter().find(|search| search.id == *id).unwrap().query.clone(),
+    };
+    match &panel.shows {
+        Shows::OverTime(Split::Into(pieces)) => {
+            pieces.iter().map(|(_, piece)| format!("({query}) AND ({piece})")).collect()
+        }
+        _ => vec![query],
+    }
+}
+
+/// What a panel counts by: the fields one within the other, and the time.
+fn aggregations(source: &Source, panel: &Panel) -> Value {
+    let terms = |field: &String| json!({ "terms": { "field": field } });
+    match &panel.shows {
+        Shows::Table { by, .. } => by.iter().rev().fold(json!({}), |within, field| {
+            let mut level = terms(field);
+            level["aggs"] = within;
+            json!({ "by": level })
+        }),
+        Shows::OverTime(Split::By(field, _)) => json!({ "by": terms(field) }),
+        Shows::OverTime(_) => json!({ "by": { "date_histogram": { "field": source.time, "interval": "day" } } }),
+        Shows::Note(_) | Shows::Count | Shows::Events => json!({}),
+    }
+}
+
+/// The depth to which an answer has buckets.
+fn depth(answer: &Value) -> usize {
+    answer["by"]["buckets"]
+        .as_array()
+        .and_then(|buckets| buckets.iter().map(|bucket| 1 + depth(bucket)).max())
+        .unwrap_or(0)
+}
+
+/// Writes the sample events by the function, and asks for what each panel shows.
+async fn each_panel_finds_what_it_is_for(name: &str) {
+    let server = Server::start(name, &[]).await;
+    let rig = &server.rig;
+    let function = Function::new(&rig.settings, rig.domain.clone(), Limits::default());
+    let messages: Vec<String> = events::sample().iter().map(Value::to_string).collect();
+    let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } });
+    let outcome =
+        function.invoke(payload.to_string().as_bytes(), Instant::now() + PATIENCE, jiff::Timestamp::now()).await;
+    outcome.answer.unwrap();
+    rig.ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
+
+    let source = source();
+    let mut empty = BTreeSet::new();
+    for panel in source.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+        let aggregations = aggregations(&source, panel);
+        let levels = match &panel.shows {
+            Shows::Note(_) => continue,
+            Shows::Table { by, .. } => by.len(),
+            Shows::OverTime(_) => 1,
+            Shows::Count | Shows::Events => 0,
+        };
+        for query in queries(&source, panel) {
+            let query = json!({ "query_string": { "query": query, "analyze_wildcard": true } });
+            let search = json!({ "size": 1, "query": query, "aggs": aggregations });
+            let answer = rig.ask(Method::POST, "/cwl-*/_search", &search).await;
+            let hits = answer["hits"]["hits"].as_array().unwrap();
+            if hits.is_empty() || depth(&answer["aggregations"]) < levels {
+                empty.insert(panel.id.as_str());
+            }
+        }
+    }
+    assert_eq!(empty.into_iter().collect::<Vec<_>>(), NOT_IN_THE_SAMPLE);
+}
+
+/// Nobody of another account called, no root, no failed login.
+const NOT_IN_THE_SAMPLE: [&str; 6] =
+    ["count-degraded", "count-kms", "count-login-failed", "count-network-acl", "count-root", "cross-account-calls"];
+
+/// As Kibana makes its index when it starts, and as it is then used.
+async fn dashboards_are_installed_once_and_changes_are_kept(engine: &str, index: &Value, config: &str, mine: &str) {
+    let server = Server::start(engine, &[]).await;
+    let rig = &server.rig;
+    assert!(matches!(installed(rig, false).await, Err(InstallError::NoKibana(_))));
+    rig.ask(Method::PUT, "/.kibana", index).await;
+    let settings = if config.contains("/doc/") { json!({ "type": "config", "config": {} }) } else { json!({}) };
+    rig.ask(Method::PUT, &format!("{config}?refresh=true"), &settings).await;
+
+    let first = installed(rig, false).await.unwrap();
+    assert_eq!(count(&first, State::Installed), first.objects.len());
+    let second = installed(rig, false).await.unwrap();
+    assert_eq!(count(&second, State::Current), second.objects.len());
+    assert_eq!((first.is_default, second.is_default), (true, false));
+
+    let change = json!({ "title": "Mine" });
+    let change = if mine.contains("/doc/") { json!({ "dashboard": change }) } else { change };
+    rig.ask(Method::POST, &format!("{mine}/_update"), &json!({ "doc": change })).await;
+    let kept = installed(rig, false).await.unwrap();
+    assert_eq!(count(&kept, State::Kept), 1);
+    assert!(
+        kept.to_string()
+            .ends_with("kept as somebody changed it: dashboard \"Account overview\" (--force replaces it)\n")
+    );
+    let forced = installed(rig, true).await.unwrap();
+    assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
+}
+
+#[tokio::test]
+async fn dashboards_are_imported_through_kibana_7_and_changes_are_kept() {
+    let rig = Rig::new().await;
+    let first = installed(&rig, false).await.unwrap();
+    assert_eq!((first.place, first.is_default), (Place::Api("/_plugin/kibana"), true));
+    assert_eq!(count(&first, State::Installed), first.objects.len());
+    let second = installed(&rig, false).await.unwrap();
+    assert_eq!((count(&second, State::Current), second.is_default), (second.objects.len(), false));
+
+    let mine = json!({ "attributes": { "title": "Mine" } }).to_string();
+    let headers = HeaderMap::from_iter([("kbn-xsrf".parse().unwrap(), "test".parse().unwrap())]);
+    let body = Body { bytes: mine.into(), content_type: "application/json", is_gzip: false };
+    let path = "/_plugin/kibana/api/saved_objects/dashboard/trailgate-account";
+    let changed = rig.domain.send_with(Method::PUT, path, headers, body, PATIENCE).await.unwrap();
+    assert_eq!(changed.status, StatusCode::OK);
+    let kept = installed(&rig, false).await.unwrap();
+    assert_eq!((count(&kept, State::Kept), count(&kept, State::Current)), (1, kept.objects.len() - 1));
+    let forced = installed(&rig, true).await.unwrap();
+    assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_domain_without_kibana_says_so() {
+    let rig = Rig::new().await;
+    rig.stand_in.judge_requests(|seen| seen.target.contains("/api/").then(|| Fault::status(404, "{}")));
+    let error = installed(&rig, false).await.unwrap_err();
+    assert_eq!(error.to_string(), "the domain has no Kibana: none answers below /_dashboards or /_plugin/kibana");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn each_panel_finds_what_it_is_for_on_elasticsearch_5() {
+    each_panel_finds_what_it_is_for("elasticsearch-5.6").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn each_panel_finds_what_it_is_for_on_opensearch_2() {
+    each_panel_finds_what_it_is_for("opensearch-2.19").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn dashboards_are_installed_once_and_changes_are_kept_on_elasticsearch_5() {
+    let (config, mine) = ("/.kibana/config/5.1.1", "/.kibana/dashboard/trailgate-account");
+    dashboards_are_installed_once_and_changes_are_kept("elasticsearch-5.6", &json!({}), config, mine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn dashboards_are_installed_once_and_changes_are_kept_on_elasticsearch_6() {
+    let (config, mine) = ("/.kibana/doc/config:6.8.0", "/.kibana/doc/dashboard:trailgate-account");
+    let index = json!({ "mappings": { "doc": { "dynamic": true } } });
+    dashboards_are_installed_once_and_changes_are_kept("elasticsearch-6.8", &index, config, mine).await;
+}
