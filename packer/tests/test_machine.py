@@ -2,56 +2,17 @@
 
 import json
 import os
-import pathlib
 import re
 import subprocess
-import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-MACHINE = ROOT / "target/machine"
-PORT = 2222
-PATIENCE = 60
-
-
-class Machine:
-    def run(self, command, stdin=subprocess.DEVNULL):
-        """Runs a command as root there."""
-        options = ["-i", MACHINE / "key", "-p", str(PORT), "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"]
-        options += ["-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
-        return subprocess.run(
-            ["ssh", *options, "root@127.0.0.1", command],
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-
-    def output(self, command):
-        """What a command that succeeds prints."""
-        done = self.run(command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout.strip()
-
-    def wait(self, command):
-        """Waits for a command to succeed."""
-        end = time.monotonic() + PATIENCE
-        while (done := self.run(command)).returncode != 0:
-            assert time.monotonic() < end, done.stdout + done.stderr
-            time.sleep(0.2)
-        return done.stdout.strip()
+from guest import ADMITTED, ASK, KEY, PORT, ROOT, booted, bundled
 
 
 @pytest.fixture(scope="module")
 def machine():
-    with open(MACHINE / "console.log", "w") as console:
-        guest = subprocess.Popen(
-            [ROOT / "packer/tests/boot", MACHINE / "root"], stdin=subprocess.DEVNULL, stdout=console, stderr=console
-        )
-    made = Machine()
-    try:
-        made.wait("true")
+    with booted() as made:
         build = subprocess.run(
             ["packer", "build", "-only", "null.x86_64", "-var", f"machine={variable()}", "packer/trailgate.pkr.hcl"],
             cwd=ROOT,
@@ -62,13 +23,10 @@ def machine():
         )
         assert build.returncode == 0, build.stdout + build.stderr
         yield made
-    finally:
-        made.run("systemctl poweroff")
-        guest.wait(PATIENCE)
 
 
 def variable():
-    return json.dumps({"host": "127.0.0.1", "port": PORT, "key": str(MACHINE / "key")})
+    return json.dumps({"host": "127.0.0.1", "port": PORT, "key": str(KEY)})
 
 
 def test_the_program_is_there(machine):
@@ -79,19 +37,9 @@ def test_the_shipped_configuration_is_valid(machine):
     assert "2 entries" in machine.output("trailgate check")
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("/usr/bin/trailgate", "755 root:root"),
-        ("/usr/libexec/trailgate/join-stack", "755 root:root"),
-        ("/usr/lib/systemd/system/trailgate.service", "644 root:root"),
-        ("/etc/trailgate", "2750 root:trailgate"),
-        ("/etc/trailgate/trailgate.toml", "640 root:trailgate"),
-        ("/etc/trailgate/allowlist.toml", "640 root:trailgate"),
-    ],
-)
-def test_files_belong_to_root_and_the_gate_reads_its_own(machine, path, expected):
-    assert machine.output(f"stat -c '%a %U:%G' {path}") == expected
+def test_files_belong_to_root_and_the_gate_reads_its_own(machine):
+    assert machine.files(bundled()) == bundled()
+    assert machine.output("stat -c '%a %U:%G' /etc/trailgate") == "2750 root:trailgate"
 
 
 def test_nothing_runs_before_it_is_told_to(machine):
@@ -117,15 +65,15 @@ def running(machine):
 
 
 def test_the_gate_starts_as_its_own_user_and_answers(running):
-    assert running.output(f"ps -o user= -p {pid(running)}") == "trailgate"
+    assert running.output(f"ps -o user= -p {running.pid()}") == "trailgate"
     assert running.output(ASK) == ADMITTED
 
 
 def test_an_edit_of_the_allowlist_takes_effect_without_a_restart(running):
-    before = pid(running)
+    before = running.pid()
     running.output("sed -i s/127.0.0.1/127.0.0.9/ /etc/trailgate/allowlist.toml")
     running.wait(f"[ $({ASK}) = 403 ]")
-    assert pid(running) == before
+    assert running.pid() == before
 
 
 def test_a_bad_edit_keeps_the_list_and_fails_the_reload(running):
@@ -135,19 +83,19 @@ def test_a_bad_edit_keeps_the_list_and_fails_the_reload(running):
 
 
 def test_a_gate_that_is_killed_comes_back(running):
-    before = pid(running)
+    before = running.pid()
     running.output(f"kill -9 {before}")
     running.wait(f"[ $({ASK}) = {ADMITTED} ]")
-    assert pid(running) != before
+    assert running.pid() != before
 
 
 def test_a_restart_refuses_no_connection_where_systemd_has_the_port(running):
     running.output("systemctl stop trailgate && systemctl start trailgate.socket trailgate.service")
-    before = pid(running)
+    before = running.pid()
     # What the gate answers by itself at once: this escape is none.
     ask = ASK.replace("_search", "%zz")
     running.output(f"for n in $(seq 200); do {ask}; echo; done >/tmp/answers & systemctl restart trailgate && wait")
-    assert pid(running) != before
+    assert running.pid() != before
     assert running.output("sort /tmp/answers | uniq -c") == "200 400"
     running.output("systemctl stop trailgate.socket trailgate.service")
 
@@ -166,18 +114,21 @@ def test_a_stack_that_cannot_be_reached_leaves_the_list_alone(running):
     assert "new." not in running.output("ls -A /etc/trailgate")
 
 
+def test_a_reboot_comes_back(machine):
+    machine.output("systemctl enable trailgate.socket trailgate.service")
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = machine.output(boot)
+    machine.run("systemctl reboot")
+    machine.wait(f"[ $({boot}) != {before} ]")
+    machine.wait(f"[ $({ASK}) = {ADMITTED} ]")
+    assert machine.output("systemctl is-active trailgate") == "active"
+    # With the log of before.
+    assert "Started" in machine.output("journalctl --boot=-1 -u trailgate -o cat")
+
+
 def test_provisioning_again_keeps_the_configuration(machine):
     machine.output("echo '# mine' >>/etc/trailgate/trailgate.toml")
     with open(ROOT / "target/bundle/trailgate-x86_64.tar.gz") as bundle:
         done = machine.run("mkdir /tmp/again && tar -xz -C /tmp/again && /tmp/again/provision.sh", stdin=bundle)
     assert done.returncode == 0, done.stderr
     assert machine.output("tail -n 1 /etc/trailgate/trailgate.toml") == "# mine"
-
-
-def pid(machine):
-    return machine.output("systemctl show -P MainPID trailgate")
-
-
-ASK = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/_search"
-# Whoever is let in learns that there are no credentials to sign with.
-ADMITTED = "503"

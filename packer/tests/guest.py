@@ -1,0 +1,76 @@
+"""Debian in systemd-nspawn, with a systemd of its own, as tests reach it: by ssh."""
+
+import contextlib
+import pathlib
+import subprocess
+import tarfile
+import time
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+KEY = ROOT / "target/machine/key"
+PORT = 2222
+PATIENCE = 60
+
+ASK = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/_search"
+# Whoever is let in learns that there are no credentials to sign with.
+ADMITTED = "503"
+
+
+@contextlib.contextmanager
+def booted():
+    """A machine as debootstrap made it, which forgets what is done to it when it is over."""
+    boot = ["unshare", "--mount", "--propagation", "private", ROOT / "packer/tests/boot", ROOT / "target/machine/root"]
+    with open(ROOT / "target/machine/console.log", "a") as console:
+        guest = subprocess.Popen(boot, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+    made = Machine()
+    try:
+        made.wait("true")
+        yield made
+    finally:
+        made.run("systemctl poweroff")
+        guest.wait(PATIENCE)
+
+
+def bundled():
+    """The bundle's files, and how each has to be on a machine, in the form of Machine.files."""
+    with tarfile.open(ROOT / "target/bundle/trailgate-x86_64.tar.gz") as bundle:
+        files = {f.name.removeprefix("./root"): f.mode for f in bundle if f.isfile() and f.name.startswith("./root/")}
+    owner = {True: "root:trailgate", False: "root:root"}
+    return {path: f"{mode:o} {owner[path.startswith('/etc/')]}" for path, mode in files.items()}
+
+
+class Machine:
+    def run(self, command, stdin=subprocess.DEVNULL):
+        """Runs a command as root there."""
+        options = ["-i", KEY, "-p", str(PORT), "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"]
+        options += ["-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
+        return subprocess.run(
+            ["ssh", *options, "root@127.0.0.1", command],
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def output(self, command, stdin=subprocess.DEVNULL):
+        """What a command that succeeds prints."""
+        done = self.run(command, stdin)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def wait(self, command):
+        """Waits for a command to succeed."""
+        end = time.monotonic() + PATIENCE
+        while (done := self.run(command)).returncode != 0:
+            assert time.monotonic() < end, done.stdout + done.stderr
+            time.sleep(0.2)
+        return done.stdout.strip()
+
+    def files(self, paths):
+        """Modes and owners."""
+        lines = self.output("stat -c '%n %a %U:%G' " + " ".join(paths)).splitlines()
+        return dict(line.split(" ", 1) for line in lines)
+
+    def pid(self):
+        """The gate's process."""
+        return self.output("systemctl show -P MainPID trailgate")
