@@ -2,7 +2,7 @@
 //!
 //! 1. [`source`] reads the one file that all of them are written in, `dashboards/dashboards.toml`.
 //! 2. [`saved`] makes saved objects of it, in either of the two forms that there are.
-//! 3. [`file`] puts them into files, to be imported by hand.
+//! 3. [`mod@file`] puts them into files, to be imported by hand.
 //! 4. [`install`] gives a domain those that it lacks, and keeps what its users changed.
 
 pub mod file;
