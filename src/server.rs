@@ -42,7 +42,13 @@ pub struct ConnectionLimits {
 
 /// An open socket, and what holds for whoever comes there.
 pub struct Entrance {
+    /// Not shared with the connections, for it has to close while they go on.
     socket: TcpListener,
+    door: Arc<Door>,
+}
+
+/// What holds for whoever comes in at one socket.
+struct Door {
     listener: Arc<Listener>,
     tls: Option<TlsAcceptor>,
 }
@@ -60,7 +66,8 @@ impl Entrance {
         let certificate = listener.tls.as_ref().map(CertificateReloader::start).transpose()?;
         let (reloader, certificate) = certificate.unzip();
         let tls = certificate.map(|it: Certificate| TlsAcceptor::from(Arc::new(it.server_config())));
-        Ok((Self { socket, listener: Arc::new(listener), tls }, reloader))
+        let door = Arc::new(Door { listener: Arc::new(listener), tls });
+        Ok((Self { socket, door }, reloader))
     }
 
     /// Where it listens.
@@ -102,7 +109,7 @@ pub async fn run(
         connections: TaskTracker::new(),
     });
     tokio::select! {
-        _ = join_all(entrances.into_iter().map(|entrance| server.accept(Arc::new(entrance)))) => {}
+        _ = join_all(entrances.into_iter().map(|entrance| server.accept(entrance))) => {}
         () = shutdown => {}
     }
     tracing::info!(connections = server.connections.len(), "draining");
@@ -114,18 +121,18 @@ pub async fn run(
 }
 
 impl Server {
-    async fn accept(self: &Arc<Self>, entrance: Arc<Entrance>) {
+    async fn accept(self: &Arc<Self>, Entrance { socket, door }: Entrance) {
         let mut delay = FIRST_DELAY;
         loop {
-            match entrance.socket.accept().await {
+            match socket.accept().await {
                 Ok((stream, peer)) => {
                     delay = FIRST_DELAY;
-                    match self.place(&entrance.listener, peer) {
+                    match self.place(&door.listener, peer) {
                         Some(place) => {
-                            let (server, entrance) = (Arc::clone(self), Arc::clone(&entrance));
-                            self.connections.spawn(connection::serve(server, entrance, stream, peer, place));
+                            let (server, door) = (Arc::clone(self), Arc::clone(&door));
+                            self.connections.spawn(connection::serve(server, door, stream, peer, place));
                         }
-                        None => self.shed(&stream, peer, &entrance),
+                        None => self.shed(&stream, peer, &door),
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -157,10 +164,10 @@ impl Server {
     }
 
     /// Tells a client that there is no place for it, without spending one on it.
-    fn shed(&self, stream: &TcpStream, peer: SocketAddr, entrance: &Entrance) {
+    fn shed(&self, stream: &TcpStream, peer: SocketAddr, door: &Door) {
         self.gate.metrics.connections_refused.inc();
         tracing::warn!(%peer, "connection refused: too many are open");
-        if entrance.tls.is_none() {
+        if door.tls.is_none() {
             // A socket that takes nothing at once has nobody who waits for this.
             let _ = stream.try_write(OVERLOADED);
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -13,9 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
-use super::{Entrance, Place, Server};
+use super::{Door, Place, Server};
 use crate::head;
 use crate::head::guard::{Guard, Timeouts};
 use crate::listener::Connection;
@@ -23,19 +25,13 @@ use crate::metrics::Open;
 use crate::proxy_protocol::{self, ProxyError};
 use crate::tls;
 
-pub(super) async fn serve(
-    server: Arc<Server>,
-    entrance: Arc<Entrance>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    mut place: Place,
-) {
+pub(super) async fn serve(server: Arc<Server>, door: Arc<Door>, stream: TcpStream, peer: SocketAddr, mut place: Place) {
     let metrics = &server.gate.metrics;
     metrics.connections_accepted.inc();
     let _open = Open::count(&metrics.connections);
     // Only a socket that is closed already refuses this.
     let _ = stream.set_nodelay(true);
-    let opening = timeout(server.limits.header_timeout, open(&server, &entrance, stream, peer, &mut place));
+    let opening = timeout(server.limits.header_timeout, open(&server, &door, stream, peer, &mut place));
     let outcome = match opening.await {
         Ok(Ok((connection, Io::Plain(stream)))) => server.http1(connection, stream).await,
         Ok(Ok((connection, Io::Tls(stream)))) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) => {
@@ -80,14 +76,14 @@ enum OpenError {
 
 async fn open(
     server: &Server,
-    entrance: &Entrance,
+    door: &Door,
     mut stream: TcpStream,
     peer: SocketAddr,
     place: &mut Place,
 ) -> Result<(Connection, Io), OpenError> {
-    let mut connection = Connection { peer: peer.ip(), listener: Arc::clone(&entrance.listener) };
-    if entrance.listener.proxy_protocol {
-        if !entrance.listener.trusted_proxies.contains(peer.ip()) {
+    let mut connection = Connection { peer: peer.ip(), listener: Arc::clone(&door.listener) };
+    if door.listener.proxy_protocol {
+        if !door.listener.trusted_proxies.contains(peer.ip()) {
             return Err(OpenError::Untrusted);
         }
         let client = proxy_protocol::read(&mut stream).await.map_err(OpenError::Proxy)?;
@@ -95,7 +91,7 @@ async fn open(
         // The place was the proxy's; now it is known whose it is.
         server.settle(place, connection.peer).ok_or(OpenError::Crowded)?;
     }
-    let io = match &entrance.tls {
+    let io = match &door.tls {
         None => Io::Plain(stream),
         Some(acceptor) => Io::Tls(Box::new(acceptor.accept(stream).await.map_err(OpenError::Handshake)?)),
     };
@@ -111,8 +107,10 @@ impl Server {
         let timeouts = Timeouts { head: limits.header_timeout, write: limits.write_timeout };
         let guard = Guard::new(io, limits.head, timeouts);
         let refusal = guard.refusal();
-        let gate = Arc::clone(&self.gate);
+        let begun = CancellationToken::new();
+        let (gate, first) = (Arc::clone(&self.gate), begun.clone());
         let service = service_fn(move |request| {
+            first.cancel();
             // Here, not in the future: hyper calls this as it parses a head, before it reads on.
             let refused = refusal.take();
             let (gate, connection) = (Arc::clone(&gate), connection.clone());
@@ -128,7 +126,7 @@ impl Server {
         let mut served = pin!(served);
         tokio::select! {
             served = served.as_mut() => return served,
-            () = self.stop.cancelled() => served.as_mut().graceful_shutdown(),
+            () = self.end(&begun) => served.as_mut().graceful_shutdown(),
         }
         served.await
     }
@@ -139,8 +137,10 @@ impl Server {
     {
         let limits = self.limits;
         let pace = Arc::new(Pace::default());
-        let (gate, at_work) = (Arc::clone(&self.gate), Arc::clone(&pace));
+        let begun = CancellationToken::new();
+        let (gate, at_work, first) = (Arc::clone(&self.gate), Arc::clone(&pace), begun.clone());
         let service = service_fn(move |mut request| {
+            first.cancel();
             let refused = head::http2::settle(&mut request, limits.head).err();
             let (gate, connection, turn) = (Arc::clone(&gate), connection.clone(), at_work.begin());
             async move { Ok::<_, Infallible>(turn.follow(gate.serve(connection, refused, request).await)) }
@@ -155,7 +155,7 @@ impl Server {
         let mut served = pin!(served);
         tokio::select! {
             served = served.as_mut() => return served,
-            () = self.stop.cancelled() => served.as_mut().graceful_shutdown(),
+            () = self.end(&begun) => served.as_mut().graceful_shutdown(),
             () = pace.idle(limits.header_timeout, limits.keep_alive) => {
                 served.as_mut().graceful_shutdown();
                 // A client that does not hear of it has gone.
@@ -165,7 +165,18 @@ impl Server {
         }
         served.await
     }
+
+    /// Ready when the gate ends, and the connection's first request has `begun`: told to end before that, hyper closes
+    /// the connection of a client that may have sent it already.
+    async fn end(&self, begun: &CancellationToken) {
+        self.stop.cancelled().await;
+        let _ = timeout(FIRST_REQUEST, begun.cancelled()).await;
+    }
 }
+
+/// How long a client that has connected may take to ask when the gate is about to end. Nobody is lost who asks at once,
+/// and a browser that connects in advance does not hold up the end for long.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Bytes that hyper reads at once at the most; it grows its buffer up to there only for bodies that keep filling it.
 const READ_BUFFER: usize = 400 * 1024;

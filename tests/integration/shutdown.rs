@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use trailgate_domain::{Fault, Times};
 
-use crate::support::{Rig, Setup, get, patiently};
+use crate::support::{Rig, Setup, get, patiently, rest};
 
 #[tokio::test]
 async fn a_request_in_flight_is_finished() {
@@ -40,6 +41,33 @@ async fn nobody_is_accepted_any_more() {
     let mut rig = Rig::new().await;
     patiently(rig.begin_shutdown()).await.unwrap();
     assert!(TcpStream::connect(rig.address).await.is_err());
+}
+
+#[tokio::test]
+async fn nobody_is_accepted_any_more_while_others_are_still_served() {
+    let mut rig = Rig::new().await;
+    rig.domain.fault(Fault::Hang, Times::Once);
+    let mut connection = rig.connect().await;
+    let sent = tokio::spawn(async move { connection.begin(get("/")).await });
+    rig.domain.wait_for_requests(1).await;
+    let server = rig.begin_shutdown();
+    patiently(async { while TcpStream::connect(rig.address).await.is_ok() {} }).await;
+    assert!(!server.is_finished() && !sent.is_finished());
+    sent.abort();
+}
+
+#[tokio::test]
+async fn a_client_that_has_connected_and_not_asked_yet_is_answered() {
+    let mut rig = Rig::new().await;
+    let mut stream = rig.open().await;
+    // Accepted in their order: this one's answer tells that the other is.
+    rig.get("/").await;
+    let server = rig.begin_shutdown();
+    while TcpStream::connect(rig.address).await.is_ok() {}
+    stream.write_all(b"GET /%zz HTTP/1.1\r\nhost: gate\r\n\r\n").await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
+    patiently(server).await.unwrap();
 }
 
 #[tokio::test]
