@@ -84,6 +84,24 @@ def test_an_upgrade_keeps_edited_configuration_and_brings_the_rest(machine, newe
     assert machine.files(bundled()) == bundled()
 
 
+def test_an_upgrade_under_load_loses_no_connection_where_systemd_has_the_port(machine, newer):
+    machine.output("systemctl start trailgate.socket trailgate.service")
+    before = machine.pid()
+    with open(only(newer, "deb")) as file:
+        machine.output("cat >/tmp/newer.deb", stdin=file)
+    # What the gate answers by itself at once: this escape is none.
+    ask = ASK.replace("_search", "%zz")
+    machine.output(
+        f"for n in 1 2 3 4; do (until [ -e /tmp/upgraded ]; do echo $({ask}); done) & done >/tmp/answers;"
+        " dpkg -i /tmp/newer.deb; echo $? >/tmp/upgraded; wait; grep -qx 0 /tmp/upgraded"
+    )
+    assert machine.pid() != before
+    assert machine.output("tail -n 1 /proc/$(systemctl show -P MainPID trailgate)/exe") == "# newer"
+    answers = machine.output("cat /tmp/answers").split()
+    assert len(answers) > 100
+    assert set(answers) == {"400"}
+
+
 def test_a_removal_stops_the_gate_and_leaves_the_configuration_to_a_purge(machine):
     machine.output("systemctl enable trailgate.socket trailgate.service && systemctl start trailgate.service")
     machine.output("dpkg --remove trailgate")
