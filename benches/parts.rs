@@ -121,7 +121,8 @@ const TARGETS: &[(&str, &str, Option<&str>)] = &[
         "kibana",
         "/_plugin/kibana/app/kibana",
         Some(
-            "_g=(refreshInterval:(display:Off,pause:!f,value:0),time:(from:now-7d,mode:quick,to:now))&_a=(columns:!(_source),index:'cwl-*',interval:auto,query:(match_all:()),sort:!('@timestamp',desc))",
+            "_g=(refreshInterval:(display:Off,pause:!f,value:0),time:(from:now-7d,mode:quick,to:now))&\
+             _a=(columns:!(_source),index:'cwl-*',interval:auto,query:(match_all:()),sort:!('@timestamp',desc))",
         ),
     ),
     (
