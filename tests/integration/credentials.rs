@@ -94,7 +94,7 @@ impl Player {
 }
 
 /// A port that is free at this moment, for a program that cannot pick one and say which.
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
@@ -282,24 +282,66 @@ async fn while_the_metadata_service_is_away_the_last_keys_serve_until_they_expir
     patiently(is_back).await;
 }
 
+/// What gives `content` to whoever asks for `path`.
+async fn giving(folder: &TempDir, path: &str, content: &Value) -> Player {
+    let file = folder.path().join(path);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, content.to_string()).unwrap();
+    let port = free_port().await.to_string();
+    let directory = folder.path().display().to_string();
+    let arguments = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", &directory, &port];
+    Player::start("python3", port.parse().unwrap(), &arguments).await
+}
+
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn a_containers_keys_are_found() {
     let domain = Domain::start(Options::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let keys = keys(1);
-    let given: Value = json!({
+    let given = json!({
         "AccessKeyId": keys.access_key, "SecretAccessKey": keys.secret_key, "Token": keys.session_token,
         "Expiration": seconds(900).to_string(),
     });
-    std::fs::write(folder.path().join("credentials"), given.to_string()).unwrap();
-    let port = free_port().await.to_string();
-    let directory = folder.path().display().to_string();
-    let arguments = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", &directory, &port];
-    let agent = Player::start("python3", port.parse().unwrap(), &arguments).await;
+    let agent = giving(&folder, "credentials", &given).await;
     domain.accept(keys, seconds(900));
     let url = format!("{}/credentials", agent.url());
     let mut program = started(&domain, "", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)]).await;
     assert_eq!(found(&mut program).await, "ASIA1");
     assert_eq!(program.status().await, StatusCode::OK);
 }
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn the_keys_of_a_single_sign_on_are_found() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keys(1);
+    let given = json!({ "roleCredentials": {
+        "accessKeyId": keys.access_key, "secretAccessKey": keys.secret_key, "sessionToken": keys.session_token,
+        "expiration": seconds(900).as_millisecond(),
+    } });
+    let portal = giving(&folder, "federation/credentials", &given).await;
+    let profile = format!(
+        "[profile gate]\nsso_start_url = {START_URL}\nsso_region = eu-west-1\nsso_account_id = 123456789012\n\
+         sso_role_name = auditor\n"
+    );
+    std::fs::write(folder.path().join("config"), profile).unwrap();
+    // What `aws sso login` leaves, under the SHA-1 of the URL.
+    let token = json!({ "accessToken": "t", "expiresAt": "2099-01-01T00:00:00Z", "startUrl": START_URL, "region": "eu-west-1" });
+    let cache = folder.path().join(".aws/sso/cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    std::fs::write(cache.join("0c51d0e3f0ac7e7fb178d5d7c2c6fd570a491a24.json"), token.to_string()).unwrap();
+    domain.accept(keys, seconds(900));
+    let environment = [
+        ("AWS_CONFIG_FILE", path(&folder, "config")),
+        ("AWS_PROFILE", "gate".to_owned()),
+        ("HOME", folder.path().display().to_string()),
+        ("AWS_ENDPOINT_URL_SSO", portal.url()),
+    ];
+    let mut program = started(&domain, "", &environment).await;
+    assert_eq!(found(&mut program).await, "ASIA1");
+    assert_eq!(program.status().await, StatusCode::OK);
+}
+
+const START_URL: &str = "https://trail.awsapps.com/start";

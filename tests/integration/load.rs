@@ -1,5 +1,6 @@
 //! Many clients that behave badly at once, beside one that does not.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,8 +36,9 @@ async fn those_who_behave_are_served_beside_those_who_do_not_and_memory_stays_wi
         idle.push(connection);
     }
     let is_over = Arc::new(AtomicBool::new(false));
-    let slow = (0..100).map(|_| tokio::spawn(drip(TcpStream::connect(address), Arc::clone(&is_over))));
-    let slow: Vec<_> = slow.collect();
+    let slow = (0..100).map(|_| tokio::spawn(drip(address, b"x", 50, Arc::clone(&is_over))));
+    let by_the_header = (0..10).map(|_| tokio::spawn(drip(address, b"x: 1\r\n", 1000, Arc::clone(&is_over))));
+    let slow: Vec<_> = slow.chain(by_the_header).collect();
     let mut deaf = Vec::new();
     for _ in 0..10 {
         // Its head has come; nobody asks for the rest.
@@ -66,15 +68,15 @@ async fn those_who_behave_are_served_beside_those_who_do_not_and_memory_stays_wi
     assert!(taken < (8 + FIXED_MIB) * 1024 * 1024, "{} KiB were taken", taken / 1024);
 }
 
-/// Sends a head, a byte now and then, and says whether the gate still took them at the end.
-async fn drip(connecting: impl Future<Output = std::io::Result<TcpStream>>, is_over: Arc<AtomicBool>) -> bool {
-    let mut stream = connecting.await.unwrap();
-    let mut head = b"GET / HTTP/1.1\r\nhost: a\r\nx: ".iter().chain(std::iter::repeat(&b'x'));
+/// Sends a head, a piece at a time, and says whether the gate still took them at the end.
+async fn drip(address: SocketAddr, piece: &[u8], pause_ms: u64, is_over: Arc<AtomicBool>) -> bool {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n").await.unwrap();
     while !is_over.load(Ordering::Relaxed) {
-        if stream.write_all(&[*head.next().unwrap()]).await.is_err() {
+        if stream.write_all(piece).await.is_err() {
             return false;
         }
-        sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(pause_ms)).await;
     }
     true
 }

@@ -21,8 +21,33 @@ use tokio_rustls::client::TlsStream;
 use trailgate_domain::{Domain, Fault, Options, Times};
 
 use crate::admin::metrics::metrics;
+use crate::credentials::free_port;
 use crate::program::{Program, command, files, path};
-use crate::support::{Rig, Setup, allow, header, json, patiently, rest};
+use crate::support::{Connection, Rig, Setup, allow, header, json, patiently, rest};
+
+#[tokio::test]
+async fn one_listener_of_the_program_leads_to_the_other() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let (folder, certificate) = (files(&domain.url(), &allow("127.0.0.1")), SelfSigned::new());
+    for (name, text) in certificate.files() {
+        std::fs::write(path(&folder, name), text).unwrap();
+    }
+    let (config, port) = (path(&folder, "trailgate.toml"), free_port().await);
+    let listeners = format!(
+        "[[listen]]\nredirect_to_https = true\naddress = \"127.0.0.1:0\"\n[[listen]]\naddress = \"127.0.0.1:{port}\"\n\
+         [listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n"
+    );
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[listen]\naddress = \"127.0.0.1:0\"\n", &listeners)).unwrap();
+    let program = Program::of(command(&["run", "--config", &config]), folder).await;
+    let response = Connection::open(program.address).await.send(crate::support::get("/a?b")).await;
+    assert_eq!(header(&response, "location"), Some(format!("https://gate.test:{port}/a?b").as_str()));
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let stream = certificate.shake_hands(stream, &["h2"]).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(patiently(sender.send_request(get("/"))).await.unwrap().status(), StatusCode::OK);
+}
 
 #[tokio::test]
 async fn the_end_of_a_certificate_is_warned_of_and_measured() {
