@@ -29,10 +29,10 @@ use crate::upstream::{self, Arriving, SendError, Upstream};
 #[derive(Debug)]
 pub struct Exchange {
     upstream: Upstream,
-    signer: Signer,
+    signer: Arc<Signer>,
     credentials: CredentialCache,
-    clock: Clock,
-    contact: Contact,
+    clock: Arc<Clock>,
+    contact: Arc<Contact>,
     metrics: Arc<Metrics>,
 }
 
@@ -62,7 +62,21 @@ impl Exchange {
     /// An exchange with the domain behind `upstream`.
     #[must_use]
     pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache, metrics: Arc<Metrics>) -> Self {
-        Self { upstream, signer, credentials, clock: Clock::default(), contact: Contact::default(), metrics }
+        let (clock, contact) = (Arc::default(), Arc::default());
+        Self { upstream, signer: Arc::new(signer), credentials, clock, contact, metrics }
+    }
+
+    /// The same exchange over connections of its own, in the runtime that this is called in.
+    #[must_use]
+    pub fn with_own_pool(&self) -> Self {
+        Self {
+            upstream: self.upstream.with_own_pool(),
+            signer: Arc::clone(&self.signer),
+            credentials: self.credentials.clone(),
+            clock: Arc::clone(&self.clock),
+            contact: Arc::clone(&self.contact),
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     /// The domain's host and port.
