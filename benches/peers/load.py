@@ -1,0 +1,50 @@
+"""What drives the proxies: wrk, and h2load where wrk cannot do it. Both are run for a time, not for a number."""
+import collections
+import re
+import subprocess
+import sys
+
+Driven = collections.namedtuple("Driven", "requests rate p50 p99")
+
+
+def wrk(case, url, cores, seconds, folder):
+    """As fast as the proxy goes, over HTTP/1.1."""
+    command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--latency"]
+    command += ["--timeout", "30s"]
+    if case.body:
+        script = folder / f"body-{case.body}.lua"
+        headers = 'wrk.headers["content-type"] = "application/x-ndjson"'
+        script.write_text(f'wrk.method = "POST"\nwrk.body = string.rep("x", {case.body} * 1024)\n{headers}\n')
+        command += ["-s", str(script)]
+    if case.is_anew:
+        command += ["-H", "Connection: close"]
+    out = subprocess.run([*command, url + case.target], check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in out or "Socket errors" in out:
+        answer = subprocess.run(["curl", "-ski", url + case.target], capture_output=True, text=True)
+        sys.exit(f"the proxy at {url} failed:\n{out}\n{answer.stdout[:1000]}")
+    requests = int(re.search(r"(\d+) requests in", out)[1])
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    p50, p99 = (milliseconds(re.search(rf"{percent}%\s+([\d.]+\w+)", out)[1]) for percent in (50, 99))
+    return Driven(requests, rate, p50, p99)
+
+
+def h2load(case, url, cores, seconds, folder):
+    """Over HTTP/2, or over HTTP/1.1 at a given rate."""
+    log = folder / "h2load.log"
+    log.unlink(missing_ok=True)
+    command = ["taskset", "-c", cores, "h2load", "-t1", f"-c{case.connections}", f"-D{seconds}", f"--log-file={log}"]
+    if case.rate:
+        command += ["--h1", f"--rps={case.rate / case.connections}"]
+    else:
+        command += [f"-m{case.streams}"]
+    out = subprocess.run([*command, url + case.target], check=True, capture_output=True, text=True).stdout
+    rate = float(re.search(r"finished in [\d.]+m?s, ([\d.]+) req/s", out)[1])
+    total = int(re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", out)[1])
+    times = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
+    p50, p99 = (times[int(len(times) * share)] / 1000 for share in (0.5, 0.99))
+    return Driven(total, rate, p50, p99)
+
+
+def milliseconds(text):
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[unit]
