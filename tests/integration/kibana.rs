@@ -1,3 +1,4 @@
+mod install;
 mod session;
 mod stack;
 
