@@ -1,4 +1,5 @@
 mod install;
+mod load;
 mod session;
 mod stack;
 
