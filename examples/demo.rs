@@ -23,7 +23,7 @@ use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
 use trailgate::metrics::Metrics;
-use trailgate::server::{self, Entrance};
+use trailgate::server::{self, Entrance, Worker};
 use trailgate::signals::Termination;
 use trailgate::{credentials, process};
 use trailgate_domain::{Domain, Options};
@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
          \x20 Each request shows here. Ctrl-C ends both.\n",
         domain.url()
     );
-    server::run(vec![entrance], Arc::new(gate), limits, Termination::listen()?.wait()).await;
+    server::run(vec![entrance], vec![Worker::here(gate)], limits, Termination::listen()?.wait()).await;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::allowlist::Entry;
@@ -187,8 +188,11 @@ impl AccessLine {
     }
 
     fn fields(&self, total: Duration) -> Fields<'_> {
+        let mut time = String::with_capacity(32);
+        let timestamp = Timestamp::try_from(self.time).unwrap_or_default();
+        MILLISECONDS.print_timestamp(&timestamp, &mut time).expect("a string takes every write");
         Fields {
-            time: format!("{:.3}", Timestamp::try_from(self.time).unwrap_or_default()),
+            time,
             id: &self.id,
             client: self.client,
             entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
@@ -223,4 +227,5 @@ fn milliseconds(duration: Duration) -> f64 {
     f64::from(micros) / 1000.0
 }
 
+const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 const DOMAIN_REQUEST_ID: &str = "x-amzn-requestid";

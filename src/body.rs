@@ -1,5 +1,6 @@
 //! The request's body: read whole, since its hash is signed, but never without bound.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -74,6 +75,9 @@ impl Budget {
         if body.size_hint().lower() > limit as u64 {
             return Err(BodyError::TooLarge { limit });
         }
+        if body.is_end_stream() {
+            return Ok(Buffered::from(Bytes::new()));
+        }
         let mut share = Share::default();
         let mut frames = Frames::default();
         let mut hash = Sha256::new();
@@ -93,7 +97,12 @@ impl Budget {
             hash.update(&data);
             frames.push(data);
         }
-        Ok(Buffered { len: frames.len, frames: frames.finish(), sha256: hex::encode(hash.finalize()), _share: share })
+        Ok(Buffered {
+            len: frames.len,
+            frames: frames.finish(),
+            sha256: hex::encode(hash.finalize()).into(),
+            _share: share,
+        })
     }
 
     /// Adds `bytes` to `share`, or gives nothing when they did not come in time.
@@ -161,14 +170,14 @@ pub enum BodyError<E> {
 pub struct Buffered {
     frames: Arc<[Bytes]>,
     len: usize,
-    sha256: String,
+    sha256: Cow<'static, str>,
     _share: Share,
 }
 
 impl From<Bytes> for Buffered {
     /// A body that is in memory already, and counts against nobody's budget.
     fn from(body: Bytes) -> Self {
-        let sha256 = hex::encode(Sha256::digest(&body));
+        let sha256 = if body.is_empty() { EMPTY_SHA256.into() } else { hex::encode(Sha256::digest(&body)).into() };
         Self { len: body.len(), frames: Arc::from([body]), sha256, _share: Share::default() }
     }
 }
@@ -303,6 +312,9 @@ impl Frames {
     }
 }
 
+/// Of no bytes.
+const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// Bytes below which a frame is copied rather than kept.
 const SMALL: usize = 1024;
 
@@ -311,6 +323,11 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
+
+    #[test]
+    fn no_body_has_the_hash_of_no_bytes() {
+        assert_eq!(Buffered::from(Bytes::new()).sha256(), hex::encode(Sha256::digest(b"")));
+    }
 
     #[tokio::test]
     async fn a_body_that_waits_for_memory_is_noted_and_one_that_does_not_is_not() {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
@@ -23,16 +23,16 @@ use crate::refusal::{Refusal, without_token};
 use crate::reject::Reject;
 use crate::sign::{Signer, Signing};
 use crate::target::Target;
-use crate::upstream::{SendError, Upstream};
+use crate::upstream::{self, Arriving, SendError, Upstream};
 
 /// All it takes to get an answer from the domain.
 #[derive(Debug)]
 pub struct Exchange {
     upstream: Upstream,
-    signer: Signer,
+    signer: Arc<Signer>,
     credentials: CredentialCache,
-    clock: Clock,
-    contact: Contact,
+    clock: Arc<Clock>,
+    contact: Arc<Contact>,
     metrics: Arc<Metrics>,
 }
 
@@ -53,7 +53,7 @@ pub struct Outgoing {
 #[derive(Debug)]
 pub enum Answer {
     /// The body as it arrives.
-    Streaming(Incoming),
+    Streaming(Arriving),
     /// A short 403, read for what it says.
     Read(Bytes),
 }
@@ -62,7 +62,21 @@ impl Exchange {
     /// An exchange with the domain behind `upstream`.
     #[must_use]
     pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache, metrics: Arc<Metrics>) -> Self {
-        Self { upstream, signer, credentials, clock: Clock::default(), contact: Contact::default(), metrics }
+        let (clock, contact) = (Arc::default(), Arc::default());
+        Self { upstream, signer: Arc::new(signer), credentials, clock, contact, metrics }
+    }
+
+    /// The same exchange over connections of its own, in the runtime that this is called in.
+    #[must_use]
+    pub fn with_own_pool(&self) -> Self {
+        Self {
+            upstream: self.upstream.with_own_pool(),
+            signer: Arc::clone(&self.signer),
+            credentials: self.credentials.clone(),
+            clock: Arc::clone(&self.clock),
+            contact: Arc::clone(&self.contact),
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     /// The domain's host and port.
@@ -158,7 +172,7 @@ impl Exchange {
     fn request(&self, outgoing: &Outgoing, signing: &Signing<'_>) -> Result<Request<Sending>, Reject> {
         let mut request = Request::new(outgoing.body.to_send());
         *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = self.upstream.uri(&outgoing.target).ok_or(Reject::TargetTooLong)?;
+        *request.uri_mut() = upstream::uri(&outgoing.target).ok_or(Reject::TargetTooLong)?;
         *request.headers_mut() = outgoing.headers.clone();
         // Said even of an empty body, except where none is usual: a service may wait for what is not announced.
         if !outgoing.body.is_empty() || !matches!(outgoing.method, Method::GET | Method::HEAD) {
@@ -176,12 +190,12 @@ impl Outgoing {
 }
 
 /// Whether a response may be the service's refusal of a signature: those are short, and never compressed.
-fn may_be_refusal(response: &Response<Incoming>) -> bool {
+fn may_be_refusal(response: &Response<Arriving>) -> bool {
     let is_short = response.body().size_hint().exact().is_none_or(|length| (1..=REFUSAL_BYTES).contains(&length));
     response.status() == StatusCode::FORBIDDEN && is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
 }
 
-async fn read(response: Response<Incoming>) -> Result<Response<Bytes>, SendError> {
+async fn read(response: Response<Arriving>) -> Result<Response<Bytes>, SendError> {
     let (head, body) = response.into_parts();
     let limit = usize::try_from(REFUSAL_BYTES).unwrap_or(usize::MAX);
     let body = timeout(REFUSAL_TIMEOUT, Limited::new(body, limit).collect()).await;

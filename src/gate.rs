@@ -48,6 +48,20 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// The same gate with connections to the domain of its own, in the runtime that this is called in.
+    #[must_use]
+    pub fn with_own_pool(&self) -> Self {
+        Self {
+            allowlist: self.allowlist.clone(),
+            budget: self.budget.clone(),
+            exchange: self.exchange.with_own_pool(),
+            home: self.home.clone(),
+            idle_timeout: self.idle_timeout,
+            access_log: self.access_log.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
     /// Answers a request, with what the domain said or with the reason why not.
     ///
     /// `refused` says why the request stands in for one whose head was refused, if it does.

@@ -81,7 +81,10 @@ pub fn decide(access: Access, method: &Method, target: &Target, headers: &Header
         }
         Access::Read => call.agree(below_prefix)?,
     };
-    Ok(BodyCheck::new(question, &call, is_plain_json(headers)))
+    Ok(match question {
+        Question::None => BodyCheck::nothing(),
+        question => BodyCheck::new(question, &call, is_plain_json(headers)),
+    })
 }
 
 /// A call of the engine or of Kibana, on the wire or inside another.

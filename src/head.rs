@@ -132,7 +132,12 @@ const HEAD: Place = Place::Head { scanned: 0, line: 0 };
 
 /// Checks a whole head and says what follows it.
 fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
-    let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut start = 0;
+    let mut lines = memchr::memchr_iter(b'\n', head).map(|end| {
+        let line = &head[start..end];
+        start = end + 1;
+        line.strip_suffix(b"\r").unwrap_or(line)
+    });
     let request_line = lines.find(|line| !line.is_empty()).ok_or(HeadError::RequestLine)?;
     let is_http_11 = check_request_line(request_line)?;
 
@@ -147,7 +152,8 @@ fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err(HeadError::HeaderName);
         }
-        if value.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+        // All of it, for the compiler then looks at many bytes at once.
+        if value.iter().fold(false, |found, &byte| found | (byte.is_ascii_control() & (byte != b'\t'))) {
             return Err(HeadError::HeaderValue);
         }
         if name.eq_ignore_ascii_case(HOST.as_str().as_bytes()) {
@@ -192,8 +198,24 @@ fn check_request_line(line: &[u8]) -> Result<bool, HeadError> {
 
 /// A `tchar` of RFC 9110, section 5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
+
+static TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        token[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < others.len() {
+        token[others[at] as usize] = true;
+        at += 1;
+    }
+    token
+};
 
 /// Without the white space that may stand around a value; `trim_ascii` would take CR and form feed, too.
 fn trim(mut value: &[u8]) -> &[u8] {
@@ -215,8 +237,8 @@ const LONGEST: u64 = u64::MAX - 2;
 /// Whether hyper takes this for a URL, and all of it.
 fn is_target(target: &[u8]) -> bool {
     // hyper would drop a fragment; a DEL it finds only in the whole head.
-    let is_dropped = |&byte: &u8| byte == b'#' || byte.is_ascii_control();
-    !target.iter().any(is_dropped) && Uri::try_from(target).is_ok()
+    let is_dropped = target.iter().fold(false, |found, &byte| found | (byte == b'#') | byte.is_ascii_control());
+    !is_dropped && Uri::try_from(target).is_ok()
 }
 
 #[cfg(test)]

@@ -38,18 +38,12 @@ impl Hop {
 /// Turns a client's headers into those of the request to the domain, short of the signature.
 pub(crate) fn to_domain(mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
     let host = headers.remove(header::HOST);
-    remove_hop_by_hop(&mut headers);
-    // The length is known once the body is buffered, and `Expect` is answered here.
-    for name in [header::CONTENT_LENGTH, header::EXPECT, header::FORWARDED] {
-        headers.remove(name);
-    }
-    remove_all(&mut headers, sign::is_signers);
-
-    if !hop.is_trusted {
-        for name in [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO] {
-            headers.remove(name);
-        }
-    }
+    remove(&mut headers, |name| match name {
+        // The length is known once the body is buffered, and `Expect` is answered here.
+        "content-length" | "expect" | "forwarded" => true,
+        FORWARDED_FOR | FORWARDED_HOST | FORWARDED_PROTO => !hop.is_trusted,
+        _ => sign::is_signers(name),
+    });
     let peer = HeaderValue::try_from(hop.peer.to_canonical().to_string()).expect("an address is visible characters");
     headers.append(FORWARDED_FOR, peer);
     if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), host) {
@@ -62,7 +56,7 @@ pub(crate) fn to_domain(mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
 
 /// Turns the domain's headers into those of the answer, so that a browser stays on the gate.
 pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) {
-    remove_hop_by_hop(headers);
+    remove(headers, |_| false);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if let Some(location) = headers.get_mut(name)
             && let Some(path) = on_domain(location.as_bytes(), domain)
@@ -80,20 +74,17 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) 
     }
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes what ends at this hop, and what else is `unwanted`.
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     let connection = headers.get_all(header::CONNECTION).iter();
-    let named: Vec<HeaderName> = connection
+    let named = connection
         .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        headers.remove(name);
-    }
-}
-
-fn remove_all(headers: &mut HeaderMap, unwanted: fn(&HeaderName) -> bool) {
-    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
-    for name in names {
+        .map(<[u8]>::trim_ascii)
+        // Most values are one of these: an option, and a header that goes anyway.
+        .filter(|name| !matches!(*name, b"keep-alive" | b"close"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok());
+    let others = headers.keys().filter(|name| is_hop_by_hop(name.as_str()) || unwanted(name.as_str())).cloned();
+    for name in named.chain(others).collect::<Vec<_>>() {
         headers.remove(name);
     }
 }
@@ -149,17 +140,20 @@ fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// RFC 9110, section 7.6.1, with those that older peers send.
-static HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 #[cfg(test)]
 mod tests {

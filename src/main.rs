@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use trailgate::allowlist::LoadError;
 use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
@@ -52,7 +52,8 @@ fn ask(question: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Resu
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
-    Runtime::new().context("cannot start the runtime")
+    // One thread is enough to accept, to look after things and to ask: requests have threads of their own.
+    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
 fn check(files: &Files) -> anyhow::Result<ExitCode> {

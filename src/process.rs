@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
-use crate::server::{self, Entrance};
+use crate::server::{self, Entrance, Worker};
 use crate::sign::Signer;
 use crate::systemd::Manager;
 use crate::upstream::{self, Upstream};
@@ -97,6 +97,7 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
     background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
     background.spawn("the credentials' renewal", renewal.run());
     let pipes = [("events", logs.events.clone()), ("access", logs.access.clone())];
+    let workers = Worker::start_all(&gate).context("cannot start the workers")?;
     let observer = Arc::new(Observer::new(Arc::clone(&gate), list_state, pipes));
     if let Some(admin) = admin {
         tracing::info!(address = admin.name(), "answering the operator");
@@ -111,7 +112,7 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
         manager.stopping();
         observer.drain();
     };
-    background.outlive(server::run(entrances, gate, limits, shutdown)).await
+    background.outlive(server::run(entrances, workers, limits, shutdown)).await
 }
 
 /// Opens what is listened on, and lets certificates follow their files.

@@ -29,15 +29,25 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr
             }
             header.push(stream.read_u8().await?);
         }
-        // The parser looks no further than to the end of a name that it knows.
-        let protocol = header[b"PROXY ".len()..].split(|byte| b" \r".contains(byte)).next();
-        if !protocol.is_some_and(|name| [&b"TCP4"[..], b"TCP6", b"UNKNOWN"].contains(&name)) {
+        if !is_spelt_by_the_rules(&header) {
             return Err(ProxyError::Malformed);
         }
     } else {
         return Err(ProxyError::Missing);
     }
     parse(&header)
+}
+
+/// Whether a line of version 1 is one as far as the parser does not look: it goes no further than to the end of a name
+/// of a protocol, and takes any number for a port that Rust takes, `+80` and `080` among them.
+fn is_spelt_by_the_rules(line: &[u8]) -> bool {
+    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ').skip(1);
+    match words.next() {
+        Some(b"TCP4" | b"TCP6") => words.skip(2).all(|port| port == b"0" || matches!(port, [b'1'..=b'9', ..])),
+        // What else there is in such a line is to be ignored.
+        Some(b"UNKNOWN") => true,
+        _ => false,
+    }
 }
 
 fn parse(header: &[u8]) -> Result<Option<IpAddr>, ProxyError> {
@@ -142,6 +152,8 @@ mod tests {
             (b"PROXY TCP4 203.0.113.7\r\n\r\n", "the PROXY header is malformed"),
             (b"PROXY UNKNOWNTCP4 203.0.113.7 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
             (b"PROXY  TCP4 203.0.113.7 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
+            (b"PROXY TCP4 203.0.113.7 10.0.0.1 01 443\r\n", "the PROXY header is malformed"),
+            (b"PROXY TCP4 203.0.113.7 10.0.0.1 1 +443\r\n", "the PROXY header is malformed"),
             (line.as_bytes(), "the PROXY header is malformed"),
             (&version_2(1, 0x11, &[1, 2, 3]), "the PROXY header is malformed"),
             (&version_2(7, 0x11, &[0; 12]), "the PROXY header is malformed"),

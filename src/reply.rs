@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::access_log::AccessLine;
 use crate::allowlist::Allowlist;
 use crate::outcome::Outcome;
+use crate::upstream::Arriving;
 
 /// The body of an answer. It carries the request's access line, which is written when the body is dropped.
 #[derive(Debug)]
@@ -33,10 +33,12 @@ pub(crate) enum Source {
 
 /// The domain's answer as it arrives, and what can end it early.
 pub(crate) struct Streaming {
-    incoming: Incoming,
+    incoming: Arriving,
     idle_timeout: Duration,
     allowlist: Allowlist,
     client: IpAddr,
+    /// Whether the domain has broken off, which the client is to learn next.
+    is_broken: bool,
     /// Set up when there is first something to wait for; most answers come whole with their head.
     waits: Option<Waits>,
 }
@@ -67,21 +69,34 @@ impl Reply {
 impl Streaming {
     /// Streams `incoming` to `client` for as long as `allowlist` lets it in, and the domain is never silent for
     /// `idle_timeout`.
-    pub(crate) fn new(incoming: Incoming, idle_timeout: Duration, allowlist: Allowlist, client: IpAddr) -> Self {
-        Self { incoming, idle_timeout, allowlist, client, waits: None }
+    pub(crate) fn new(incoming: Arriving, idle_timeout: Duration, allowlist: Allowlist, client: IpAddr) -> Self {
+        Self { incoming, idle_timeout, allowlist, client, is_broken: false, waits: None }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Outcome>>> {
+        if self.is_broken {
+            return Poll::Ready(Some(Err(Outcome::UpstreamBrokeOff)));
+        }
         if let Some(waits) = &mut self.waits
             && waits.revoked.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Some(Err(Outcome::Revoked)));
         }
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            if let Some(waits) = &mut self.waits {
-                waits.is_idle = false;
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(waits) = &mut self.waits {
+                    waits.is_idle = false;
+                }
+                return Poll::Ready(Some(Ok(frame)));
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(|_| Outcome::UpstreamBrokeOff)));
+            Poll::Ready(Some(Err(_))) => {
+                // hyper drops what it has not sent when it meets an error, be it the head: so that is sent first.
+                self.is_broken = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {}
         }
         let is_first = self.waits.is_none();
         let waits = self.waits.get_or_insert_with(|| Waits {

@@ -2,6 +2,7 @@
 
 mod connection;
 mod pace;
+mod worker;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::worker::Worker;
 use crate::gate::Gate;
 use crate::head::HeadLimits;
 use crate::listener::Listener;
@@ -76,9 +78,9 @@ impl Entrance {
     }
 }
 
-/// What all connections share.
+/// What the connections of one worker share, and through it those of all.
 struct Server {
-    gate: Arc<Gate>,
+    worker: Worker,
     limits: ConnectionLimits,
     places: Arc<Semaphore>,
     /// Of the places, how many strangers may take: those who hold connections to lock out the others are no clients.
@@ -93,57 +95,68 @@ struct Place {
     stranger: Option<OwnedSemaphorePermit>,
 }
 
-/// Serves `gate` at `entrances` until `shutdown` is ready, then finishes what is in flight within `limits.drain`.
+/// Serves at `entrances`, with the worker that has the fewest connections for each, until `shutdown` is ready, then finishes what is in flight within `limits.drain`.
 pub async fn run(
     entrances: Vec<Entrance>,
-    gate: Arc<Gate>,
+    workers: Vec<Worker>,
     limits: ConnectionLimits,
     shutdown: impl Future<Output = ()>,
 ) {
-    let server = Arc::new(Server {
-        gate,
-        limits,
-        places: Arc::new(Semaphore::new(limits.connections)),
-        strangers: Arc::new(Semaphore::new((limits.connections / 10).max(1))),
-        stop: CancellationToken::new(),
-        connections: TaskTracker::new(),
-    });
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let strangers = Arc::new(Semaphore::new((limits.connections / 10).max(1)));
+    let stop = CancellationToken::new();
+    let server = |worker| {
+        let (places, strangers, stop) = (Arc::clone(&places), Arc::clone(&strangers), stop.clone());
+        Arc::new(Server { worker, limits, places, strangers, stop, connections: TaskTracker::new() })
+    };
+    let servers: Vec<_> = workers.into_iter().map(server).collect();
     tokio::select! {
-        _ = join_all(entrances.into_iter().map(|entrance| server.accept(entrance))) => {}
+        _ = join_all(entrances.into_iter().map(|entrance| accept(entrance, &servers))) => {}
         () = shutdown => {}
     }
-    tracing::info!(connections = server.connections.len(), "draining");
-    server.stop.cancel();
-    server.connections.close();
-    if timeout(limits.drain, server.connections.wait()).await.is_err() {
+    let open: usize = servers.iter().map(|server| server.connections.len()).sum();
+    tracing::info!(connections = open, "draining");
+    stop.cancel();
+    let ended = servers.iter().map(|server| {
+        server.connections.close();
+        server.connections.wait()
+    });
+    if timeout(limits.drain, join_all(ended)).await.is_err() {
         tracing::warn!("requests were still in flight when the time to drain was over");
     }
 }
 
-impl Server {
-    async fn accept(self: &Arc<Self>, Entrance { socket, door }: Entrance) {
-        let mut delay = FIRST_DELAY;
-        loop {
-            match socket.accept().await {
-                Ok((stream, peer)) => {
-                    delay = FIRST_DELAY;
-                    match self.place(&door.listener, peer) {
-                        Some(place) => {
-                            let (server, door) = (Arc::clone(self), Arc::clone(&door));
-                            self.connections.spawn(connection::serve(server, door, stream, peer, place));
-                        }
-                        None => self.shed(&stream, peer, &door),
-                    }
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    // Out of file descriptors or memory: both come back as connections end.
-                    tracing::error!(%error, retry_in_ms = delay.as_millis(), "cannot accept connections");
-                    sleep(delay).await;
-                    delay = (delay * 2).min(LAST_DELAY);
-                }
+async fn accept(Entrance { socket, door }: Entrance, servers: &[Arc<Server>]) {
+    let mut delay = FIRST_DELAY;
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                delay = FIRST_DELAY;
+                let server = servers.iter().min_by_key(|server| server.connections.len());
+                server.expect("there is a worker").take(stream, peer, &door);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of file descriptors or memory: both come back as connections end.
+                tracing::error!(%error, retry_in_ms = delay.as_millis(), "cannot accept connections");
+                sleep(delay).await;
+                delay = (delay * 2).min(LAST_DELAY);
             }
         }
+    }
+}
+
+impl Server {
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, door: &Arc<Door>) {
+        let Some(place) = self.place(&door.listener, peer) else { return self.shed(&stream, peer, door) };
+        // A socket that cannot be taken out of this runtime is one that is gone.
+        let Ok(stream) = stream.into_std() else { return };
+        let serving = connection::serve(Arc::clone(self), Arc::clone(door), stream, peer, place);
+        self.connections.spawn_on(serving, &self.worker.runtime);
+    }
+
+    fn gate(&self) -> &Arc<Gate> {
+        &self.worker.gate
     }
 
     /// A place for a connection from `peer`, if there is one left for such as this.
@@ -157,7 +170,7 @@ impl Server {
 
     /// Counts the connection among the strangers' when `client` is one; nothing if they have too many.
     fn settle(&self, place: &mut Place, client: IpAddr) -> Option<()> {
-        if !self.gate.knows(client) {
+        if !self.gate().knows(client) {
             place.stranger = Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?);
         }
         Some(())
@@ -165,7 +178,7 @@ impl Server {
 
     /// Tells a client that there is no place for it, without spending one on it.
     fn shed(&self, stream: &TcpStream, peer: SocketAddr, door: &Door) {
-        self.gate.metrics.connections_refused.inc();
+        self.gate().metrics.connections_refused.inc();
         tracing::warn!(%peer, "connection refused: too many are open");
         if door.tls.is_none() {
             // A socket that takes nothing at once has nobody who waits for this.

@@ -1,20 +1,23 @@
 //! Signature Version 4 for a buffered request, at a given time, with given credentials.
 //!
-//! The canonical request is our own, written into one buffer over a target that is canonical already; the cryptography
-//! is `aws-sigv4`'s. Signed are `host`, `x-amz-content-sha256`, `x-amz-date` and `x-amz-security-token`, nothing that
+//! The canonical request is our own, written into one buffer over a target that is canonical already; the signing key is
+//! `aws-sigv4`'s. Signed are `host`, `x-amz-content-sha256`, `x-amz-date` and `x-amz-security-token`, nothing that
 //! a hop might touch. The rules are those of "Create a signed AWS API request" in the IAM User Guide.
 
-use std::sync::{Mutex, PoisonError};
+mod day_key;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
-use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use hyper::Method;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
-use hyper::{Method, header};
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use sha2::{Digest, Sha256};
 
+use self::day_key::DayKey;
 use crate::target::Target;
 
 /// Signs requests to one domain.
@@ -24,8 +27,7 @@ pub struct Signer {
     host: HeaderValue,
     region: String,
     service: String,
-    /// The last signing key: good for a day, and five HMACs cheaper than a new one.
-    key: Mutex<Option<CachedKey>>,
+    key: Mutex<Option<Arc<DayKey>>>,
 }
 
 impl Signer {
@@ -42,31 +44,33 @@ impl Signer {
     /// `headers` must not hold an `Authorization` or `X-Amz-*` of anybody else.
     pub fn sign(&self, signing: &Signing<'_>, headers: &mut HeaderMap) {
         let date = SigningDate::new(signing.time);
-        let canonical = self.canonical_request(signing);
-        let scope = format!("{}/{}/{}/aws4_request", date.day(), self.region, self.service);
-        let string_to_sign =
-            format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", date.0, hex::encode(Sha256::digest(&canonical)));
-        let key = self.signing_key(signing.credentials, signing.time, date.day());
-        let signature = calculate_signature(key, string_to_sign.as_bytes());
-        let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={}, Signature={signature}",
-            signing.credentials.access_key_id(),
-            signed_headers(signing.credentials),
-        );
+        let key = self.key(signing.credentials, signing.time, date.day());
+        let canonical = Sha256::digest(self.canonical(signing, &date));
+        let mut hex = hex::Buffer::<32>::new();
+        let mut text = String::with_capacity(256);
+        text.extend(["AWS4-HMAC-SHA256\n", date.as_str(), "\n", key.scope(), "\n", hex.format(&canonical.into())]);
+        let signature = key.signature(&text);
+        text.clear();
+        text.extend(["AWS4-HMAC-SHA256 Credential=", key.credential(), ", SignedHeaders="]);
+        text.extend([signed_headers(signing.credentials), ", Signature=", hex.format(&signature)]);
 
         headers.insert(HOST, self.host.clone());
         headers.insert(X_AMZ_CONTENT_SHA256, header_value(signing.body_sha256));
-        headers.insert(X_AMZ_DATE, header_value(&date.0));
-        if let Some(token) = signing.credentials.session_token() {
-            headers.insert(X_AMZ_SECURITY_TOKEN, sensitive(token));
+        headers.insert(X_AMZ_DATE, header_value(date.as_str()));
+        if let Some(token) = &key.token {
+            headers.insert(X_AMZ_SECURITY_TOKEN, token.clone());
         }
-        headers.insert(AUTHORIZATION, sensitive(&authorization));
+        headers.insert(AUTHORIZATION, sensitive(&text));
     }
 
     /// The canonical request that [`Signer::sign`] signs: what a domain that refuses the signature is compared with.
     #[must_use]
     pub fn canonical_request(&self, signing: &Signing<'_>) -> String {
-        let Signing { method, target, body_sha256, credentials, time } = *signing;
+        self.canonical(signing, &SigningDate::new(signing.time))
+    }
+
+    fn canonical(&self, signing: &Signing<'_>, date: &SigningDate) -> String {
+        let Signing { method, target, body_sha256, credentials, .. } = *signing;
         let token = credentials.session_token();
         let mut canonical = String::with_capacity(512 + target.as_str().len() + token.map_or(0, str::len));
         canonical.push_str(method.as_str());
@@ -74,30 +78,24 @@ impl Signer {
         target.push_signed_path(&mut canonical);
         canonical.push('\n');
         target.push_signed_query(&mut canonical);
-        for piece in ["\nhost:", self.authority.as_str(), "\nx-amz-content-sha256:", body_sha256, "\nx-amz-date:"] {
-            canonical.push_str(piece);
-        }
-        canonical.push_str(&SigningDate::new(time).0);
+        canonical.extend(["\nhost:", self.authority.as_str(), "\nx-amz-content-sha256:", body_sha256]);
+        canonical.extend(["\nx-amz-date:", date.as_str()]);
         if let Some(token) = token {
-            canonical.push_str("\nx-amz-security-token:");
-            canonical.push_str(token);
+            canonical.extend(["\nx-amz-security-token:", token]);
         }
-        for piece in ["\n\n", signed_headers(credentials), "\n", body_sha256] {
-            canonical.push_str(piece);
-        }
+        canonical.extend(["\n\n", signed_headers(credentials), "\n", body_sha256]);
         canonical
     }
 
-    fn signing_key(&self, credentials: &Credentials, time: SystemTime, day: &str) -> [u8; 32] {
+    fn key(&self, credentials: &Credentials, time: SystemTime, day: &str) -> Arc<DayKey> {
         // A poisoned lock holds a whole key or none: the assignment below cannot stop half-way.
         let mut cached = self.key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = cached.as_ref().filter(|key| key.is_for(credentials, day)) {
-            return key.bytes;
+            return Arc::clone(key);
         }
-        let key = generate_signing_key(credentials.secret_access_key(), time, &self.region, &self.service);
-        let bytes = key.as_ref().try_into().expect("HMAC-SHA256 gives 32 bytes");
-        *cached = Some(CachedKey { day: day.to_owned(), secret: credentials.clone(), bytes });
-        bytes
+        let key = Arc::new(DayKey::new(credentials, time, day, &self.region, &self.service));
+        *cached = Some(Arc::clone(&key));
+        key
     }
 }
 
@@ -116,23 +114,10 @@ pub struct Signing<'a> {
     pub time: SystemTime,
 }
 
-/// Whether only a signer sets this header, so that a client's own must not pass.
+/// Whether only a signer sets the header of this name, in lower case, so that a client's own must not pass.
 #[must_use]
-pub fn is_signers(name: &HeaderName) -> bool {
-    *name == header::AUTHORIZATION || name.as_str().starts_with("x-amz-")
-}
-
-#[derive(Debug)]
-struct CachedKey {
-    day: String,
-    secret: Credentials,
-    bytes: [u8; 32],
-}
-
-impl CachedKey {
-    fn is_for(&self, credentials: &Credentials, day: &str) -> bool {
-        self.day == day && self.secret.secret_access_key() == credentials.secret_access_key()
-    }
+pub fn is_signers(name: &str) -> bool {
+    name == "authorization" || name.starts_with("x-amz-")
 }
 
 /// A time as `20150830T123600Z`.
@@ -140,14 +125,23 @@ struct SigningDate(String);
 
 impl SigningDate {
     fn new(time: SystemTime) -> Self {
+        let mut text = String::with_capacity(24);
         let timestamp = Timestamp::try_from(time).unwrap_or_default();
-        Self(timestamp.strftime("%Y%m%dT%H%M%SZ").to_string())
+        SECONDS.print_timestamp(&timestamp, &mut text).expect("a string takes every write");
+        text.retain(|character| !matches!(character, '-' | ':'));
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
     }
 
     fn day(&self) -> &str {
         &self.0[..8]
     }
 }
+
+const SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 
 fn signed_headers(credentials: &Credentials) -> &'static str {
     match credentials.session_token() {
@@ -247,12 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_never_used_for_another_day_or_secret() {
+    fn a_key_is_never_used_for_another_day_or_other_credentials() {
         let signer = signer();
         let target = Target::canonical("/", None).unwrap();
         let body_sha256 = hex::encode(Sha256::digest(b""));
-        for (days, secret) in [(0, SECRET), (0, SECRET), (1, SECRET), (1, "another"), (0, "another"), (0, SECRET)] {
-            let credentials = credentials(secret, None);
+        for (days, secret, token) in [
+            (0, SECRET, None),
+            (0, SECRET, None),
+            (1, SECRET, None),
+            (1, "another", None),
+            (0, "another", None),
+            (0, "another", Some("token")),
+            (0, "another", Some("other")),
+            (0, SECRET, None),
+        ] {
+            let credentials = credentials(secret, token);
             let time = after(days);
             let (method, target, body_sha256) = (&Method::GET, &target, body_sha256.as_str());
             let signing = Signing { method, target, body_sha256, credentials: &credentials, time };
@@ -263,12 +266,11 @@ mod tests {
     /// "get-vanilla" of the AWS signing test suite.
     #[test]
     fn the_signing_key_gives_the_signature_of_awss_test_suite() {
-        let signer = Signer::new(&Authority::from_static("example.amazonaws.com"), "us-east-1", "service");
-        let key = signer.signing_key(&credentials(SECRET, None), after(0), "20150830");
+        let key = DayKey::new(&credentials(SECRET, None), after(0), "20150830", "us-east-1", "service");
         let string_to_sign = "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/service/aws4_request\n\
                               bb579772317eb040ac9ed261061d46c1f17a8133879d6129b6e1c25292927e63";
         let signature = "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
-        assert_eq!(calculate_signature(key, string_to_sign.as_bytes()), signature);
+        assert_eq!(hex::encode(key.signature(string_to_sign)), signature);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The domain as an HTTP client sees it: TLS, a connection pool, a timeout for each phase.
 
-mod counted;
+mod link;
+mod pool;
 
 use std::error::Error as StdError;
 use std::fs;
@@ -9,22 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hyper::body::Incoming;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, Uri};
-use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tower::timeout::error::Elapsed;
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
-use self::counted::{Counted, Used};
+pub use self::link::Arriving;
+use self::link::{Io, Link};
+use self::pool::Pool;
 use crate::body::Sending;
 use crate::endpoint::Endpoint;
 use crate::metrics::Metrics;
@@ -33,9 +34,13 @@ use crate::target::Target;
 /// A pool of connections to one domain.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client<Connector, Sending>,
+    connector: Connector,
     endpoint: Endpoint,
-    response_timeout: Duration,
+    origin: Uri,
+    pool: Arc<Pool>,
+    /// The task that closes idle connections.
+    _sweep: AbortOnDropHandle<()>,
+    limits: UpstreamLimits,
     metrics: Arc<Metrics>,
 }
 
@@ -50,10 +55,12 @@ pub struct UpstreamLimits {
     pub pool_idle: usize,
 }
 
-type Connector = BoxCloneSyncService<Uri, Counted<MaybeHttpsStream<TokioIo<TcpStream>>>, BoxError>;
+type Connector = BoxCloneSyncService<Uri, Io, BoxError>;
 
 impl Upstream {
     /// A pool for `endpoint`, which has to show a certificate that one of `roots` has signed.
+    ///
+    /// Panics outside of a runtime; connections live in the one that it is called in.
     #[must_use]
     pub fn new(endpoint: Endpoint, roots: RootCertStore, limits: UpstreamLimits, metrics: Arc<Metrics>) -> Self {
         let mut tcp = HttpConnector::new();
@@ -61,21 +68,23 @@ impl Upstream {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
         let tls = HttpsConnectorBuilder::new().with_tls_config(tls_config(roots)).https_or_http().enable_http1();
-        let counts = Arc::clone(&metrics);
-        let connector = ServiceBuilder::new()
-            .map_response(move |io| Counted::new(io, &counts))
-            .timeout(limits.connect_timeout)
-            .service(tls.wrap_connector(tcp));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(limits.pool_idle)
-            // A second try is signed anew, so it is not the client's to make.
-            .retry_canceled_requests(false)
-            // The domain's name is in lower case already, and `Host` is set and signed by us.
-            .set_host(false)
-            .build(BoxCloneSyncService::new(connector));
-        Self { client, endpoint, response_timeout: limits.response_timeout, metrics }
+        let connector = ServiceBuilder::new().timeout(limits.connect_timeout).service(tls.wrap_connector(tcp));
+        Self::with(BoxCloneSyncService::new(connector), endpoint, limits, metrics)
+    }
+
+    /// The same with a pool of its own, in the runtime that this is called in.
+    #[must_use]
+    pub fn with_own_pool(&self) -> Self {
+        Self::with(self.connector.clone(), self.endpoint.clone(), self.limits, Arc::clone(&self.metrics))
+    }
+
+    fn with(connector: Connector, endpoint: Endpoint, limits: UpstreamLimits, metrics: Arc<Metrics>) -> Self {
+        let origin = Uri::builder().scheme(endpoint.scheme().clone()).authority(endpoint.authority().clone());
+        let origin = origin.path_and_query("/").build().expect("scheme, authority and path make a URL");
+        let pool = Arc::new(Pool::of(limits.pool_idle));
+        let swept = Arc::clone(&pool);
+        let sweep = AbortOnDropHandle::new(tokio::spawn(async move { swept.sweep().await }));
+        Self { connector, endpoint, origin, pool, _sweep: sweep, limits, metrics }
     }
 
     /// The domain's origin.
@@ -84,22 +93,33 @@ impl Upstream {
         &self.endpoint
     }
 
-    /// The URL of `target` on the domain; `None` when it is longer than a URL can be.
-    #[must_use]
-    pub fn uri(&self, target: &Target) -> Option<Uri> {
-        let origin = Uri::builder().scheme(self.endpoint.scheme().clone()).authority(self.endpoint.authority().clone());
-        origin.path_and_query(target.as_str()).build().ok()
+    /// Sends a request and gives the response once its head is there. Its URL is a path with a query: see [`uri`].
+    pub async fn send(&self, request: Request<Sending>) -> Result<Response<Arriving>, SendError> {
+        timeout(self.limits.response_timeout, self.exchange(request)).await.map_err(|_| SendError::ResponseTimeout)?
     }
 
-    /// Sends a request and gives the response once its head is there.
-    pub async fn send(&self, request: Request<Sending>) -> Result<Response<Incoming>, SendError> {
-        let response = timeout(self.response_timeout, self.client.request(request)).await;
-        let response = response.map_err(|_| SendError::ResponseTimeout)??;
-        if response.extensions().get().is_some_and(Used::again) {
+    async fn exchange(&self, request: Request<Sending>) -> Result<Response<Arriving>, SendError> {
+        let mut link = match self.pool.take() {
+            Some(link) => link,
+            None => self.connect().await?,
+        };
+        let response = link.send(request).await.map_err(SendError::broken)?;
+        if link.note_use() {
             self.metrics.upstream_reused.inc();
         }
-        Ok(response)
+        Ok(response.map(|incoming| Arriving::new(incoming, link, Arc::clone(&self.pool))))
     }
+
+    async fn connect(&self) -> Result<Box<Link>, SendError> {
+        let io = self.connector.clone().oneshot(self.origin.clone()).await.map_err(SendError::of_connecting)?;
+        Ok(Box::new(Link::over(io, &self.metrics).await.map_err(SendError::broken)?))
+    }
+}
+
+/// The URL of `target` as a request to the domain has it; `None` when it is longer than a URL can be.
+#[must_use]
+pub fn uri(target: &Target) -> Option<Uri> {
+    target.as_str().parse::<PathAndQuery>().ok().map(Uri::from)
 }
 
 /// Why the domain gave no response.
@@ -107,7 +127,7 @@ impl Upstream {
 pub enum SendError {
     /// No connection: the name, the port, or the certificate.
     #[error("no connection")]
-    Connect(#[source] Error),
+    Connect(#[source] BoxError),
     /// No connection within the time for it.
     #[error("no connection in time")]
     ConnectTimeout,
@@ -130,14 +150,17 @@ impl SendError {
             cause.is_canceled() || (method.is_idempotent() && ended)
         })
     }
-}
 
-impl From<Error> for SendError {
-    fn from(error: Error) -> Self {
-        if !error.is_connect() {
-            return Self::Broken(error.into());
+    fn broken(error: hyper::Error) -> Self {
+        Self::Broken(error.into())
+    }
+
+    fn of_connecting(error: BoxError) -> Self {
+        if causes(error.as_ref()).any(<dyn StdError>::is::<Elapsed>) {
+            Self::ConnectTimeout
+        } else {
+            Self::Connect(error)
         }
-        if causes(&error).any(<dyn StdError>::is::<Elapsed>) { Self::ConnectTimeout } else { Self::Connect(error) }
     }
 }
 
@@ -178,7 +201,5 @@ pub(crate) fn tls_config(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Idle connections are closed before the domain's load balancer closes them, which it does after 60 seconds or more.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 /// How often a silent connection is probed, so that one to a replaced node does not last.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);

@@ -39,6 +39,10 @@ impl BodyCheck {
         Self { question, call: call.to_string(), is_plain_json }
     }
 
+    pub(super) fn nothing() -> Self {
+        Self { question: Question::None, call: String::new(), is_plain_json: false }
+    }
+
     /// Decides on the rest. A body that is asked nothing is not touched.
     pub fn run(self, body: &Buffered) -> Result<(), ReadOnly> {
         // What asks for nothing does nothing.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,11 @@ use crate::metrics::Open;
 use crate::proxy_protocol::{self, ProxyError};
 use crate::tls;
 
-pub(super) async fn serve(server: Arc<Server>, door: Arc<Door>, stream: TcpStream, peer: SocketAddr, mut place: Place) {
-    let metrics = &server.gate.metrics;
+pub(super) async fn serve(server: Arc<Server>, door: Arc<Door>, stream: StdStream, peer: SocketAddr, mut place: Place) {
+    let metrics = &server.gate().metrics;
     metrics.connections_accepted.inc();
     let _open = Open::count(&metrics.connections);
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     // Only a socket that is closed already refuses this.
     let _ = stream.set_nodelay(true);
     let opening = timeout(server.limits.header_timeout, open(&server, &door, stream, peer, &mut place));
@@ -108,7 +109,7 @@ impl Server {
         let guard = Guard::new(io, limits.head, timeouts);
         let refusal = guard.refusal();
         let begun = CancellationToken::new();
-        let (gate, first) = (Arc::clone(&self.gate), begun.clone());
+        let (gate, first) = (Arc::clone(self.gate()), begun.clone());
         let service = service_fn(move |request| {
             first.cancel();
             // Here, not in the future: hyper calls this as it parses a head, before it reads on.
@@ -138,7 +139,7 @@ impl Server {
         let limits = self.limits;
         let pace = Arc::new(Pace::default());
         let begun = CancellationToken::new();
-        let (gate, at_work, first) = (Arc::clone(&self.gate), Arc::clone(&pace), begun.clone());
+        let (gate, at_work, first) = (Arc::clone(self.gate()), Arc::clone(&pace), begun.clone());
         let service = service_fn(move |mut request| {
             first.cancel();
             let refused = head::http2::settle(&mut request, limits.head).err();

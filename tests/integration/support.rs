@@ -25,7 +25,7 @@ use trailgate::allowlist::{self, Entries, Publisher};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
 use trailgate::metrics::Metrics;
-use trailgate::server::{self, Entrance};
+use trailgate::server::{self, Entrance, Worker};
 use trailgate::{credentials, process};
 use trailgate_domain::{Domain, Options};
 
@@ -115,7 +115,8 @@ impl Rig {
         let gate = process::gate(config, allowlist, cache, access_log, metrics).unwrap();
 
         let (shutdown, stopped) = oneshot::channel();
-        let server = tokio::spawn(server::run(vec![entrance], Arc::new(gate), limits, async { drop(stopped.await) }));
+        let server =
+            tokio::spawn(server::run(vec![entrance], vec![Worker::here(gate)], limits, async { drop(stopped.await) }));
         Self {
             domain,
             address,

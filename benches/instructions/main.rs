@@ -1,0 +1,156 @@
+//! Does one part of a request's way as often as it is told to, for its instructions to be counted: `instructions PART
+//! TIMES`. `benches/instructions/run` does the counting.
+
+use std::convert::Infallible;
+use std::env;
+use std::hint::black_box;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use hyper::http::uri::Authority;
+use hyper::{HeaderMap, Method};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use trailgate::access_log::{AccessLog, Format};
+use trailgate::allowlist::{self, Entries};
+use trailgate::config::Config;
+use trailgate::line_pipe::LinePipe;
+use trailgate::server::{self, Entrance, Worker};
+use trailgate::sign::{Signer, Signing};
+use trailgate::target::Target;
+use trailgate::{credentials, process};
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
+    let (Some(part), Some(times)) = (arguments.next(), arguments.next()) else {
+        anyhow::bail!("usage: instructions PART TIMES");
+    };
+    let times = times.parse()?;
+    match part.as_str() {
+        "target" => target(times),
+        "sign" => sign(times),
+        "allowlist" => find(times),
+        "request" => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(request(times))?,
+        _ => anyhow::bail!("no such part: {part}"),
+    }
+    Ok(())
+}
+
+fn target(times: u32) {
+    for _ in 0..times {
+        black_box(Target::canonical(black_box(PATH), black_box(Some(QUERY))).expect("is a good target"));
+    }
+}
+
+fn sign(times: u32) {
+    let signer = Signer::new(&Authority::from_static(HOST), "eu-west-1", "es");
+    let target = Target::canonical(PATH, Some(QUERY)).expect("is a good target");
+    let (method, credentials, time) = (&Method::GET, signing_key(), noon());
+    let body_sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let signing = Signing { method, target: &target, body_sha256, credentials: &credentials, time };
+    let mut headers = HeaderMap::new();
+    for _ in 0..times {
+        signer.sign(black_box(&signing), &mut headers);
+    }
+}
+
+fn find(times: u32) {
+    let (entries, now) = (entries(), noon());
+    for _ in 0..times {
+        black_box(entries.find(black_box(IpAddr::from([127, 0, 0, 1])), now).expect("is listed"));
+    }
+}
+
+/// A search through the gate, from a client's socket to the domain's and back, all of them on this thread.
+async fn request(times: u32) -> anyhow::Result<()> {
+    let domain = TcpListener::bind(LOOPBACK).await?;
+    let text = format!(
+        "[upstream]\nendpoint = \"http://{}\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n",
+        domain.local_addr()?
+    );
+    tokio::spawn(answer(domain));
+    let mut config = Config::parse(Path::new("trailgate.toml"), &text)?;
+    let limits = config.connections;
+    let mut listener = config.listeners.remove(0);
+    listener.address = LOOPBACK;
+    let (entrance, _) = Entrance::open(listener).await?;
+    let address = entrance.address()?;
+    let (cache, renewal) = credentials::cache(SharedCredentialsProvider::new(signing_key()));
+    tokio::spawn(renewal.run());
+    let pipe = LinePipe::start(io::sink(), |_| String::new())?;
+    let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::default());
+    let (_publisher, allowlist) = allowlist::channel(entries());
+    let gate = process::gate(config, allowlist, cache, access_log, Arc::default())?;
+    tokio::spawn(server::run(vec![entrance], vec![Worker::here(gate)], limits, std::future::pending()));
+
+    let mut client = TcpStream::connect(address).await?;
+    let asked = format!("GET {PATH}?{QUERY} HTTP/1.1\r\n{REQUEST_HEADERS}\r\n");
+    let mut answer = vec![0; 4096];
+    for _ in 0..times {
+        client.write_all(asked.as_bytes()).await?;
+        let mut length = 0;
+        while !answer[..length].ends_with(b"end") {
+            let read = client.read(&mut answer[length..]).await?;
+            anyhow::ensure!(read > 0, "the gate closed the connection");
+            length += read;
+        }
+        anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..length]));
+    }
+    Ok(())
+}
+
+/// The domain: the same 1 KiB to every request, which is a head alone.
+async fn answer(domain: TcpListener) -> io::Result<Infallible> {
+    loop {
+        let (mut connection, _) = domain.accept().await?;
+        tokio::spawn(async move {
+            let answer = format!("HTTP/1.1 200 OK\r\n{ANSWER_HEADERS}content-length: 1024\r\n\r\n{:>1024}", "end");
+            let mut head = vec![0; 8192];
+            loop {
+                let mut length = 0;
+                while !head[..length].ends_with(b"\r\n\r\n") {
+                    match connection.read(&mut head[length..]).await {
+                        Ok(0) | Err(_) => return,
+                        Ok(read) => length += read,
+                    }
+                }
+                if connection.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn entries() -> Entries {
+    let text: String = (0..9).map(|n| format!("[[allow]]\ncidr = \"10.{n}.0.0/16\"\nname = \"n{n}\"\n")).collect();
+    let text = format!("{text}[[allow]]\ncidr = \"127.0.0.1\"\nname = \"bench\"\n");
+    Entries::parse(Path::new("allowlist.toml"), &text).expect("the entries are good")
+}
+
+fn noon() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_hours(500_004)
+}
+
+fn signing_key() -> Credentials {
+    Credentials::new("AKIDEXAMPLE", "secret", Some("token".repeat(200)), None, "bench")
+}
+
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const HOST: &str = "search-trail-abc123.eu-west-1.es.amazonaws.com";
+const PATH: &str = "/cwl-2026.01.01/_search";
+const QUERY: &str = "size=100&sort=@timestamp:desc";
+
+/// As a browser sends them.
+const REQUEST_HEADERS: &str = "host: gate.example:9200\r\nconnection: keep-alive\r\naccept: application/json, text/plain, */*\r\n\
+    user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
+    accept-encoding: gzip, deflate\r\naccept-language: en-GB,en;q=0.9\r\ncookie: a=0123456789abcdef\r\n";
+
+/// As a domain sends them.
+const ANSWER_HEADERS: &str = "date: Thu, 26 Nov 2026 12:00:00 GMT\r\ncontent-type: application/json; charset=UTF-8\r\n\
+    connection: keep-alive\r\naccess-control-allow-origin: *\r\nx-amzn-requestid: 0b6fd5b4-5b1c-4d2d-8f3f-6c1d0d0e0f00\r\n";

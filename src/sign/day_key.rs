@@ -1,0 +1,59 @@
+//! What signatures of one day, with the same credentials, have in common.
+
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_sigv4::sign::v4::generate_signing_key;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use hyper::header::HeaderValue;
+use sha2::Sha256;
+
+use super::sensitive;
+
+/// A signing key, ready to use: five HMACs cheaper than a new one, and the texts that go with it.
+#[derive(Clone, Debug)]
+pub(super) struct DayKey {
+    credentials: Credentials,
+    /// `AKIDEXAMPLE/20150830/eu-west-1/es/aws4_request`.
+    credential: String,
+    mac: Hmac<Sha256>,
+    /// The session token as a header, if there is one.
+    pub(super) token: Option<HeaderValue>,
+}
+
+impl DayKey {
+    /// The key for `time`, which is on `day`.
+    pub(super) fn new(credentials: &Credentials, time: SystemTime, day: &str, region: &str, service: &str) -> Self {
+        let key = generate_signing_key(credentials.secret_access_key(), time, region, service);
+        Self {
+            credentials: credentials.clone(),
+            credential: format!("{}/{day}/{region}/{service}/aws4_request", credentials.access_key_id()),
+            mac: Hmac::new_from_slice(key.as_ref()).expect("HMAC takes a key of any length"),
+            token: credentials.session_token().map(sensitive),
+        }
+    }
+
+    pub(super) fn is_for(&self, credentials: &Credentials, day: &str) -> bool {
+        let own = &self.credentials;
+        self.scope().starts_with(day)
+            && own.access_key_id() == credentials.access_key_id()
+            && own.secret_access_key() == credentials.secret_access_key()
+            && own.session_token() == credentials.session_token()
+    }
+
+    /// The access key and the scope, as `Authorization` names them.
+    pub(super) fn credential(&self) -> &str {
+        &self.credential
+    }
+
+    /// Day, region and service.
+    pub(super) fn scope(&self) -> &str {
+        &self.credential[self.credentials.access_key_id().len() + 1..]
+    }
+
+    pub(super) fn signature(&self, string_to_sign: &str) -> [u8; 32] {
+        let mut mac = self.mac.clone();
+        mac.update(string_to_sign.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}

@@ -1,0 +1,133 @@
+//! One connection to the domain, moved on by whoever has it.
+//!
+//! A request, its answer and the connection that carries both are polled by one task, the client's: so nothing has to be
+//! handed over and nobody to be woken between them.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::{fmt, future};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_rustls::MaybeHttpsStream;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::pool::Pool;
+use crate::body::Sending;
+use crate::metrics::{Metrics, Open};
+
+/// A socket to the domain, with TLS or without.
+pub(super) type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// A connection that speaks HTTP.
+pub(super) struct Link {
+    sender: SendRequest<Sending>,
+    /// Reads and writes when it is polled; gone once the connection has ended.
+    driver: Option<http1::Connection<Io, Sending>>,
+    is_used: bool,
+    _open: Open,
+}
+
+impl Link {
+    pub(super) async fn over(io: Io, metrics: &Metrics) -> Result<Self, hyper::Error> {
+        metrics.upstream_opened.inc();
+        let open = Open::count(&metrics.upstream_connections);
+        let (sender, driver) = http1::handshake(io).await?;
+        Ok(Self { sender, driver: Some(driver), is_used: false, _open: open })
+    }
+
+    /// Sends a request, and is ready with the head of its answer.
+    pub(super) async fn send(&mut self, request: Request<Sending>) -> Result<Response<Incoming>, hyper::Error> {
+        let Self { sender, driver, .. } = self;
+        let mut answer = pin!(sender.send_request(request));
+        future::poll_fn(|cx| {
+            // An end is told to the request as well, at the latest when the driver is gone.
+            drive(driver, cx);
+            answer.as_mut().poll(&mut unwoken())
+        })
+        .await
+    }
+
+    /// Notes an answer, and tells whether it is not the first.
+    pub(super) fn note_use(&mut self) -> bool {
+        std::mem::replace(&mut self.is_used, true)
+    }
+
+    /// Whether the connection can take a request, as far as is known without waiting.
+    pub(super) fn is_ready(&mut self) -> bool {
+        drive(&mut self.driver, &mut unwoken());
+        self.driver.is_some() && self.sender.is_ready()
+    }
+}
+
+fn drive(driver: &mut Option<http1::Connection<Io, Sending>>, cx: &mut Context<'_>) {
+    if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+        *driver = None;
+    }
+}
+
+/// For what only changes while the driver is polled, which is by the same task and right before: to wake that task
+/// would poll it twice.
+fn unwoken() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+/// The body of an answer as it arrives. It moves on the connection that it comes by, and gives that back to the pool at
+/// its end; a body that is dropped before closes it.
+pub struct Arriving {
+    incoming: Incoming,
+    way: Option<(Box<Link>, Arc<Pool>)>,
+}
+
+impl Arriving {
+    pub(super) fn new(incoming: Incoming, link: Box<Link>, pool: Arc<Pool>) -> Self {
+        let mut arriving = Self { incoming, way: Some((link, pool)) };
+        if arriving.incoming.is_end_stream() {
+            arriving.settle();
+        }
+        arriving
+    }
+
+    fn settle(&mut self) {
+        if let Some((link, pool)) = self.way.take() {
+            pool.put(link);
+        }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let mut next = Pin::new(&mut this.incoming).poll_frame(&mut unwoken());
+        if let (Poll::Pending, Some((link, _))) = (&next, &mut this.way) {
+            drive(&mut link.driver, cx);
+            next = Pin::new(&mut this.incoming).poll_frame(&mut unwoken());
+        }
+        let frame = ready!(next);
+        if frame.is_none() || this.incoming.is_end_stream() {
+            this.settle();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl fmt::Debug for Arriving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arriving").field("incoming", &self.incoming).finish_non_exhaustive()
+    }
+}
