@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use hyper::header::HeaderValue;
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method};
 use trailgate::access_log::{AccessLog, Format};
@@ -79,8 +80,15 @@ fn access_line(criterion: &mut Criterion) {
         let log = AccessLog::new(Some(pipe), format, Arc::default());
         let (peer, now) = (IpAddr::from([203, 0, 113, 7]), SystemTime::now());
         group.bench_function(name, |bencher| {
-            bencher
-                .iter(|| log.begin(now, "0123456789abcdef".to_owned(), peer, &Method::GET, "/cwl-2026.01.01/_search"));
+            bencher.iter(|| {
+                log.begin(
+                    now,
+                    HeaderValue::from_static("0123456789abcdef"),
+                    peer,
+                    &Method::GET,
+                    "/cwl-2026.01.01/_search",
+                )
+            });
         });
     }
     group.finish();

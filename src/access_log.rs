@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -46,7 +47,8 @@ pub struct AccessLine {
     log: AccessLog,
     started: Instant,
     time: SystemTime,
-    id: String,
+    /// As the answer has it.
+    id: HeaderValue,
     client: IpAddr,
     entry: Option<Arc<Entry>>,
     method: Method,
@@ -88,7 +90,7 @@ impl AccessLog {
     ///
     /// `path` is logged until the canonical target is known; it comes without the query, which can hold a signature.
     #[must_use]
-    pub fn begin(&self, time: SystemTime, id: String, peer: IpAddr, method: &Method, path: &str) -> AccessLine {
+    pub fn begin(&self, time: SystemTime, id: HeaderValue, peer: IpAddr, method: &Method, path: &str) -> AccessLine {
         self.0.metrics.in_flight.inc();
         AccessLine {
             log: self.clone(),
@@ -146,7 +148,7 @@ impl AccessLine {
     }
 
     pub(crate) fn id(&self) -> &str {
-        &self.id
+        self.id.to_str().unwrap_or_default()
     }
 }
 
@@ -193,7 +195,7 @@ impl AccessLine {
         MILLISECONDS.print_timestamp(&timestamp, &mut time).expect("a string takes every write");
         Fields {
             time,
-            id: &self.id,
+            id: self.id(),
             client: self.client,
             entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
             method: self.method.as_str(),

@@ -71,15 +71,15 @@ impl Gate {
         refused: Option<HeadError>,
         request: Request<Incoming>,
     ) -> Response<Reply> {
-        let id = format!("{:016x}", fastrand::u64(..));
-        let header = HeaderValue::try_from(&id).expect("hexadecimal digits are visible characters");
+        let id = hex::encode(fastrand::u64(..).to_be_bytes());
+        let id = HeaderValue::try_from(id).expect("hexadecimal digits are visible characters");
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let wants_html = wants_html(request.headers());
         let (method, path) = match refused {
             Some(_) => (&Method::default(), ""),
             None => (request.method(), request.uri().path()),
         };
-        let mut line = self.access_log.begin(SystemTime::now(), id, connection.peer, method, path);
+        let mut line = self.access_log.begin(SystemTime::now(), id.clone(), connection.peer, method, path);
 
         let forwarding = AssertUnwindSafe(self.forward(connection, refused, request, &mut line)).catch_unwind();
         let mut response = match forwarding.await.unwrap_or(Err(Reject::Internal)) {
@@ -92,7 +92,7 @@ impl Gate {
             }
         };
         line.set_status(response.status());
-        response.headers_mut().insert(REQUEST_ID, header);
+        response.headers_mut().insert(REQUEST_ID, id);
         if is_chunked {
             // Nobody but hyper has looked for the end of a chunked body, so nothing may follow it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -149,11 +149,10 @@ fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
         }
         let colon = memchr::memchr(b':', line).ok_or(HeadError::HeaderName)?;
         let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
-        if name.is_empty() || !name.iter().copied().all(is_token) {
+        if !is_token(name) {
             return Err(HeadError::HeaderName);
         }
-        // All of it, for the compiler then looks at many bytes at once.
-        if value.iter().fold(false, |found, &byte| found | (byte.is_ascii_control() & (byte != b'\t'))) {
+        if has(value, |byte| byte.is_ascii_control() && byte != b'\t') {
             return Err(HeadError::HeaderValue);
         }
         if name.eq_ignore_ascii_case(HOST.as_str().as_bytes()) {
@@ -183,7 +182,7 @@ fn check_request_line(line: &[u8]) -> Result<bool, HeadError> {
     else {
         return Err(HeadError::RequestLine);
     };
-    if method.is_empty() || !method.iter().copied().all(is_token) || target.is_empty() {
+    if !is_token(method) || target.is_empty() {
         return Err(HeadError::RequestLine);
     }
     if !is_target(target) {
@@ -196,22 +195,18 @@ fn check_request_line(line: &[u8]) -> Result<bool, HeadError> {
     }
 }
 
-/// A `tchar` of RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
+/// A `token` of RFC 9110, section 5.6.2.
+fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && !has(name, |byte| !TOKEN[usize::from(byte)])
 }
 
+/// What is a `tchar`.
 static TOKEN: [bool; 256] = {
     let mut token = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        token[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let others = b"!#$%&'*+-.^_`|~";
+    let bytes = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut at = 0;
-    while at < others.len() {
-        token[others[at] as usize] = true;
+    while at < bytes.len() {
+        token[bytes[at] as usize] = true;
         at += 1;
     }
     token
@@ -237,8 +232,12 @@ const LONGEST: u64 = u64::MAX - 2;
 /// Whether hyper takes this for a URL, and all of it.
 fn is_target(target: &[u8]) -> bool {
     // hyper would drop a fragment; a DEL it finds only in the whole head.
-    let is_dropped = target.iter().fold(false, |found, &byte| found | (byte == b'#') | byte.is_ascii_control());
-    !is_dropped && Uri::try_from(target).is_ok()
+    !has(target, |byte| byte == b'#' || byte.is_ascii_control()) && Uri::try_from(target).is_ok()
+}
+
+/// Whether one of `bytes` is `such`. It looks at all of them, for then the compiler takes many at once.
+fn has(bytes: &[u8], such: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(false, |found, &byte| found | such(byte))
 }
 
 #[cfg(test)]

@@ -122,8 +122,7 @@ impl Reject {
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::Body(BodyError::Broken(error)) => Some(chain(error)),
-            Self::Upstream(SendError::Connect(error)) => Some(chain(error.as_ref())),
-            Self::Upstream(SendError::Broken(error)) => Some(chain(error.as_ref())),
+            Self::Upstream(SendError::Connect(error) | SendError::Broken(error)) => Some(chain(error.as_ref())),
             _ => None,
         }
     }

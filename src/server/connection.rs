@@ -117,15 +117,17 @@ impl Server {
             let (gate, connection) = (Arc::clone(&gate), connection.clone());
             async move { Ok::<_, Infallible>(gate.serve(connection, refused, request).await) }
         });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.keep_alive)
-            // The guard has counted already; hyper must not stumble over what the guard let pass.
-            .max_headers(limits.head.headers + 1)
-            .max_buf_size(limits.head.bytes.max(READ_BUFFER))
-            .serve_connection(TokioIo::new(guard), service);
-        let mut served = pin!(served);
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(limits.keep_alive);
+        builder.max_buf_size(limits.head.bytes.max(READ_BUFFER));
+        // The guard has counted already; hyper must not stumble over what the guard let pass. It keeps the places of so
+        // many headers on the stack by itself, and of as many as it is told on the heap.
+        if limits.head.headers > HYPER_HEADERS {
+            builder.max_headers(limits.head.headers);
+        }
+        let mut served = pin!(builder.serve_connection(TokioIo::new(guard), service));
         tokio::select! {
+            biased;
             served = served.as_mut() => return served,
             () = self.end(&begun) => served.as_mut().graceful_shutdown(),
         }
@@ -170,7 +172,8 @@ impl Server {
     /// Ready when the gate ends, and the connection's first request has `begun`: told to end before that, hyper closes
     /// the connection of a client that may have sent it already.
     async fn end(&self, begun: &CancellationToken) {
-        self.stop.cancelled().await;
+        // A child, for all cores would meet at the lock of the token itself whenever a connection moves.
+        self.stop.child_token().cancelled().await;
         let _ = timeout(FIRST_REQUEST, begun.cancelled()).await;
     }
 }
@@ -178,6 +181,9 @@ impl Server {
 /// How long a client that has connected may take to ask when the gate is about to end. Nobody is lost who asks at once,
 /// and a browser that connects in advance does not hold up the end for long.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Headers that hyper takes by default.
+const HYPER_HEADERS: usize = 100;
 
 /// Bytes that hyper reads at once at the most; it grows its buffer up to there only for bodies that keep filling it.
 const READ_BUFFER: usize = 400 * 1024;
