@@ -2,8 +2,9 @@
 //!
 //! The document is the event's JSON, number for number as it was written, and what the stock function of CloudWatch's
 //! console adds to it: `@id`, `@timestamp`, `@message`, `@owner`, `@log_group` and `@log_stream`, in place of fields of
-//! the event that have these names. Beyond the stock function there are the fields of [`promote`], and
-//! `source.ip` where `sourceIPAddress` is an address and not the name of a service.
+//! the event that have these names. Beyond the stock function there are the fields of [`promote`], `@lag`, the seconds
+//! from CloudTrail's `eventTime` to `@timestamp`, and `source.ip` where `sourceIPAddress` is an address and not the name
+//! of a service.
 
 mod members;
 mod names;
@@ -27,6 +28,9 @@ use crate::promote;
 
 /// The parts of a CloudTrail record that differ from call to call: stored, but not indexed.
 pub const UNMAPPED: [&str; 4] = ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"];
+
+/// The field that says by how many seconds the log is behind the event.
+pub(crate) const LAG: &str = "@lag";
 
 /// What is sent to the index for one log event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +98,7 @@ pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Docume
     };
     write_log_fields(&mut out, batch, event);
     if let Some(record) = &record {
+        write_lag(&mut out, record, event);
         write_promoted(&mut out, record);
         if let Some(address) = string(record, "sourceIPAddress").filter(|_| !has_source)
             && address.parse::<IpAddr>().is_ok()
@@ -154,6 +159,10 @@ fn string<'a>(record: &Tape<'a>, key: &str) -> Option<Cow<'a, str>> {
     record.members().filter(|(_, node)| node.key == key).last()?.1.as_string()
 }
 
+fn event_time(record: &Tape<'_>) -> Option<Timestamp> {
+    string(record, "eventTime")?.parse().ok()
+}
+
 fn write_log_fields(out: &mut Vec<u8>, batch: &LogBatch, event: &LogEvent) {
     let time = utc(event.timestamp);
     let mut timestamp = String::with_capacity(24);
@@ -164,6 +173,15 @@ fn write_log_fields(out: &mut Vec<u8>, batch: &LogBatch, event: &LogEvent) {
     write_field(out, "@owner", &batch.owner);
     write_field(out, "@log_group", &batch.log_group);
     write_field(out, "@log_stream", &batch.log_stream);
+}
+
+/// By the event alone, so that it says the same when the event comes once more.
+fn write_lag(out: &mut Vec<u8>, record: &Tape<'_>, event: &LogEvent) {
+    if let Some(happened) = event_time(record) {
+        let lag = event.timestamp.clamp(0, MAX_TIMESTAMP).saturating_sub(happened.as_millisecond());
+        write_key(out, LAG);
+        out.extend_from_slice(lag.div_euclid(1000).to_string().as_bytes());
+    }
 }
 
 fn write_promoted(out: &mut Vec<u8>, record: &Tape<'_>) {
@@ -197,8 +215,7 @@ fn addressed(event: &LogEvent, record: Option<&Tape<'_>>, shaping: &Shaping, sou
             .map_or_else(log_id, |id| Some(id.into_owned())),
         DocumentId::None => None,
     };
-    let event_day =
-        || string(record?, "eventTime")?.parse::<Timestamp>().ok().map(|time| utc(time.as_millisecond()).date());
+    let event_day = || Some(utc(event_time(record?)?.as_millisecond()).date());
     let day = match shaping.day {
         IndexDay::LogTimestamp => None,
         IndexDay::EventTime => event_day(),

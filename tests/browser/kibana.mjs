@@ -1,10 +1,12 @@
 // usage: node kibana.mjs URL [SCREENSHOTS]
-// An analyst's session with Kibana 5.1 in Debian's Chromium. Each line on standard output is a JSON array: a step's
-// name, and what the page showed. Whoever reads them answers each with a line, and the session goes on.
+// An analyst's session with Kibana 5.1 in Debian's Chromium, which begins at URL. Each line on standard output is a JSON
+// array: a step's name, and what the page showed. Whoever reads them answers each with a line, and the session goes on.
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
 const [url, screenshots] = process.argv.slice(2);
+// Of the longest dashboard.
+const HEIGHT = 2100;
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 async function tell(step, shown) {
   console.log(JSON.stringify([step, shown]));
@@ -15,13 +17,22 @@ const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu'],
 });
-const page = await browser.newPage({ viewport: { width: 1440, height: 2000 } });
+const page = await browser.newPage({ viewport: { width: 1440, height: HEIGHT } });
 page.setDefaultTimeout(60_000);
 let failed = [];
+const { origin } = new URL(url);
+const named = (request) => `${request.method()} ${new URL(request.url()).pathname}`;
 page.on('response', (response) =>
-  response.status() >= 400 && failed.push(`${response.status()} ${response.request().method()} ${new URL(response.url()).pathname}`));
+  response.status() >= 400 && failed.push(`${response.status()} ${named(response.request())}`));
+page.on('requestfailed', (request) => {
+  // What the page itself gave up, most often because it was left.
+  const reason = request.failure()?.errorText;
+  if (reason !== 'net::ERR_ABORTED') failed.push(`${reason} ${named(request)}`);
+});
+page.on('pageerror', (error) => failed.push(String(error).replaceAll(origin, '')));
+page.on('console', (message) => message.type() === 'error' && failed.push(message.text().replaceAll(origin, '')));
 const toasts = () => page.locator('.toast').allInnerTexts();
-const kibana = `${url}_plugin/kibana/app/kibana`;
+const kibana = `${origin}/_plugin/kibana/app/kibana`;
 // What has failed since the last time that it was asked for.
 const failures = () => failed.splice(0);
 
@@ -69,7 +80,7 @@ try {
     })));
     if (screenshots) {
       const height = await page.locator('.gridster').evaluate((grid) => grid.getBoundingClientRect().bottom);
-      await page.screenshot({ path: `${screenshots}/${name}.png`, clip: { x: 0, y: 0, width: 1440, height: Math.min(2000, height) } });
+      await page.screenshot({ path: `${screenshots}/${name}.png`, clip: { x: 0, y: 0, width: 1440, height: Math.min(HEIGHT, height) } });
     }
     await tell(name, { panels: shown, failures: failures(), toasts: await toasts() });
   }
@@ -98,12 +109,14 @@ try {
   await openSearch();
   await tell('searched', { hits: await page.locator('[data-test-subj=discoverQueryHits]').innerText(), failures: failures() });
 
+  // Of this session alone: of a name that is there already, Kibana asks whether to replace it.
+  const mine = `Mine ${new URL(url).port}`;
   await open('visualize/create?type=metric&indexPattern=cwl-*');
   await page.locator('.metric-value').first().waitFor();
   await page.getByText('Save', { exact: true }).first().click();
-  await page.locator('#visTitle, input[ng-model="opts.savedVis.title"]').first().fill('Mine');
+  await page.locator('#visTitle, input[ng-model="opts.savedVis.title"]').first().fill(mine);
   await page.locator('form[ng-submit="opts.doSave()"] button[type=submit], button:has-text("Save")').first().click();
-  await page.locator('.toast', { hasText: 'Mine' }).waitFor();
+  await page.locator('.toast', { hasText: mine }).waitFor();
   await tell('saved', { toasts: await toasts(), failures: failures() });
 
   await open('dev_tools/console');

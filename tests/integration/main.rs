@@ -5,6 +5,9 @@ mod support;
 /// What reaches the domain, and what comes back.
 mod forward;
 
+/// The same, exchange by exchange, of two recorded sessions of a browser.
+mod recorded;
+
 /// Who is let in, and for how long.
 mod allowlist;
 

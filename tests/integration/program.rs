@@ -106,7 +106,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     command_of(env!("CARGO_BIN_EXE_trailgate"), arguments)
 }
 
-fn command_of(program: &str, arguments: &[&str]) -> Command {
+pub(crate) fn command_of(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command
         .args(arguments)

@@ -23,6 +23,7 @@ fn collect(path: &str, mapping: &Value, fields: &mut Vec<Value>) {
         match mapping["type"].as_str() {
             Some("keyword") => fields.push(field(&name, "string", true, true)),
             Some("text") => fields.push(field(&name, "string", true, false)),
+            Some("long") => fields.push(field(&name, "number", true, true)),
             Some("object") | None => {}
             Some(kind) => fields.push(field(&name, kind, true, true)),
         }

@@ -53,8 +53,10 @@ impl Kind {
         }
     }
 
-    /// The release whose form the attributes have. A newer one changes those that say an older release, and it would
-    /// look as if a user had.
+    /// The release whose form the attributes have: the last that `OpenSearch` Dashboards has a migration of this kind
+    /// for, in its `index_pattern_migrations.ts`, `search_migrations.ts`, `dashboard_migrations.ts` and
+    /// `visualization_migrations.ts`. It changes attributes that say an older release, and it would look as if a user
+    /// had.
     fn migration_version(self) -> &'static str {
         match self {
             Self::IndexPattern => "7.6.0",

@@ -4,7 +4,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::saved::{Form, Kind, Object, objects};
-use super::source::{Shows, Source, Split};
+use super::source::{Scope, Shows, Source, Split};
 use super::{SOURCE, fields, file};
 use crate::template;
 
@@ -65,6 +65,21 @@ fn each_field_that_a_search_names_is_mapped() {
         let shown = search.columns.iter().map(String::as_str).filter(|field| *field != "@message");
         for field in shown.chain(queried(&search.query)) {
             assert!(countable.contains(field), "{}: {field}", search.id);
+        }
+    }
+}
+
+#[test]
+fn each_field_that_a_panels_own_queries_name_is_mapped() {
+    let countable = countable();
+    for panel in source().dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+        let pieces = match &panel.shows {
+            Shows::OverTime(Split::Into(pieces)) => &pieces[..],
+            _ => &[],
+        };
+        let own = if let Scope::Query(query) = &panel.scope { Some(query) } else { None };
+        for field in pieces.iter().map(|(_, query)| query).chain(own).flat_map(|query| queried(query)) {
+            assert!(countable.contains(field), "{}: {field}", panel.id);
         }
     }
 }

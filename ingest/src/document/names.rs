@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::UNMAPPED;
+use super::{LAG, UNMAPPED};
 use crate::promote;
 
 /// The fields of the log event: the record's own of these names give way to them.
@@ -38,7 +38,7 @@ const METADATA: [&str; 23] = [
 
 /// Whether a name of the document itself belongs to an engine or to a field that this function adds.
 pub(super) fn is_taken(name: &str) -> bool {
-    name == promote::OBJECT || name == "@degraded" || METADATA.contains(&name)
+    name == promote::OBJECT || name == LAG || name == "@degraded" || METADATA.contains(&name)
 }
 
 /// Whether a name has to be looked at more closely: a sieve that lets nothing through that [`safe`] would change.
@@ -89,8 +89,8 @@ fn is_ambiguous(name: &str, names: &HashSet<String>) -> bool {
 }
 
 /// Fields that this function adds, whether or not they are among the members.
-const OWN: [&str; 8] =
-    [promote::OBJECT, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
+const OWN: [&str; 9] =
+    [promote::OBJECT, LAG, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
 
 fn is_blank(name: &str) -> bool {
     name.chars().all(|character| character.is_whitespace() || character.is_control())

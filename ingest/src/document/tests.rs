@@ -64,6 +64,19 @@ fn a_document_is_what_the_stock_function_makes() {
 }
 
 #[test]
+fn the_lag_is_what_the_log_is_behind_the_event_in_seconds() {
+    let lag = |time: &str| {
+        let source: Value = serde_json::from_str(&source(&event(&json!({ "eventTime": time }).to_string()))).unwrap();
+        source["@lag"].clone()
+    };
+    assert_eq!(lag("2015-01-13T02:24:00Z"), 303);
+    assert_eq!(lag("2015-01-13T02:29:03Z"), 0);
+    assert_eq!(lag("2015-01-13T02:29:04Z"), -1);
+    assert_eq!(lag("yesterday"), Value::Null);
+    assert_eq!(fields(&event(r#"{"@lag":"theirs"}"#)), r#"{"@lag_":"theirs"}"#);
+}
+
+#[test]
 fn the_record_is_what_follows_the_first_brace_if_it_is_an_object() {
     for (message, wanted) in [
         (r#"prefix {"a":1}"#, r#"{"a":1}"#),

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use hyper::{HeaderMap, Method, StatusCode};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_domain::Fault;
@@ -13,7 +14,7 @@ use trailgate_ingest::invocation::Function;
 use trailgate_ingest::template;
 
 use crate::events;
-use crate::payloads::log_data_of;
+use crate::payloads::log_data_at;
 use crate::rig::{PATIENCE, Rig};
 use crate::server::Server;
 
@@ -74,10 +75,12 @@ async fn each_panel_finds_what_it_is_for(name: &str) {
     let server = Server::start(name, &[]).await;
     let rig = &server.rig;
     let function = Function::new(&rig.settings, rig.domain.clone(), Limits::default());
-    let messages: Vec<String> = events::sample().iter().map(Value::to_string).collect();
-    let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } });
-    let outcome =
-        function.invoke(payload.to_string().as_bytes(), Instant::now() + PATIENCE, jiff::Timestamp::now()).await;
+    let events = events::sample().into_iter().zip(LAGS.into_iter().cycle()).map(|(event, lag)| {
+        let happened: Timestamp = serde_json::from_value(event["eventTime"].clone()).unwrap();
+        (happened + lag, event.to_string())
+    });
+    let payload = json!({ "awslogs": { "data": log_data_at(0, events) } });
+    let outcome = function.invoke(payload.to_string().as_bytes(), Instant::now() + PATIENCE, Timestamp::now()).await;
     outcome.answer.unwrap();
     rig.ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
 
@@ -103,6 +106,14 @@ async fn each_panel_finds_what_it_is_for(name: &str) {
     }
     assert_eq!(empty.into_iter().collect::<Vec<_>>(), NOT_IN_THE_SAMPLE);
 }
+
+/// How much later the sample events were logged, if by turns: as late as there are bars for.
+const LAGS: [SignedDuration; 4] = [
+    SignedDuration::from_mins(4),
+    SignedDuration::from_mins(14),
+    SignedDuration::from_mins(59),
+    SignedDuration::from_hours(7),
+];
 
 /// Nobody of another account called, no root, no failed login.
 const NOT_IN_THE_SAMPLE: [&str; 6] =

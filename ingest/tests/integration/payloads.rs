@@ -30,9 +30,13 @@ pub(crate) fn log_data(numbers: Range<usize>) -> String {
 /// Log data with these messages, whose events are numbered from `first`.
 pub(crate) fn log_data_of(first: usize, messages: &[String]) -> String {
     let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
-    let events = messages.iter().enumerate().map(|(number, message)| {
-        let (id, timestamp) = ((first + number).to_string(), noon.as_millisecond());
-        json!({ "id": id, "timestamp": timestamp, "message": message })
+    log_data_at(first, messages.iter().map(|message| (noon, message.clone())))
+}
+
+/// The same with messages that were each logged at a time of their own.
+pub(crate) fn log_data_at(first: usize, messages: impl Iterator<Item = (Timestamp, String)>) -> String {
+    let events = messages.enumerate().map(|(number, (time, message))| {
+        json!({ "id": (first + number).to_string(), "timestamp": time.as_millisecond(), "message": message })
     });
     pack(&json!({
         "messageType": "DATA_MESSAGE", "owner": "123456789012", "logGroup": "trail", "logStream": "stream",

@@ -71,6 +71,7 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)),
         tls: arguments.tls,
         verifier: Verifier { credentials: credentials(), region: arguments.region, service: arguments.service },
+        is_open: false,
         backend,
     })
     .await?;

@@ -91,7 +91,7 @@ fn recent(now: Timestamp) -> anyhow::Result<Vec<Value>> {
     let time = |event: &Value| -> anyhow::Result<Timestamp> { Ok(serde_json::from_value(event["eventTime"].clone())?) };
     let last = time(events.last().context("there are no events")?)?;
     for event in &mut events {
-        let before = last.duration_since(time(event)?).as_secs() * STRETCH;
+        let before = last.duration_since(time(event)?).as_secs() * STRETCH + LONGEST_LAG;
         let shifted = Timestamp::from_second(now.as_second() - before)?;
         event["eventTime"] = json!(shifted);
         if event["userIdentity"]["userName"] == "benjamin" {
@@ -102,11 +102,13 @@ fn recent(now: Timestamp) -> anyhow::Result<Vec<Value>> {
     Ok(events)
 }
 
-/// What Lambda is called with when CloudWatch Logs has these events.
+/// What Lambda is called with when CloudWatch Logs has these events, some minutes after they happened.
 fn delivery(events: &[Value]) -> anyhow::Result<Value> {
-    let events = events.iter().map(|event| {
+    let events = events.iter().zip(0_i64..).map(|(event, nth)| {
         let time: Timestamp = serde_json::from_value(event["eventTime"].clone())?;
-        Ok(json!({ "id": event["eventID"], "timestamp": time.as_millisecond(), "message": event.to_string() }))
+        let lag = if nth % 40 == 0 { LONGEST_LAG } else { 120 + nth * 37 % 210 };
+        let logged = time.as_millisecond() + lag * 1000;
+        Ok(json!({ "id": event["eventID"], "timestamp": logged, "message": event.to_string() }))
     });
     let batch = json!({
         "messageType": "DATA_MESSAGE",
@@ -160,6 +162,9 @@ const EVENTS: &[u8] = include_bytes!("../../data/cloudtrail/events.jsonl.gz");
 
 /// Fifty minutes become six days.
 const STRETCH: i64 = 170;
+
+/// Of the events that were logged late, in seconds; most are within five minutes, as with CloudTrail.
+const LONGEST_LAG: i64 = 1200;
 
 /// On a busy machine, once all is downloaded.
 const START: Duration = Duration::from_mins(5);

@@ -1,0 +1,72 @@
+//! How long a page takes to load.
+
+use jiff::Timestamp;
+use trailgate_domain::{Domain, Options};
+
+use super::session::Script;
+use super::stack::{self, Stack};
+use super::{KIBANA, open_domain, reader};
+use crate::program::{Program, command_of, files, path};
+use crate::support::signing_key;
+
+/// Milliseconds without the gate and through it, each without and with what the browser has in its cache.
+type Round = [[f64; 2]; 2];
+
+/// The middle one of what all rounds took, by one way and in one state of the cache.
+fn median(rounds: &[Round], way: usize, cache: usize) -> f64 {
+    let mut took: Vec<f64> = rounds.iter().map(|round| round[way][cache]).collect();
+    took.sort_by(f64::total_cmp);
+    let middle = took.len() / 2;
+    if took.len() % 2 == 1 { took[middle] } else { f64::midpoint(took[middle - 1], took[middle]) }
+}
+
+/// How much longer it takes through the gate, as a factor.
+fn factor(rounds: &[Round], cache: usize) -> f64 {
+    median(rounds, 1, cache) / median(rounds, 0, cache)
+}
+
+/// A gate as it is shipped, which the variable `GATE` names. The one just built, which is there without it, is not
+/// optimized: on a busy machine it takes up most of the tenth.
+async fn gate(domain: &Domain) -> Program {
+    let program = std::env::var("GATE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_trailgate").to_owned());
+    let folder = files(&domain.url(), &reader());
+    let run = command_of(&program, &["run", "--config", &path(&folder, "trailgate.toml")]);
+    Program::of(run, folder).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java, Maven, Node and Chromium"]
+async fn a_page_loads_through_the_gate_within_a_tenth_of_the_time_without() {
+    let stack = Stack::start(|_| ()).await.unwrap();
+    let signed = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
+    stack::fill(&signed.url(), signing_key(None), Timestamp::now()).await.unwrap();
+    // What checks no signature answers both, so that the gate is all the difference.
+    let domain = open_domain(&stack).await;
+    let gate = gate(&domain).await;
+
+    let ways = [format!("{}{KIBANA}", domain.url()), format!("http://{}{KIBANA}", gate.address)];
+    let mut browser = Script::start("load.mjs", &[&ways[0], &ways[1]]).await;
+    let mut rounds: Vec<Round> = Vec::new();
+    let slower = loop {
+        rounds.push(browser.next().await);
+        let slower = [factor(&rounds, 0), factor(&rounds, 1)];
+        // On a machine with other work to do, a few rounds say little.
+        let is_enough = rounds.len() >= FEW && slower.iter().all(|slower| *slower <= BOUND);
+        if is_enough || rounds.len() == MANY {
+            break slower;
+        }
+        browser.go_on().await;
+    };
+    for (cache, name) in ["without a cache", "with one"].into_iter().enumerate() {
+        let [without, through] = [0, 1].map(|way| median(&rounds, way, cache));
+        println!("{name}: {without:.0} ms without the gate, {through:.0} ms through it, in {} rounds", rounds.len());
+    }
+    assert!(slower.iter().all(|slower| *slower <= BOUND), "{slower:?} times as long: {rounds:?}");
+}
+
+/// A tenth.
+const BOUND: f64 = 1.1;
+
+const FEW: usize = 7;
+
+const MANY: usize = 31;

@@ -1,0 +1,123 @@
+//! A browser that takes one step after the other.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// One of the scripts in `tests/browser`: it writes a line for each step, and waits for one.
+pub(super) struct Script {
+    _child: Child,
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Script {
+    pub(super) async fn start(name: &str, arguments: &[&str]) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+        let installed = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder).status();
+        assert!(installed.await.unwrap().success());
+        let mut browser = Command::new("node");
+        browser.arg(folder.join(name)).args(arguments);
+        let mut child = browser.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { _child: child, stdin, stdout: BufReader::new(stdout).lines() }
+    }
+
+    /// What the next step brings.
+    pub(super) async fn next<T: DeserializeOwned>(&mut self) -> T {
+        let line = timeout(STEP, self.stdout.next_line()).await.expect("the browser is stuck").unwrap();
+        serde_json::from_str(&line.expect("the browser has ended")).unwrap()
+    }
+
+    /// Lets the browser go on.
+    pub(super) async fn go_on(&mut self) {
+        self.stdin.write_all(b"\n").await.unwrap();
+    }
+}
+
+/// An analyst's session.
+pub(super) struct Session {
+    script: Script,
+    /// What fails without a gate as well.
+    usual: BTreeSet<String>,
+}
+
+impl Session {
+    /// Opens the page at `url`.
+    pub(super) async fn open(url: &str, usual: BTreeSet<String>) -> Self {
+        let screenshots = std::env::var("SCREENSHOTS");
+        let arguments: Vec<_> = std::iter::once(url).chain(screenshots.as_deref()).collect();
+        Self { script: Script::start("kibana.mjs", &arguments).await, usual }
+    }
+
+    /// What fails in the steps of a session without a gate, which opens the page at `url`.
+    pub(super) async fn failures(url: &str) -> BTreeSet<String> {
+        let mut session = Self::open(url, BTreeSet::new()).await;
+        let mut failures = failed(&session.step(STEPS[0]).await);
+        for step in &STEPS[1..] {
+            session.go_on().await;
+            failures.append(&mut failed(&session.step(step).await));
+        }
+        failures
+    }
+
+    /// What the page shows after the next step, which has this name.
+    pub(super) async fn step(&mut self, name: &str) -> Value {
+        let (step, shown): (String, Value) = self.script.next().await;
+        assert_eq!(step, name, "{shown}");
+        shown
+    }
+
+    pub(super) async fn go_on(&mut self) {
+        self.script.go_on().await;
+    }
+
+    /// The same of a step in which nothing fails that would not without the gate.
+    pub(super) async fn sound_step(&mut self, name: &str) -> Value {
+        let shown = self.step(name).await;
+        let failed = failed(&shown);
+        let caused: Vec<_> = failed.difference(&self.usual).collect();
+        assert!(caused.is_empty(), "{name}: {caused:?}");
+        shown
+    }
+
+    /// The same, after which the browser goes on.
+    pub(super) async fn goes_well(&mut self, name: &str) -> Value {
+        let shown = self.sound_step(name).await;
+        self.go_on().await;
+        shown
+    }
+
+    /// A call from the console that the gate refuses, with a reason that the page shows.
+    pub(super) async fn is_refused(&mut self, name: &str, call: &str) {
+        let shown = self.step(name).await;
+        let output = words(&shown["output"]);
+        assert_eq!(shown["status"], 403, "{shown}");
+        assert!(output.contains(&format!("\"reason\": \"{call} writes, or is not known to read")), "{output}");
+        self.go_on().await;
+    }
+}
+
+/// The answers that were errors, the requests that got none, and what the page's scripts complained about.
+fn failed(shown: &Value) -> BTreeSet<String> {
+    serde_json::from_value(shown["failures"].clone()).unwrap()
+}
+
+/// A text however it is broken into lines.
+pub(super) fn words(text: &Value) -> String {
+    text.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The steps before the first that would do harm without a gate.
+const STEPS: [&str; 9] =
+    ["opened", "third-parties", "account", "security", "pipeline", "filtered", "searched", "saved", "query"];
+
+/// The browser gives up before this.
+pub(super) const STEP: Duration = Duration::from_mins(3);
