@@ -3,11 +3,13 @@
 import contextlib
 import pathlib
 import subprocess
+import sysconfig
 import tarfile
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 KEY = ROOT / "target/machine/key"
+CONSOLE = ROOT / "target/machine/console.log"
 PORT = 2222
 PATIENCE = 60
 
@@ -20,7 +22,8 @@ ADMITTED = "503"
 def booted():
     """A machine as debootstrap made it, which forgets what is done to it when it is over."""
     boot = ["unshare", "--mount", "--propagation", "private", ROOT / "packer/tests/boot", ROOT / "target/machine/root"]
-    with open(ROOT / "target/machine/console.log", "a") as console:
+    boot.append(sysconfig.get_path("purelib"))
+    with open(CONSOLE, "a") as console:
         guest = subprocess.Popen(boot, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
     made = Machine()
     try:
@@ -57,6 +60,10 @@ class Machine:
         done = self.run(command, stdin)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
+
+    def write(self, path, text):
+        """Writes a file, whose folder it makes."""
+        self.output(f"mkdir -p $(dirname {path}) && cat >{path} <<'END OF FILE'\n{text}\nEND OF FILE")
 
     def wait(self, command):
         """Waits for a command to succeed."""
