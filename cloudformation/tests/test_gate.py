@@ -1,18 +1,16 @@
 """What the image's programs make of the user data, with the real gate, and moto in the place of AWS."""
 
-import http.server
 import json
 import os
 import pathlib
 import re
 import stat
 import subprocess
-import threading
 import tomllib
 
 import pytest
 
-from template import ACCOUNT, REGION, STACK, Stack
+from template import REGION, STACK, Stack
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = ROOT / "packer/files"
@@ -179,56 +177,3 @@ def test_nothing_is_left_beside_the_list(aws, gate):
 def test_a_gate_that_does_not_answer_is_not_ready(aws, gate):
     gate.run("follow")
     assert aws.sent("ready")[0] == 0
-
-
-class Recorder(http.server.BaseHTTPRequestHandler):
-    """Answers like the security API, and keeps what it was asked."""
-
-    def do_PUT(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, body))
-        answer = b'{"status":"CREATED"}'
-        self.send_response(201)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_arguments):
-        pass
-
-
-@pytest.fixture
-def security_api():
-    # No engine that can be had here has the security plug-in.
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
-    server.requests = []
-    threading.Thread(target=server.serve_forever).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def domain(aws, security_api):
-    """The stand-in for a domain, which takes signed requests alone; its URL."""
-    command = [GATE / "trailgate-domain", "serve", "--elasticsearch", f"http://127.0.0.1:{security_api.server_port}"]
-    serving = subprocess.Popen(command, env=aws.environment, stdout=subprocess.PIPE, text=True)
-    yield serving.stdout.readline().removeprefix("listening on ").strip()
-    serving.terminate()
-    serving.wait(10)
-
-
-@pytest.mark.parametrize(
-    ("engine", "path"),
-    [("OpenSearch_2.19", "/_plugins/_security/api"), ("Elasticsearch_7.10", "/_opendistro/_security/api")],
-)
-def test_the_function_gets_its_rights_in_a_domain_by_signed_requests(aws, tmp_path, security_api, domain, engine, path):
-    gate = Gate(aws, tmp_path, EngineVersion=engine, FineGrainedAccessControl="true")
-    settings = (tmp_path / "stack.env").read_text()
-    (tmp_path / "stack.env").write_text(re.sub("ENDPOINT=.*", f"ENDPOINT={domain}", settings))
-    done = gate.run("map-roles")
-    assert done.returncode == 0, done.stderr
-    (role_path, role), (mapping_path, mapping) = security_api.requests
-    assert (role_path, mapping_path) == (f"{path}/roles/trailgate-ingest", f"{path}/rolesmapping/trailgate-ingest")
-    assert [permission["index_patterns"] for permission in role["index_permissions"]] == [["cwl-*"]]
-    assert mapping == {"backend_roles": [f"arn:aws:iam::{ACCOUNT}:role/FunctionRole"]}
