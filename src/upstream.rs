@@ -203,3 +203,6 @@ pub(crate) fn tls_config(roots: RootCertStore) -> ClientConfig {
 
 /// How often a silent connection is probed, so that one to a replaced node does not last.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::body::Buffered;
+
+/// A domain whose connections the test holds in its hands.
+struct Bare(TcpListener);
+
+impl Bare {
+    async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn upstream(&self, pool_idle: usize, metrics: &Arc<Metrics>) -> Arc<Upstream> {
+        let address: SocketAddr = self.0.local_addr().unwrap();
+        let endpoint = Endpoint::parse(&format!("http://{address}")).unwrap();
+        let (connect_timeout, response_timeout) = (PATIENCE, PATIENCE);
+        let limits = UpstreamLimits { connect_timeout, response_timeout, pool_idle };
+        Arc::new(Upstream::new(endpoint, RootCertStore::empty(), limits, Arc::clone(metrics)))
+    }
+
+    async fn accept(&self) -> TcpStream {
+        self.0.accept().await.unwrap().0
+    }
+}
+
+/// Reads a request's head, and answers it.
+async fn answer(connection: &mut TcpStream, with: &str) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await.unwrap());
+    }
+    connection.write_all(with.as_bytes()).await.unwrap();
+}
+
+/// Asks for something, and gives the whole answer.
+fn ask(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Bytes, SendError>> {
+    let upstream = Arc::clone(upstream);
+    tokio::spawn(async move {
+        let mut request = Request::new(Buffered::from(Bytes::new()).to_send());
+        *request.uri_mut() = Uri::from_static("/");
+        request.headers_mut().insert("host", "domain.test".parse().unwrap());
+        let response = upstream.send(request).await?;
+        Ok(response.into_body().collect().await.map_err(SendError::broken)?.to_bytes())
+    })
+}
+
+/// Waits until so many connections are open.
+async fn until_open(metrics: &Metrics, count: i64) {
+    let since = Instant::now();
+    while metrics.upstream_connections.get() != count {
+        assert!(since.elapsed() < PATIENCE, "{} connections are open", metrics.upstream_connections.get());
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const SHORT: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort";
+
+#[tokio::test]
+async fn requests_one_after_the_other_share_a_connection() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(1, &metrics);
+    let first = ask(&upstream);
+    let mut connection = domain.accept().await;
+    answer(&mut connection, SHORT).await;
+    assert_eq!(first.await.unwrap().unwrap(), "short");
+    for body in [SHORT, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n0\r\n\r\n"] {
+        let next = ask(&upstream);
+        answer(&mut connection, body).await;
+        assert_eq!(next.await.unwrap().unwrap(), "short");
+    }
+    assert_eq!((metrics.upstream_opened.get(), metrics.upstream_reused.get()), (1, 2));
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_domain_closes_is_closed_here_too() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(1, &metrics);
+    let first = ask(&upstream);
+    let mut connection = domain.accept().await;
+    answer(&mut connection, SHORT).await;
+    first.await.unwrap().unwrap();
+    until_open(&metrics, 1).await;
+    drop(connection);
+    until_open(&metrics, 0).await;
+}
+
+#[tokio::test]
+async fn no_more_connections_are_kept_than_may_be_idle() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(1, &metrics);
+    let asked = [ask(&upstream), ask(&upstream)];
+    let mut connections = [domain.accept().await, domain.accept().await];
+    until_open(&metrics, 2).await;
+    for connection in &mut connections {
+        answer(connection, SHORT).await;
+    }
+    for one in asked {
+        assert_eq!(one.await.unwrap().unwrap(), "short");
+    }
+    until_open(&metrics, 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_domain_gives_up_with_its_answer_is_not_kept() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(1, &metrics);
+    let first = ask(&upstream);
+    let mut connection = domain.accept().await;
+    answer(&mut connection, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nshort").await;
+    first.await.unwrap().unwrap();
+    assert_eq!(metrics.upstream_connections.get(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_whose_client_leaves_takes_its_connection_along() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(1, &metrics);
+    let first = ask(&upstream);
+    let mut connection = domain.accept().await;
+    answer(&mut connection, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nsh").await;
+    until_open(&metrics, 1).await;
+    first.abort();
+    until_open(&metrics, 0).await;
+    assert_eq!(connection.read(&mut [0]).await.unwrap_or_default(), 0);
+}
