@@ -21,8 +21,8 @@ ADMITTED = "503"
 @contextlib.contextmanager
 def booted():
     """A machine as debootstrap made it, which forgets what is done to it when it is over."""
-    boot = ["unshare", "--mount", "--propagation", "private", ROOT / "packer/tests/boot", ROOT / "target/machine/root"]
-    boot.append(sysconfig.get_path("purelib"))
+    boot = [ROOT / "packer/tests/boot", ROOT / "target/machine/root", sysconfig.get_path("purelib")]
+    boot = ["unshare", "--mount", "--propagation", "private", *boot]
     with open(CONSOLE, "a") as console:
         guest = subprocess.Popen(boot, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
     made = Machine()
@@ -72,6 +72,12 @@ class Machine:
             assert time.monotonic() < end, done.stdout + done.stderr
             time.sleep(0.2)
         return done.stdout.strip()
+
+    def reboot(self):
+        boot = "cat /proc/sys/kernel/random/boot_id"
+        before = self.output(boot)
+        self.run("systemctl reboot")
+        self.wait(f"[ $({boot}) != {before} ]")
 
     def files(self, paths):
         """Modes and owners."""

@@ -21,7 +21,7 @@ def instance():
     """A machine that has Amazon Linux's user."""
     with booted() as machine:
         machine.output("useradd --create-home ec2-user && echo 'ec2-user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/user")
-        machine.output("install -d -o ec2-user ~ec2-user/.ssh && install -o ec2-user .ssh/authorized_keys ~ec2-user/.ssh")
+        machine.output("cp -r .ssh ~ec2-user && chown -R ec2-user: ~ec2-user")
         yield machine
 
 
