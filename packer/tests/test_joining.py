@@ -7,6 +7,8 @@ things are not Amazon's: Debian is the system, and cfn-signal, which no registry
 import contextlib
 import json
 import os
+import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -18,6 +20,8 @@ from guest import CONSOLE, PATIENCE, ROOT, booted
 from template import ACCOUNT, REGION, STACK, Stack
 
 METADATA = "169.254.169.254"
+# An address of the network that the mock says the instance is in.
+BALANCER = "192.0.2.1"
 # The role's temporary keys.
 KEYS = {"AWS_ACCESS_KEY_ID": "ASIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
 PROGRAMS = {
@@ -91,15 +95,18 @@ def domain():
 class Instance:
     """A machine that the stack has started, before its user data runs."""
 
-    def __init__(self, machine, aws, name, script):
+    def __init__(self, machine, aws, name, settings):
         self.machine = machine
         self.id = name
         self._aws = aws
-        self._script = script
+        self._settings = settings
 
-    def start(self):
-        """Runs the user data; gives how it has ended, and what the stack was told."""
-        self.machine.write("/tmp/user-data", self._script)
+    def start(self, **parameters):
+        """Runs the user data of a stack; gives how it has ended, and what the stack was told."""
+        script = Stack(**parameters).properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
+        for written, found in self._settings.items():
+            script = script.replace(f"{written}\n", f"{found}\n")
+        self.machine.write("/tmp/user-data", script)
         done = self.machine.run(f"AWS_ENDPOINT_URL={self._aws.endpoint} bash /tmp/user-data")
         return done, self.machine.output("cat /tmp/signal")
 
@@ -126,19 +133,17 @@ def instance(aws, domain, tmp_path_factory):
     (started,) = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"]
     address = ec2.allocate_address(Domain="vpc")
 
-    script = Stack().properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
-    for written, found in {
+    # What the template's resources are called, and what they are.
+    settings = {
         "ENDPOINT=https://CloudTrailESDomain.DomainEndpoint": f"ENDPOINT={domain}",
-        "ADDRESS=GateAddress\n": f"ADDRESS={address['PublicIp']}\n",
+        "ADDRESS=GateAddress": f"ADDRESS={address['PublicIp']}",
         "ADDRESS_ALLOCATION=GateAddress.AllocationId": f"ADDRESS_ALLOCATION={address['AllocationId']}",
-    }.items():
-        assert script.count(written) == 1
-        script = script.replace(written, found)
+    }
     with booted() as machine, metadata(started["InstanceId"], tmp_path_factory.mktemp("metadata")):
         for path, body in PROGRAMS.items():
             machine.write(path, f"#!/bin/sh\n{body}\n")
             machine.output(f"chmod +x {path}")
-        made = Instance(machine, aws, started["InstanceId"], script)
+        made = Instance(machine, aws, started["InstanceId"], settings)
         made.reach_aws()
         yield made
 
@@ -212,3 +217,28 @@ def test_an_edit_of_the_parameter_is_in_force_without_a_restart(aws, joined):
     joined.follow()
     joined.machine.wait(f"[ $({ask(joined)}) = 403 ]")
     assert joined.machine.pid() == before
+
+
+def test_a_gate_of_a_fleet_is_told_the_client_by_the_load_balancer_before_the_handshake(aws, joined):
+    files = {name: joined.machine.output(f"cat /etc/trailgate/tls/{name}.pem") for name in ("certificate", "key")}
+    secret = aws.client("secretsmanager").create_secret(Name="tls", SecretString=json.dumps(files))["ARN"]
+    aws.put_allowlist(Stack(AllowedIPForEsCluster="203.0.113.7").properties("Allowlist")["Value"])
+    done, told = joined.start(GateCount="2", CertificateSecretArn=secret)
+    assert (done.returncode, told) == (0, told_by(0)), done.stdout + done.stderr
+    # It ran before; that of a new instance does not.
+    joined.machine.output("systemctl restart trailgate")
+    joined.machine.output("systemctl restart trailgate")
+    subprocess.run(["ip", "address", "replace", f"{BALANCER}/32", "dev", "lo"], check=True)
+    assert [status_for(client) for client in ("203.0.113.7", "203.0.113.8")] == [200, 403]
+
+
+def status_for(client):
+    """The status that a client gets by a load balancer that passes on TCP."""
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", 443), PATIENCE, (BALANCER, 0)) as stream:
+        addresses = socket.inet_aton(client) + socket.inet_aton("10.0.0.1") + bytes((0xC8, 0x22, 1, 0xBB))
+        stream.sendall(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + addresses)
+        with trust.wrap_socket(stream) as secure:
+            secure.sendall(b"GET /_search HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n\r\n")
+            return int(secure.recv(4096).split()[1])
