@@ -1,19 +1,16 @@
 """What the image's programs make of the user data, with the real gate, and moto in the place of AWS."""
 
-import datetime
-import http.server
 import json
 import os
 import pathlib
 import re
 import stat
 import subprocess
-import threading
 import tomllib
 
 import pytest
 
-from template import ACCOUNT, REGION, STACK, Stack
+from template import REGION, STACK, Stack
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = ROOT / "packer/files"
@@ -55,7 +52,7 @@ class Gate:
 @pytest.fixture
 def gate(aws, tmp_path):
     made = Gate(aws, tmp_path)
-    aws.client("ssm").put_parameter(Name=PARAMETER, Type="String", Value=entry("203.0.113.7"), Overwrite=True)
+    aws.put_allowlist(entry("203.0.113.7"))
     made.configure()
     return made
 
@@ -64,36 +61,8 @@ def entry(cidr):
     return f'[[allow]]\ncidr = "{cidr}"\nname = "somebody"\naccess = "full"\n'
 
 
-def put(aws, value):
-    aws.client("ssm").put_parameter(Name=PARAMETER, Type="String", Value=value, Overwrite=True)
-
-
-def sent(aws, metric):
-    """What the stack's metric was, by the minute, the last first."""
-    now = datetime.datetime.now(datetime.UTC)
-    found = aws.client("cloudwatch").get_metric_data(
-        MetricDataQueries=[
-            {
-                "Id": "last",
-                "MetricStat": {
-                    "Metric": {
-                        "Namespace": "trailgate",
-                        "MetricName": metric,
-                        "Dimensions": [{"Name": "Stack", "Value": STACK}],
-                    },
-                    "Period": 60,
-                    "Stat": "Maximum",
-                },
-            }
-        ],
-        StartTime=now - datetime.timedelta(minutes=10),
-        EndTime=now + datetime.timedelta(minutes=1),
-    )
-    return found["MetricDataResults"][0]["Values"]
-
-
 def test_the_allowlist_of_a_new_stack_is_one_that_the_gate_takes(aws, gate):
-    put(aws, Stack(AllowedIPForEsCluster="198.51.100.0/24").properties("Allowlist")["Value"])
+    aws.put_allowlist(Stack(AllowedIPForEsCluster="198.51.100.0/24").properties("Allowlist")["Value"])
     assert gate.run("follow").returncode == 0
     assert gate.check().returncode == 0
     assert "2 entries" in gate.check().stdout
@@ -153,7 +122,7 @@ def test_what_is_written_is_not_for_everybody(gate):
 
 def test_an_edit_of_the_parameter_reaches_the_gate(aws, gate):
     gate.run("follow")
-    put(aws, entry("198.51.100.0/24"))
+    aws.put_allowlist(entry("198.51.100.0/24"))
     done = gate.run("follow")
     assert done.returncode == 0
     assert done.stdout.startswith("the allowlist has changed: ")
@@ -171,20 +140,20 @@ def test_a_list_that_has_not_changed_is_left_alone(gate):
 def test_a_bad_edit_keeps_the_list_and_raises_the_alarm_s_metric(aws, gate):
     gate.run("follow")
     before = gate.list()
-    put(aws, entry("203.0.113.7/24"))
+    aws.put_allowlist(entry("203.0.113.7/24"))
     done = gate.run("follow")
     assert done.returncode == 0
     assert f"the allowlist in {PARAMETER} has a mistake: " in done.stderr
     assert "allowlist.toml" in done.stderr
     assert gate.list() == before
-    assert sent(aws, "allowlist_refused")[0] == 1
+    assert aws.sent("allowlist_refused")[0] == 1
     alarm = Stack().properties("AllowlistAlarm")
     assert (alarm["Namespace"], alarm["MetricName"]) == ("trailgate", "allowlist_refused")
     assert alarm["Dimensions"] == [{"Name": "Stack", "Value": STACK}]
 
 
 def test_without_any_list_a_bad_one_fails_the_start(aws, gate):
-    put(aws, "nonsense")
+    aws.put_allowlist("nonsense")
     assert gate.run("follow").returncode == 1
 
 
@@ -200,64 +169,11 @@ def test_a_parameter_that_cannot_be_read_changes_nothing(aws, gate):
 
 def test_nothing_is_left_beside_the_list(aws, gate):
     gate.run("follow")
-    put(aws, "nonsense")
+    aws.put_allowlist("nonsense")
     gate.run("follow")
     assert sorted(path.name for path in gate.folder.iterdir()) == ["allowlist.toml", "stack.env", "tls", "trailgate.toml"]
 
 
 def test_a_gate_that_does_not_answer_is_not_ready(aws, gate):
     gate.run("follow")
-    assert sent(aws, "ready")[0] == 0
-
-
-class Recorder(http.server.BaseHTTPRequestHandler):
-    """Answers like the security API, and keeps what it was asked."""
-
-    def do_PUT(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, body))
-        answer = b'{"status":"CREATED"}'
-        self.send_response(201)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_arguments):
-        pass
-
-
-@pytest.fixture
-def security_api():
-    # No engine that can be had here has the security plug-in.
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
-    server.requests = []
-    threading.Thread(target=server.serve_forever).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def domain(aws, security_api):
-    """The stand-in for a domain, which takes signed requests alone; its URL."""
-    command = [GATE / "trailgate-domain", "serve", "--elasticsearch", f"http://127.0.0.1:{security_api.server_port}"]
-    serving = subprocess.Popen(command, env=aws.environment, stdout=subprocess.PIPE, text=True)
-    yield serving.stdout.readline().removeprefix("listening on ").strip()
-    serving.terminate()
-    serving.wait(10)
-
-
-@pytest.mark.parametrize(
-    ("engine", "path"),
-    [("OpenSearch_2.19", "/_plugins/_security/api"), ("Elasticsearch_7.10", "/_opendistro/_security/api")],
-)
-def test_the_function_gets_its_rights_in_a_domain_by_signed_requests(aws, tmp_path, security_api, domain, engine, path):
-    gate = Gate(aws, tmp_path, EngineVersion=engine, FineGrainedAccessControl="true")
-    settings = (tmp_path / "stack.env").read_text()
-    (tmp_path / "stack.env").write_text(re.sub("ENDPOINT=.*", f"ENDPOINT={domain}", settings))
-    done = gate.run("map-roles")
-    assert done.returncode == 0, done.stderr
-    (role_path, role), (mapping_path, mapping) = security_api.requests
-    assert (role_path, mapping_path) == (f"{path}/roles/trailgate-ingest", f"{path}/rolesmapping/trailgate-ingest")
-    assert [permission["index_patterns"] for permission in role["index_permissions"]] == [["cwl-*"]]
-    assert mapping == {"backend_roles": [f"arn:aws:iam::{ACCOUNT}:role/FunctionRole"]}
+    assert aws.sent("ready")[0] == 0

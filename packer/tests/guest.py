@@ -3,11 +3,13 @@
 import contextlib
 import pathlib
 import subprocess
+import sysconfig
 import tarfile
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 KEY = ROOT / "target/machine/key"
+CONSOLE = ROOT / "target/machine/console.log"
 PORT = 2222
 PATIENCE = 60
 
@@ -19,8 +21,9 @@ ADMITTED = "503"
 @contextlib.contextmanager
 def booted():
     """A machine as debootstrap made it, which forgets what is done to it when it is over."""
-    boot = ["unshare", "--mount", "--propagation", "private", ROOT / "packer/tests/boot", ROOT / "target/machine/root"]
-    with open(ROOT / "target/machine/console.log", "a") as console:
+    boot = [ROOT / "packer/tests/boot", ROOT / "target/machine/root", sysconfig.get_path("purelib")]
+    boot = ["unshare", "--mount", "--propagation", "private", *boot]
+    with open(CONSOLE, "a") as console:
         guest = subprocess.Popen(boot, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
     made = Machine()
     try:
@@ -58,6 +61,10 @@ class Machine:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
+    def write(self, path, text):
+        """Writes a file, whose folder it makes."""
+        self.output(f"mkdir -p $(dirname {path}) && cat >{path} <<'END OF FILE'\n{text}\nEND OF FILE")
+
     def wait(self, command):
         """Waits for a command to succeed."""
         end = time.monotonic() + PATIENCE
@@ -65,6 +72,12 @@ class Machine:
             assert time.monotonic() < end, done.stdout + done.stderr
             time.sleep(0.2)
         return done.stdout.strip()
+
+    def reboot(self):
+        boot = "cat /proc/sys/kernel/random/boot_id"
+        before = self.output(boot)
+        self.run("systemctl reboot")
+        self.wait(f"[ $({boot}) != {before} ]")
 
     def files(self, paths):
         """Modes and owners."""

@@ -23,7 +23,7 @@ def newer(tmp_path_factory):
         subprocess.run(
             ["target/nfpm/bin/nfpm", "package", "--config", "packer/package/nfpm.yaml", "-p", form, "-t", root],
             cwd=ROOT,
-            env=os.environ | {"ROOT": str(root), "ARCH": "amd64", "VERSION": "1000.0.0"},
+            env=os.environ | {"ROOT": str(root), "ARCH": "amd64", "VERSION": "1000.0.0", "MAINTAINER": "a <a@b.c>"},
             check=True,
             capture_output=True,
         )

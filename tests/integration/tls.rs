@@ -132,7 +132,11 @@ struct Http2(http2::SendRequest<Full<Bytes>>);
 
 impl Http2 {
     async fn open(rig: &Rig, certificate: &SelfSigned) -> Self {
-        let stream = certificate.shake_hands(rig.open().await, &["h2", "http/1.1"]).await.unwrap();
+        Self::over(rig.open().await, certificate).await
+    }
+
+    async fn over(stream: TcpStream, certificate: &SelfSigned) -> Self {
+        let stream = certificate.shake_hands(stream, &["h2", "http/1.1"]).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -303,6 +307,17 @@ async fn plain_http_is_not_answered_where_tls_is_spoken() {
     let (rig, _) = secure(Setup::default()).await;
     let answer = rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn behind_a_load_balancer_the_proxy_header_comes_before_the_handshake() {
+    let config = "[listen]\nproxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]\n".to_owned();
+    let (rig, certificate) = secure(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let mut stream = rig.open().await;
+    let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x0a\0\0\x01\xc8\x22\x01\xbb";
+    stream.write_all(header).await.unwrap();
+    assert_eq!(Http2::over(stream, &certificate).await.send(get("/")).await.status(), StatusCode::OK);
+    assert_eq!(rig.access_line().await["client"], "203.0.113.7");
 }
 
 #[tokio::test]

@@ -1,0 +1,1 @@
+from amazon import aws as aws

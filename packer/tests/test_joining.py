@@ -1,0 +1,214 @@
+"""An instance's first boot: the user data of the stack's launch template, from its first line to its last.
+
+moto has the bucket, the parameter and the address, Amazon's mock the instance's metadata, the stand-in the domain. Two
+things are not Amazon's: Debian is the system, and cfn-signal, which no registry has, writes down what it is told.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from guest import CONSOLE, PATIENCE, ROOT, booted
+from template import ACCOUNT, REGION, STACK, Stack
+
+METADATA = "169.254.169.254"
+# The role's temporary keys.
+KEYS = {"AWS_ACCESS_KEY_ID": "ASIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+PROGRAMS = {
+    "/usr/local/bin/aws": 'PYTHONPATH=/opt/aws/packages exec python3 -B -m awscli "$@"',
+    "/opt/aws/bin/cfn-signal": 'echo "$@" >/tmp/signal',
+}
+
+
+@contextlib.contextmanager
+def running(*command, **options):
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def metadata(instance, folder):
+    """The instance's metadata service, where every instance has it.
+
+    It is at the other end of a cable, in a network of its own: the gate takes the port on all addresses of this one.
+    """
+    keys = dict(zip(("AccessKeyId", "SecretAccessKey", "Token"), KEYS.values(), strict=True))
+    role = {"Code": "Success", "LastUpdated": "2026-01-01T00:00:00Z", "Type": "AWS-HMAC"} | keys
+    role["Expiration"] = "2099-01-01T00:00:00Z"
+    values = {"instance-id": instance, "iam-security-credentials": role}
+    (folder / "metadata.json").write_text(json.dumps({"metadata": {"values": values}}))
+    mock = f"""
+until ip link show metadata; do sleep 0.1; done
+ip address add {METADATA}/30 dev metadata && ip link set metadata up
+exec {ROOT}/target/aws/bin/ec2-metadata-mock --hostname {METADATA} --port 80 --imdsv2 -c {folder}/metadata.json
+"""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with running("unshare", "--net", "bash", "-c", mock, **quiet) as player:
+        end = time.monotonic() + PATIENCE
+        while os.readlink(f"/proc/{player.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        for command in (
+            f"link add instance type veth peer name metadata netns {player.pid}",
+            "address add 169.254.169.253/30 dev instance",
+            "link set instance up",
+        ):
+            subprocess.run(["ip", *command.split()], check=True)
+        while not answers(f"http://{METADATA}/"):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        yield
+
+
+def answers(url):
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def domain():
+    """The stand-in for a domain, which takes what the role has signed, and nothing else; its URL."""
+    serve = (ROOT / "target/debug/trailgate-domain", "serve", "--region", REGION)
+    with running(*serve, env=os.environ | KEYS, stdout=subprocess.PIPE, text=True) as serving:
+        yield serving.stdout.readline().removeprefix("listening on ").strip()
+
+
+class Instance:
+    """A machine that the stack has started, before its user data runs."""
+
+    def __init__(self, machine, aws, name, script):
+        self.machine = machine
+        self.id = name
+        self._aws = aws
+        self._script = script
+
+    def start(self):
+        """Runs the user data; gives how it has ended, and what the stack was told."""
+        self.machine.write("/tmp/user-data", self._script)
+        done = self.machine.run(f"AWS_ENDPOINT_URL={self._aws.endpoint} bash /tmp/user-data")
+        return done, self.machine.output("cat /tmp/signal")
+
+    def reach_aws(self):
+        """Tells the services where AWS is, until they are booted anew."""
+        self.machine.output(f"systemctl set-environment AWS_ENDPOINT_URL={self._aws.endpoint}")
+
+    def address(self):
+        """What EC2 says of the stack's address."""
+        (address,) = self._aws.client("ec2").describe_addresses()["Addresses"]
+        return address
+
+    def follow(self):
+        """What the timer does each minute."""
+        self.machine.output("systemctl start trailgate-follow")
+
+
+@pytest.fixture(scope="module")
+def instance(aws, domain, tmp_path_factory):
+    ec2, s3 = aws.client("ec2"), aws.client("s3")
+    s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.upload_file(ROOT / "target/bundle/trailgate-x86_64.tar.gz", "code", "gate.tar.gz")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    (started,) = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"]
+    address = ec2.allocate_address(Domain="vpc")
+
+    script = Stack().properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
+    for written, found in {
+        "ENDPOINT=https://CloudTrailESDomain.DomainEndpoint": f"ENDPOINT={domain}",
+        "ADDRESS=GateAddress\n": f"ADDRESS={address['PublicIp']}\n",
+        "ADDRESS_ALLOCATION=GateAddress.AllocationId": f"ADDRESS_ALLOCATION={address['AllocationId']}",
+    }.items():
+        assert script.count(written) == 1
+        script = script.replace(written, found)
+    with booted() as machine, metadata(started["InstanceId"], tmp_path_factory.mktemp("metadata")):
+        for path, body in PROGRAMS.items():
+            machine.write(path, f"#!/bin/sh\n{body}\n")
+            machine.output(f"chmod +x {path}")
+        made = Instance(machine, aws, started["InstanceId"], script)
+        made.reach_aws()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def joined(aws, instance):
+    aws.put_allowlist(Stack().properties("Allowlist")["Value"])
+    done, told = instance.start()
+    assert (done.returncode, told) == (0, told_by(0)), done.stdout + done.stderr
+    return instance
+
+
+def told_by(code):
+    """What cfn-signal tells the stack of user data that ends with this code."""
+    stack = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/1"
+    return f"-e {code} --stack {stack} --resource GateGroup --region {REGION}"
+
+
+def ask(joined):
+    """Asks on the machine for the status that somebody gets who trusts its certificate and knows its address."""
+    trust = "--cacert /etc/trailgate/tls/certificate.pem --connect-to ::127.0.0.1:"
+    return f"curl -s -o /dev/null -w '%{{http_code}}' {trust} https://{joined.address()['PublicIp']}/_search"
+
+
+def test_a_gate_that_has_no_allowlist_to_begin_with_fails_the_stack(aws, instance):
+    aws.put_allowlist("nonsense")
+    done, told = instance.start()
+    assert (done.returncode, told) == (1, told_by(1)), done.stdout + done.stderr
+    assert instance.machine.run("systemctl is-active trailgate").stdout.strip() == "inactive"
+
+
+def test_the_gate_answers_whom_the_parameter_names_by_the_address_of_the_stack(joined):
+    assert joined.machine.output(ask(joined)) == "200"
+    assert joined.address()["InstanceId"] == joined.id
+
+
+def test_the_fingerprint_is_on_the_console(joined):
+    shown = joined.machine.output("openssl x509 -in /etc/trailgate/tls/certificate.pem -noout -fingerprint -sha256")
+    assert f"trailgate: certificate {shown}" in CONSOLE.read_text(errors="replace")
+
+
+def test_both_ports_are_systemd_s_and_port_80_leads_to_443(joined):
+    listen = joined.machine.output("systemctl show -P Listen trailgate.socket")
+    assert listen.split()[::2] == ["0.0.0.0:443", "0.0.0.0:80"]
+    location = "curl -s -o /dev/null -w '%{redirect_url}' http://127.0.0.1/"
+    assert joined.machine.output(location) == "https://127.0.0.1/"
+
+
+def test_a_reboot_comes_back(joined):
+    joined.machine.reboot()
+    joined.reach_aws()
+    joined.machine.wait(f"[ $({ask(joined)}) = 200 ]")
+    assert joined.machine.output("systemctl is-active trailgate-follow.timer") == "active"
+
+
+def test_a_gate_that_answers_is_ready(aws, joined):
+    joined.follow()
+    assert aws.sent("ready")[0] == 1
+
+
+def test_a_bad_edit_of_the_parameter_keeps_the_list_and_raises_the_alarm_s_metric(aws, joined):
+    aws.put_allowlist("nonsense")
+    joined.follow()
+    assert aws.sent("allowlist_refused")[0] == 1
+    assert joined.machine.output(ask(joined)) == "200"
+
+
+def test_an_edit_of_the_parameter_is_in_force_without_a_restart(aws, joined):
+    before = joined.machine.pid()
+    aws.put_allowlist(Stack().properties("Allowlist")["Value"].replace("127.0.0.1", "127.0.0.9"))
+    joined.follow()
+    joined.machine.wait(f"[ $({ask(joined)}) = 403 ]")
+    assert joined.machine.pid() == before
