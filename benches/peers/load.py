@@ -7,20 +7,20 @@ import sys
 Driven = collections.namedtuple("Driven", "requests rate p50 p99")
 
 
-def wrk(case, url, cores, seconds, folder):
-    """As fast as the proxy goes, over HTTP/1.1."""
-    command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--latency"]
+def wrk(target, url, cores, seconds, folder, connections, body=0, is_anew=False):
+    """As fast as the proxy goes, over HTTP/1.1; `body` is KiB of a request, and with `is_anew` each has a connection."""
+    command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     command += ["--timeout", "30s"]
-    if case.body:
-        script = folder / f"body-{case.body}.lua"
+    if body:
+        script = folder / f"body-{body}.lua"
         headers = 'wrk.headers["content-type"] = "application/x-ndjson"'
-        script.write_text(f'wrk.method = "POST"\nwrk.body = string.rep("x", {case.body} * 1024)\n{headers}\n')
+        script.write_text(f'wrk.method = "POST"\nwrk.body = string.rep("x", {body} * 1024)\n{headers}\n')
         command += ["-s", str(script)]
-    if case.is_anew:
+    if is_anew:
         command += ["-H", "Connection: close"]
-    out = subprocess.run([*command, url + case.target], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run([*command, url + target], check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
-        answer = subprocess.run(["curl", "-ski", url + case.target], capture_output=True, text=True)
+        answer = subprocess.run(["curl", "-ski", url + target], capture_output=True, text=True)
         sys.exit(f"the proxy at {url} failed:\n{out}\n{answer.stdout[:1000]}")
     requests = int(re.search(r"(\d+) requests in", out)[1])
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
@@ -28,16 +28,13 @@ def wrk(case, url, cores, seconds, folder):
     return Driven(requests, rate, p50, p99)
 
 
-def h2load(case, url, cores, seconds, folder):
-    """Over HTTP/2, or over HTTP/1.1 at a given rate."""
+def h2load(target, url, cores, seconds, folder, connections, streams=0, rate=0):
+    """Over HTTP/2 with so many streams a connection, or over HTTP/1.1 at so many requests a second."""
     log = folder / "h2load.log"
     log.unlink(missing_ok=True)
-    command = ["taskset", "-c", cores, "h2load", "-t1", f"-c{case.connections}", f"-D{seconds}", f"--log-file={log}"]
-    if case.rate:
-        command += ["--h1", f"--rps={case.rate / case.connections}"]
-    else:
-        command += [f"-m{case.streams}"]
-    out = subprocess.run([*command, url + case.target], check=True, capture_output=True, text=True).stdout
+    command = ["taskset", "-c", cores, "h2load", "-t1", f"-c{connections}", f"-D{seconds}", f"--log-file={log}"]
+    command += ["--h1", f"--rps={rate / connections}"] if rate else [f"-m{streams}"]
+    out = subprocess.run([*command, url + target], check=True, capture_output=True, text=True).stdout
     rate = float(re.search(r"finished in [\d.]+m?s, ([\d.]+) req/s", out)[1])
     total = int(re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", out)[1])
     times = sorted(int(line.split()[2]) for line in log.read_text().splitlines())

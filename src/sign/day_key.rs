@@ -10,7 +10,7 @@ use sha2::Sha256;
 
 use super::sensitive;
 
-/// A signing key, ready to use: five HMACs cheaper than a new one, and the texts that go with it.
+/// A signing key, ready to use: four HMACs cheaper than a new one, and the texts that go with it.
 #[derive(Clone, Debug)]
 pub(super) struct DayKey {
     credentials: Credentials,
