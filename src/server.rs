@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -80,7 +81,8 @@ impl Entrance {
 
 /// What the connections of one worker share, and through it those of all.
 struct Server {
-    worker: Worker,
+    gate: Arc<Gate>,
+    runtime: Handle,
     limits: ConnectionLimits,
     places: Arc<Semaphore>,
     /// Of the places, how many strangers may take: those who hold connections to lock out the others are no clients.
@@ -95,7 +97,8 @@ struct Place {
     stranger: Option<OwnedSemaphorePermit>,
 }
 
-/// Serves at `entrances`, with the worker that has the fewest connections for each, until `shutdown` is ready, then finishes what is in flight within `limits.drain`.
+/// Serves at `entrances` until `shutdown` is ready, each connection with the worker that has the fewest, then finishes
+/// what is in flight within `limits.drain`.
 pub async fn run(
     entrances: Vec<Entrance>,
     workers: Vec<Worker>,
@@ -105,11 +108,13 @@ pub async fn run(
     let places = Arc::new(Semaphore::new(limits.connections));
     let strangers = Arc::new(Semaphore::new((limits.connections / 10).max(1)));
     let stop = CancellationToken::new();
-    let server = |worker| {
+    let server = |Worker { gate, runtime, thread }| {
         let (places, strangers, stop) = (Arc::clone(&places), Arc::clone(&strangers), stop.clone());
-        Arc::new(Server { worker, limits, places, strangers, stop, connections: TaskTracker::new() })
+        let connections = TaskTracker::new();
+        (Arc::new(Server { gate, runtime, limits, places, strangers, stop, connections }), thread)
     };
-    let servers: Vec<_> = workers.into_iter().map(server).collect();
+    // The threads are kept apart: a connection that outlives the time to drain must not keep its own thread.
+    let (servers, threads): (Vec<_>, Vec<_>) = workers.into_iter().map(server).unzip();
     tokio::select! {
         _ = join_all(entrances.into_iter().map(|entrance| accept(entrance, &servers))) => {}
         () = shutdown => {}
@@ -124,6 +129,7 @@ pub async fn run(
     if timeout(limits.drain, join_all(ended)).await.is_err() {
         tracing::warn!("requests were still in flight when the time to drain was over");
     }
+    drop(threads);
 }
 
 async fn accept(Entrance { socket, door }: Entrance, servers: &[Arc<Server>]) {
@@ -152,11 +158,7 @@ impl Server {
         // A socket that cannot be taken out of this runtime is one that is gone.
         let Ok(stream) = stream.into_std() else { return };
         let serving = connection::serve(Arc::clone(self), Arc::clone(door), stream, peer, place);
-        self.connections.spawn_on(serving, &self.worker.runtime);
-    }
-
-    fn gate(&self) -> &Arc<Gate> {
-        &self.worker.gate
+        self.connections.spawn_on(serving, &self.runtime);
     }
 
     /// A place for a connection from `peer`, if there is one left for such as this.
@@ -170,7 +172,7 @@ impl Server {
 
     /// Counts the connection among the strangers' when `client` is one; nothing if they have too many.
     fn settle(&self, place: &mut Place, client: IpAddr) -> Option<()> {
-        if !self.gate().knows(client) {
+        if !self.gate.knows(client) {
             place.stranger = Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?);
         }
         Some(())
@@ -178,7 +180,7 @@ impl Server {
 
     /// Tells a client that there is no place for it, without spending one on it.
     fn shed(&self, stream: &TcpStream, peer: SocketAddr, door: &Door) {
-        self.gate().metrics.connections_refused.inc();
+        self.gate.metrics.connections_refused.inc();
         tracing::warn!(%peer, "connection refused: too many are open");
         if door.tls.is_none() {
             // A socket that takes nothing at once has nobody who waits for this.

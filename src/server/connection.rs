@@ -26,7 +26,7 @@ use crate::proxy_protocol::{self, ProxyError};
 use crate::tls;
 
 pub(super) async fn serve(server: Arc<Server>, door: Arc<Door>, stream: StdStream, peer: SocketAddr, mut place: Place) {
-    let metrics = &server.gate().metrics;
+    let metrics = &server.gate.metrics;
     metrics.connections_accepted.inc();
     let _open = Open::count(&metrics.connections);
     let Ok(stream) = TcpStream::from_std(stream) else { return };
@@ -109,7 +109,7 @@ impl Server {
         let guard = Guard::new(io, limits.head, timeouts);
         let refusal = guard.refusal();
         let begun = CancellationToken::new();
-        let (gate, first) = (Arc::clone(self.gate()), begun.clone());
+        let (gate, first) = (Arc::clone(&self.gate), begun.clone());
         let service = service_fn(move |request| {
             first.cancel();
             // Here, not in the future: hyper calls this as it parses a head, before it reads on.
@@ -141,7 +141,7 @@ impl Server {
         let limits = self.limits;
         let pace = Arc::new(Pace::default());
         let begun = CancellationToken::new();
-        let (gate, at_work, first) = (Arc::clone(self.gate()), Arc::clone(&pace), begun.clone());
+        let (gate, at_work, first) = (Arc::clone(&self.gate), Arc::clone(&pace), begun.clone());
         let service = service_fn(move |mut request| {
             first.cancel();
             let refused = head::http2::settle(&mut request, limits.head).err();

@@ -17,12 +17,12 @@ use crate::gate::Gate;
 pub struct Worker {
     pub(super) gate: Arc<Gate>,
     pub(super) runtime: Handle,
-    /// Held for its drop, which ends the thread.
-    _thread: Option<Thread>,
+    /// Ends when this is dropped.
+    pub(super) thread: Option<Thread>,
 }
 
 #[derive(Debug)]
-struct Thread {
+pub(super) struct Thread {
     end: Option<DropGuard>,
     joined: Option<thread::JoinHandle<()>>,
 }
@@ -31,7 +31,7 @@ impl Worker {
     /// One that serves `gate` in the runtime that this is called in.
     #[must_use]
     pub fn here(gate: Gate) -> Self {
-        Self { gate: Arc::new(gate), runtime: Handle::current(), _thread: None }
+        Self { gate: Arc::new(gate), runtime: Handle::current(), thread: None }
     }
 
     /// One a core, each in a thread and a runtime of its own.
@@ -56,7 +56,7 @@ impl Worker {
         };
         let joined = thread::Builder::new().name("worker".to_owned()).spawn(work)?;
         let thread = Thread { end: Some(end.drop_guard()), joined: Some(joined) };
-        Ok(Self { gate, runtime: handle, _thread: Some(thread) })
+        Ok(Self { gate, runtime: handle, thread: Some(thread) })
     }
 }
 
