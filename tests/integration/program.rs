@@ -188,6 +188,25 @@ async fn termination_finishes_what_is_in_flight_and_ends_well() {
 }
 
 #[tokio::test]
+async fn a_request_that_outlives_the_time_to_drain_is_logged_as_cut() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    domain.fault(Fault::Hang, Times::UntilCleared);
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let config = path(&folder, "trailgate.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\n[limits]\ndrain = \"100 ms\"\n")).unwrap();
+    let mut program = Program::of(command(&["run", "--config", &config]), folder).await;
+    let address = program.address;
+    let asking = tokio::spawn(async move { Connection::open(address).await.send(get("/")).await });
+    domain.wait_for_requests(1).await;
+    program.signal("-TERM").await;
+    let line = patiently(program.stdout.next_line()).await.unwrap().expect("the line is written before the end");
+    assert!(line.contains("\"outcome\":\"client_left\""), "{line}");
+    assert!(patiently(program.child.wait()).await.unwrap().success());
+    asking.abort();
+}
+
+#[tokio::test]
 async fn a_log_that_nobody_reads_stalls_nobody() {
     let domain = Domain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
