@@ -100,7 +100,7 @@ impl Call<'_> {
         let readings = readings(self.target).ok_or_else(|| self.refuse(Why::Ambiguous))?;
         let mut agreed = None;
         for segments in &readings {
-            let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+            let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
             let question = decide(self, &segments)?;
             if *agreed.get_or_insert(question) != question {
                 return Err(self.refuse(Why::Ambiguous));

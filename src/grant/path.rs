@@ -4,23 +4,25 @@
 //! and ends it for the other. A decision has to hold under both readings. What would need a third one, because it is
 //! still escaped once it is decoded, is refused.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::target::Target;
 
 /// All ways in which `target`'s path is cut into segments, or nothing if one of them is not to be trusted.
-pub(super) fn readings(target: &Target) -> Option<Vec<Vec<String>>> {
-    let segments: Vec<String> = split(target.path()).map(decode).collect::<Option<_>>()?;
+pub(super) fn readings(target: &Target) -> Option<Vec<Vec<Cow<'_, str>>>> {
+    let segments: Vec<_> = split(target.path()).map(decode).collect::<Option<_>>()?;
     if segments.iter().any(|segment| is_odd(segment)) {
         return None;
     }
     if !segments.iter().any(|segment| segment.contains('/')) {
         return Some(vec![segments]);
     }
-    let decoded_first: Vec<String> =
-        segments.iter().flat_map(|segment| segment.split('/')).map(str::to_owned).collect();
+    let decoded_first: Vec<Cow<'_, str>> =
+        segments.iter().flat_map(|segment| segment.split('/')).map(|part| part.to_owned().into()).collect();
     // What a server makes of these depends on when it resolves them.
-    if decoded_first.iter().any(|segment| matches!(segment.as_str(), "" | "." | "..")) {
+    if decoded_first.iter().any(|segment| matches!(segment.as_ref(), "" | "." | "..")) {
         return None;
     }
     Some(vec![segments, decoded_first])
@@ -32,7 +34,7 @@ pub(super) fn parameters(target: &Target) -> Option<Vec<(String, String)>> {
     let mut parameters: Vec<(String, String)> = Vec::new();
     for pair in pairs {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (key, value) = (decode(key)?, decode(value)?);
+        let (key, value) = (decode(key)?.into_owned(), decode(value)?.into_owned());
         if parameters.iter().any(|(known, _)| *known == key) {
             return None;
         }
@@ -92,16 +94,19 @@ fn split(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|segment| !segment.is_empty())
 }
 
-fn decode(text: &str) -> Option<String> {
-    percent_decode_str(text).decode_utf8().ok().map(Into::into)
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(text).decode_utf8().ok()
 }
 
 /// Whether a decoded segment would mean something else to a server that decodes it again, or that takes `\` for `/`.
 fn is_odd(segment: &str) -> bool {
-    let mut escapes = segment.split('%').skip(1);
-    segment.contains(['\\', '?', '#'])
-        || segment.contains(char::is_control)
-        || escapes.any(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
+    let is_escape =
+        |at: usize| segment.as_bytes()[at + 1..].iter().take(2).filter(|it| it.is_ascii_hexdigit()).count() == 2;
+    // Most segments are plain, and that is soon seen.
+    !segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        && (segment.contains(['\\', '?', '#'])
+            || segment.contains(char::is_control)
+            || segment.match_indices('%').any(|(at, _)| is_escape(at)))
 }
 
 #[cfg(test)]
@@ -109,7 +114,8 @@ mod tests {
     use super::*;
 
     fn read(path: &str) -> Option<Vec<Vec<String>>> {
-        readings(&Target::canonical(path, None).unwrap())
+        let owned = |segments: Vec<Cow<'_, str>>| segments.into_iter().map(Cow::into_owned).collect();
+        Some(readings(&Target::canonical(path, None).unwrap())?.into_iter().map(owned).collect())
     }
 
     #[track_caller]
