@@ -10,12 +10,12 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use hyper::header::HeaderValue;
 use hyper::http::uri::Authority;
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, Uri};
 use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::Entries;
 use trailgate::line_pipe::LinePipe;
+use trailgate::request_id::RequestId;
 use trailgate::sign::{Signer, Signing};
 use trailgate::target::Target;
 
@@ -79,16 +79,9 @@ fn access_line(criterion: &mut Criterion) {
         let pipe = LinePipe::start(io::sink(), |_| String::new()).expect("a thread can be started");
         let log = AccessLog::new(Some(pipe), format, Arc::default());
         let (peer, now) = (IpAddr::from([203, 0, 113, 7]), SystemTime::now());
+        let uri = Uri::from_static("/cwl-2026.01.01/_search");
         group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                log.begin(
-                    now,
-                    HeaderValue::from_static("0123456789abcdef"),
-                    peer,
-                    &Method::GET,
-                    "/cwl-2026.01.01/_search",
-                )
-            });
+            bencher.iter(|| log.begin(now, RequestId::new(1), peer, Some((&Method::GET, &uri))));
         });
     }
     group.finish();

@@ -1,12 +1,13 @@
 //! The access log: one line a request, written when the request is over, however it ends.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::header::HeaderValue;
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode, Uri};
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::allowlist::Entry;
 use crate::line_pipe::LinePipe;
 use crate::metrics::{Ended, Metrics};
 use crate::outcome::Outcome;
+use crate::request_id::RequestId;
 use crate::target::Target;
 
 /// Where access lines go, how they look, and where requests are counted; cheap to clone.
@@ -47,18 +49,27 @@ pub struct AccessLine {
     log: AccessLog,
     started: Instant,
     time: SystemTime,
-    /// As the answer has it.
-    id: HeaderValue,
+    id: RequestId,
     client: IpAddr,
     entry: Option<Arc<Entry>>,
     method: Method,
-    target: String,
+    asked: Asked,
     status: Option<StatusCode>,
     bytes_in: u64,
     bytes_out: u64,
     upstream: Option<Duration>,
     outcome: Outcome,
-    domain_request_id: Option<String>,
+    domain_request_id: Option<HeaderValue>,
+}
+
+/// What a request asks for, as far as it is known.
+#[derive(Debug)]
+enum Asked {
+    /// Nothing that can be told: its head is malformed.
+    Unknown,
+    /// The path alone of this, for the query can hold a signature.
+    Raw(Uri),
+    Canonical(Target),
 }
 
 /// The line as it is written.
@@ -76,7 +87,7 @@ struct Fields<'a> {
     upstream_ms: Option<f64>,
     total_ms: f64,
     outcome: &'a str,
-    domain_request_id: Option<&'a str>,
+    domain_request_id: Option<Cow<'a, str>>,
 }
 
 impl AccessLog {
@@ -88,10 +99,12 @@ impl AccessLog {
 
     /// Begins the line of a request from `peer` that arrived at `time`.
     ///
-    /// `path` is logged until the canonical target is known; it comes without the query, which can hold a signature.
+    /// `head` is its method and its URL, unless they are malformed.
     #[must_use]
-    pub fn begin(&self, time: SystemTime, id: HeaderValue, peer: IpAddr, method: &Method, path: &str) -> AccessLine {
+    pub fn begin(&self, time: SystemTime, id: RequestId, peer: IpAddr, head: Option<(&Method, &Uri)>) -> AccessLine {
         self.0.metrics.in_flight.inc();
+        let (method, asked) =
+            head.map_or((Method::default(), Asked::Unknown), |(method, uri)| (method.clone(), Asked::Raw(uri.clone())));
         AccessLine {
             log: self.clone(),
             started: Instant::now(),
@@ -99,8 +112,8 @@ impl AccessLog {
             id,
             client: peer,
             entry: None,
-            method: method.clone(),
-            target: path.to_owned(),
+            method,
+            asked,
             status: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -121,7 +134,7 @@ impl AccessLine {
     }
 
     pub(crate) fn set_target(&mut self, target: &Target) {
-        target.as_str().clone_into(&mut self.target);
+        self.asked = Asked::Canonical(target.clone());
     }
 
     pub(crate) fn set_status(&mut self, status: StatusCode) {
@@ -143,12 +156,16 @@ impl AccessLine {
     /// Notes how long the domain took to begin its answer, and what it calls the request.
     pub(crate) fn set_upstream(&mut self, took: Duration, headers: &HeaderMap) {
         self.upstream = Some(took);
-        let id = headers.get(DOMAIN_REQUEST_ID);
-        self.domain_request_id = id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        self.domain_request_id = headers.get(DOMAIN_REQUEST_ID).cloned();
     }
 
-    pub(crate) fn id(&self) -> &str {
-        self.id.to_str().unwrap_or_default()
+    pub(crate) fn id(&self) -> &RequestId {
+        &self.id
+    }
+
+    /// When the request came.
+    pub(crate) fn time(&self) -> SystemTime {
+        self.time
     }
 }
 
@@ -195,18 +212,22 @@ impl AccessLine {
         MILLISECONDS.print_timestamp(&timestamp, &mut time).expect("a string takes every write");
         Fields {
             time,
-            id: self.id(),
+            id: self.id.as_str(),
             client: self.client,
             entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
             method: self.method.as_str(),
-            target: &self.target,
+            target: match &self.asked {
+                Asked::Unknown => "",
+                Asked::Raw(uri) => uri.path(),
+                Asked::Canonical(target) => target.as_str(),
+            },
             status: self.status.map(|status| status.as_u16()),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             upstream_ms: self.upstream.map(milliseconds),
             total_ms: milliseconds(total),
             outcome: self.outcome.name(),
-            domain_request_id: self.domain_request_id.as_deref(),
+            domain_request_id: self.domain_request_id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes())),
         }
     }
 }
@@ -220,7 +241,9 @@ impl Fields<'_> {
         let upstream = self.upstream_ms.map_or("-".to_owned(), |upstream| format!("{upstream} ms"));
         write!(out, "{time} {id} {client} {entry:?} {method} {} {status} {outcome}", target.escape_debug())?;
         write!(out, " in {bytes_in} B, out {bytes_out} B, upstream {upstream}, total {total_ms} ms")?;
-        self.domain_request_id.map_or(Ok(()), |domain_id| write!(out, ", domain id {}", domain_id.escape_debug()))
+        self.domain_request_id
+            .as_ref()
+            .map_or(Ok(()), |domain_id| write!(out, ", domain id {}", domain_id.escape_debug()))
     }
 }
 
@@ -230,4 +253,4 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-const DOMAIN_REQUEST_ID: &str = "x-amzn-requestid";
+const DOMAIN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");

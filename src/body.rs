@@ -111,23 +111,23 @@ impl Budget {
             return Some(());
         }
         let permits = u32::try_from(bytes).ok()?;
-        let more = if let Ok(more) = Arc::clone(&self.shared).try_acquire_many_owned(permits) {
-            more
-        } else {
-            let _wait = Wait { since: Instant::now(), waits: &self.waits };
-            tokio::select! {
-                more = Arc::clone(&self.shared).acquire_many_owned(permits) => more.ok()?,
-                lane = Arc::clone(&self.lane).acquire_owned() => {
-                    // What it holds already stays counted against the shared part; the lane covers the rest.
-                    share.lane = lane.ok();
-                    return Some(());
-                }
-                () = sleep(self.limits.timeout) => return None,
+        match Arc::clone(&self.shared).try_acquire_many_owned(permits) {
+            Ok(more) => {
+                share.add(more);
+                Some(())
             }
-        };
-        match &mut share.shared {
-            Some(held) => held.merge(more),
-            none => *none = Some(more),
+            // Boxed, for it is large and seldom.
+            Err(_) => Box::pin(self.wait(share, permits)).await,
+        }
+    }
+
+    async fn wait(&self, share: &mut Share, permits: u32) -> Option<()> {
+        let _wait = Wait { since: Instant::now(), waits: &self.waits };
+        tokio::select! {
+            more = Arc::clone(&self.shared).acquire_many_owned(permits) => share.add(more.ok()?),
+            // What it holds already stays counted against the shared part; the lane covers the rest.
+            lane = Arc::clone(&self.lane).acquire_owned() => share.lane = lane.ok(),
+            () = sleep(self.limits.timeout) => return None,
         }
         Some(())
     }
@@ -178,7 +178,8 @@ impl From<Bytes> for Buffered {
     /// A body that is in memory already, and counts against nobody's budget.
     fn from(body: Bytes) -> Self {
         let sha256 = if body.is_empty() { EMPTY_SHA256.into() } else { hex::encode(Sha256::digest(&body)).into() };
-        Self { len: body.len(), frames: Arc::from([body]), sha256, _share: Share::default() }
+        let frames: Arc<[Bytes]> = if body.is_empty() { Arc::default() } else { Arc::from([body]) };
+        Self { len: frames.iter().map(Bytes::len).sum(), frames, sha256, _share: Share::default() }
     }
 }
 
@@ -252,6 +253,15 @@ impl Body for Sending {
 struct Share {
     shared: Option<OwnedSemaphorePermit>,
     lane: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    fn add(&mut self, more: OwnedSemaphorePermit) {
+        match &mut self.shared {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+    }
 }
 
 /// The next deadline of a sender that has to keep up a pace.

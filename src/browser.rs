@@ -79,7 +79,7 @@ fn named_hosts(headers: &HeaderMap, is_proxied: bool) -> Vec<&str> {
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The header by which proxies name the host that the browser asked for.
-pub(crate) const FORWARDED_HOST: &str = "x-forwarded-host";
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 #[cfg(test)]
 mod tests {

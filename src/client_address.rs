@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hyper::HeaderMap;
+use hyper::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 /// The proxies whose `X-Forwarded-For` is believed; none by default.
@@ -53,7 +53,7 @@ impl TrustedProxies {
 pub struct BadHop;
 
 /// The header by which proxies name the client: one or many lists, each hop appended on the right.
-pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Takes an address, or an address with a port as some load balancers write it.
 fn parse_hop(hop: &[u8]) -> Result<IpAddr, BadHop> {

@@ -18,12 +18,13 @@ pub use self::contact::{Contact, Failure, LastAnswer};
 use crate::body::{Buffered, Sending};
 use crate::clock::Clock;
 use crate::credentials::CredentialCache;
+use crate::headers::{self, Hop};
 use crate::metrics::{Forbidden, Metrics, Retry};
 use crate::refusal::{Refusal, without_token};
 use crate::reject::Reject;
 use crate::sign::{Signer, Signing};
 use crate::target::Target;
-use crate::upstream::{self, Arriving, SendError, Upstream};
+use crate::upstream::{Arriving, SendError, Upstream};
 
 /// All it takes to get an answer from the domain.
 #[derive(Debug)]
@@ -43,8 +44,10 @@ pub struct Outgoing {
     pub method: Method,
     /// The request's target.
     pub target: Target,
-    /// The headers that go to the domain.
+    /// The headers that go to the domain, or the client's if it is a client's request.
     pub headers: HeaderMap,
+    /// The way that it came, if it is a client's: what ends there of its headers stays behind.
+    pub hop: Option<Hop>,
     /// The whole body.
     pub body: Buffered,
 }
@@ -125,7 +128,7 @@ impl Exchange {
             let local = SystemTime::now();
             let credentials = self.credentials.current(local).await?;
             let signing = outgoing.signing(&credentials, self.clock.at(local));
-            let response = match self.upstream.send(self.request(outgoing, &signing)?).await {
+            let response = match self.upstream.send(self.request(outgoing, &signing)).await {
                 Err(error) if !is_resent && error.may_retry(&outgoing.method) => {
                     is_resent = true;
                     self.metrics.retry(Retry::Closed);
@@ -139,7 +142,8 @@ impl Exchange {
                 }
                 return Ok(response.map(Answer::Streaming));
             }
-            let (head, body) = read(response).await?.into_parts();
+            // Boxed, for it is large and seldom.
+            let (head, body) = Box::pin(read(response)).await?.into_parts();
             let refusal = Refusal::read(&head.headers, &body);
             self.metrics.forbidden(refusal.kind());
             match refusal {
@@ -169,17 +173,21 @@ impl Exchange {
         }
     }
 
-    fn request(&self, outgoing: &Outgoing, signing: &Signing<'_>) -> Result<Request<Sending>, Reject> {
+    fn request(&self, outgoing: &Outgoing, signing: &Signing<'_>) -> Request<Sending> {
         let mut request = Request::new(outgoing.body.to_send());
         *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = upstream::uri(&outgoing.target).ok_or(Reject::TargetTooLong)?;
-        *request.headers_mut() = outgoing.headers.clone();
+        *request.uri_mut() = outgoing.target.uri();
+        // Made anew for each try, for that is less work than to copy what is made.
+        *request.headers_mut() = match &outgoing.hop {
+            Some(hop) => headers::to_domain(&outgoing.headers, hop),
+            None => outgoing.headers.clone(),
+        };
         // Said even of an empty body, except where none is usual: a service may wait for what is not announced.
         if !outgoing.body.is_empty() || !matches!(outgoing.method, Method::GET | Method::HEAD) {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(outgoing.body.len()));
         }
         self.signer.sign(signing, request.headers_mut());
-        Ok(request)
+        request
     }
 }
 

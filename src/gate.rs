@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
+use crate::request_id::{REQUEST_ID, RequestId};
 use crate::target::Target;
 
 /// Everything that a request needs on its way through.
@@ -71,28 +72,30 @@ impl Gate {
         refused: Option<HeadError>,
         request: Request<Incoming>,
     ) -> Response<Reply> {
-        let id = hex::encode(fastrand::u64(..).to_be_bytes());
-        let id = HeaderValue::try_from(id).expect("hexadecimal digits are visible characters");
+        let id = RequestId::new(fastrand::u64(..));
+        let id_header = id.to_header();
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let wants_html = wants_html(request.headers());
-        let (method, path) = match refused {
-            Some(_) => (&Method::default(), ""),
-            None => (request.method(), request.uri().path()),
-        };
-        let mut line = self.access_log.begin(SystemTime::now(), id.clone(), connection.peer, method, path);
+        let head = refused.is_none().then(|| (request.method(), request.uri()));
+        let mut line = self.access_log.begin(SystemTime::now(), id, connection.peer, head);
 
         let forwarding = AssertUnwindSafe(self.forward(connection, refused, request, &mut line)).catch_unwind();
         let mut response = match forwarding.await.unwrap_or(Err(Reject::Internal)) {
             Ok(response) => response,
             Err(reject) => {
                 if let Some(cause) = reject.cause() {
-                    tracing::warn!(request_id = line.id(), kind = reject.outcome().name(), cause, "request failed");
+                    tracing::warn!(
+                        request_id = line.id().as_str(),
+                        kind = reject.outcome().name(),
+                        cause,
+                        "request failed"
+                    );
                 }
                 reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.outcome() })
             }
         };
         line.set_status(response.status());
-        response.headers_mut().insert(REQUEST_ID, id);
+        response.headers_mut().insert(REQUEST_ID, id_header);
         if is_chunked {
             // Nobody but hyper has looked for the end of a chunked body, so nothing may follow it.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -112,7 +115,7 @@ impl Gate {
         let (head, body) = request.into_parts();
         let listener = &connection.listener;
         let client = listener.trusted_proxies.client(connection.peer, &head.headers)?;
-        let access = self.admit(client, line)?;
+        let access = self.admit(client, line.time(), line)?;
         check_form(&head)?;
         let is_proxied = listener.trusted_proxies.contains(connection.peer);
         listener.hosts.check(&head, is_proxied)?;
@@ -130,13 +133,12 @@ impl Gate {
         line.add_bytes_in(body.len() as u64);
         check.run(&body)?;
         let hop = Hop::new(&connection, &head.headers);
-        let headers = headers::to_domain(head.headers, &hop);
-        let outgoing = Outgoing { method: head.method, target, headers, body };
+        let outgoing = Outgoing { method: head.method, target, headers: head.headers, hop: Some(hop), body };
         let sent = Instant::now();
         let response = self.exchange.send(&outgoing).await?;
         line.set_upstream(sent.elapsed(), response.headers());
         // The answer can be minutes after the question, and the list may have changed.
-        self.admit(client, line)?;
+        self.admit(client, SystemTime::now(), line)?;
         Ok(self.answer(response, client, &hop))
     }
 
@@ -146,9 +148,9 @@ impl Gate {
         self.allowlist.grant(client, SystemTime::now()).is_some()
     }
 
-    fn admit(&self, client: IpAddr, line: &mut AccessLine) -> Result<Access, Reject> {
+    fn admit(&self, client: IpAddr, now: SystemTime, line: &mut AccessLine) -> Result<Access, Reject> {
         line.set_client(client);
-        let entry = self.allowlist.grant(client, SystemTime::now()).ok_or(Reject::NotListed(client))?;
+        let entry = self.allowlist.grant(client, now).ok_or(Reject::NotListed(client))?;
         let access = entry.access;
         line.set_entry(entry);
         Ok(access)
@@ -184,6 +186,3 @@ fn check_form(head: &Parts) -> Result<(), Reject> {
         _ => Ok(()),
     }
 }
-
-/// Names a request in the answer and in the logs.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("trailgate-request-id");

@@ -12,7 +12,7 @@ use crate::sign;
 
 /// What is known of the way that a request came.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hop {
+pub struct Hop {
     peer: IpAddr,
     /// Whether it came over TLS.
     is_tls: bool,
@@ -35,19 +35,25 @@ impl Hop {
     }
 }
 
-/// Turns a client's headers into those of the request to the domain, short of the signature.
-pub(crate) fn to_domain(mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
-    let host = headers.remove(header::HOST);
-    remove(&mut headers, |name| match name {
+/// The headers of the request to the domain, short of the signature: a client's own that do not end here, and what is
+/// told of the way that they came.
+pub(crate) fn to_domain(client: &HeaderMap, hop: &Hop) -> HeaderMap {
+    let named = named_by_connection(client);
+    let passes = |name: &HeaderName| {
+        let text = name.as_str();
+        let is_forwarded = [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO].contains(name);
         // The length is known once the body is buffered, and `Expect` is answered here.
-        "content-length" | "expect" | "forwarded" => true,
-        FORWARDED_FOR | FORWARDED_HOST | FORWARDED_PROTO => !hop.is_trusted,
-        _ => sign::is_signers(name),
-    });
+        let ends = matches!(text, "host" | "content-length" | "expect" | "forwarded") || is_hop_by_hop(text);
+        !ends && !sign::is_signers(text) && (hop.is_trusted || !is_forwarded) && !named.contains(name)
+    };
+    let mut headers = HeaderMap::with_capacity(client.len() + ADDED);
+    for (name, value) in client.iter().filter(|(name, _)| passes(name)) {
+        headers.append(name, value.clone());
+    }
     let peer = HeaderValue::try_from(hop.peer.to_canonical().to_string()).expect("an address is visible characters");
     headers.append(FORWARDED_FOR, peer);
-    if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), host) {
-        vacant.insert(host);
+    if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), client.get(header::HOST)) {
+        vacant.insert(host.clone());
     }
     let proto = HeaderValue::from_static(if hop.is_tls { "https" } else { "http" });
     headers.entry(FORWARDED_PROTO).or_insert(proto);
@@ -56,7 +62,10 @@ pub(crate) fn to_domain(mut headers: HeaderMap, hop: &Hop) -> HeaderMap {
 
 /// Turns the domain's headers into those of the answer, so that a browser stays on the gate.
 pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) {
-    remove(headers, |_| false);
+    let mut named = named_by_connection(headers);
+    while let Some(name) = named.pop().or_else(|| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned()) {
+        headers.remove(name);
+    }
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if let Some(location) = headers.get_mut(name)
             && let Some(path) = on_domain(location.as_bytes(), domain)
@@ -65,7 +74,10 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) 
             *location = path;
         }
     }
-    if let Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE) {
+    // An entry makes room for itself, so nothing is asked of it that most answers do not have.
+    if headers.contains_key(header::SET_COOKIE)
+        && let Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE)
+    {
         for cookie in cookies.iter_mut() {
             if let Ok(rewritten) = HeaderValue::from_bytes(&for_gate(cookie.as_bytes(), domain, hop.is_secure)) {
                 *cookie = rewritten;
@@ -74,19 +86,13 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) 
     }
 }
 
-/// Removes what ends at this hop, and what else is `unwanted`.
-fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+/// The headers that `Connection` says to end at this hop, but for those that do so anyway.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let connection = headers.get_all(header::CONNECTION).iter();
-    let named = connection
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-        // Most values are one of these: an option, and a header that goes anyway.
-        .filter(|name| !matches!(*name, b"keep-alive" | b"close"))
-        .filter_map(|name| HeaderName::from_bytes(name).ok());
-    let others = headers.keys().filter(|name| is_hop_by_hop(name.as_str()) || unwanted(name.as_str())).cloned();
-    for name in named.chain(others).collect::<Vec<_>>() {
-        headers.remove(name);
-    }
+    let named = connection.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    // Most values are one of these: an option, and a header that goes anyway.
+    let named = named.filter(|name| !matches!(*name, b"keep-alive" | b"close"));
+    named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
 }
 
 /// The path and what follows, when `location` is an absolute URL on the domain.
@@ -137,7 +143,10 @@ fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u
     start.eq_ignore_ascii_case(prefix.as_bytes()).then_some(rest)
 }
 
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Headers that a request has more towards the domain: three that tell of its way, its length, and those of a signature.
+const ADDED: usize = 9;
 
 /// RFC 9110, section 7.6.1, with those that older peers send.
 fn is_hop_by_hop(name: &str) -> bool {
@@ -178,7 +187,7 @@ mod tests {
 
     #[track_caller]
     fn to_domain_from(is_trusted: bool, sent: &[(&'static str, &str)], expected: &[&str]) {
-        let headers = to_domain(map(sent), &Hop { is_trusted, ..HOP });
+        let headers = to_domain(&map(sent), &Hop { is_trusted, ..HOP });
         let (mut found, mut expected) = (lines(&headers), expected.iter().map(ToString::to_string).collect::<Vec<_>>());
         found.sort();
         expected.sort();

@@ -15,7 +15,8 @@
 //!    [`upstream`] to send, [`refusal`] to understand a 403.
 //! 9. [`reply`] streams the answer back.
 //! 10. [`reject`] answers instead when a step fails.
-//! 11. [`access_log`] writes one line a request, through a [`line_pipe`]; [`outcome`] lists how requests end.
+//! 11. [`access_log`] writes one line a request, through a [`line_pipe`]; [`outcome`] lists how requests end, and
+//!     [`request_id`] names them.
 //!
 //! [`metrics`] counts what happens on the way, and [`admin`] answers the operator; [`systemd`] is told.
 //!
@@ -49,7 +50,7 @@ pub mod body;
 pub mod clock;
 pub mod credentials;
 pub mod exchange;
-mod headers;
+pub mod headers;
 pub mod refusal;
 pub mod sign;
 pub mod upstream;
@@ -61,6 +62,7 @@ pub mod reject;
 pub mod access_log;
 pub mod line_pipe;
 pub mod outcome;
+pub mod request_id;
 
 pub mod admin;
 pub mod metrics;

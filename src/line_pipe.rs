@@ -116,7 +116,7 @@ const CAPACITY: usize = 1024 * 1024;
 /// Bytes of a batch's buffer that are kept for the next.
 const KEEP: usize = 64 * 1024;
 /// How long lines gather before the next batch is written.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

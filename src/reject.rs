@@ -34,8 +34,6 @@ pub enum Reject {
     ReadOnly(ReadOnly),
     /// The target has no canonical spelling.
     Target(TargetError),
-    /// The target is longer than a URL can be once it is encoded.
-    TargetTooLong,
     /// `CONNECT`, or an upgrade to a protocol that cannot be signed.
     Unsupported(&'static str),
     /// The body was not read to its end.
@@ -71,8 +69,8 @@ impl Reject {
             Self::UnknownHost(_) => Outcome::UnknownHost,
             Self::CrossSite(_) => Outcome::CrossSite,
             Self::ReadOnly(_) => Outcome::ReadOnly,
+            Self::Target(TargetError::TooLong) => Outcome::TargetTooLong,
             Self::Target(_) => Outcome::MalformedTarget,
-            Self::TargetTooLong => Outcome::TargetTooLong,
             Self::Unsupported(_) => Outcome::Unsupported,
             Self::Body(BodyError::TooLarge { .. }) => Outcome::BodyTooLarge,
             Self::Body(BodyError::Slow) => Outcome::BodyTimeout,
@@ -100,7 +98,6 @@ impl Reject {
             Self::CrossSite(error) => error.to_string(),
             Self::ReadOnly(error) => error.to_string(),
             Self::Target(error) => error.to_string(),
-            Self::TargetTooLong => "the request target is too long".to_owned(),
             Self::Unsupported(what) => format!("{what} is not supported here"),
             Self::Body(BodyError::TooLarge { limit }) => format!("the body is larger than {limit} bytes"),
             Self::Body(BodyError::Slow) => "the body came too slowly".to_owned(),

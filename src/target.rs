@@ -7,13 +7,12 @@
 
 use std::str::Bytes;
 
-/// A request target (path and query) in canonical spelling.
+use hyper::Uri;
+use hyper::http::uri::PathAndQuery;
+
+/// A request target (path and query) in canonical spelling; cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    text: String,
-    /// Length of the path in `text`; a query follows behind a `?`.
-    path_len: usize,
-}
+pub struct Target(PathAndQuery);
 
 impl Target {
     /// Makes a path and query, as they stand on the wire, canonical.
@@ -23,29 +22,35 @@ impl Target {
     pub fn canonical(path: &str, query: Option<&str>) -> Result<Self, TargetError> {
         let mut text = String::with_capacity(path.len() + query.map_or(0, str::len) + 16);
         push_path(&mut text, path)?;
-        let path_len = text.len();
         if let Some(query) = query {
             push_query(&mut text, query);
         }
-        Ok(Self { text, path_len })
+        // What is canonical holds nothing that a URL may not, so it can only be too long for one.
+        PathAndQuery::try_from(text).map(Self).map_err(|_| TargetError::TooLong)
     }
 
     /// Path and query, as they are sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.0.as_str()
     }
 
     /// The path alone, as it is sent.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.text[..self.path_len]
+        self.0.path()
     }
 
     /// The query alone, as it is sent, without its `?`; never empty.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.text.get(self.path_len + 1..)
+        self.0.query()
+    }
+
+    /// The URL of a request that goes to an origin server: path and query alone.
+    #[must_use]
+    pub fn uri(&self) -> Uri {
+        self.0.clone().into()
     }
 
     /// Writes the canonical URI of `SigV4`: the sent path, encoded once more.
@@ -91,6 +96,9 @@ pub enum TargetError {
     /// The path holds a control character, raw or as an escape.
     #[error("the path holds a control character")]
     Control,
+    /// It is longer than a URL can be once it is encoded.
+    #[error("the request target is too long")]
+    TooLong,
 }
 
 fn push_path(out: &mut String, path: &str) -> Result<(), TargetError> {
@@ -204,7 +212,7 @@ mod tests {
 
     #[track_caller]
     fn path(raw: &str, canonical: &str) {
-        assert_eq!(Target::canonical(raw, None).map(|target| target.text), Ok(canonical.to_owned()), "{raw}");
+        assert_eq!(Target::canonical(raw, None).as_ref().map(Target::as_str), Ok(canonical), "{raw}");
     }
 
     #[track_caller]
@@ -296,6 +304,11 @@ mod tests {
     fn an_eight_kibibyte_query_passes_whole() {
         let long = "x".repeat(8192);
         query(&format!("q={long}"), &format!("q={long}"));
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_url_once_it_is_encoded_is_refused() {
+        refuse(&format!("/{}", "*".repeat(22_000)), TargetError::TooLong);
     }
 
     #[test]

@@ -10,14 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, Uri};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tower::timeout::error::Elapsed;
 use tower::util::BoxCloneSyncService;
@@ -29,7 +27,6 @@ use self::pool::Pool;
 use crate::body::Sending;
 use crate::endpoint::Endpoint;
 use crate::metrics::Metrics;
-use crate::target::Target;
 
 /// A pool of connections to one domain.
 #[derive(Debug)]
@@ -49,7 +46,7 @@ pub struct Upstream {
 pub struct UpstreamLimits {
     /// For the name, the TCP and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// From the request to the head of the response.
+    /// From the request, once there is a connection, to the head of the response.
     pub response_timeout: Duration,
     /// Idle connections kept.
     pub pool_idle: usize,
@@ -93,17 +90,14 @@ impl Upstream {
         &self.endpoint
     }
 
-    /// Sends a request and gives the response once its head is there. Its URL is a path with a query: see [`uri`].
+    /// Sends a request and gives the response once its head is there. Its URL is a path with a query: see [`Target::uri`](crate::target::Target::uri).
     pub async fn send(&self, request: Request<Sending>) -> Result<Response<Arriving>, SendError> {
-        timeout(self.limits.response_timeout, self.exchange(request)).await.map_err(|_| SendError::ResponseTimeout)?
-    }
-
-    async fn exchange(&self, request: Request<Sending>) -> Result<Response<Arriving>, SendError> {
         let mut link = match self.pool.take() {
             Some(link) => link,
-            None => self.connect().await?,
+            // Boxed, for it is large and seldom: each request would carry room for it along.
+            None => Box::pin(self.connect()).await?,
         };
-        let response = link.send(request).await.map_err(SendError::broken)?;
+        let response = link.send(request, self.limits.response_timeout).await?;
         if link.note_use() {
             self.metrics.upstream_reused.inc();
         }
@@ -114,12 +108,6 @@ impl Upstream {
         let io = self.connector.clone().oneshot(self.origin.clone()).await.map_err(SendError::of_connecting)?;
         Ok(Box::new(Link::over(io, &self.metrics).await.map_err(SendError::broken)?))
     }
-}
-
-/// The URL of `target` as a request to the domain has it; `None` when it is longer than a URL can be.
-#[must_use]
-pub fn uri(target: &Target) -> Option<Uri> {
-    target.as_str().parse::<PathAndQuery>().ok().map(Uri::from)
 }
 
 /// Why the domain gave no response.

@@ -71,7 +71,7 @@ impl Domain {
         if body.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let outgoing = Outgoing { method, target, headers, body: body.bytes.into() };
+        let outgoing = Outgoing { method, target, headers, hop: None, body: body.bytes.into() };
         let exchanged = async {
             let response = self.exchange.send(&outgoing).await.map_err(DomainError::Rejected)?;
             let status = response.status();

@@ -138,8 +138,13 @@ impl Observer {
     /// Asks the domain for its banner, signed like a client's request.
     async fn ask(&self) -> Result<(), String> {
         let target = Target::canonical("/", None).map_err(|error| error.to_string())?;
-        let outgoing =
-            Outgoing { method: Method::GET, target, headers: HeaderMap::new(), body: Buffered::from(Bytes::new()) };
+        let outgoing = Outgoing {
+            method: Method::GET,
+            target,
+            headers: HeaderMap::new(),
+            hop: None,
+            body: Buffered::from(Bytes::new()),
+        };
         let answer = timeout(PATIENCE, self.gate.exchange.send(&outgoing)).await;
         let answer = answer.map_err(|_| format!("the domain did not answer within {} s", PATIENCE.as_secs()))?;
         let (head, body) = answer.map_err(|reject| problem(&reject))?.into_parts();

@@ -20,7 +20,7 @@ use crate::body::Buffered;
 use crate::endpoint::Endpoint;
 use crate::sign::{Signer, Signing};
 use crate::target::Target;
-use crate::upstream::{self, SendError, Upstream, tls_config};
+use crate::upstream::{SendError, Upstream, tls_config};
 
 /// What the domain answered.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub(super) async fn ask(
 ) -> Result<Answer, SendError> {
     let body = Buffered::from(Bytes::new());
     let mut request = Request::new(body.to_send());
-    *request.uri_mut() = upstream::uri(target).expect("a path of the configuration fits into a URL");
+    *request.uri_mut() = target.uri();
     let host = HeaderValue::from_str(upstream.endpoint().authority().as_str());
     request.headers_mut().insert(header::HOST, host.expect("an authority holds visible characters only"));
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));

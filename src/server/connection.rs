@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -14,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
 use super::{Door, Place, Server};
@@ -108,17 +109,17 @@ impl Server {
         let timeouts = Timeouts { head: limits.header_timeout, write: limits.write_timeout };
         let guard = Guard::new(io, limits.head, timeouts);
         let refusal = guard.refusal();
-        let begun = CancellationToken::new();
-        let (gate, first) = (Arc::clone(&self.gate), begun.clone());
+        let pace = Pace::start();
+        let (gate, at_work) = (Arc::clone(&self.gate), Arc::clone(&pace));
         let service = service_fn(move |request| {
-            first.cancel();
             // Here, not in the future: hyper calls this as it parses a head, before it reads on.
             let refused = refusal.take();
-            let (gate, connection) = (Arc::clone(&gate), connection.clone());
-            async move { Ok::<_, Infallible>(gate.serve(connection, refused, request).await) }
+            let (gate, connection, turn) = (Arc::clone(&gate), connection.clone(), at_work.begin());
+            async move { Ok::<_, Infallible>(turn.follow(gate.serve(connection, refused, request).await)) }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(limits.keep_alive);
+        // The guard and the pace see to that.
+        builder.header_read_timeout(None);
         builder.max_buf_size(limits.head.bytes.max(READ_BUFFER));
         // The guard has counted already; hyper must not stumble over what the guard let pass. It keeps the places of so
         // many headers on the stack by itself, and of as many as it is told on the heap.
@@ -126,10 +127,17 @@ impl Server {
             builder.max_headers(limits.head.headers);
         }
         let mut served = pin!(builder.serve_connection(TokioIo::new(guard), service));
+        // One that is polled only when something has happened to it, and not with each byte.
+        let mut ending = FuturesUnordered::from_iter([async {
+            tokio::select! {
+                () = self.end(&pace) => {}
+                () = pace.idle(limits.keep_alive) => {}
+            }
+        }]);
         tokio::select! {
             biased;
             served = served.as_mut() => return served,
-            () = self.end(&begun) => served.as_mut().graceful_shutdown(),
+            _ = ending.next() => served.as_mut().graceful_shutdown(),
         }
         served.await
     }
@@ -139,11 +147,9 @@ impl Server {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = self.limits;
-        let pace = Arc::new(Pace::default());
-        let begun = CancellationToken::new();
-        let (gate, at_work, first) = (Arc::clone(&self.gate), Arc::clone(&pace), begun.clone());
+        let pace = Pace::start();
+        let (gate, at_work) = (Arc::clone(&self.gate), Arc::clone(&pace));
         let service = service_fn(move |mut request| {
-            first.cancel();
             let refused = head::http2::settle(&mut request, limits.head).err();
             let (gate, connection, turn) = (Arc::clone(&gate), connection.clone(), at_work.begin());
             async move { Ok::<_, Infallible>(turn.follow(gate.serve(connection, refused, request).await)) }
@@ -158,8 +164,13 @@ impl Server {
         let mut served = pin!(served);
         tokio::select! {
             served = served.as_mut() => return served,
-            () = self.end(&begun) => served.as_mut().graceful_shutdown(),
-            () = pace.idle(limits.header_timeout, limits.keep_alive) => {
+            () = self.end(&pace) => served.as_mut().graceful_shutdown(),
+            () = async {
+                tokio::select! {
+                    () = pace.unused(limits.header_timeout) => {}
+                    () = pace.idle(limits.keep_alive) => {}
+                }
+            } => {
                 served.as_mut().graceful_shutdown();
                 // A client that does not hear of it has gone.
                 return timeout(limits.header_timeout, served).await.unwrap_or(Ok(()));
@@ -169,12 +180,12 @@ impl Server {
         served.await
     }
 
-    /// Ready when the gate ends, and the connection's first request has `begun`: told to end before that, hyper closes
+    /// Ready when the gate ends, and the connection's first request has begun: told to end before that, hyper closes
     /// the connection of a client that may have sent it already.
-    async fn end(&self, begun: &CancellationToken) {
+    async fn end(&self, pace: &Pace) {
         // A child, for all cores would meet at the lock of the token itself whenever a connection moves.
         self.stop.child_token().cancelled().await;
-        let _ = timeout(FIRST_REQUEST, begun.cancelled()).await;
+        pace.begun(FIRST_REQUEST).await;
     }
 }
 

@@ -1,26 +1,33 @@
-//! How a connection of HTTP/2 is bounded in time. hyper does that for HTTP/1.1, by the bytes of one request after the
-//! other; here many are under way at once, and silence means nothing by itself.
+//! How a connection is bounded in time between its requests, and one of HTTP/2 within them, too: there many are under
+//! way at once, and silence means nothing by itself.
 
+use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::reply::{Cut, Reply};
 
 /// What has happened on a connection. The numbers are read much later than they are written, so their order is nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    opened: Instant,
     /// Requests under way, their answers included.
     in_flight: AtomicUsize,
-    /// Requests begun and ended.
+    /// Requests begun.
     turns: AtomicUsize,
+    /// When the last request ended, in milliseconds after the connection was opened.
+    ended: AtomicU64,
+    /// Told of the first request.
+    begun: Notify,
     /// Answers of which the client has to take bytes before they go on.
     owed: AtomicUsize,
     /// Bytes asked for, on any answer.
@@ -28,20 +35,55 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// That of a connection which is opened now.
+    pub(super) fn start() -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            in_flight: AtomicUsize::default(),
+            turns: AtomicUsize::default(),
+            ended: AtomicU64::default(),
+            begun: Notify::default(),
+            owed: AtomicUsize::default(),
+            polls: AtomicUsize::default(),
+        })
+    }
+
     /// Counts a request from now on.
     pub(super) fn begin(self: &Arc<Self>) -> Turn {
         self.in_flight.fetch_add(1, Relaxed);
-        self.turns.fetch_add(1, Relaxed);
+        if self.turns.fetch_add(1, Relaxed) == 0 {
+            self.begun.notify_one();
+        }
         Turn(Arc::clone(self))
     }
 
-    /// Ready when no request has come for as long as one may take: `first`, and `next` after each.
-    pub(super) async fn idle(&self, first: Duration, next: Duration) {
-        sleep(first).await;
-        let mut before = 0;
-        while before != self.turns.load(Relaxed) || self.in_flight.load(Relaxed) > 0 {
-            before = self.turns.load(Relaxed);
-            sleep(next).await;
+    /// Ready with the first request, and after `patience` at the latest.
+    pub(super) async fn begun(&self, patience: Duration) {
+        if self.turns.load(Relaxed) == 0 {
+            let _ = timeout(patience, self.begun.notified()).await;
+        }
+    }
+
+    /// Ready after `patience` if no request has come by then.
+    pub(super) async fn unused(&self, patience: Duration) {
+        sleep(patience).await;
+        if self.turns.load(Relaxed) > 0 {
+            future::pending::<()>().await;
+        }
+    }
+
+    /// Ready when no request has come for `patience` after the last one ended.
+    ///
+    /// It looks when that can be the case at the earliest, for requests are many and must not move a timer each.
+    pub(super) async fn idle(&self, patience: Duration) {
+        loop {
+            let now = Instant::now();
+            let is_busy = self.in_flight.load(Relaxed) > 0 || self.turns.load(Relaxed) == 0;
+            let since = if is_busy { now } else { self.opened + Duration::from_millis(self.ended.load(Relaxed)) };
+            if since + patience <= now {
+                return;
+            }
+            sleep_until(since + patience).await;
         }
     }
 
@@ -70,7 +112,8 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.turns.fetch_add(1, Relaxed);
+        let ended = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.ended.store(ended, Relaxed);
         self.0.in_flight.fetch_sub(1, Relaxed);
     }
 }
@@ -125,31 +168,30 @@ impl Drop for Paced {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
-    const FIRST: Duration = Duration::from_secs(10);
-    const NEXT: Duration = Duration::from_secs(75);
+    const PATIENCE: Duration = Duration::from_secs(75);
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_a_request_is_idle_after_the_time_for_its_first() {
+    async fn a_connection_is_unused_only_without_a_request() {
+        let pace = Pace::start();
         let started = Instant::now();
-        Pace::default().idle(FIRST, NEXT).await;
-        assert_eq!(started.elapsed().as_secs(), 10);
+        pace.unused(PATIENCE).await;
+        assert_eq!(started.elapsed().as_secs(), 75);
+        drop(pace.begin());
+        assert!(timeout(PATIENCE * 10, pace.unused(PATIENCE)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_not_idle_before_its_last_request_is_over_for_the_time_to_the_next() {
-        let pace = Arc::new(Pace::default());
+        let pace = Pace::start();
         let turn = pace.begin();
         tokio::spawn(async move {
             sleep(Duration::from_secs(200)).await;
             drop(turn);
         });
         let started = Instant::now();
-        pace.idle(FIRST, NEXT).await;
-        let waited = started.elapsed().as_secs();
-        assert!((275..=350).contains(&waited), "idle after {waited} s");
+        pace.idle(PATIENCE).await;
+        assert_eq!(started.elapsed().as_secs(), 275);
     }
 }

@@ -6,6 +6,7 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 use std::{fmt, future};
 
 use bytes::Bytes;
@@ -15,7 +16,9 @@ use hyper::{Request, Response};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::SendError;
 use super::pool::Pool;
 use crate::body::Sending;
 use crate::metrics::{Metrics, Open};
@@ -28,6 +31,7 @@ pub(super) struct Link {
     sender: SendRequest<Sending>,
     /// Reads and writes when it is polled; gone once the connection has ended.
     driver: Option<http1::Connection<Io, Sending>>,
+    alarm: Alarm,
     is_used: bool,
     _open: Open,
 }
@@ -37,17 +41,25 @@ impl Link {
         metrics.upstream_opened.inc();
         let open = Open::count(&metrics.upstream_connections);
         let (sender, driver) = http1::handshake(io).await?;
-        Ok(Self { sender, driver: Some(driver), is_used: false, _open: open })
+        Ok(Self { sender, driver: Some(driver), alarm: Alarm::default(), is_used: false, _open: open })
     }
 
-    /// Sends a request, and is ready with the head of its answer.
-    pub(super) async fn send(&mut self, request: Request<Sending>) -> Result<Response<Incoming>, hyper::Error> {
-        let Self { sender, driver, .. } = self;
+    /// Sends a request, and is ready with the head of its answer, if that is there within `patience`.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Sending>,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        let Self { sender, driver, alarm, .. } = self;
+        alarm.set(Instant::now() + patience);
         let mut answer = pin!(sender.send_request(request));
         future::poll_fn(|cx| {
             // An end is told to the request as well, at the latest when the driver is gone.
             drive(driver, cx);
-            answer.as_mut().poll(&mut unwoken())
+            if let Poll::Ready(answer) = answer.as_mut().poll(&mut unwoken()) {
+                return Poll::Ready(answer.map_err(SendError::broken));
+            }
+            alarm.poll(cx).map(|()| Err(SendError::ResponseTimeout))
         })
         .await
     }
@@ -67,6 +79,32 @@ impl Link {
 fn drive(driver: &mut Option<http1::Connection<Io, Sending>>, cx: &mut Context<'_>) {
     if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
         *driver = None;
+    }
+}
+
+/// A deadline that changes with each request. The timer under it is moved on only when it rings, which is seldom: to set
+/// one for each request costs more than what it is set for.
+#[derive(Default)]
+struct Alarm {
+    timer: Option<Pin<Box<Sleep>>>,
+    due: Option<Instant>,
+}
+
+impl Alarm {
+    fn set(&mut self, due: Instant) {
+        self.due = Some(due);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.due else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if due <= timer.deadline() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
     }
 }
 

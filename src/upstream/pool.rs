@@ -1,33 +1,37 @@
 //! Connections to the domain that wait for their next request.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::link::Link;
 
 /// The connections of one [`Upstream`](super::Upstream) that nobody uses.
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
+    /// Sweeps so far.
+    sweeps: AtomicU32,
     /// How many are kept.
     limit: usize,
 }
 
 struct Idle {
     link: Box<Link>,
-    since: Instant,
+    /// The sweeps before it was idle.
+    since: u32,
 }
 
 impl Pool {
     pub(super) fn of(limit: usize) -> Self {
-        Self { idle: Mutex::default(), limit }
+        Self { idle: Mutex::default(), sweeps: AtomicU32::new(0), limit }
     }
 
     /// The connection that was used last, for it is the one that the domain will close last.
     pub(super) fn take(&self) -> Option<Box<Link>> {
         loop {
-            let idle = self.idle().pop()?;
-            if let Some(Idle { link, .. }) = idle.still(Instant::now()) {
+            let mut link = self.idle().pop()?.link;
+            if link.is_ready() {
                 return Some(link);
             }
         }
@@ -40,7 +44,7 @@ impl Pool {
         }
         let mut idle = self.idle();
         if idle.len() < self.limit {
-            idle.push(Idle { link, since: Instant::now() });
+            idle.push(Idle { link, since: self.sweeps.load(Relaxed) });
         }
     }
 
@@ -48,11 +52,8 @@ impl Pool {
     pub(super) async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP).await;
-            let now = Instant::now();
-            // Old ones are first, since the newest is taken first.
-            let mut idle = self.idle();
-            let kept = std::mem::take(&mut *idle).into_iter().filter_map(|idle| idle.still(now)).collect();
-            *idle = kept;
+            let now = self.sweeps.fetch_add(1, Relaxed).wrapping_add(1);
+            self.idle().retain_mut(|idle| now.wrapping_sub(idle.since) <= SWEEPS && idle.link.is_ready());
         }
     }
 
@@ -62,20 +63,14 @@ impl Pool {
     }
 }
 
-impl Idle {
-    /// Itself, if it may still be used.
-    fn still(mut self, now: Instant) -> Option<Self> {
-        (now.saturating_duration_since(self.since) < IDLE_TIMEOUT && self.link.is_ready()).then_some(self)
-    }
-}
-
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("idle", &self.idle().len()).field("limit", &self.limit).finish()
+        f.debug_struct("Pool").field("idle", &self.idle().len()).field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
-/// Idle connections are closed before the domain's load balancer closes them, which it does after 60 seconds or more.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 /// How soon a connection is closed that nobody asks for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How many sweeps a connection may be idle. The domain's load balancer closes it after 60 seconds or more, so the gate
+/// does before.
+const SWEEPS: u32 = 40;

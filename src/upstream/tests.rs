@@ -18,10 +18,13 @@ impl Bare {
     }
 
     fn upstream(&self, pool_idle: usize, metrics: &Arc<Metrics>) -> Arc<Upstream> {
+        self.patient_upstream(PATIENCE, pool_idle, metrics)
+    }
+
+    fn patient_upstream(&self, response_timeout: Duration, pool_idle: usize, metrics: &Arc<Metrics>) -> Arc<Upstream> {
         let address: SocketAddr = self.0.local_addr().unwrap();
         let endpoint = Endpoint::parse(&format!("http://{address}")).unwrap();
-        let (connect_timeout, response_timeout) = (PATIENCE, PATIENCE);
-        let limits = UpstreamLimits { connect_timeout, response_timeout, pool_idle };
+        let limits = UpstreamLimits { connect_timeout: PATIENCE, response_timeout, pool_idle };
         Arc::new(Upstream::new(endpoint, RootCertStore::empty(), limits, Arc::clone(metrics)))
     }
 
@@ -77,6 +80,25 @@ async fn requests_one_after_the_other_share_a_connection() {
         assert_eq!(next.await.unwrap().unwrap(), "short");
     }
     assert_eq!((metrics.upstream_opened.get(), metrics.upstream_reused.get()), (1, 2));
+}
+
+#[tokio::test]
+async fn each_request_on_a_connection_has_the_whole_time_for_its_answer_and_no_more() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.patient_upstream(Duration::from_secs(1), 1, &metrics);
+    let first = ask(&upstream);
+    let mut connection = domain.accept().await;
+    answer(&mut connection, SHORT).await;
+    first.await.unwrap().unwrap();
+    sleep(Duration::from_millis(700)).await;
+    let second = ask(&upstream);
+    sleep(Duration::from_millis(600)).await;
+    answer(&mut connection, SHORT).await;
+    assert_eq!(second.await.unwrap().unwrap(), "short");
+    let asked = Instant::now();
+    assert!(matches!(ask(&upstream).await.unwrap(), Err(SendError::ResponseTimeout)));
+    assert!(asked.elapsed() >= Duration::from_secs(1));
+    assert_eq!(metrics.upstream_opened.get(), 1);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 use trailgate_domain::{Answer, Fault, Times};
 
-use crate::support::{RawAnswer, Rig, Setup, header, json, patiently, request, rest};
+use crate::support::{RawAnswer, Rig, Setup, get, header, json, patiently, request, rest};
 
 #[tokio::test]
 async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
@@ -154,6 +154,20 @@ async fn an_idle_connection_is_closed_without_another_answer() {
     let rig = with_limits("keep_alive = \"200 ms\"").await;
     let answer = RawAnswer::only(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await);
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_connection_is_not_idle_while_its_answer_is_awaited() {
+    let rig = with_limits("keep_alive = \"500 ms\"").await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+    let mut connection = rig.connect().await;
+    let sent = tokio::spawn(async move { (connection.send(get("/")).await, connection) });
+    sleep(Duration::from_millis(1000)).await;
+    release.notify_one();
+    let (answer, mut connection) = sent.await.unwrap();
+    assert_eq!(header(&answer, "connection"), None);
+    assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
