@@ -279,7 +279,7 @@ fn idle_timeout() -> Time {
 }
 
 fn pool_idle() -> usize {
-    64
+    1024
 }
 
 const ADMIN_ADDRESS: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
