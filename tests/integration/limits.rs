@@ -163,7 +163,7 @@ async fn a_connection_is_not_idle_while_its_answer_is_awaited() {
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
     let mut connection = rig.connect().await;
     let sent = tokio::spawn(async move { (connection.send(get("/")).await, connection) });
-    sleep(Duration::from_millis(1000)).await;
+    sleep(Duration::from_secs(1)).await;
     release.notify_one();
     let (answer, mut connection) = sent.await.unwrap();
     assert_eq!(header(&answer, "connection"), None);
