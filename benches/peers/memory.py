@@ -1,6 +1,27 @@
-"""What a process holds."""
+"""A gate to be measured, and what it holds."""
+import contextlib
 import pathlib
 import re
+import tempfile
+import time
+
+import peers
+
+PROXY_CORE, OTHER_CORE = "0", "1"
+
+
+@contextlib.contextmanager
+def idle(gate):
+    """A gate that has settled after its start: its process id, its port, and a folder that is there as long as it."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        folder = pathlib.Path(folder)
+        upstream = stack.enter_context(peers.upstream(folder, False, OTHER_CORE))
+        setting = peers.Setting(folder, upstream, gate, envoy="", workers=1, is_tls=False, entries=10)
+        command, port, environment = peers.trailgate(setting)
+        log = stack.enter_context(open(folder / "trailgate.log", "wb"))
+        child = stack.enter_context(peers.started(command, port, PROXY_CORE, log, environment))
+        time.sleep(1)
+        yield child.pid, port, folder
 
 
 def resident(pid, line="VmRSS"):

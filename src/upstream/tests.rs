@@ -115,6 +115,23 @@ async fn an_idle_connection_that_the_domain_closes_is_closed_here_too() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_idle_for_forty_seconds_is_closed() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(1, &metrics);
+    let first = ask(&upstream);
+    let mut connection = domain.accept().await;
+    answer(&mut connection, SHORT).await;
+    first.await.unwrap().unwrap();
+    // From here on time is what it is told to be, and passes as soon as nobody does anything.
+    tokio::time::pause();
+    let since = Instant::now();
+    while metrics.upstream_connections.get() == 1 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!((40..=42).contains(&since.elapsed().as_secs()), "closed after {:?}", since.elapsed());
+}
+
+#[tokio::test]
 async fn no_more_connections_are_kept_than_may_be_idle() {
     let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
     let upstream = domain.upstream(1, &metrics);
