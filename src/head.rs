@@ -147,11 +147,15 @@ fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
         if headers > max_headers {
             return Err(HeadError::TooLarge);
         }
-        let colon = memchr::memchr(b':', line).ok_or(HeadError::HeaderName)?;
-        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
-        if !is_token(name) {
+        // A token ends at the colon: there is no white space between them.
+        let colon = line.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(line.len());
+        let (name, Some((b':', value))) = (&line[..colon], line[colon..].split_first()) else {
+            return Err(HeadError::HeaderName);
+        };
+        if name.is_empty() {
             return Err(HeadError::HeaderName);
         }
+        let value = trim(value);
         if has(value, |byte| byte.is_ascii_control() && byte != b'\t') {
             return Err(HeadError::HeaderValue);
         }
@@ -201,16 +205,20 @@ fn is_token(name: &[u8]) -> bool {
 }
 
 /// What is a `tchar`.
-static TOKEN: [bool; 256] = {
-    let mut token = [false; 256];
-    let bytes = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+static TOKEN: [bool; 256] = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+
+/// What stands in the path and the query of most URLs, and may stand in those of all.
+static PLAIN: [bool; 256] = set(b"/?&=%-._~,:*+@0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+
+const fn set(bytes: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
     let mut at = 0;
     while at < bytes.len() {
-        token[bytes[at] as usize] = true;
+        set[bytes[at] as usize] = true;
         at += 1;
     }
-    token
-};
+    set
+}
 
 /// Without the white space that may stand around a value; `trim_ascii` would take CR and form feed, too.
 fn trim(mut value: &[u8]) -> &[u8] {
@@ -229,10 +237,16 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 /// hyper keeps larger numbers for bodies of unknown length.
 const LONGEST: u64 = u64::MAX - 2;
 
+/// Bytes; hyper takes what is shorter.
+const LONGEST_TARGET: usize = 65_535;
+
 /// Whether hyper takes this for a URL, and all of it.
 fn is_target(target: &[u8]) -> bool {
+    // Most targets are seen to be good without taking them apart.
+    let is_plain =
+        target.starts_with(b"/") && target.len() < LONGEST_TARGET && !has(target, |byte| !PLAIN[usize::from(byte)]);
     // hyper would drop a fragment; a DEL it finds only in the whole head.
-    !has(target, |byte| byte == b'#' || byte.is_ascii_control()) && Uri::try_from(target).is_ok()
+    is_plain || !has(target, |byte| byte == b'#' || byte.is_ascii_control()) && Uri::try_from(target).is_ok()
 }
 
 /// Whether one of `bytes` is `such`. It looks at all of them, for then the compiler takes many at once.

@@ -5,8 +5,6 @@
 //! and empty segments are gone. The rules for signing are in "Create a signed AWS API request" of the IAM User Guide:
 //! the path is encoded once more, the query is sorted.
 
-use std::str::Bytes;
-
 use hyper::Uri;
 use hyper::http::uri::PathAndQuery;
 
@@ -20,7 +18,7 @@ impl Target {
     /// In the path, `%2F` stays `%2F`: it belongs to a segment. In the query, `+` means a space, a `%` that starts no
     /// escape means itself, and the `X-Amz-*` parameters of a presigned URL are left out.
     pub fn canonical(path: &str, query: Option<&str>) -> Result<Self, TargetError> {
-        let mut text = String::with_capacity(path.len() + query.map_or(0, str::len) + 16);
+        let mut text = Vec::with_capacity(path.len() + query.map_or(0, str::len) + 16);
         push_path(&mut text, path)?;
         if let Some(query) = query {
             push_query(&mut text, query);
@@ -101,22 +99,22 @@ pub enum TargetError {
     TooLong,
 }
 
-fn push_path(out: &mut String, path: &str) -> Result<(), TargetError> {
+fn push_path(out: &mut Vec<u8>, path: &str) -> Result<(), TargetError> {
     let Some(segments) = path.strip_prefix('/') else { return Err(TargetError::NoPath) };
     let start = out.len();
     let mut ends_in_slash = true;
-    for segment in segments.split('/') {
+    for segment in segments.as_bytes().split(|&byte| byte == b'/') {
         let before = out.len();
-        out.push('/');
+        out.push(b'/');
         push_segment(out, segment)?;
         // Looked at when decoded, so that `%2e%2e` is a dot segment, too.
         ends_in_slash = match &out[before..] {
-            "/" | "/." => {
+            b"/" | b"/." => {
                 out.truncate(before);
                 true
             }
-            "/.." => {
-                let parent = out[start..before].rfind('/').ok_or(TargetError::Climb)?;
+            b"/.." => {
+                let parent = out[start..before].iter().rposition(|&byte| byte == b'/').ok_or(TargetError::Climb)?;
                 out.truncate(start + parent);
                 true
             }
@@ -124,16 +122,15 @@ fn push_path(out: &mut String, path: &str) -> Result<(), TargetError> {
         };
     }
     if ends_in_slash {
-        out.push('/');
+        out.push(b'/');
     }
     Ok(())
 }
 
-fn push_segment(out: &mut String, segment: &str) -> Result<(), TargetError> {
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
+fn push_segment(out: &mut Vec<u8>, mut segment: &[u8]) -> Result<(), TargetError> {
+    while let Some(byte) = push_unreserved(out, &mut segment) {
         let byte = match byte {
-            b'%' => take_escape(&mut bytes).ok_or(TargetError::BadEscape)?,
+            b'%' => take_escape(&mut segment).ok_or(TargetError::BadEscape)?,
             plain => plain,
         };
         if byte.is_ascii_control() {
@@ -144,31 +141,30 @@ fn push_segment(out: &mut String, segment: &str) -> Result<(), TargetError> {
     Ok(())
 }
 
-fn push_query(out: &mut String, query: &str) {
-    let mut separator = '?';
+fn push_query(out: &mut Vec<u8>, query: &str) {
+    let mut separator = b'?';
     // An empty pair (`a&&b`) carries nothing, and servers disagree on whether it counts.
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    for pair in query.as_bytes().split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
         let before = out.len();
         out.push(separator);
-        let (key, value) = pair.split_once('=').map_or((pair, None), |(key, value)| (key, Some(value)));
-        push_component(out, key);
+        let mut parts = pair.splitn(2, |&byte| byte == b'=');
+        push_component(out, parts.next().unwrap_or_default());
         if is_presigned(&out[before + 1..]) {
             out.truncate(before);
             continue;
         }
-        if let Some(value) = value {
-            out.push('=');
+        if let Some(value) = parts.next() {
+            out.push(b'=');
             push_component(out, value);
         }
-        separator = '&';
+        separator = b'&';
     }
 }
 
-fn push_component(out: &mut String, component: &str) {
-    let mut bytes = component.bytes();
-    while let Some(byte) = bytes.next() {
+fn push_component(out: &mut Vec<u8>, mut component: &[u8]) {
+    while let Some(byte) = push_unreserved(out, &mut component) {
         let byte = match byte {
-            b'%' => take_escape(&mut bytes).unwrap_or(b'%'),
+            b'%' => take_escape(&mut component).unwrap_or(b'%'),
             b'+' => b' ',
             plain => plain,
         };
@@ -176,33 +172,45 @@ fn push_component(out: &mut String, component: &str) {
     }
 }
 
-fn is_presigned(key: &str) -> bool {
+fn is_presigned(key: &[u8]) -> bool {
     key.get(..PRESIGNED.len()).is_some_and(|start| start.eq_ignore_ascii_case(PRESIGNED))
 }
 
-/// Takes the two hexadecimal digits of an escape, if they are there, and gives the byte they stand for.
-fn take_escape(bytes: &mut Bytes<'_>) -> Option<u8> {
-    let mut rest = bytes.clone();
-    let mut digit = || char::from(rest.next()?).to_digit(16);
-    let byte = u8::try_from(digit()? * 16 + digit()?).ok()?;
-    *bytes = rest;
+/// Writes the unreserved characters that `rest` starts with, all at once, and takes the byte behind them.
+fn push_unreserved(out: &mut Vec<u8>, rest: &mut &[u8]) -> Option<u8> {
+    let end = rest.iter().position(|&byte| !is_unreserved(byte)).unwrap_or(rest.len());
+    let (unreserved, behind) = rest.split_at(end);
+    out.extend_from_slice(unreserved);
+    let (&byte, behind) = behind.split_first()?;
+    *rest = behind;
     Some(byte)
 }
 
-fn push_byte(out: &mut String, byte: u8) {
-    match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-        other => {
-            out.push('%');
-            out.push(char::from(HEX[usize::from(other >> 4)]));
-            out.push(char::from(HEX[usize::from(other & 15)]));
-        }
+/// Takes the two hexadecimal digits of an escape, if they are there, and gives the byte they stand for.
+fn take_escape(rest: &mut &[u8]) -> Option<u8> {
+    let (digits, behind) = rest.split_first_chunk::<2>()?;
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    let byte = u8::try_from(high? * 16 + low?).ok()?;
+    *rest = behind;
+    Some(byte)
+}
+
+fn push_byte(out: &mut Vec<u8>, byte: u8) {
+    if is_unreserved(byte) {
+        out.push(byte);
+    } else {
+        out.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
+}
+
+/// RFC 3986, section 2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-const PRESIGNED: &str = "X-Amz-";
+const PRESIGNED: &[u8] = b"X-Amz-";
 
 #[cfg(test)]
 mod tests {
