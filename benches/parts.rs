@@ -14,6 +14,7 @@ use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, Uri};
 use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::Entries;
+use trailgate::client_address::Address;
 use trailgate::line_pipe::LinePipe;
 use trailgate::request_id::RequestId;
 use trailgate::sign::{Signer, Signing};
@@ -78,10 +79,10 @@ fn access_line(criterion: &mut Criterion) {
     for (name, format) in [("json", Format::Json), ("text", Format::Text)] {
         let pipe = LinePipe::start(io::sink(), |_| String::new()).expect("a thread can be started");
         let log = AccessLog::new(Some(pipe), format, Arc::default());
-        let (peer, now) = (IpAddr::from([203, 0, 113, 7]), SystemTime::now());
+        let (peer, now) = (Address::new(IpAddr::from([203, 0, 113, 7])), SystemTime::now());
         let uri = Uri::from_static("/cwl-2026.01.01/_search");
         group.bench_function(name, |bencher| {
-            bencher.iter(|| log.begin(now, RequestId::new(1), peer, Some((&Method::GET, &uri))));
+            bencher.iter(|| log.begin(now, RequestId::new(1), &peer, Some((&Method::GET, &uri))));
         });
     }
     group.finish();

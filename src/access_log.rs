@@ -1,9 +1,10 @@
 //! The access log: one line a request, written when the request is over, however it ends.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -13,6 +14,7 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::allowlist::Entry;
+use crate::client_address::Address;
 use crate::line_pipe::LinePipe;
 use crate::metrics::{Ended, Metrics};
 use crate::outcome::Outcome;
@@ -28,6 +30,16 @@ struct Shared {
     pipe: Option<LinePipe>,
     format: Format,
     metrics: Arc<Metrics>,
+    second: Mutex<Second>,
+}
+
+/// A second as it is written, for all lines that are of it.
+#[derive(Debug, Default)]
+struct Second {
+    /// Of Unix time.
+    at: i64,
+    /// Empty before the first line.
+    text: String,
 }
 
 /// How log lines look.
@@ -50,7 +62,7 @@ pub struct AccessLine {
     started: Instant,
     time: SystemTime,
     id: RequestId,
-    client: IpAddr,
+    client: Address,
     entry: Option<Arc<Entry>>,
     method: Method,
     asked: Asked,
@@ -73,11 +85,10 @@ enum Asked {
 }
 
 /// The line as it is written.
-#[derive(Serialize)]
 struct Fields<'a> {
     time: String,
     id: &'a str,
-    client: IpAddr,
+    client: &'a str,
     entry: Option<&'a str>,
     method: &'a str,
     target: &'a str,
@@ -94,14 +105,14 @@ impl AccessLog {
     /// A log that writes to `pipe`, or nowhere, and counts in `metrics` either way.
     #[must_use]
     pub fn new(pipe: Option<LinePipe>, format: Format, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Shared { pipe, format, metrics }))
+        Self(Arc::new(Shared { pipe, format, metrics, second: Mutex::default() }))
     }
 
     /// Begins the line of a request from `peer` that arrived at `time`.
     ///
     /// `head` is its method and its URL, unless they are malformed.
     #[must_use]
-    pub fn begin(&self, time: SystemTime, id: RequestId, peer: IpAddr, head: Option<(&Method, &Uri)>) -> AccessLine {
+    pub fn begin(&self, time: SystemTime, id: RequestId, peer: &Address, head: Option<(&Method, &Uri)>) -> AccessLine {
         self.0.metrics.in_flight.inc();
         let (method, asked) =
             head.map_or((Method::default(), Asked::Unknown), |(method, uri)| (method.clone(), Asked::Raw(uri.clone())));
@@ -110,7 +121,7 @@ impl AccessLog {
             started: Instant::now(),
             time,
             id,
-            client: peer,
+            client: peer.clone(),
             entry: None,
             method,
             asked,
@@ -126,7 +137,9 @@ impl AccessLog {
 
 impl AccessLine {
     pub(crate) fn set_client(&mut self, client: IpAddr) {
-        self.client = client;
+        if client != self.client.ip() {
+            self.client = Address::new(client);
+        }
     }
 
     pub(crate) fn set_entry(&mut self, entry: Arc<Entry>) {
@@ -180,8 +193,8 @@ impl Drop for AccessLine {
         let fields = self.fields(total);
         pipe.push(|lines| {
             match self.log.0.format {
-                // Neither can fail: the keys are strings, and a Vec takes every write.
-                Format::Json => drop(serde_json::to_writer(&mut *lines, &fields)),
+                Format::Json => fields.write_json(lines),
+                // It cannot fail: a Vec takes every write.
                 Format::Text => drop(fields.write_text(lines)),
             }
             lines.push(b'\n');
@@ -202,18 +215,15 @@ impl AccessLine {
             bytes_out: self.bytes_out,
         });
         if self.outcome == Outcome::NotAllowed {
-            metrics.refused.note(self.client, self.time);
+            metrics.refused.note(self.client.ip(), self.time);
         }
     }
 
     fn fields(&self, total: Duration) -> Fields<'_> {
-        let mut time = String::with_capacity(32);
-        let timestamp = Timestamp::try_from(self.time).unwrap_or_default();
-        MILLISECONDS.print_timestamp(&timestamp, &mut time).expect("a string takes every write");
         Fields {
-            time,
+            time: self.log.0.written(self.time),
             id: self.id.as_str(),
-            client: self.client,
+            client: self.client.as_str(),
             entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
             method: self.method.as_str(),
             target: match &self.asked {
@@ -232,7 +242,41 @@ impl AccessLine {
     }
 }
 
+impl Shared {
+    /// `time` by RFC 3339, with milliseconds.
+    fn written(&self, time: SystemTime) -> String {
+        let timestamp = Timestamp::try_from(time).unwrap_or_default();
+        // A poisoned lock holds a whole second: the assignment below cannot stop half-way.
+        let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        if second.at != timestamp.as_second() || second.text.is_empty() {
+            *second = Second { at: timestamp.as_second(), text: SECONDS.timestamp_to_string(&timestamp) };
+        }
+        let mut text = String::with_capacity(32);
+        text.push_str(second.text.trim_end_matches('Z'));
+        write!(text, ".{:03}Z", timestamp.subsec_millisecond()).expect("a string takes every write");
+        text
+    }
+}
+
 impl Fields<'_> {
+    /// The keys are written as they are: they are the same in each line, and to write them is as much work as the rest.
+    fn write_json(&self, out: &mut Vec<u8>) {
+        member(out, "{\"time\":", &self.time);
+        member(out, ",\"id\":", self.id);
+        member(out, ",\"client\":", self.client);
+        member(out, ",\"entry\":", &self.entry);
+        member(out, ",\"method\":", self.method);
+        member(out, ",\"target\":", self.target);
+        member(out, ",\"status\":", &self.status);
+        member(out, ",\"bytes_in\":", &self.bytes_in);
+        member(out, ",\"bytes_out\":", &self.bytes_out);
+        member(out, ",\"upstream_ms\":", &self.upstream_ms);
+        member(out, ",\"total_ms\":", &self.total_ms);
+        member(out, ",\"outcome\":", self.outcome);
+        member(out, ",\"domain_request_id\":", &self.domain_request_id);
+        out.push(b'}');
+    }
+
     /// Quotes what may hold blanks, so that the words of a line can be told apart.
     fn write_text(&self, out: &mut Vec<u8>) -> io::Result<()> {
         let Self { time, id, client, method, target, bytes_in, bytes_out, total_ms, outcome, .. } = self;
@@ -247,10 +291,32 @@ impl Fields<'_> {
     }
 }
 
+fn member(out: &mut Vec<u8>, key: &str, value: &(impl Serialize + ?Sized)) {
+    out.extend_from_slice(key.as_bytes());
+    // It cannot fail: the values are texts and numbers, and a Vec takes every write.
+    let _ = serde_json::to_writer(out, value);
+}
+
 fn milliseconds(duration: Duration) -> f64 {
     let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
     f64::from(micros) / 1000.0
 }
 
-const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+const SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 const DOMAIN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_to_the_millisecond_whatever_was_written_before() {
+        let log = AccessLog::new(None, Format::Json, Arc::default());
+        let milliseconds = DateTimePrinter::new().precision(Some(3));
+        for at in [0, 1, 999, 1_000, 1_795_939_013_007, 1_795_939_013_070, 1_795_939_012_700, 1_795_939_199_999] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(at);
+            let expected = milliseconds.timestamp_to_string(&Timestamp::try_from(time).unwrap());
+            assert_eq!(log.0.written(time), expected);
+        }
+    }
+}

@@ -77,7 +77,7 @@ impl Gate {
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let wants_html = wants_html(request.headers());
         let head = refused.is_none().then(|| (request.method(), request.uri()));
-        let mut line = self.access_log.begin(SystemTime::now(), id, connection.peer, head);
+        let mut line = self.access_log.begin(SystemTime::now(), id, &connection.peer, head);
 
         let forwarding = AssertUnwindSafe(self.forward(connection, refused, request, &mut line)).catch_unwind();
         let mut response = match forwarding.await.unwrap_or(Err(Reject::Internal)) {
@@ -114,10 +114,10 @@ impl Gate {
         refused.map_or(Ok(()), Err)?;
         let (head, body) = request.into_parts();
         let listener = &connection.listener;
-        let client = listener.trusted_proxies.client(connection.peer, &head.headers)?;
+        let client = listener.trusted_proxies.client(connection.peer.ip(), &head.headers)?;
         let access = self.admit(client, line.time(), line)?;
         check_form(&head)?;
-        let is_proxied = listener.trusted_proxies.contains(connection.peer);
+        let is_proxied = listener.trusted_proxies.contains(connection.peer.ip());
         listener.hosts.check(&head, is_proxied)?;
         if let Some(to_https) = listener.to_https {
             return Ok(redirected(to_https.redirect(&head)?));
@@ -133,7 +133,7 @@ impl Gate {
         line.add_bytes_in(body.len() as u64);
         check.run(&body)?;
         let hop = Hop::new(&connection, &head.headers);
-        let outgoing = Outgoing { method: head.method, target, headers: head.headers, hop: Some(hop), body };
+        let outgoing = Outgoing { method: head.method, target, headers: head.headers, hop: Some(hop.clone()), body };
         let sent = Instant::now();
         let response = self.exchange.send(&outgoing).await?;
         line.set_upstream(sent.elapsed(), response.headers());

@@ -1,19 +1,17 @@
 //! Headers on their way through: which end at this hop, which are set anew, which name the domain.
 
-use std::net::IpAddr;
-
 use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
 use crate::browser::FORWARDED_HOST;
-use crate::client_address::FORWARDED_FOR;
+use crate::client_address::{Address, FORWARDED_FOR};
 use crate::listener::Connection;
 use crate::sign;
 
 /// What is known of the way that a request came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Hop {
-    peer: IpAddr,
+    peer: Address,
     /// Whether it came over TLS.
     is_tls: bool,
     /// Whether the peer is a proxy, so that what it says of the way before it counts.
@@ -25,10 +23,10 @@ pub struct Hop {
 impl Hop {
     pub(crate) fn new(connection: &Connection, headers: &HeaderMap) -> Self {
         let Connection { peer, listener } = connection;
-        Self::of(*peer, listener.tls.is_some(), listener.trusted_proxies.contains(*peer), headers)
+        Self::of(peer.clone(), listener.tls.is_some(), listener.trusted_proxies.contains(peer.ip()), headers)
     }
 
-    fn of(peer: IpAddr, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {
+    fn of(peer: Address, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {
         let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
         let is_secure = forwarded.map_or(is_tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
         Self { peer, is_tls, is_trusted, is_secure }
@@ -50,8 +48,7 @@ pub(crate) fn to_domain(client: &HeaderMap, hop: &Hop) -> HeaderMap {
     for (name, value) in client.iter().filter(|(name, _)| passes(name)) {
         headers.append(name, value.clone());
     }
-    let peer = HeaderValue::try_from(hop.peer.to_canonical().to_string()).expect("an address is visible characters");
-    headers.append(FORWARDED_FOR, peer);
+    headers.append(FORWARDED_FOR, hop.peer.to_header());
     if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), client.get(header::HOST)) {
         vacant.insert(host.clone());
     }
@@ -171,7 +168,10 @@ mod tests {
     use super::*;
 
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
-    const HOP: Hop = Hop { peer: PEER, is_tls: false, is_trusted: false, is_secure: false };
+
+    fn hop() -> Hop {
+        Hop { peer: Address::new(PEER), is_tls: false, is_trusted: false, is_secure: false }
+    }
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let value = |value: &str| HeaderValue::from_bytes(value.as_bytes()).unwrap();
@@ -187,7 +187,7 @@ mod tests {
 
     #[track_caller]
     fn to_domain_from(is_trusted: bool, sent: &[(&'static str, &str)], expected: &[&str]) {
-        let headers = to_domain(&map(sent), &Hop { is_trusted, ..HOP });
+        let headers = to_domain(&map(sent), &Hop { is_trusted, ..hop() });
         let (mut found, mut expected) = (lines(&headers), expected.iter().map(ToString::to_string).collect::<Vec<_>>());
         found.sort();
         expected.sort();
@@ -288,7 +288,7 @@ mod tests {
     #[track_caller]
     fn location(from_domain: &str, to_browser: &str) {
         let mut headers = map(&[("location", from_domain)]);
-        to_client(&mut headers, &domain(), &HOP);
+        to_client(&mut headers, &domain(), &hop());
         assert_eq!(lines(&headers), [format!("location: {to_browser}")]);
     }
 
@@ -314,7 +314,7 @@ mod tests {
     #[track_caller]
     fn cookie(is_secure: bool, from_domain: &str, to_browser: &str) {
         let mut headers = map(&[("set-cookie", from_domain)]);
-        to_client(&mut headers, &domain(), &Hop { is_secure, ..HOP });
+        to_client(&mut headers, &domain(), &Hop { is_secure, ..hop() });
         assert_eq!(lines(&headers), [format!("set-cookie: {to_browser}")]);
     }
 
@@ -343,15 +343,15 @@ mod tests {
     fn hop_by_hop_headers_of_a_response_do_not_pass() {
         let mut headers =
             map(&[("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("etag", "\"a\"")]);
-        to_client(&mut headers, &domain(), &HOP);
+        to_client(&mut headers, &domain(), &hop());
         assert_eq!(lines(&headers), ["etag: \"a\""]);
     }
 
     #[test]
     fn the_browsers_scheme_is_the_listeners_unless_a_trusted_proxy_says_else() {
         let https = map(&[("x-forwarded-proto", "https")]);
-        assert!(!Hop::of(PEER, false, false, &https).is_secure);
-        assert!(Hop::of(PEER, false, true, &https).is_secure);
-        assert!(Hop::of(PEER, true, false, &HeaderMap::new()).is_secure);
+        assert!(!Hop::of(Address::new(PEER), false, false, &https).is_secure);
+        assert!(Hop::of(Address::new(PEER), false, true, &https).is_secure);
+        assert!(Hop::of(Address::new(PEER), true, false, &HeaderMap::new()).is_secure);
     }
 }

@@ -1,6 +1,6 @@
 //! Where clients connect: an address, and what holds for whoever comes there.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::header::{self, HeaderValue};
@@ -9,7 +9,7 @@ use hyper::http::uri::Authority;
 use hyper::{Response, StatusCode};
 
 use crate::browser::{Hosts, UnknownHost};
-use crate::client_address::TrustedProxies;
+use crate::client_address::{Address, TrustedProxies};
 use crate::tls::CertificateFiles;
 
 /// One `[[listen]]` of the configuration.
@@ -33,7 +33,7 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The TCP peer, or whom the PROXY header names in its place.
-    pub peer: IpAddr,
+    pub peer: Address,
     /// Where it came in.
     pub listener: Arc<Listener>,
 }

@@ -27,7 +27,16 @@ pub struct Signer {
     host: HeaderValue,
     region: String,
     service: String,
-    key: Mutex<Option<Arc<DayKey>>>,
+    moment: Mutex<Option<Moment>>,
+}
+
+/// What signatures of one second, with the same credentials, have in common.
+#[derive(Clone, Debug)]
+struct Moment {
+    /// Of Unix time.
+    second: i64,
+    date: SigningDate,
+    key: Arc<DayKey>,
 }
 
 impl Signer {
@@ -36,15 +45,14 @@ impl Signer {
     pub fn new(authority: &Authority, region: &str, service: &str) -> Self {
         let host = HeaderValue::from_str(authority.as_str()).expect("an authority holds visible characters only");
         let (region, service) = (region.to_owned(), service.to_owned());
-        Self { authority: authority.clone(), host, region, service, key: Mutex::default() }
+        Self { authority: authority.clone(), host, region, service, moment: Mutex::default() }
     }
 
     /// Sets the headers that make the request `method target` with a body of this hash an authentic one.
     ///
     /// `headers` must not hold an `Authorization` or `X-Amz-*` of anybody else.
     pub fn sign(&self, signing: &Signing<'_>, headers: &mut HeaderMap) {
-        let date = SigningDate::new(signing.time);
-        let key = self.key(signing.credentials, signing.time, date.day());
+        let Moment { date, key, .. } = self.moment(signing.credentials, signing.time);
         let canonical = Sha256::digest(self.canonical(signing, &date));
         let mut hex = hex::Buffer::<32>::new();
         let mut text = String::with_capacity(256);
@@ -56,7 +64,7 @@ impl Signer {
 
         headers.insert(HOST, self.host.clone());
         headers.insert(X_AMZ_CONTENT_SHA256, header_value(signing.body_sha256));
-        headers.insert(X_AMZ_DATE, header_value(date.as_str()));
+        headers.insert(X_AMZ_DATE, date.0);
         if let Some(token) = &key.token {
             headers.insert(X_AMZ_SECURITY_TOKEN, token.clone());
         }
@@ -66,7 +74,7 @@ impl Signer {
     /// The canonical request that [`Signer::sign`] signs: what a domain that refuses the signature is compared with.
     #[must_use]
     pub fn canonical_request(&self, signing: &Signing<'_>) -> String {
-        self.canonical(signing, &SigningDate::new(signing.time))
+        self.canonical(signing, &self.moment(signing.credentials, signing.time).date)
     }
 
     fn canonical(&self, signing: &Signing<'_>, date: &SigningDate) -> String {
@@ -87,15 +95,23 @@ impl Signer {
         canonical
     }
 
-    fn key(&self, credentials: &Credentials, time: SystemTime, day: &str) -> Arc<DayKey> {
-        // A poisoned lock holds a whole key or none: the assignment below cannot stop half-way.
-        let mut cached = self.key.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = cached.as_ref().filter(|key| key.is_for(credentials, day)) {
-            return Arc::clone(key);
-        }
-        let key = Arc::new(DayKey::new(credentials, time, day, &self.region, &self.service));
-        *cached = Some(Arc::clone(&key));
-        key
+    fn moment(&self, credentials: &Credentials, time: SystemTime) -> Moment {
+        // A poisoned lock holds a whole moment or none: the assignments below cannot stop half-way.
+        let mut cached = self.moment.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cached.take().filter(|known| known.key.is_of(credentials));
+        let timestamp = Timestamp::try_from(time).unwrap_or_default();
+        let moment = match known {
+            Some(known) if known.second == timestamp.as_second() => known,
+            known => {
+                let date = SigningDate::new(timestamp);
+                let key = known.map(|known| known.key).filter(|key| key.is_for(date.day()));
+                let key = key.unwrap_or_else(|| {
+                    Arc::new(DayKey::new(credentials, time, date.day(), &self.region, &self.service))
+                });
+                Moment { second: timestamp.as_second(), date, key }
+            }
+        };
+        cached.insert(moment).clone()
     }
 }
 
@@ -121,23 +137,23 @@ pub fn is_signers(name: &str) -> bool {
 }
 
 /// A time as `20150830T123600Z`.
-struct SigningDate(String);
+#[derive(Clone, Debug)]
+struct SigningDate(HeaderValue);
 
 impl SigningDate {
-    fn new(time: SystemTime) -> Self {
+    fn new(timestamp: Timestamp) -> Self {
         let mut text = String::with_capacity(24);
-        let timestamp = Timestamp::try_from(time).unwrap_or_default();
         SECONDS.print_timestamp(&timestamp, &mut text).expect("a string takes every write");
         text.retain(|character| !matches!(character, '-' | ':'));
-        Self(text)
+        Self(header_value(&text))
     }
 
     fn as_str(&self) -> &str {
-        &self.0
+        self.0.to_str().expect("digits and letters are visible characters")
     }
 
     fn day(&self) -> &str {
-        &self.0[..8]
+        &self.as_str()[..8]
     }
 }
 
@@ -241,25 +257,30 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_never_used_for_another_day_or_other_credentials() {
+    fn nothing_is_kept_for_another_time_or_other_credentials() {
         let signer = signer();
         let target = Target::canonical("/", None).unwrap();
         let body_sha256 = hex::encode(Sha256::digest(b""));
-        for (days, secret, token) in [
-            (0, SECRET, None),
-            (0, SECRET, None),
-            (1, SECRET, None),
-            (1, "another", None),
-            (0, "another", None),
-            (0, "another", Some("token")),
-            (0, "another", Some("other")),
-            (0, SECRET, None),
+        for (days, seconds, secret, token) in [
+            (0, 0, SECRET, None),
+            (0, 0, SECRET, None),
+            (0, 1, SECRET, None),
+            (1, 1, SECRET, None),
+            (1, 1, "another", None),
+            (0, 1, "another", None),
+            (0, 1, "another", Some("token")),
+            (0, 1, "another", Some("other")),
+            (0, 0, SECRET, None),
         ] {
             let credentials = credentials(secret, token);
-            let time = after(days);
+            let time = after(days) + Duration::from_secs(seconds);
             let (method, target, body_sha256) = (&Method::GET, &target, body_sha256.as_str());
             let signing = Signing { method, target, body_sha256, credentials: &credentials, time };
-            assert_eq!(authorization(&signer, &signing), authorization_by_oracle(&signing, b""), "{days} {secret}");
+            assert_eq!(
+                authorization(&signer, &signing),
+                authorization_by_oracle(&signing, b""),
+                "{days} {seconds} {secret}"
+            );
         }
     }
 

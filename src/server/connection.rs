@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::pace::Pace;
 use super::{Door, Place, Server};
+use crate::client_address::Address;
 use crate::head;
 use crate::head::guard::{Guard, Timeouts};
 use crate::listener::Connection;
@@ -83,15 +84,15 @@ async fn open(
     peer: SocketAddr,
     place: &mut Place,
 ) -> Result<(Connection, Io), OpenError> {
-    let mut connection = Connection { peer: peer.ip(), listener: Arc::clone(&door.listener) };
+    let mut connection = Connection { peer: Address::new(peer.ip()), listener: Arc::clone(&door.listener) };
     if door.listener.proxy_protocol {
         if !door.listener.trusted_proxies.contains(peer.ip()) {
             return Err(OpenError::Untrusted);
         }
         let client = proxy_protocol::read(&mut stream).await.map_err(OpenError::Proxy)?;
-        connection.peer = client.unwrap_or(connection.peer);
+        connection.peer = client.map_or(connection.peer, Address::new);
         // The place was the proxy's; now it is known whose it is.
-        server.settle(place, connection.peer).ok_or(OpenError::Crowded)?;
+        server.settle(place, connection.peer.ip()).ok_or(OpenError::Crowded)?;
     }
     let io = match &door.tls {
         None => Io::Plain(stream),

@@ -33,10 +33,13 @@ impl DayKey {
         }
     }
 
-    pub(super) fn is_for(&self, credentials: &Credentials, day: &str) -> bool {
-        let own = &self.credentials;
+    pub(super) fn is_for(&self, day: &str) -> bool {
         self.scope().starts_with(day)
-            && own.access_key_id() == credentials.access_key_id()
+    }
+
+    pub(super) fn is_of(&self, credentials: &Credentials) -> bool {
+        let own = &self.credentials;
+        own.access_key_id() == credentials.access_key_id()
             && own.secret_access_key() == credentials.secret_access_key()
             && own.session_token() == credentials.session_token()
     }
