@@ -31,6 +31,15 @@ impl Bare {
     async fn accept(&self) -> TcpStream {
         self.0.accept().await.unwrap().0
     }
+
+    /// A connection by which `upstream` has had one answer, and which is idle now.
+    async fn used_by(&self, upstream: &Arc<Upstream>) -> TcpStream {
+        let asked = ask(upstream);
+        let mut connection = self.accept().await;
+        answer(&mut connection, SHORT).await;
+        assert_eq!(asked.await.unwrap().unwrap(), "short");
+        connection
+    }
 }
 
 /// Reads a request's head, and answers it.
@@ -86,10 +95,7 @@ async fn requests_one_after_the_other_share_a_connection() {
 async fn each_request_on_a_connection_has_the_whole_time_for_its_answer_and_no_more() {
     let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
     let upstream = domain.patient_upstream(Duration::from_secs(1), 1, &metrics);
-    let first = ask(&upstream);
-    let mut connection = domain.accept().await;
-    answer(&mut connection, SHORT).await;
-    first.await.unwrap().unwrap();
+    let mut connection = domain.used_by(&upstream).await;
     sleep(Duration::from_millis(700)).await;
     let second = ask(&upstream);
     sleep(Duration::from_millis(600)).await;
@@ -105,10 +111,7 @@ async fn each_request_on_a_connection_has_the_whole_time_for_its_answer_and_no_m
 async fn an_idle_connection_that_the_domain_closes_is_closed_here_too() {
     let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
     let upstream = domain.upstream(1, &metrics);
-    let first = ask(&upstream);
-    let mut connection = domain.accept().await;
-    answer(&mut connection, SHORT).await;
-    first.await.unwrap().unwrap();
+    let connection = domain.used_by(&upstream).await;
     until_open(&metrics, 1).await;
     drop(connection);
     until_open(&metrics, 0).await;
@@ -118,10 +121,7 @@ async fn an_idle_connection_that_the_domain_closes_is_closed_here_too() {
 async fn a_connection_that_is_idle_for_forty_seconds_is_closed() {
     let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
     let upstream = domain.upstream(1, &metrics);
-    let first = ask(&upstream);
-    let mut connection = domain.accept().await;
-    answer(&mut connection, SHORT).await;
-    first.await.unwrap().unwrap();
+    let _connection = domain.used_by(&upstream).await;
     // From here on time is what it is told to be, and passes as soon as nobody does anything.
     tokio::time::pause();
     let since = Instant::now();
