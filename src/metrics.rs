@@ -1,4 +1,4 @@
-//! What the gate counts of itself. One [`Metrics`] a gate; its names are in the README's "Operations".
+//! What the gate counts of itself. One [`Metrics`] a gate; its names are in docs/metrics.md.
 //!
 //! A request costs a few atomic additions and two histograms here: labels are array indices, and only who reads the
 //! metrics turns them into text.

@@ -107,13 +107,10 @@ impl fmt::Display for Outcome {
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../README.md");
-
     #[test]
-    fn the_readme_names_every_refusal_with_its_status() {
-        let (_, rest) = README.split_once("## What is refused, and why").unwrap();
-        let (table, _) = rest.split_once("\n## ").unwrap();
-        let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    fn rejections_page_names_every_rejection_with_its_status() {
+        let page = include_str!("../docs/rejections.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
         let mut listed: Vec<(&str, &str)> = rows
             .filter(|(status, _)| status.parse::<u16>().is_ok())
             .flat_map(|(status, rest)| {
@@ -134,8 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_names_every_other_outcome_where_it_describes_the_log() {
-        let row = README.lines().find(|line| line.starts_with("| `status`, `outcome` |")).unwrap();
+    fn access_log_page_names_every_other_outcome() {
+        let page = include_str!("../docs/access-log.md");
+        let row = page.lines().find(|line| line.starts_with("| `status`, `outcome` |")).unwrap();
         for outcome in Outcome::ALL.iter().filter(|outcome| outcome.status().is_none()) {
             assert!(row.contains(&format!("`{outcome}`")), "{outcome} is missing");
         }

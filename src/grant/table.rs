@@ -1,4 +1,4 @@
-//! The table of what a read grant covers. The README shows it; a test compares the two.
+//! The table of what a read grant covers. docs/read-grant.md shows it; a test compares the two.
 //!
 //! Only what every version from Elasticsearch 5 to OpenSearch 3 reads, or refuses as unknown, may stand here: on
 //! Elasticsearch up to 7, `POST /a/b/_new` makes a document `_new` where `_new` is no action yet.
