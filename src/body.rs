@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use prometheus_client::metrics::histogram::Histogram;
-use sha2::{Digest, Sha256};
+use ring::digest::{self, SHA256, digest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -80,7 +80,7 @@ impl Budget {
         }
         let mut share = Share::default();
         let mut frames = Frames::default();
-        let mut hash = Sha256::new();
+        let mut hash = digest::Context::new(&SHA256);
         let mut stride = Stride::start(self.limits.timeout);
         while !body.is_end_stream() {
             let Some(frame) = timeout_at(stride.deadline, body.frame()).await.map_err(|_| BodyError::Slow)? else {
@@ -100,7 +100,7 @@ impl Budget {
         Ok(Buffered {
             len: frames.len,
             frames: frames.finish(),
-            sha256: hex::encode(hash.finalize()).into(),
+            sha256: hex::encode(hash.finish()).into(),
             _share: share,
         })
     }
@@ -177,7 +177,7 @@ pub struct Buffered {
 impl From<Bytes> for Buffered {
     /// A body that is in memory already, and counts against nobody's budget.
     fn from(body: Bytes) -> Self {
-        let sha256 = if body.is_empty() { EMPTY_SHA256.into() } else { hex::encode(Sha256::digest(&body)).into() };
+        let sha256 = if body.is_empty() { EMPTY_SHA256.into() } else { hex::encode(digest(&SHA256, &body)).into() };
         let frames: Arc<[Bytes]> = if body.is_empty() { Arc::default() } else { Arc::from([body]) };
         Self { len: frames.iter().map(Bytes::len).sum(), frames, sha256, _share: Share::default() }
     }
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn no_body_has_the_hash_of_no_bytes() {
-        assert_eq!(Buffered::from(Bytes::new()).sha256(), hex::encode(Sha256::digest(b"")));
+        assert_eq!(Buffered::from(Bytes::new()).sha256(), hex::encode(digest(&SHA256, b"")));
     }
 
     #[tokio::test]

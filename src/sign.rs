@@ -15,7 +15,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 
 use self::day_key::DayKey;
 use crate::target::Target;
@@ -53,10 +53,11 @@ impl Signer {
     /// `headers` must not hold an `Authorization` or `X-Amz-*` of anybody else.
     pub fn sign(&self, signing: &Signing<'_>, headers: &mut HeaderMap) {
         let Moment { date, key, .. } = self.moment(signing.credentials, signing.time);
-        let canonical = Sha256::digest(self.canonical(signing, &date));
+        let canonical = digest(&SHA256, self.canonical(signing, &date).as_bytes());
+        let canonical = canonical.as_ref().try_into().expect("a SHA-256 digest has 32 bytes");
         let mut hex = hex::Buffer::<32>::new();
         let mut text = String::with_capacity(256);
-        text.extend(["AWS4-HMAC-SHA256\n", date.as_str(), "\n", key.scope(), "\n", hex.format(&canonical.into())]);
+        text.extend(["AWS4-HMAC-SHA256\n", date.as_str(), "\n", key.scope(), "\n", hex.format(canonical)]);
         let signature = key.signature(&text);
         text.clear();
         text.extend(["AWS4-HMAC-SHA256 Credential=", key.credential(), ", SignedHeaders="]);
@@ -243,7 +244,7 @@ mod tests {
             days in 0_u64..10_000,
         ) {
             let Ok(target) = Target::canonical(&format!("/{path}"), query.as_deref()) else { return Ok(()) };
-            let body_sha256 = hex::encode(Sha256::digest(&body));
+            let body_sha256 = hex::encode(digest(&SHA256, &body));
             let credentials = credentials(SECRET, token.as_deref());
             let signing = Signing {
                 method: &method,
@@ -260,7 +261,7 @@ mod tests {
     fn nothing_is_kept_for_another_time_or_other_credentials() {
         let signer = signer();
         let target = Target::canonical("/", None).unwrap();
-        let body_sha256 = hex::encode(Sha256::digest(b""));
+        let body_sha256 = hex::encode(digest(&SHA256, b""));
         for (days, seconds, secret, token) in [
             (0, 0, SECRET, None),
             (0, 0, SECRET, None),

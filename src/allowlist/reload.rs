@@ -3,7 +3,7 @@
 use std::{convert::Infallible, mem, path::PathBuf, time::SystemTime};
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
+use ring::digest::{SHA256, digest};
 use tokio::{
     sync::{mpsc, watch},
     time::{self, MissedTickBehavior},
@@ -143,7 +143,7 @@ impl Reloader {
 }
 
 fn sha256(file: &WatchedFile) -> String {
-    hex::encode(Sha256::digest(file.text().unwrap_or_default().as_bytes()))
+    hex::encode(digest(&SHA256, file.text().unwrap_or_default().as_bytes()))
 }
 
 #[cfg(test)]

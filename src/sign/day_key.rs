@@ -4,9 +4,8 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::sign::v4::generate_signing_key;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::header::HeaderValue;
-use sha2::Sha256;
+use ring::hmac;
 
 use super::sensitive;
 
@@ -16,7 +15,7 @@ pub(super) struct DayKey {
     credentials: Credentials,
     /// `AKIDEXAMPLE/20150830/eu-west-1/es/aws4_request`.
     credential: String,
-    mac: Hmac<Sha256>,
+    hmac: hmac::Key,
     /// The session token as a header, if there is one.
     pub(super) token: Option<HeaderValue>,
 }
@@ -28,7 +27,7 @@ impl DayKey {
         Self {
             credentials: credentials.clone(),
             credential: format!("{}/{day}/{region}/{service}/aws4_request", credentials.access_key_id()),
-            mac: Hmac::new_from_slice(key.as_ref()).expect("HMAC takes a key of any length"),
+            hmac: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
             token: credentials.session_token().map(sensitive),
         }
     }
@@ -55,8 +54,7 @@ impl DayKey {
     }
 
     pub(super) fn signature(&self, string_to_sign: &str) -> [u8; 32] {
-        let mut mac = self.mac.clone();
-        mac.update(string_to_sign.as_bytes());
-        mac.finalize().into_bytes().into()
+        let tag = hmac::sign(&self.hmac, string_to_sign.as_bytes());
+        tag.as_ref().try_into().expect("a tag of HMAC-SHA256 has 32 bytes")
     }
 }

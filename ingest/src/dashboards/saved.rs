@@ -1,7 +1,7 @@
 //! Saved objects: what Kibana and `OpenSearch` Dashboards keep of searches, visualizations and dashboards.
 
+use ring::digest::{SHA256, digest as hash};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::source::{COLUMNS, Dashboard, Panel, Scope, Search, Shows, Source};
 use super::{fields, visual};
@@ -104,7 +104,7 @@ pub(super) fn digest(attributes: &Map<String, Value>) -> String {
     let mut all = Value::Object(attributes);
     // Whoever stored them may have changed their order.
     all.sort_all_objects();
-    hex::encode(&Sha256::digest(all.to_string())[..DIGEST_BYTES])
+    hex::encode(&hash(&SHA256, all.to_string().as_bytes()).as_ref()[..DIGEST_BYTES])
 }
 
 /// Whether these attributes are as they were installed, by whatever release.
