@@ -16,6 +16,7 @@ use crate::admin::Address;
 use crate::body::BodyLimits;
 use crate::browser::Hosts;
 use crate::endpoint::Endpoint;
+use crate::engine::Engine;
 use crate::home::Home;
 use crate::listener::Listener;
 use crate::server::ConnectionLimits;
@@ -32,6 +33,8 @@ pub struct Config {
     pub home: Home,
     /// The certificates that may sign the domain's, if not the platform's.
     pub ca_file: Option<PathBuf>,
+    /// The domain's engine, if it is not to be learned.
+    pub engine: Option<Engine>,
     /// Timeouts and pool towards the domain.
     pub upstream: UpstreamLimits,
     /// How long the domain may be silent within an answer.

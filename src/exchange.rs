@@ -1,5 +1,6 @@
 //! One request and its answer: signed, sent, and tried once more where that is safe.
 
+mod banner;
 mod contact;
 
 use std::sync::Arc;

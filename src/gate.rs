@@ -10,12 +10,13 @@ use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 
 use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
 use crate::browser;
+use crate::engine::KnownEngine;
 use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::grant::{self, Access};
 use crate::head::HeadError;
@@ -38,6 +39,8 @@ pub struct Gate {
     pub budget: Budget,
     /// The way to the domain.
     pub exchange: Exchange,
+    /// The domain's engine, which decides what a read grant covers.
+    pub engine: KnownEngine,
     /// Where browsers are sent from `/`.
     pub home: Home,
     /// How long the domain may be silent within an answer.
@@ -56,6 +59,7 @@ impl Gate {
             allowlist: self.allowlist.clone(),
             budget: self.budget.clone(),
             exchange: self.exchange.with_own_pool(),
+            engine: self.engine.clone(),
             home: self.home.clone(),
             idle_timeout: self.idle_timeout,
             access_log: self.access_log.clone(),
@@ -128,7 +132,7 @@ impl Gate {
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
             return Ok(redirected(response));
         }
-        let check = grant::decide(access, &head.method, &target, &head.headers)?;
+        let check = grant::decide(access, self.engine.get(), &head.method, &target, &head.headers)?;
         let body = self.budget.buffer(body).await?;
         line.add_bytes_in(body.len() as u64);
         check.run(&body)?;
@@ -137,6 +141,9 @@ impl Gate {
         let sent = Instant::now();
         let response = self.exchange.send(&outgoing).await?;
         line.set_upstream(sent.elapsed(), response.headers());
+        if access != Access::Full && may_be_unknown_route(&outgoing.method, response.status()) {
+            self.engine.doubt();
+        }
         // The answer can be minutes after the question, and the list may have changed.
         self.admit(client, SystemTime::now(), line)?;
         Ok(self.answer(response, client, &hop))
@@ -165,6 +172,12 @@ impl Gate {
             }
         })
     }
+}
+
+/// Returns whether the domain may have rejected the request because it knows the route no longer, or not yet.
+fn may_be_unknown_route(method: &Method, status: StatusCode) -> bool {
+    method == Method::POST
+        && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
 }
 
 fn redirected(response: Response<()>) -> Response<Source> {

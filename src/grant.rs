@@ -5,6 +5,7 @@
 //! Where only the body tells, a [`BodyCheck`] is left for when it is there.
 
 mod body;
+mod engines;
 mod path;
 mod rules;
 mod statement;
@@ -23,6 +24,7 @@ pub use self::body::BodyCheck;
 use self::body::Question;
 use self::path::{parameters, readings};
 use self::rules::{Place, Rule, Verdict};
+use crate::engine::Engine;
 use crate::target::Target;
 
 /// How much an entry of the allowlist grants.
@@ -66,13 +68,23 @@ enum Why {
     Unreadable,
     #[error("has a statement that writes, or is not known to read")]
     Statement,
+    #[error("is no API of {0}, which could take it for a document")]
+    NotOnEngine(Engine),
+    #[error("is an API of some engines only, and the domain's engine is not known yet")]
+    EngineUnknown,
     #[error("would end everybody's searches")]
     Everybody,
 }
 
-/// Decides on a request as far as its head tells.
-pub fn decide(access: Access, method: &Method, target: &Target, headers: &HeaderMap) -> Result<BodyCheck, ReadOnly> {
-    let call = Call { method: method.as_str(), target };
+/// Decides on a request as far as its head tells. `engine` is the domain's, if it is known.
+pub fn decide(
+    access: Access,
+    engine: Option<Engine>,
+    method: &Method,
+    target: &Target,
+    headers: &HeaderMap,
+) -> Result<BodyCheck, ReadOnly> {
+    let call = Call { method: method.as_str(), target, engine };
     let question = match access {
         Access::Full => Question::None,
         // Whoever believes these sees another method than the one that is decided on.
@@ -92,6 +104,7 @@ pub fn decide(access: Access, method: &Method, target: &Target, headers: &Header
 struct Call<'a> {
     method: &'a str,
     target: &'a Target,
+    engine: Option<Engine>,
 }
 
 impl Call<'_> {
@@ -151,6 +164,10 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
 
 fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
     let rule = rules::find(Place::Engine, call.method, segments).ok_or_else(|| call.refuse(Why::Unknown))?;
+    // No engine takes a `GET` for a write, whatever its body.
+    if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.engine) {
+        return Err(call.refuse(call.engine.map_or(Why::EngineUnknown, Why::NotOnEngine)));
+    }
     ask(rule, call)
 }
 

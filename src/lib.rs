@@ -9,7 +9,8 @@
 //! 3. [`client_address`] tells whose request it is.
 //! 4. [`allowlist`] tells whether that client is let in. [`browser`] refuses what a page from elsewhere sent.
 //! 5. [`target`] gives the URL one spelling. [`home`] sends browsers to the page they look for.
-//! 6. [`grant`] tells whether the client may ask for this, where need be with a look at the body.
+//! 6. [`grant`] tells whether the client may ask for this, where need be with a look at the body, and by the domain's
+//!    [`engine`].
 //! 7. [`body`] reads and hashes the body within bounds.
 //! 8. [`exchange`] gets the answer: [`sign`] with the [`credentials`] and the [`clock`], [`headers`] towards the domain,
 //!    [`upstream`] to send, [`refusal`] to understand a 403.
@@ -43,6 +44,7 @@ pub mod browser;
 pub mod home;
 pub mod target;
 
+pub mod engine;
 pub mod grant;
 
 pub mod body;

@@ -20,6 +20,7 @@ use crate::allowlist::{Allowlist, Entries, LoadError, Reloader};
 use crate::body::Budget;
 use crate::config::Config;
 use crate::credentials::{self, CredentialCache};
+use crate::engine::{self, KnownEngine};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
@@ -80,6 +81,7 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
     let provider = credentials::provider(&config.region, config.assume_role.as_deref());
     let (cache, renewal) = credentials::cache(provider);
     let limits = config.connections;
+    let is_engine_configured = config.engine.is_some();
     let mut background = Background::default();
     let metrics = Arc::<Metrics>::default();
     let admin = config.admin.listen(take(&mut passed, "admin"))?;
@@ -96,6 +98,11 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
     }
     background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
     background.spawn("the credentials' renewal", renewal.run());
+    if !is_engine_configured {
+        let gate = Arc::clone(&gate);
+        background
+            .spawn("the engine's learning", async move { match engine::learn(&gate.exchange, &gate.engine).await {} });
+    }
     let pipes = [("events", logs.events.clone()), ("access", logs.access.clone())];
     let workers = Worker::start_all(&gate).context("cannot start the workers")?;
     let observer = Arc::new(Observer::new(Arc::clone(&gate), list_state, pipes));
@@ -206,10 +213,13 @@ pub fn gate(
     let signer = Signer::new(config.endpoint.authority(), &config.region, &config.service);
     let roots = upstream::roots(config.ca_file.as_deref())?;
     let upstream = Upstream::new(config.endpoint, roots, config.upstream, Arc::clone(&metrics));
+    let engine = KnownEngine::default();
+    engine.set(config.engine);
     Ok(Gate {
         allowlist,
         budget: Budget::new(config.body, metrics.buffer_wait.clone()),
         exchange: Exchange::new(upstream, signer, credentials, Arc::clone(&metrics)),
+        engine,
         home: config.home,
         idle_timeout: config.idle_timeout,
         access_log,

@@ -4,24 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::{HeaderMap, Method};
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
 use super::exposition::{self, Sample};
 use super::rates::Rates;
 use super::readiness::{Check, allowlist_problem, credentials_problem, is_answering};
 use super::status::{self, Status};
 use crate::allowlist::State;
-use crate::body::Buffered;
-use crate::exchange::{Answer, Outgoing};
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
-use crate::reject::Reject;
 use crate::systemd::Manager;
-use crate::target::Target;
 
 /// Looks at a gate.
 #[derive(Debug)]
@@ -135,24 +128,10 @@ impl Observer {
         problem
     }
 
-    /// Asks the domain for its banner, signed like a client's request.
+    /// Asks the domain for its banner. What it says does not matter here.
     async fn ask(&self) -> Result<(), String> {
-        let target = Target::canonical("/", None).map_err(|error| error.to_string())?;
-        let outgoing = Outgoing {
-            method: Method::GET,
-            target,
-            headers: HeaderMap::new(),
-            hop: None,
-            body: Buffered::from(Bytes::new()),
-        };
-        let answer = timeout(PATIENCE, self.gate.exchange.send(&outgoing)).await;
-        let answer = answer.map_err(|_| format!("the domain did not answer within {} s", PATIENCE.as_secs()))?;
-        let (head, body) = answer.map_err(|reject| problem(&reject))?.into_parts();
-        if let Answer::Streaming(body) = body {
-            // Read to its end, so that the connection goes back into the pool. What it says does not matter.
-            drop(timeout(PATIENCE, Limited::new(body, BANNER_BYTES).collect()).await);
-        }
-        if head.status.is_server_error() { Err(format!("the domain answers {}", head.status)) } else { Ok(()) }
+        let status = self.gate.exchange.banner().await?.status();
+        if status.is_server_error() { Err(format!("the domain answers {status}")) } else { Ok(()) }
     }
 
     fn rates(&self) -> MutexGuard<'_, Rates> {
@@ -161,19 +140,7 @@ impl Observer {
     }
 }
 
-/// A refusal with the cause that clients are not told.
-fn problem(reject: &Reject) -> String {
-    match reject.cause() {
-        Some(cause) => format!("{}: {cause}", reject.reason()),
-        None => reject.reason(),
-    }
-}
-
-/// How long the domain may take for its banner.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a bad answer is good enough for those who ask again.
 const GAP: Duration = Duration::from_secs(1);
-/// A banner is some hundred bytes; a page that stands in for it may be longer.
-const BANNER_BYTES: usize = 64 * 1024;
 /// How often the rates are taken down.
 const BEAT: Duration = Duration::from_secs(10);

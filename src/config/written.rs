@@ -15,6 +15,7 @@ use crate::access_log::Format;
 use crate::admin::Address;
 use crate::body::BodyLimits;
 use crate::endpoint::Endpoint;
+use crate::engine::{Engine, UnknownEngine};
 use crate::head::HeadLimits;
 use crate::home::Home;
 use crate::server::ConnectionLimits;
@@ -43,6 +44,7 @@ pub(super) struct Config {
 struct Upstream {
     endpoint: Spanned<String>,
     home: Option<Spanned<String>>,
+    engine: Option<Spanned<String>>,
     #[serde(default)]
     allow_plaintext: bool,
     ca_file: Option<PathBuf>,
@@ -129,6 +131,7 @@ impl Config {
         Ok(super::Config {
             listeners: self.listen.check(folder)?,
             home: self.upstream.home(service)?,
+            engine: self.upstream.engine(service)?,
             ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
             upstream: UpstreamLimits {
                 connect_timeout: self.upstream.connect_timeout.0,
@@ -168,6 +171,13 @@ impl Upstream {
             return Err(problem(&self.endpoint, message));
         }
         Ok(endpoint)
+    }
+
+    /// Returns the engine that is written. A serverless collection has no banner, and is OpenSearch 2 or later.
+    fn engine(&self, service: &str) -> Result<Option<Engine>, Problem> {
+        let serverless = (service == "aoss").then_some(Engine::SERVERLESS);
+        let Some(text) = &self.engine else { return Ok(serverless) };
+        text.get_ref().parse().map(Some).map_err(|error: UnknownEngine| problem(text, error.to_string()))
     }
 
     fn home(&self, service: &str) -> Result<Home, Problem> {

@@ -7,12 +7,14 @@ use super::statement::Language;
 use super::tunnel::ApiCall;
 use super::{Call, ReadOnly, Why};
 use crate::body::Buffered;
+use crate::engine::Engine;
 
 /// What is left to be decided once the body is there.
 #[derive(Debug)]
 pub struct BodyCheck {
     question: Question,
     call: String,
+    engine: Option<Engine>,
     /// Whether its headers promise a body that can be read.
     is_plain_json: bool,
 }
@@ -36,11 +38,11 @@ pub(super) enum Question {
 
 impl BodyCheck {
     pub(super) fn new(question: Question, call: &Call<'_>, is_plain_json: bool) -> Self {
-        Self { question, call: call.to_string(), is_plain_json }
+        Self { question, call: call.to_string(), engine: call.engine, is_plain_json }
     }
 
     pub(super) fn nothing() -> Self {
-        Self { question: Question::None, call: String::new(), is_plain_json: false }
+        Self { question: Question::None, call: String::new(), engine: None, is_plain_json: false }
     }
 
     /// Decides on the rest. A body that is asked nothing is not touched.
@@ -73,7 +75,7 @@ impl BodyCheck {
                 }
                 Ok(())
             }
-            Question::ApiCaller => self.read::<ApiCall>(&body)?.check(&self.call),
+            Question::ApiCaller => self.read::<ApiCall>(&body)?.check(&self.call, self.engine),
             Question::Search => self.all_search(&[self.read(&body)?]),
             Question::Batch => {
                 let Batch { batch } = self.read(&body)?;

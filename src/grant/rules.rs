@@ -1,5 +1,6 @@
 //! What a rule of the [`TABLE`] says, and which one decides.
 
+use super::engines::Engines;
 use super::path::fits;
 use super::statement::Language;
 use super::table::TABLE;
@@ -11,6 +12,8 @@ pub(super) struct Rule {
     pub(super) methods: &'static str,
     /// What [`fits`] takes, below the place.
     pub(super) paths: &'static [&'static str],
+    /// Where a method other than `GET` passes.
+    pub(super) engines: Engines,
     pub(super) verdict: Verdict,
     /// What it is, or why it is refused.
     pub(super) what: &'static str,

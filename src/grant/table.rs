@@ -1,8 +1,10 @@
 //! The table of what a read grant covers. docs/read-grant.md shows it; a test compares the two.
 //!
-//! Only what every version from Elasticsearch 5 to OpenSearch 3 reads, or refuses as unknown, may stand here: on
-//! Elasticsearch up to 7, `POST /a/b/_new` makes a document `_new` where `_new` is no action yet.
+//! On Elasticsearch up to 7 and OpenSearch 1, `POST /a/_new` indexes a document of the type `_new` where `_new` is no
+//! API yet, and `POST /a/b/_new` one with the id `_new`. So a rule with such a path names the engines that know it, by
+//! [`Rule::on`].
 
+use super::engines::Engines;
 use super::rules::Place::{Engine, Kibana};
 use super::rules::{Place, Rule, Verdict};
 use super::statement::Language;
@@ -20,31 +22,31 @@ pub(super) const TABLE: &[Rule] = &[
             "{index}?/{type}?/_count",
             "{index}?/{type}?/_validate/query",
             "{index}?/_search_shards",
-            "{index}?/_field_caps",
-            "{index}?/_field_stats",
-            "{index}?/_rank_eval",
-            "{index}?/_suggest",
             "{index}?/_analyze",
             "_render/template/{doc}?",
         ],
         Verdict::Allow,
         "searches",
     ),
+    rule(Engine, "GET POST", &["{index}?/_field_caps"], Verdict::Allow, "searches").on(FIELD_CAPS),
+    rule(Engine, "GET POST", &["{index}?/_rank_eval"], Verdict::Allow, "searches").on(RANK_EVAL),
+    rule(Engine, "GET POST", &["{index}?/_field_stats", "{index}?/_suggest"], Verdict::Allow, "searches")
+        .on(UNTIL_ELASTICSEARCH_5),
     rule(
         Engine,
         "GET POST",
         &[
             "{index}?/{type}?/_mget",
             "{index}?/{type}?/_mtermvectors",
-            "{index}/{type}?/_termvectors",
-            "{index}/_termvectors/{id}",
+            "{index}/{type}/_termvectors",
             "{index}/{type}/{doc}/_termvectors",
-            "{index}/_explain/{id}",
             "{index}/{type}/{doc}/_explain",
         ],
         Verdict::Allow,
         "documents",
     ),
+    rule(Engine, "GET POST", &["{index}/_termvectors/{id}?", "{index}/_explain/{id}"], Verdict::Allow, "documents")
+        .on(TYPELESS),
     rule(
         Engine,
         "GET",
@@ -55,39 +57,29 @@ pub(super) const TABLE: &[Rule] = &[
     rule(
         Engine,
         "POST",
-        &[
-            "_search/scroll/{cursor}?",
-            "{index}?/_pit",
-            "{index}/_search/point_in_time",
-            "{index}?/_async_search",
-            "_plugins|_opendistro/_asynchronous_search",
-        ],
+        &["_search/scroll/{cursor}?", "_plugins|_opendistro/_asynchronous_search"],
         Verdict::Allow,
         "searches in steps",
     ),
+    rule(Engine, "POST", &["{index}/_search/point_in_time"], Verdict::Allow, "searches in steps").on(POINT_IN_TIME),
     rule(
         Engine,
         "GET",
-        &[
-            "_search/scroll/{cursor}?",
-            "_search/point_in_time/_all",
-            "_async_search/status?/{doc}",
-            "_plugins|_opendistro/_asynchronous_search/{doc}",
-        ],
+        &["_search/scroll/{cursor}?", "_search/point_in_time/_all", "_plugins|_opendistro/_asynchronous_search/{doc}"],
         Verdict::Allow,
         "searches in steps",
     ),
     rule(
         Engine,
         "DELETE",
-        &["_async_search/{doc}", "_plugins|_opendistro/_asynchronous_search/{doc}"],
+        &["_plugins|_opendistro/_asynchronous_search/{doc}"],
         Verdict::Allow,
         "the end of one's own search",
     ),
     rule(
         Engine,
         "DELETE",
-        &["_search/scroll/{cursor}?", "_pit", "_search/point_in_time"],
+        &["_search/scroll/{cursor}?", "_search/point_in_time"],
         Verdict::Cursors,
         "the end of one's own search: not of `_all`",
     ),
@@ -398,6 +390,12 @@ pub(super) const TABLE: &[Rule] = &[
     ),
 ];
 
+const FIELD_CAPS: Engines = Engines::all().elasticsearch_from((5, 4));
+const RANK_EVAL: Engines = Engines::all().elasticsearch_from((6, 2));
+const UNTIL_ELASTICSEARCH_5: Engines = Engines::all().elasticsearch_below((6, 0)).no_opensearch();
+const TYPELESS: Engines = Engines::all().elasticsearch_from((7, 0));
+const POINT_IN_TIME: Engines = Engines::all().no_elasticsearch().opensearch_from((2, 4));
+
 const fn rule(
     place: Place,
     methods: &'static str,
@@ -405,5 +403,13 @@ const fn rule(
     verdict: Verdict,
     what: &'static str,
 ) -> Rule {
-    Rule { place, methods, paths, verdict, what }
+    Rule { place, methods, paths, engines: Engines::all(), verdict, what }
+}
+
+impl Rule {
+    /// Names the engines that know the rule's paths.
+    const fn on(mut self, engines: Engines) -> Self {
+        self.engines = engines;
+        self
+    }
 }

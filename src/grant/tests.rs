@@ -15,7 +15,12 @@ const ROUTES: &str = include_str!("../../tests/data/kibana-traffic/routes.tsv");
 const REQUESTS: &str = include_str!("../../tests/data/kibana-traffic/requests.jsonl");
 const JSON: &str = "application/json";
 
+/// Decides with the loosest engine: one without mapping types.
 fn check(method: &str, target: &str, content_type: Option<&str>, body: &str) -> Result<(), String> {
+    check_on("OpenSearch_2.19", method, target, content_type, body)
+}
+
+fn check_on(engine: &str, method: &str, target: &str, content_type: Option<&str>, body: &str) -> Result<(), String> {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let target = Target::canonical(path, query).map_err(|error| error.to_string())?;
     let method = Method::from_bytes(method.as_bytes()).unwrap();
@@ -23,7 +28,8 @@ fn check(method: &str, target: &str, content_type: Option<&str>, body: &str) -> 
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
     }
-    let check = decide(Access::Read, &method, &target, &headers).map_err(|error| error.to_string())?;
+    let engine = (engine != "unknown").then(|| engine.parse().unwrap());
+    let check = decide(Access::Read, engine, &method, &target, &headers).map_err(|error| error.to_string())?;
     check.run(&Buffered::from(Bytes::from(body.to_owned()))).map_err(|error| error.to_string())
 }
 
@@ -44,15 +50,17 @@ fn body(method: &str, target: &str, body: &str, is_read: bool) {
 
 #[test]
 fn the_readme_shows_the_table() {
-    let mut table = "| | methods | paths | |\n|---|---|---|---|\n".to_owned();
+    let mut table = "| | methods | paths | engines | |\n|---|---|---|---|---|\n".to_owned();
     for rule in TABLE {
         let place = match rule.place {
             Place::Engine => "engine",
             Place::Kibana => "Kibana",
         };
         let paths: Vec<_> = rule.paths.iter().map(|path| format!("`/{}`", path.replace('|', "\\|"))).collect();
+        let engines = if rule.place == Place::Engine { rule.engines.to_string() } else { String::new() };
         let refused = if rule.verdict == Verdict::Refuse { "**refused**: " } else { "" };
-        writeln!(table, "| {place} | {} | {} | {refused}{} |", rule.methods, paths.join(" "), rule.what).unwrap();
+        writeln!(table, "| {place} | {} | {} | {engines} | {refused}{} |", rule.methods, paths.join(" "), rule.what)
+            .unwrap();
     }
     let page = include_str!("../../docs/read-grant.md");
     let (_, rest) = page.split_once("<!-- read grant: begin -->\n").unwrap();
@@ -68,15 +76,27 @@ struct Recorded {
     content_type: Option<String>,
     #[serde(default)]
     body: String,
+    source: String,
+}
+
+impl Recorded {
+    fn engine(&self) -> &'static str {
+        match self.source.as_str() {
+            "kibana-5.1" | "elasticsearch 5.5.3" => "Elasticsearch_5.6",
+            _ => "OpenSearch_2.19",
+        }
+    }
 }
 
 #[test]
 fn recorded_sessions_pass_but_for_their_writes() {
     let mut wrong = String::new();
     for line in REQUESTS.lines() {
-        let Recorded { kind, method, target, content_type, body } = serde_json::from_str(line).unwrap();
+        let recorded: Recorded = serde_json::from_str(line).unwrap();
+        let engine = recorded.engine();
+        let Recorded { kind, method, target, content_type, body, .. } = recorded;
         let expected = matches!(kind.as_str(), "read" | "saved_object");
-        let found = check(&method, &target, content_type.as_deref(), &body);
+        let found = check_on(engine, &method, &target, content_type.as_deref(), &body);
         if found.is_ok() != expected {
             writeln!(wrong, "{kind} {method} {target} {body}: {found:?}").unwrap();
         }
@@ -253,8 +273,8 @@ fn a_header_that_stands_in_for_the_method_is_refused() {
     let target = Target::canonical("/cwl-*/_search", None).unwrap();
     for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
         let headers = [(HeaderName::from_static(name), HeaderValue::from_static("DELETE"))].into_iter().collect();
-        assert!(decide(Access::Read, &Method::POST, &target, &headers).is_err());
-        assert!(decide(Access::Full, &Method::POST, &target, &headers).is_ok());
+        assert!(decide(Access::Read, None, &Method::POST, &target, &headers).is_err());
+        assert!(decide(Access::Full, None, &Method::POST, &target, &headers).is_ok());
     }
 }
 
@@ -316,7 +336,7 @@ fn only_plain_json_is_looked_into() {
     let target = Target::canonical("/_plugins/_sql", None).unwrap();
     let headers = [(header::CONTENT_TYPE, JSON), (header::CONTENT_ENCODING, "gzip")];
     let headers = headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
-    let check = decide(Access::Read, &Method::POST, &target, &headers).unwrap();
+    let check = decide(Access::Read, None, &Method::POST, &target, &headers).unwrap();
     assert!(check.run(&Buffered::from(Bytes::from_static(select.as_bytes()))).is_err());
 }
 

@@ -5,6 +5,7 @@ use serde::de::IgnoredAny;
 
 use super::body::Question;
 use super::{Call, ReadOnly, Why, of_engine};
+use crate::engine::Engine;
 use crate::target::Target;
 
 /// Decides on the call that the console carries.
@@ -46,7 +47,7 @@ struct Data {
 
 impl ApiCall {
     /// Decides on the call.
-    pub(super) fn check(&self, outer: &str) -> Result<(), ReadOnly> {
+    pub(super) fn check(&self, outer: &str, engine: Option<Engine>) -> Result<(), ReadOnly> {
         let refuse = |what: &str, why| ReadOnly { call: format!("{what} in {outer}"), why };
         match (self.endpoint.as_str(), &self.data) {
             ("transport.request", Data { method, path: Some(path), body }) => {
@@ -61,7 +62,7 @@ impl ApiCall {
                 if !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
                     return Err(ambiguous());
                 }
-                match (Call { method: &method, target: &target }).agree(of_engine)? {
+                match (Call { method: &method, target: &target, engine }).agree(of_engine)? {
                     Question::None => Ok(()),
                     _ => Err(refuse("a call", Why::Unknown)),
                 }
@@ -79,7 +80,7 @@ fn engine(outer: &Call<'_>, method: &str, path: &str) -> Result<Question, ReadOn
     if !METHODS.contains(&method) {
         return Err(outer.refuse(Why::Unknown));
     }
-    Call { method, target: &target }.agree(of_engine)
+    Call { method, target: &target, engine: outer.engine }.agree(of_engine)
 }
 
 /// The target that Kibana makes of a path with a query, if there is no doubt about it.
@@ -169,7 +170,7 @@ mod tests {
     #[track_caller]
     fn api(body: &str, is_read: bool) {
         let call: Option<ApiCall> = serde_json::from_str(body).ok();
-        let passes = call.is_some_and(|call| call.check("POST /_dashboards/api/ism/apiCaller").is_ok());
+        let passes = call.is_some_and(|call| call.check("POST /_dashboards/api/ism/apiCaller", None).is_ok());
         assert_eq!(passes, is_read, "{body}");
     }
 

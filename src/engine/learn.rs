@@ -1,0 +1,72 @@
+//! Learning the engine: asked for at start, at an interval, and soon after an answer that does not fit it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{Engine, KnownEngine};
+use crate::exchange::Exchange;
+
+/// Keeps `known` up to date by asking the domain for its banner.
+///
+/// A failed request changes nothing, since an unreachable domain cannot be written to either. An answer that names no
+/// engine makes it unknown.
+pub async fn learn(exchange: &Exchange, known: &KnownEngine) -> Infallible {
+    let mut told = None;
+    loop {
+        let learned = ask(exchange).await;
+        let pause = if learned.is_ok() { INTERVAL } else { RETRY };
+        match learned {
+            Ok(engine) => {
+                if known.set(Some(engine)) != Some(engine) {
+                    tracing::info!(engine = %engine, "learned the domain's engine");
+                }
+                told = None;
+            }
+            Err(problem) => {
+                if problem.is_answer {
+                    known.set(None);
+                }
+                // Once for each problem, not once for each try.
+                if told.as_ref() != Some(&problem.reason) {
+                    let engine = known.get().map(|engine| engine.to_string());
+                    tracing::warn!(
+                        reason = problem.reason,
+                        engine,
+                        "cannot learn the domain's engine: set upstream.engine if the role may not ask"
+                    );
+                    told = Some(problem.reason);
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = known.doubted() => sleep(GAP).await,
+        }
+    }
+}
+
+struct Problem {
+    reason: String,
+    /// Whether the domain answered, with something other than an engine's banner.
+    is_answer: bool,
+}
+
+async fn ask(exchange: &Exchange) -> Result<Engine, Problem> {
+    let answer = exchange.banner().await.map_err(|reason| Problem { reason, is_answer: false })?;
+    let status = answer.status();
+    if !status.is_success() {
+        let is_answer = !status.is_server_error() && status.as_u16() != 429;
+        return Err(Problem { reason: format!("the domain answers GET / with {status}"), is_answer });
+    }
+    let unknown = || Problem { reason: "the answer to GET / names no known engine".to_owned(), is_answer: true };
+    Engine::from_banner(answer.body()).ok_or_else(unknown)
+}
+
+/// How often the domain is asked: an upgrade takes AWS many minutes, and an answer that does not fit asks sooner.
+const INTERVAL: Duration = Duration::from_mins(1);
+/// How soon after a failure.
+const RETRY: Duration = Duration::from_secs(5);
+/// How soon after a doubt: clients can raise one with each request.
+const GAP: Duration = Duration::from_secs(1);
