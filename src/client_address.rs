@@ -1,6 +1,6 @@
 //! Whose request it is: the TCP peer, or the client that a trusted proxy names in `X-Forwarded-For`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -95,11 +95,33 @@ pub struct BadHop;
 /// The header by which proxies name the client: one or many lists, each hop appended on the right.
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Takes an address, or an address with a port as some load balancers write it.
+/// Parses a hop in each form that proxies and load balancers write: an address, quoted or not, an IPv6 address in brackets
+/// or not and with a zone or not, and a port behind it. The zone names an interface of the proxy and is dropped.
 fn parse_hop(hop: &[u8]) -> Result<IpAddr, BadHop> {
     let hop = str::from_utf8(hop).map_err(|_| BadHop)?.trim();
-    let address = hop.parse().or_else(|_| hop.parse().map(|with_port: SocketAddr| with_port.ip()));
-    address.map(|address: IpAddr| address.to_canonical()).map_err(|_| BadHop)
+    let plain = hop.parse().ok();
+    let address =
+        plain.or_else(|| parse_written_hop(hop.strip_prefix('"').map_or(Some(hop), |it| it.strip_suffix('"'))?));
+    address.map(|address| address.to_canonical()).ok_or(BadHop)
+}
+
+fn parse_written_hop(hop: &str) -> Option<IpAddr> {
+    let Some(bracketed) = hop.strip_prefix('[') else {
+        let with_port = || hop.parse::<SocketAddrV4>().ok().map(|it| IpAddr::from(*it.ip()));
+        return hop.parse().ok().or_else(with_port).or_else(|| parse_zoned(hop));
+    };
+    let (address, port) = bracketed.split_once(']')?;
+    let is_port = |port: &str| port.parse::<u16>().is_ok() && !port.starts_with('+');
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then(|| parse_zoned(address)).flatten()
+}
+
+fn parse_zoned(address: &str) -> Option<IpAddr> {
+    let (address, zone) = address.split_once('%').map_or((address, None), |(address, zone)| (address, Some(zone)));
+    let is_zone = |zone: &str| {
+        !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    let address: Ipv6Addr = address.parse().ok().filter(|_| zone.is_none_or(is_zone))?;
+    Some(address.into())
 }
 
 #[cfg(test)]
@@ -157,6 +179,32 @@ mod tests {
         client("10.0.0.1", &["198.51.100.1:4711"], Ok("198.51.100.1"));
         client("10.0.0.1", &["[2001:4860::5]:4711"], Ok("2001:4860::5"));
         client("10.0.0.1", &["::ffff:198.51.100.1"], Ok("198.51.100.1"));
+    }
+
+    #[test]
+    fn hop_in_brackets_quotes_or_with_a_zone_is_its_address() {
+        client("10.0.0.1", &["[2001:4860::5]"], Ok("2001:4860::5"));
+        client("10.0.0.1", &["\"198.51.100.1\""], Ok("198.51.100.1"));
+        client("10.0.0.1", &["\"198.51.100.1:4711\""], Ok("198.51.100.1"));
+        client("10.0.0.1", &["\"[2001:4860::5]:4711\", 10.0.0.2"], Ok("2001:4860::5"));
+        client("10.0.0.1", &["\"[2001:4860::5]\""], Ok("2001:4860::5"));
+        client("10.0.0.1", &["\"2001:4860::5\""], Ok("2001:4860::5"));
+        client("10.0.0.1", &["fe80::1%eth0"], Ok("fe80::1"));
+        client("10.0.0.1", &["[fe80::1%eth0.1]:80"], Ok("fe80::1"));
+        client("10.0.0.1", &["[::ffff:198.51.100.1]"], Ok("198.51.100.1"));
+    }
+
+    #[test]
+    fn hop_half_in_brackets_or_quotes_is_rejected() {
+        for hop in ["[2001:4860::5", "2001:4860::5]", "[198.51.100.1]", "[2001:4860::5]x", "[2001:4860::5]:"] {
+            client("10.0.0.1", &[hop], Err(BadHop));
+        }
+        for hop in ["\"198.51.100.1", "198.51.100.1\"", "\"", "\"\"", "\"\"198.51.100.1\"\"", "[[::1]]", "[::1]:+1"] {
+            client("10.0.0.1", &[hop], Err(BadHop));
+        }
+        for hop in ["fe80::1%", "198.51.100.1%eth0", "fe80::1%eth 0", "fe80::1%a%b", "[::1]:99999"] {
+            client("10.0.0.1", &[hop], Err(BadHop));
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ mod tests {
         refuse(
             &format!("{SMALLEST}[listen]\nadress = \"x\"\n"),
             "4: listen.adress: unknown field `adress`, expected one of `address`, `hosts`, `trusted_proxies`, \
-             `proxy_protocol`, `redirect_to_https`, `tls`",
+             `trusted_origins`, `proxy_protocol`, `redirect_to_https`, `tls`",
         );
         refuse(
             &format!("{SMALLEST}[listen]\naddress = \"localhost\"\n"),

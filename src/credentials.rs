@@ -61,10 +61,31 @@ impl CredentialCache {
         self.latest.borrow().clone()
     }
 
-    /// Asks for new credentials ahead of time, for the domain does not take these. They stay in use until others come.
+    /// Asks for a fetch ahead of time. The credentials in use stay until others come.
     pub fn hurry(&self) {
         self.wanted.notify_one();
     }
+
+    /// Fetches credentials again because the domain has rejected `refused`, and returns whether others are in use now.
+    ///
+    /// Keys that were rotated in a file, or revoked, are replaced by the request that meets them. Until others come, the
+    /// rejected ones stay in use.
+    pub async fn replace(&self, refused: &Credentials) -> bool {
+        let mut latest = self.latest.clone();
+        // Another request may have met the same rejection before.
+        if latest.borrow_and_update().as_ref().is_some_and(|latest| !are_same(latest, refused)) {
+            return true;
+        }
+        self.hurry();
+        let fetched = timeout(PATIENCE, latest.changed()).await;
+        matches!(fetched, Ok(Ok(()))) && latest.borrow().as_ref().is_some_and(|latest| !are_same(latest, refused))
+    }
+}
+
+fn are_same(one: &Credentials, other: &Credentials) -> bool {
+    one.access_key_id() == other.access_key_id()
+        && one.secret_access_key() == other.secret_access_key()
+        && one.session_token() == other.session_token()
 }
 
 /// Nothing valid to sign with, and nothing came in time.
@@ -293,10 +314,20 @@ mod tests {
         let (cache, renewal, _) = scripted(|call| Ok(key(&format!("AKID{call}"), None)));
         tokio::spawn(renewal.run());
         assert_eq!(cache.current(SystemTime::now()).await.unwrap().access_key_id(), "AKID0");
-        cache.hurry();
-        let mut latest = cache.latest.clone();
-        let is_new = |latest: &Option<Credentials>| latest.as_ref().is_some_and(|key| key.access_key_id() == "AKID1");
-        timeout(Duration::from_secs(2), latest.wait_for(is_new)).await.expect("they are renewed").unwrap();
+        let refused = key("AKID0", None);
+        assert!(timeout(Duration::from_secs(2), cache.replace(&refused)).await.expect("they are renewed"));
+        assert_eq!(cache.current(SystemTime::now()).await.unwrap().access_key_id(), "AKID1");
+        assert!(timeout(Duration::ZERO, cache.replace(&refused)).await.expect("others are there already"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rejected_credentials_that_a_fetch_brings_again_are_not_replaced() {
+        let (cache, renewal, provider) = scripted(|_| Ok(key("AKID", None)));
+        tokio::spawn(renewal.run());
+        assert!(cache.current(SystemTime::now()).await.is_ok());
+        assert!(!cache.replace(&key("AKID", None)).await);
+        assert_eq!(provider.calls.load(Ordering::SeqCst), 2);
+        assert!(cache.current(SystemTime::now()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,12 +20,12 @@ use crate::body::{Buffered, Sending};
 use crate::clock::Clock;
 use crate::credentials::CredentialCache;
 use crate::headers::{self, Hop};
-use crate::metrics::{Forbidden, Metrics, Retry};
+use crate::metrics::{Metrics, Retry};
 use crate::refusal::{Refusal, without_token};
 use crate::reject::Reject;
 use crate::sign::{Signer, Signing};
 use crate::target::Target;
-use crate::upstream::{Arriving, SendError, Upstream};
+use crate::upstream::{Arriving, SendError, Upstream, Via};
 
 /// All it takes to get an answer from the domain.
 #[derive(Debug)]
@@ -121,34 +121,31 @@ impl Exchange {
         answer
     }
 
-    /// Signs and sends `outgoing`. A connection that turns out closed and a clock that turns out wrong are each worth
-    /// one more try, signed anew.
+    /// Signs and sends `outgoing`. A closed connection, a wrong clock and rotated credentials are each worth one retry,
+    /// signed again. The retry after a closed connection opens a connection of its own: the next idle one is likely to
+    /// be as stale as the first.
     async fn ask(&self, outgoing: &Outgoing) -> Result<Response<Answer>, Reject> {
-        let (mut is_resent, mut is_corrected) = (false, false);
+        let (mut via, mut is_corrected, mut is_renewed) = (Via::Pool, false, false);
         loop {
             let local = SystemTime::now();
             let credentials = self.credentials.current(local).await?;
             let signing = outgoing.signing(&credentials, self.clock.at(local));
-            let response = match self.upstream.send(self.request(outgoing, &signing)).await {
-                Err(error) if !is_resent && error.may_retry(&outgoing.method) => {
-                    is_resent = true;
+            let response = match self.upstream.send(self.request(outgoing, &signing), via).await {
+                Err(error) if via == Via::Pool && error.may_retry(&outgoing.method) => {
+                    via = Via::NewConnection;
                     self.metrics.retry(Retry::Closed);
                     continue;
                 }
                 other => other?,
             };
-            if !may_be_refusal(&response) {
-                if response.status() == StatusCode::FORBIDDEN {
-                    self.metrics.forbidden(Forbidden::NotAuthorized);
-                }
+            if response.status() != StatusCode::FORBIDDEN {
                 return Ok(response.map(Answer::Streaming));
             }
-            // Boxed, for it is large and seldom.
-            let (head, body) = Box::pin(read(response)).await?.into_parts();
-            let refusal = Refusal::read(&head.headers, &body);
+            // Boxed: this rare branch would otherwise enlarge every request's future.
+            let (response, refusal) = Box::pin(read_refusal(response, &signing)).await?;
             self.metrics.forbidden(refusal.kind());
             match refusal {
-                Refusal::Other => return Ok(Response::from_parts(head, Answer::Read(body))),
+                Refusal::Other => return Ok(response),
                 Refusal::Skew { domain_time: Some(domain_time) } if !is_corrected => {
                     is_corrected = true;
                     self.metrics.retry(Retry::Clock);
@@ -161,13 +158,19 @@ impl Exchange {
                     return Err(Reject::Signature);
                 }
                 Refusal::Credentials { message } => {
+                    if !is_renewed && Box::pin(self.credentials.replace(&credentials)).await {
+                        is_renewed = true;
+                        self.metrics.retry(Retry::Credentials);
+                        continue;
+                    }
                     tracing::error!(domain_says = message, "the domain does not take the credentials");
-                    self.credentials.hurry();
                     return Err(Reject::Credentials);
                 }
                 Refusal::Mismatch { expected } => {
                     let signed = without_token(&self.signer.canonical_request(&signing));
                     tracing::error!(expected, signed, "the domain expected another canonical request");
+                    // A wrong secret looks the same, and its file may have been corrected since.
+                    self.credentials.hurry();
                     return Err(Reject::Signature);
                 }
             }
@@ -198,10 +201,27 @@ impl Outgoing {
     }
 }
 
-/// Whether a response may be the service's refusal of a signature: those are short, and never compressed.
+/// Reads a 403 as far as it may be the service's rejection of the signature.
+async fn read_refusal(
+    response: Response<Arriving>,
+    signing: &Signing<'_>,
+) -> Result<(Response<Answer>, Refusal), SendError> {
+    if *signing.method == Method::HEAD {
+        let refusal = Refusal::of_head(response.headers(), signing.time);
+        return Ok((response.map(Answer::Streaming), refusal));
+    }
+    if !may_be_refusal(&response) {
+        return Ok((response.map(Answer::Streaming), Refusal::Other));
+    }
+    let response = read(response).await?;
+    let refusal = Refusal::read(response.headers(), response.body());
+    Ok((response.map(Answer::Read), refusal))
+}
+
+/// Returns whether a 403 may be the service's rejection of a signature: those are short, and never compressed.
 fn may_be_refusal(response: &Response<Arriving>) -> bool {
     let is_short = response.body().size_hint().exact().is_none_or(|length| (1..=REFUSAL_BYTES).contains(&length));
-    response.status() == StatusCode::FORBIDDEN && is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
+    is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
 }
 
 async fn read(response: Response<Arriving>) -> Result<Response<Bytes>, SendError> {

@@ -15,7 +15,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
 use crate::body::Budget;
-use crate::browser;
 use crate::engine::KnownEngine;
 use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::grant::{self, Access};
@@ -126,7 +125,7 @@ impl Gate {
         if let Some(to_https) = listener.to_https {
             return Ok(redirected(to_https.redirect(&head)?));
         }
-        browser::check_site(&head, is_proxied)?;
+        listener.trusted_origins.check(&head, is_proxied)?;
         let target = Target::canonical(head.uri.path(), head.uri.query())?;
         line.set_target(&target);
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {

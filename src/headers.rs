@@ -28,7 +28,12 @@ impl Hop {
 
     fn of(peer: Address, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {
         let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
-        let is_secure = forwarded.map_or(is_tls, |proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        // Each proxy of a chain may append its own; the first is the browser's.
+        let first = |proto: &HeaderValue| {
+            let first = proto.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default();
+            first.trim_ascii().eq_ignore_ascii_case(b"https")
+        };
+        let is_secure = forwarded.map_or(is_tls, first);
         Self { peer, is_tls, is_trusted, is_secure }
     }
 }
@@ -353,5 +358,15 @@ mod tests {
         assert!(!Hop::of(Address::new(PEER), false, false, &https).is_secure);
         assert!(Hop::of(Address::new(PEER), false, true, &https).is_secure);
         assert!(Hop::of(Address::new(PEER), true, false, &HeaderMap::new()).is_secure);
+    }
+
+    #[test]
+    fn first_scheme_of_a_forwarded_list_is_the_browsers() {
+        let is_secure =
+            |proto| Hop::of(Address::new(PEER), false, true, &map(&[("x-forwarded-proto", proto)])).is_secure;
+        assert!(is_secure("https,http"));
+        assert!(is_secure("HTTPS , http"));
+        assert!(!is_secure("http,https"));
+        assert!(!is_secure(""));
     }
 }

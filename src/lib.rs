@@ -7,7 +7,8 @@
 //!    could be read in two ways.
 //! 2. [`gate`] takes the request through all that follows.
 //! 3. [`client_address`] tells whose request it is.
-//! 4. [`allowlist`] tells whether that client is let in. [`browser`] refuses what a page from elsewhere sent.
+//! 4. [`allowlist`] tells whether that client is let in. [`browser`] is the DNS rebinding protection, [`csrf`] the CSRF
+//!    protection.
 //! 5. [`target`] gives the URL one spelling. [`home`] sends browsers to the page they look for.
 //! 6. [`grant`] tells whether the client may ask for this, where need be with a look at the body, and by the domain's
 //!    [`engine`].
@@ -40,6 +41,7 @@ pub mod client_address;
 
 pub mod allowlist;
 pub mod browser;
+pub mod csrf;
 
 pub mod home;
 pub mod target;

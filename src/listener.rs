@@ -10,6 +10,7 @@ use hyper::{Response, StatusCode};
 
 use crate::browser::{Hosts, UnknownHost};
 use crate::client_address::{Address, TrustedProxies};
+use crate::csrf::TrustedOrigins;
 use crate::tls::CertificateFiles;
 
 /// One `[[listen]]` of the configuration.
@@ -21,6 +22,8 @@ pub struct Listener {
     pub trusted_proxies: TrustedProxies,
     /// Which host names are answered.
     pub hosts: Hosts,
+    /// The other sites whose pages may write.
+    pub trusted_origins: TrustedOrigins,
     /// Whether each connection begins with a PROXY header.
     pub proxy_protocol: bool,
     /// The certificate that it shows; without one it speaks plain HTTP.

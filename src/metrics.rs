@@ -77,6 +77,8 @@ pub enum Retry {
     Closed,
     /// The domain told its time, and the gate's was another.
     Clock,
+    /// The domain rejected the credentials, and others had been fetched since.
+    Credentials,
 }
 
 /// Why the domain answered 403.
@@ -93,7 +95,8 @@ pub enum Forbidden {
 }
 
 impl Retry {
-    const ALL: [(Self, &str); 2] = [(Self::Closed, "connection_closed"), (Self::Clock, "clock")];
+    const ALL: [(Self, &str); 3] =
+        [(Self::Closed, "connection_closed"), (Self::Clock, "clock"), (Self::Credentials, "credentials")];
 }
 
 impl Forbidden {

@@ -6,8 +6,9 @@
 use std::time::SystemTime;
 
 use hyper::HeaderMap;
-use hyper::header;
+use hyper::header::{self, HeaderName};
 
+use crate::clock;
 use crate::metrics::Forbidden;
 
 /// Why the domain answered 403.
@@ -38,8 +39,7 @@ impl Refusal {
     pub fn read(headers: &HeaderMap, body: &[u8]) -> Self {
         let Some(message) = message(body) else { return Self::Other };
         if message.starts_with("Signature expired") || message.starts_with("Signature not yet current") {
-            let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
-            Self::Skew { domain_time: date.and_then(|date| httpdate::parse_http_date(date).ok()) }
+            Self::Skew { domain_time: domain_time(headers) }
         } else if message.starts_with("The request signature we calculated does not match") {
             Self::Mismatch { expected: without_token(expected_canonical_request(&message).unwrap_or_default()) }
         } else if CREDENTIALS.iter().any(|start| message.starts_with(start)) {
@@ -47,6 +47,21 @@ impl Refusal {
         } else {
             Self::Other
         }
+    }
+
+    /// Reads the headers of a 403 to `HEAD`, which has no body to say why: the domain's `Date` shows a skewed clock, and
+    /// its error type shows credentials that it rejects. `signed_at` is the time that the request was signed with.
+    #[must_use]
+    pub fn of_head(headers: &HeaderMap, signed_at: SystemTime) -> Self {
+        let skew = domain_time(headers).filter(|&time| clock::offset(signed_at, time).abs() >= SKEW);
+        if skew.is_some() {
+            return Self::Skew { domain_time: skew };
+        }
+        let error_type = headers.get(ERROR_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if CREDENTIALS_TYPES.iter().any(|kind| error_type.starts_with(kind)) {
+            return Self::Credentials { message: error_type.to_owned() };
+        }
+        Self::Other
     }
 
     /// How the refusal is counted.
@@ -64,6 +79,21 @@ impl Refusal {
 /// How the service begins what it says of credentials.
 const CREDENTIALS: [&str; 3] =
     ["The security token included in the request is", "Credential should be scoped to", "Missing Authentication Token"];
+
+/// How the service names the errors that these are, in `x-amzn-ErrorType`.
+const CREDENTIALS_TYPES: [&str; 3] =
+    ["UnrecognizedClientException", "ExpiredTokenException", "MissingAuthenticationTokenException"];
+
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// Seconds between the time of a signature and the domain's from which the clock is taken to be the reason of a 403. The
+/// service accepts five minutes.
+const SKEW: i64 = 4 * 60;
+
+fn domain_time(headers: &HeaderMap) -> Option<SystemTime> {
+    let date = headers.get(header::DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(date).ok()
+}
 
 /// A canonical request without the value of its session token, which is a credential.
 #[must_use]
@@ -117,6 +147,22 @@ mod tests {
         let skew = Refusal::Skew { domain_time };
         assert_eq!(read("Signature expired: 20150830T120000Z is now earlier than 20150830T123100Z"), skew);
         assert_eq!(read("Signature not yet current: 20150830T130000Z is still later than 20150830T124100Z"), skew);
+    }
+
+    #[test]
+    fn head_403_with_a_distant_date_is_a_skewed_clock() {
+        let domain_time = SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::DATE, HeaderValue::from_static("Sun, 30 Aug 2015 12:36:00 GMT"));
+        let minutes = |minutes| Duration::from_mins(minutes);
+        let skew = Refusal::Skew { domain_time: Some(domain_time) };
+        assert_eq!(Refusal::of_head(&headers, domain_time - minutes(10)), skew);
+        assert_eq!(Refusal::of_head(&headers, domain_time + minutes(10)), skew);
+        assert_eq!(Refusal::of_head(&headers, domain_time + minutes(1)), Refusal::Other);
+        assert_eq!(Refusal::of_head(&HeaderMap::new(), domain_time), Refusal::Other);
+        headers.insert(ERROR_TYPE, HeaderValue::from_static("ExpiredTokenException:http://internal/"));
+        let message = "ExpiredTokenException:http://internal/".to_owned();
+        assert_eq!(Refusal::of_head(&headers, domain_time), Refusal::Credentials { message });
     }
 
     #[test]

@@ -8,9 +8,10 @@ use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 
 use crate::body::BodyError;
-use crate::browser::{CrossSite, UnknownHost};
+use crate::browser::UnknownHost;
 use crate::client_address::BadHop;
 use crate::credentials::NoCredentials;
+use crate::csrf::CrossSite;
 use crate::grant::ReadOnly;
 use crate::head::HeadError;
 use crate::outcome::Outcome;
@@ -80,7 +81,9 @@ impl Reject {
             Self::Upstream(SendError::Connect(_)) => Outcome::Unreachable,
             Self::Upstream(SendError::ConnectTimeout) => Outcome::ConnectTimeout,
             Self::Upstream(SendError::ResponseTimeout) => Outcome::ResponseTimeout,
-            Self::Upstream(SendError::Broken(_)) => Outcome::BrokenReply,
+            Self::Upstream(SendError::Broken(_) | SendError::HeadTooLarge | SendError::Unasked(_)) => {
+                Outcome::BrokenReply
+            }
             Self::Signature => Outcome::RefusedSignature,
             Self::Credentials => Outcome::RefusedCredentials,
             Self::Internal => Outcome::Internal,
@@ -108,6 +111,8 @@ impl Reject {
             Self::Upstream(SendError::ConnectTimeout) => "the domain takes no connection".to_owned(),
             Self::Upstream(SendError::ResponseTimeout) => "the domain did not answer in time".to_owned(),
             Self::Upstream(SendError::Broken(_)) => "the domain broke off or answered nonsense".to_owned(),
+            Self::Upstream(error @ SendError::HeadTooLarge) => format!("cannot read the domain's answer: {error}"),
+            Self::Upstream(SendError::Unasked(_)) => "the domain answered what was not asked for".to_owned(),
             Self::Signature => "the domain did not accept the signature".to_owned(),
             Self::Credentials => "the domain did not accept the credentials".to_owned(),
             Self::Internal => "the gate failed".to_owned(),
@@ -120,6 +125,7 @@ impl Reject {
         match self {
             Self::Body(BodyError::Broken(error)) => Some(chain(error)),
             Self::Upstream(SendError::Connect(error) | SendError::Broken(error)) => Some(chain(error.as_ref())),
+            Self::Upstream(error @ (SendError::HeadTooLarge | SendError::Unasked(_))) => Some(error.to_string()),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 use crate::access_log::AccessLine;
 use crate::allowlist::Allowlist;
 use crate::outcome::Outcome;
-use crate::upstream::Arriving;
+use crate::upstream::{Arriving, causes};
 
 /// The body of an answer. It carries the request's access line, which is written when the body is dropped.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub(crate) struct Streaming {
     idle_timeout: Duration,
     allowlist: Allowlist,
     client: IpAddr,
-    /// Whether the domain has broken off, which the client is to learn next.
-    is_broken: bool,
+    /// Why the domain's answer broke off, which the client is to learn next.
+    broken: Option<hyper::Error>,
     /// Set up when there is first something to wait for; most answers come whole with their head.
     waits: Option<Waits>,
 }
@@ -70,11 +70,21 @@ impl Streaming {
     /// Streams `incoming` to `client` for as long as `allowlist` lets it in, and the domain is never silent for
     /// `idle_timeout`.
     pub(crate) fn new(incoming: Arriving, idle_timeout: Duration, allowlist: Allowlist, client: IpAddr) -> Self {
-        Self { incoming, idle_timeout, allowlist, client, is_broken: false, waits: None }
+        Self { incoming, idle_timeout, allowlist, client, broken: None, waits: None }
+    }
+
+    /// Logs that the answer stopped short, with the bytes of its `Content-Length` that never came.
+    fn log_short(&self, request_id: &str) {
+        let cause = match &self.broken {
+            Some(error) => causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": "),
+            None => format!("no bytes for {:?}", self.idle_timeout),
+        };
+        let missing_bytes = self.incoming.size_hint().exact();
+        tracing::warn!(request_id, cause, missing_bytes, "the domain's answer broke off");
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Outcome>>> {
-        if self.is_broken {
+        if self.broken.is_some() {
             return Poll::Ready(Some(Err(Outcome::UpstreamBrokeOff)));
         }
         if let Some(waits) = &mut self.waits
@@ -89,9 +99,9 @@ impl Streaming {
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
-            Poll::Ready(Some(Err(_))) => {
+            Poll::Ready(Some(Err(error))) => {
                 // hyper drops what it has not sent when it meets an error, be it the head: so that is sent first.
-                self.is_broken = true;
+                self.broken = Some(error);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -132,7 +142,12 @@ impl Body for Reply {
         }
         if let Source::Streaming(streaming) = &this.source {
             match &next {
-                Some(Err(outcome)) => this.line.set_outcome(*outcome),
+                Some(Err(outcome)) => {
+                    if *outcome == Outcome::UpstreamBrokeOff {
+                        streaming.log_short(this.line.id().as_str());
+                    }
+                    this.line.set_outcome(*outcome);
+                }
                 _ if next.is_none() || streaming.incoming.is_end_stream() => this.line.set_outcome(Outcome::Forwarded),
                 _ => {}
             }

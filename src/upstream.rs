@@ -1,5 +1,6 @@
 //! The domain as an HTTP client sees it: TLS, a connection pool, a timeout for each phase.
 
+mod io;
 mod link;
 mod pool;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri, header};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
@@ -21,6 +22,7 @@ use tower::timeout::error::Elapsed;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
+use self::io::AnswerFirst;
 pub use self::link::Arriving;
 use self::link::{Io, Link};
 use self::pool::Pool;
@@ -64,6 +66,9 @@ impl Upstream {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
+        tcp.set_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL));
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
         let tls = HttpsConnectorBuilder::new().with_tls_config(tls_config(roots)).https_or_http().enable_http1();
         let connector = ServiceBuilder::new().timeout(limits.connect_timeout).service(tls.wrap_connector(tcp));
         Self::with(BoxCloneSyncService::new(connector), endpoint, limits, metrics)
@@ -90,14 +95,28 @@ impl Upstream {
         &self.endpoint
     }
 
-    /// Sends a request and gives the response once its head is there. Its URL is a path with a query: see [`Target::uri`](crate::target::Target::uri).
-    pub async fn send(&self, request: Request<Sending>) -> Result<Response<Arriving>, SendError> {
-        let mut link = match self.pool.take() {
+    /// Sends a request and returns the response once its head has arrived. The request's URL is a path with a query:
+    /// see [`Target::uri`](crate::target::Target::uri).
+    ///
+    /// A pooled connection that ends without an answer shows that the pool is stale, so it empties the pool: when a node
+    /// is replaced or a load balancer loses its state, every idle connection fails at its next request.
+    pub async fn send(&self, request: Request<Sending>, via: Via) -> Result<Response<Arriving>, SendError> {
+        let pooled = if via == Via::NewConnection { None } else { self.pool.take() };
+        let mut link = match pooled {
             Some(link) => link,
-            // Boxed, for it is large and seldom: each request would carry room for it along.
+            // Boxed: this rare branch would otherwise enlarge every request's future.
             None => Box::pin(self.connect()).await?,
         };
-        let response = link.send(request, self.limits.response_timeout).await?;
+        let mut response = match link.send(request, self.limits.response_timeout).await {
+            Ok(response) => response,
+            Err(error) => {
+                if link.is_used() && error.ends_connection() {
+                    self.pool.clear();
+                }
+                return Err(error);
+            }
+        };
+        check_framing(&mut response)?;
         if link.note_use() {
             self.metrics.upstream_reused.inc();
         }
@@ -106,8 +125,34 @@ impl Upstream {
 
     async fn connect(&self) -> Result<Box<Link>, SendError> {
         let io = self.connector.clone().oneshot(self.origin.clone()).await.map_err(SendError::of_connecting)?;
-        Ok(Box::new(Link::over(io, &self.metrics).await.map_err(SendError::broken)?))
+        Ok(Box::new(Link::over(AnswerFirst::new(io), &self.metrics).await.map_err(SendError::broken)?))
     }
+}
+
+/// The connection that a request is sent by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// An idle connection of the pool if there is one.
+    Pool,
+    /// A connection that no request has used: a retry must not meet the next stale one.
+    NewConnection,
+}
+
+/// Rejects a response that nothing asked for: a switch to another protocol, or a transfer coding that only the peer
+/// which asked for it can decode. Where both lengths are given, `chunked` is the one that counts (RFC 9112, section 6.3).
+fn check_framing<B>(response: &mut Response<B>) -> Result<(), SendError> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(SendError::Unasked("a switch to another protocol (101)"));
+    }
+    let headers = response.headers_mut();
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+        if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return Err(SendError::Unasked("in a transfer coding other than chunked"));
+        }
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    Ok(())
 }
 
 /// Why the domain gave no response.
@@ -125,6 +170,12 @@ pub enum SendError {
     /// The connection ended, or what came is not HTTP.
     #[error("broken response")]
     Broken(#[source] BoxError),
+    /// The head has more headers than hyper parses ([`MAX_HEADERS`]), or is longer than its buffer.
+    #[error("the head of the response is too large: more than {MAX_HEADERS} headers, or more than 400 KiB")]
+    HeadTooLarge,
+    /// The response is well-formed, but no answer to what was asked.
+    #[error("the response is {0}, which was not asked for")]
+    Unasked(&'static str),
 }
 
 impl SendError {
@@ -133,14 +184,20 @@ impl SendError {
     #[must_use]
     pub fn may_retry(&self, method: &Method) -> bool {
         let Self::Broken(error) = self else { return false };
-        causes(error.as_ref()).find_map(|cause| cause.downcast_ref::<hyper::Error>()).is_some_and(|cause| {
-            let ended = cause.is_incomplete_message() || (!cause.is_parse() && !cause.is_user());
-            cause.is_canceled() || (method.is_idempotent() && ended)
-        })
+        let mut hyper_errors = causes(error.as_ref()).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+        let is_unsent = hyper_errors.any(hyper::Error::is_canceled);
+        is_unsent || (method.is_idempotent() && self.ends_connection())
+    }
+
+    /// Whether the connection ended, as opposed to an answer that came and cannot be read.
+    fn ends_connection(&self) -> bool {
+        let Self::Broken(error) = self else { return false };
+        let cause = causes(error.as_ref()).find_map(|cause| cause.downcast_ref::<hyper::Error>());
+        cause.is_some_and(|cause| cause.is_incomplete_message() || (!cause.is_parse() && !cause.is_user()))
     }
 
     fn broken(error: hyper::Error) -> Self {
-        Self::Broken(error.into())
+        if error.is_parse_too_large() { Self::HeadTooLarge } else { Self::Broken(error.into()) }
     }
 
     fn of_connecting(error: BoxError) -> Self {
@@ -189,8 +246,17 @@ pub(crate) fn tls_config(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// How often a silent connection is probed, so that one to a replaced node does not last.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long a connection may be silent before it is probed, so that one to a node that vanished does not last.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+/// The time between two probes.
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long sent bytes or probes may stay without an acknowledgement (`TCP_USER_TIMEOUT`, RFC 5482). A node that
+/// vanishes without FIN or RST would otherwise hold each request for the whole response timeout.
+#[cfg(target_os = "linux")]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Headers of a response that hyper parses without an allocation for each answer.
+const MAX_HEADERS: usize = 100;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use super::written::{Problem, problem};
 use crate::browser::Hosts;
 use crate::cidr;
 use crate::client_address::TrustedProxies;
+use crate::csrf::{BadOrigin, TrustedOrigins};
 use crate::listener::{Listener, ToHttps};
 use crate::tls::CertificateFiles;
 
@@ -25,6 +26,7 @@ struct Listen {
     address: SocketAddr,
     hosts: Vec<Spanned<String>>,
     trusted_proxies: Vec<Spanned<String>>,
+    trusted_origins: Vec<Spanned<String>>,
     proxy_protocol: Option<Spanned<bool>>,
     redirect_to_https: Option<Spanned<bool>>,
     tls: Option<Tls>,
@@ -66,6 +68,7 @@ impl Listen {
             address: self.address,
             hosts: hosts(&self.hosts)?,
             trusted_proxies,
+            trusted_origins: trusted_origins(&self.trusted_origins)?,
             proxy_protocol: proxy_protocol.is_some(),
             to_https: redirect.map(|_| ToHttps { port: https_port }),
             tls: self
@@ -87,12 +90,20 @@ pub(super) fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
     Ok(Hosts::new(written.iter().map(name).collect::<Result<_, _>>()?))
 }
 
+fn trusted_origins(written: &[Spanned<String>]) -> Result<TrustedOrigins, Problem> {
+    let origin = |text: &Spanned<String>| {
+        text.get_ref().parse().map_err(|error: BadOrigin| problem(text, format!("{:?} {error}", text.get_ref())))
+    };
+    Ok(TrustedOrigins::new(written.iter().map(origin).collect::<Result<_, _>>()?))
+}
+
 impl Default for Listen {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            trusted_origins: Vec::new(),
             proxy_protocol: None,
             redirect_to_https: None,
             tls: None,
@@ -203,6 +214,16 @@ mod tests {
                 &format!("4: listen.hosts: {host:?} is no host: write a name or an address, without scheme and port"),
             );
         }
+    }
+
+    #[test]
+    fn trusted_origin_with_a_path_is_rejected() {
+        assert!(parse("[listen]\ntrusted_origins = [\"https://portal.example\", \"https://a:8443\"]\n").is_ok());
+        refuse(
+            "[listen]\ntrusted_origins = [\"https://portal.example/\"]\n",
+            "4: listen.trusted_origins: \"https://portal.example/\" is no origin: write scheme and host, as in \
+             \"https://portal.example.com\", without a path",
+        );
     }
 
     #[test]

@@ -259,7 +259,7 @@ fn no_answer(error: &SendError) -> Problem {
         SendError::ResponseTimeout => {
             "The connection stands, and no answer comes: look at the domain's health in the AWS console."
         }
-        SendError::Broken(_) => {
+        SendError::Broken(_) | SendError::HeadTooLarge | SendError::Unasked(_) => {
             "What answers is no HTTP server, or closes at once: look at scheme and port of upstream.endpoint."
         }
     };

@@ -20,7 +20,7 @@ use crate::body::Buffered;
 use crate::endpoint::Endpoint;
 use crate::sign::{Signer, Signing};
 use crate::target::Target;
-use crate::upstream::{SendError, Upstream, tls_config};
+use crate::upstream::{SendError, Upstream, Via, tls_config};
 
 /// What the domain answered.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ pub(super) async fn ask(
         let signing = Signing { method: &Method::GET, target, body_sha256: body.sha256(), credentials, time };
         signer.sign(&signing, request.headers_mut());
     }
-    let (head, body) = upstream.send(request).await?.into_parts();
+    let (head, body) = upstream.send(request, Via::Pool).await?.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         // No refusal and no banner is so long, and of a page only the head matters.

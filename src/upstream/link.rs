@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::SendError;
+use super::io::AnswerFirst;
 use super::pool::Pool;
 use crate::body::Sending;
 use crate::metrics::{Metrics, Open};
@@ -29,19 +30,26 @@ pub(super) type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 /// A connection that speaks HTTP.
 pub(super) struct Link {
     sender: SendRequest<Sending>,
-    /// Reads and writes when it is polled; gone once the connection has ended.
-    driver: Option<http1::Connection<Io, Sending>>,
+    driver: Driver,
     alarm: Alarm,
     is_used: bool,
     _open: Open,
 }
 
+/// Reads and writes when it is polled.
+struct Driver {
+    /// Gone once the connection has ended.
+    connection: Option<http1::Connection<AnswerFirst<Io>, Sending>>,
+    error: Option<hyper::Error>,
+}
+
 impl Link {
-    pub(super) async fn over(io: Io, metrics: &Metrics) -> Result<Self, hyper::Error> {
+    pub(super) async fn over(io: AnswerFirst<Io>, metrics: &Metrics) -> Result<Self, hyper::Error> {
         metrics.upstream_opened.inc();
         let open = Open::count(&metrics.upstream_connections);
         let (sender, driver) = http1::handshake(io).await?;
-        Ok(Self { sender, driver: Some(driver), alarm: Alarm::default(), is_used: false, _open: open })
+        let driver = Driver { connection: Some(driver), error: None };
+        Ok(Self { sender, driver, alarm: Alarm::default(), is_used: false, _open: open })
     }
 
     /// Sends a request, and is ready with the head of its answer, if that is there within `patience`.
@@ -55,7 +63,7 @@ impl Link {
         let mut answer = pin!(sender.send_request(request));
         future::poll_fn(|cx| {
             // An end is told to the request as well, at the latest when the driver is gone.
-            drive(driver, cx);
+            driver.drive(cx);
             if let Poll::Ready(answer) = answer.as_mut().poll(&mut unwoken()) {
                 return Poll::Ready(answer.map_err(SendError::broken));
             }
@@ -69,16 +77,31 @@ impl Link {
         std::mem::replace(&mut self.is_used, true)
     }
 
+    /// Whether the connection has carried an answer.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
     /// Whether the connection can take a request, as far as is known without waiting.
     pub(super) fn is_ready(&mut self) -> bool {
-        drive(&mut self.driver, &mut unwoken());
-        self.driver.is_some() && self.sender.is_ready()
+        self.driver.drive(&mut unwoken());
+        self.driver.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// The error that ended the connection behind an answer, so that no request was told.
+    pub(super) fn error(&self) -> Option<&hyper::Error> {
+        self.driver.error.as_ref()
     }
 }
 
-fn drive(driver: &mut Option<http1::Connection<Io, Sending>>, cx: &mut Context<'_>) {
-    if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
-        *driver = None;
+impl Driver {
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection
+            && let Poll::Ready(ended) = Pin::new(connection).poll(cx)
+        {
+            self.connection = None;
+            self.error = ended.err();
+        }
     }
 }
 
@@ -145,10 +168,11 @@ impl Body for Arriving {
         let this = self.get_mut();
         let mut next = Pin::new(&mut this.incoming).poll_frame(&mut unwoken());
         if let (Poll::Pending, Some((link, _))) = (&next, &mut this.way) {
-            drive(&mut link.driver, cx);
+            link.driver.drive(cx);
             next = Pin::new(&mut this.incoming).poll_frame(&mut unwoken());
         }
-        let frame = ready!(next);
+        // Trailers end the answer. They are not forwarded (RFC 9110, section 6.5.1): nobody asked for them by `TE`.
+        let frame = ready!(next).filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
         if frame.is_none() || this.incoming.is_end_stream() {
             this.settle();
         }

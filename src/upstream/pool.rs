@@ -1,5 +1,6 @@
 //! Connections to the domain that wait for their next request.
 
+use std::error::Error as _;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,12 +41,22 @@ impl Pool {
     /// Keeps a connection whose answer has been read to its end, if it can take another request.
     pub(super) fn put(&self, mut link: Box<Link>) {
         if !link.is_ready() {
+            if link.error().is_some_and(is_surplus) {
+                tracing::warn!("the domain sent more than its answer's Content-Length: the connection is closed");
+            }
             return;
         }
         let mut idle = self.idle();
         if idle.len() < self.limit {
             idle.push(Idle { link, since: self.sweeps.load(Relaxed) });
         }
+    }
+
+    /// Closes every idle connection.
+    pub(super) fn clear(&self) {
+        // Dropped after the lock is free: each drop closes a socket.
+        let stale = std::mem::take(&mut *self.idle());
+        drop(stale);
     }
 
     /// Closes what has been idle for too long or was closed by the domain, for as long as it runs.
@@ -61,6 +72,11 @@ impl Pool {
         // The list is whole after every statement that changes it.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a connection was ended by bytes behind an answer, as opposed to its closing.
+fn is_surplus(error: &hyper::Error) -> bool {
+    error.source().is_none() && !error.is_incomplete_message() && !error.is_canceled() && !error.is_closed()
 }
 
 impl fmt::Debug for Pool {

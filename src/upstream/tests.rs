@@ -53,12 +53,16 @@ async fn answer(connection: &mut TcpStream, with: &str) {
 
 /// Asks for something, and gives the whole answer.
 fn ask(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Bytes, SendError>> {
+    ask_via(upstream, Via::Pool, Bytes::new())
+}
+
+fn ask_via(upstream: &Arc<Upstream>, via: Via, body: Bytes) -> tokio::task::JoinHandle<Result<Bytes, SendError>> {
     let upstream = Arc::clone(upstream);
     tokio::spawn(async move {
-        let mut request = Request::new(Buffered::from(Bytes::new()).to_send());
+        let mut request = Request::new(Buffered::from(body).to_send());
         *request.uri_mut() = Uri::from_static("/");
         request.headers_mut().insert("host", "domain.test".parse().unwrap());
-        let response = upstream.send(request).await?;
+        let response = upstream.send(request, via).await?;
         Ok(response.into_body().collect().await.map_err(SendError::broken)?.to_bytes())
     })
 }
@@ -83,12 +87,14 @@ async fn requests_one_after_the_other_share_a_connection() {
     let mut connection = domain.accept().await;
     answer(&mut connection, SHORT).await;
     assert_eq!(first.await.unwrap().unwrap(), "short");
-    for body in [SHORT, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n0\r\n\r\n"] {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n0\r\n\r\n";
+    let trailer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n0\r\nx-sum: 1\r\n\r\n";
+    for body in [SHORT, chunked, trailer, SHORT] {
         let next = ask(&upstream);
         answer(&mut connection, body).await;
         assert_eq!(next.await.unwrap().unwrap(), "short");
     }
-    assert_eq!((metrics.upstream_opened.get(), metrics.upstream_reused.get()), (1, 2));
+    assert_eq!((metrics.upstream_opened.get(), metrics.upstream_reused.get()), (1, 4));
 }
 
 #[tokio::test]
@@ -169,4 +175,66 @@ async fn an_answer_whose_client_leaves_takes_its_connection_along() {
     first.abort();
     until_open(&metrics, 0).await;
     assert_eq!(connection.read(&mut [0]).await.unwrap_or_default(), 0);
+}
+
+/// Two connections that are idle in the pool of `upstream`.
+async fn two_used_by(domain: &Bare, upstream: &Arc<Upstream>) -> [TcpStream; 2] {
+    let asked = [ask(upstream), ask(upstream)];
+    let mut connections = [domain.accept().await, domain.accept().await];
+    for connection in &mut connections {
+        answer(connection, SHORT).await;
+    }
+    for one in asked {
+        one.await.unwrap().unwrap();
+    }
+    connections
+}
+
+#[tokio::test]
+async fn stale_pooled_connection_empties_the_pool() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(2, &metrics);
+    let [mut first, mut second] = two_used_by(&domain, &upstream).await;
+    let asked = ask(&upstream);
+    // Whichever has the request closes at it, and the other stays open.
+    let is_first = tokio::select! {
+        byte = first.read_u8() => byte.is_ok(),
+        byte = second.read_u8() => byte.is_err(),
+    };
+    let _open = if is_first {
+        drop(first);
+        second
+    } else {
+        drop(second);
+        first
+    };
+    asked.await.unwrap().expect_err("the connection was closed");
+    assert_eq!(metrics.upstream_connections.get(), 0);
+}
+
+#[tokio::test]
+async fn failed_new_connection_leaves_the_pool() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(2, &metrics);
+    let mut pooled = domain.used_by(&upstream).await;
+    let asked = ask_via(&upstream, Via::NewConnection, Bytes::new());
+    drop(domain.accept().await);
+    asked.await.unwrap().expect_err("the connection was closed");
+    let asked = ask(&upstream);
+    answer(&mut pooled, SHORT).await;
+    assert_eq!(asked.await.unwrap().unwrap(), "short");
+}
+
+#[tokio::test]
+async fn early_answer_before_a_reset_is_read() {
+    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
+    let upstream = domain.upstream(1, &metrics);
+    for _ in 0..50 {
+        let asked = ask_via(&upstream, Via::Pool, vec![b'x'; 4 * 1024 * 1024].into());
+        let mut connection = domain.accept().await;
+        // What is unread of the body makes the close a reset.
+        answer(&mut connection, "HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge").await;
+        drop(connection);
+        assert_eq!(asked.await.unwrap().unwrap(), "large");
+    }
 }

@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -6,6 +7,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http_body_util::BodyExt as _;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use tokio::sync::Notify;
 use trailgate_domain::verify::{self, Verifier, parse_date};
 use trailgate_domain::{Answer, Domain, Fault, Options, Times};
 
-use crate::support::{Rig, Setup, get, header, json as body, patiently, request, signing_key};
+use crate::support::{RawAnswer, Rig, Setup, get, header, json as body, patiently, request, signing_key};
 
 #[tokio::test]
 async fn a_domain_that_takes_no_connections_is_unreachable() {
@@ -60,6 +62,83 @@ async fn an_answer_that_is_not_http_is_a_broken_reply() {
         fails(&rig, &rig.get("/").await, 502, "upstream_broken_reply").await;
     }
     assert_eq!(rig.domain.seen().len(), 3, "a request that was answered is not sent again");
+}
+
+#[tokio::test]
+async fn answer_with_two_lengths_passes_whole() {
+    let rig = Rig::new().await;
+    let both = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n";
+    rig.domain.fault(Fault::Garbage(Bytes::from(both)), Times::Once);
+    let response = rig.get("/").await;
+    assert_eq!((response.status(), response.body().as_ref()), (StatusCode::OK, &b"whole"[..]));
+    assert_eq!(header(&response, "content-length"), None);
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+}
+
+#[tokio::test]
+async fn answer_with_a_trailer_is_forwarded() {
+    let rig = Rig::new().await;
+    let chunks = "5\r\nwhole\r\n0\r\nx-sum: 1\r\n\r\n";
+    let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n{chunks}");
+    rig.domain.fault(Fault::Garbage(Bytes::from(answer)), Times::Once);
+    assert_eq!(rig.get("/").await.body().as_ref(), b"whole");
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+}
+
+#[tokio::test]
+async fn answer_that_was_not_asked_for_is_a_broken_reply() {
+    let rig = Rig::new().await;
+    for head in [
+        "101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c",
+        "200 OK\r\ntransfer-encoding: gzip, chunked",
+        "200 OK\r\ntransfer-encoding: gzip",
+    ] {
+        rig.domain.fault(Fault::Garbage(Bytes::from(format!("HTTP/1.1 {head}\r\n\r\n0\r\n\r\n"))), Times::Once);
+        let response = rig.get("/").await;
+        fails(&rig, &response, 502, "upstream_broken_reply").await;
+        assert_eq!(body(&response)["error"]["reason"], "the domain answered what was not asked for", "{head}");
+    }
+}
+
+#[tokio::test]
+async fn answer_with_too_many_headers_says_so() {
+    let rig = Rig::new().await;
+    let answer = |count: usize| {
+        let headers = (0..count - 1).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
+        Fault::Garbage(format!("HTTP/1.1 200 OK\r\n{headers}content-length: 0\r\n\r\n").into())
+    };
+    rig.domain.fault(answer(100), Times::Once);
+    let passed = rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(RawAnswer::only(&passed).header("x-98"), Some("1"));
+    rig.access_line().await;
+    rig.domain.fault(answer(101), Times::Once);
+    let response = rig.get("/").await;
+    fails(&rig, &response, 502, "upstream_broken_reply").await;
+    let reason = body(&response)["error"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("more than 100 headers"), "{reason}");
+}
+
+#[tokio::test]
+async fn short_answer_is_logged_with_the_missing_bytes() {
+    let events = Events::default();
+    let _logging = events.capture();
+    let rig = Rig::new().await;
+    let short = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort";
+    rig.domain.fault(Fault::Garbage(Bytes::from(short)), Times::Once);
+    cut_off(&rig).await;
+    assert_eq!(events.only("the domain's answer broke off")["missing_bytes"], 5);
+}
+
+#[tokio::test]
+async fn answer_longer_than_its_length_is_logged() {
+    let events = Events::default();
+    let _logging = events.capture();
+    let rig = Rig::new().await;
+    let long = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort and more";
+    rig.domain.fault(Fault::Garbage(Bytes::from(long)), Times::Once);
+    assert_eq!(rig.get("/").await.body().as_ref(), b"short");
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+    events.only("the domain sent more than its answer's Content-Length: the connection is closed");
 }
 
 #[tokio::test]
@@ -150,6 +229,29 @@ async fn a_connection_that_the_domain_closed_meanwhile_costs_no_request() {
 }
 
 #[tokio::test]
+async fn stale_pool_of_six_connections_costs_no_request() {
+    let rig = Rig::new().await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Next(6));
+    let warm = async {
+        // Each has a connection of its own, since none is answered before all have come.
+        rig.domain.wait_for_requests(6).await;
+        for _ in 0..6 {
+            release.notify_one();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (answers, ()) = patiently(async { tokio::join!(join_all((0..6).map(|_| rig.get("/"))), warm) }).await;
+    assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK));
+    // A node that was replaced: each connection of before fails at its next request.
+    rig.domain.judge_requests(|seen| (seen.connection <= 6).then_some(Fault::BreakOff));
+    for _ in 0..6 {
+        assert_eq!(rig.get("/").await.status(), StatusCode::OK);
+    }
+    assert_eq!(rig.domain.seen().len(), 6 + 7, "one retry in all");
+}
+
+#[tokio::test]
 async fn a_request_that_does_no_harm_twice_is_sent_again_and_signed_anew() {
     let rig = Rig::new().await;
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
@@ -235,6 +337,46 @@ async fn a_clock_that_is_wrong_is_corrected_by_the_domains() {
 }
 
 #[tokio::test]
+async fn head_with_a_skewed_clock_is_corrected_by_the_date() {
+    for offset in [600, -600] {
+        let rig = Rig::new().await;
+        rig.domain.set_clock_offset(offset);
+        for _ in 0..2 {
+            assert_eq!(rig.send(request("HEAD", "/", &[], "")).await.status(), StatusCode::OK, "{offset}");
+        }
+        assert_eq!(rig.domain.seen().len(), 3, "the next request needs no second try");
+    }
+}
+
+#[tokio::test]
+async fn rotated_credentials_are_used_for_the_rejected_request() {
+    for (method, target) in [("POST", "/_search"), ("HEAD", "/")] {
+        let credentials = SharedCredentialsProvider::new(Rotated(AtomicBool::new(true)));
+        let rig = Rig::with(Setup { credentials, ..Setup::default() }).await;
+        let headers = [("content-type", "application/json")];
+        let text = if method == "POST" { "{}" } else { "" };
+        assert_eq!(rig.send(request(method, target, &headers, text)).await.status(), StatusCode::OK, "{method}");
+        let seen = rig.domain.seen();
+        assert!(matches!(&seen[..], [rejected, answered] if rejected.refusal.is_some() && answered.refusal.is_none()));
+    }
+}
+
+/// A provider whose first keys the domain does not know any more.
+#[derive(Debug)]
+struct Rotated(AtomicBool);
+
+impl ProvideCredentials for Rotated {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let is_first = self.0.swap(false, Ordering::SeqCst);
+        let old = Credentials::new("AKIDROTATED", "old secret", None, None, "test");
+        future::ProvideCredentials::ready(Ok(if is_first { old } else { signing_key(None) }))
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_is_right_again_is_corrected_back() {
     let rig = Rig::new().await;
     for offset in [600, 0, -600] {
@@ -282,13 +424,7 @@ async fn a_wrong_secret_is_a_refused_signature_that_tells_the_client_nothing() {
 #[tokio::test]
 async fn a_refused_signature_logs_both_canonical_requests_without_the_token() {
     let events = Events::default();
-    let writer = events.clone();
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
-    // As long as there is one subscriber alone, whether an event is wanted is asked once, in the thread that first meets
-    // it: another test's, where there is none.
-    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
-    // The tasks of this test all run on its thread.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _logging = events.capture();
     let rig = with_token(wrong_secret()).await;
     assert_eq!(rig.get("/i/_search?b&a=1").await.status(), StatusCode::BAD_GATEWAY);
 
@@ -309,6 +445,16 @@ async fn a_refused_signature_logs_both_canonical_requests_without_the_token() {
 struct Events(Arc<Mutex<Vec<u8>>>);
 
 impl Events {
+    /// Keeps what this thread logs until the guard is dropped; the tasks of a test all run on its thread.
+    fn capture(&self) -> (tracing::Dispatch, tracing::subscriber::DefaultGuard) {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone());
+        // As long as there is one subscriber only, an event is asked for once, in the thread that first meets it:
+        // another test's, where there is none.
+        let other = tracing::Dispatch::new(tracing_subscriber::registry());
+        (other, tracing::subscriber::set_default(subscriber.finish()))
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
