@@ -144,7 +144,7 @@ pub(super) const TABLE: &[Rule] = &[
         "GET",
         &["_plugins|_opendistro/_security/api/account"],
         Verdict::Allow,
-        "whom the domain takes the gate for; every page of Dashboards asks",
+        "the proxy's identity at the domain; every page of Dashboards requests it",
     ),
     rule(
         Engine,

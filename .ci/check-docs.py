@@ -1,0 +1,116 @@
+"""Checks of the docs that no ready-made tool has. usage: python3 .ci/check-docs.py"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Pages whose words and links are checked. Licences and data's notes have other authors.
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/**/*.md")]
+    + [ROOT / name / "README.md" for name in ("ingest", "cloudformation", "packer")]
+)
+# Pages that show words in order to forbid them, or output of programs.
+QUOTING = {ROOT / "docs/style.md"}
+# Pages still to be rewritten; none may be added.
+OLD = {ROOT / name / "README.md" for name in ("ingest", "cloudformation", "packer")}
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def prose(page: Path) -> list[tuple[int, str]]:
+    """Returns the numbered lines of a page outside code blocks and without code spans."""
+    lines, fenced = [], False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced:
+            lines.append((number, re.sub(r"`[^`]*`", "``", line)))
+    return lines
+
+
+def dialect() -> list[str]:
+    rows = [line.split("\t") for line in (ROOT / ".ci/dialect.txt").read_text().splitlines() if not line.startswith("#")]
+    words = [(re.compile(pattern), instead) for pattern, instead in rows]
+    return [
+        f"{page.relative_to(ROOT)}:{number}: {found.group()!r}: write {instead}"
+        for page in PAGES
+        if page not in QUOTING | OLD
+        for number, line in prose(page)
+        for word, instead in words
+        if (found := word.search(line))
+    ]
+
+
+def readme() -> list[str]:
+    lines = len((ROOT / "README.md").read_text().splitlines())
+    return [f"README.md: {lines} lines; at most 150"] if lines > 150 else []
+
+
+def reachable() -> list[str]:
+    """Every page is reached from the README, and every page of the book is in its summary."""
+    seen, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        for target in LINK.findall(page.read_text()):
+            path = (page.parent / target.split("#")[0]).resolve()
+            if path.suffix == ".md" and path.exists() and path != ROOT / "docs/SUMMARY.md":
+                todo.append(path)
+    docs = {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - {ROOT / "docs/SUMMARY.md"}
+    summary = (ROOT / "docs/SUMMARY.md").read_text()
+    return [f"{page.relative_to(ROOT)}: no link leads here from README.md" for page in sorted(docs - seen)] + [
+        f"docs/SUMMARY.md: {page.name} is missing" for page in sorted(docs) if f"({page.name})" not in summary
+    ]
+
+
+def shipped_keys() -> dict[str, str]:
+    """Returns each key of config/trailgate.toml with its table, and its value as it is written there."""
+    keys, table = {}, ""
+    for line in (ROOT / "config/trailgate.toml").read_text().splitlines():
+        if header := re.fullmatch(r"#?\[+([a-z_.]+)\]+", line):
+            table = header[1]
+        elif key := re.fullmatch(r"#?([a-z_]+) = (.+)", line):
+            keys[f"{table}.{key[1]}"] = key[2]
+    return keys
+
+
+def documented_keys() -> dict[str, str]:
+    keys, table = {}, ""
+    for line in (ROOT / "docs/configuration.md").read_text().splitlines():
+        if header := re.fullmatch(r"## `\[([a-z]+)\]`", line):
+            table = header[1]
+        elif row := re.match(r"\| `([a-z_.]+)` \| ([^|]+) \|", line):
+            keys[f"{table}.{row[1]}"] = row[2].strip("`* ")
+    return keys
+
+
+def configuration() -> list[str]:
+    shipped, documented = shipped_keys(), documented_keys()
+    wrong = [f"docs/configuration.md: {key} is not in config/trailgate.toml" for key in documented.keys() - shipped.keys()]
+    wrong += [f"docs/configuration.md: {key} has no row" for key in shipped.keys() - documented.keys()]
+    # A default that is a value is the shipped one; other rows say in words what the default is.
+    wrong += [
+        f"docs/configuration.md: {key} has the default {shipped[key]}, not {documented[key]}"
+        for key in shipped.keys() & documented.keys()
+        if re.match(r'["\d\[]|true|false', documented[key]) and documented[key] != shipped[key]
+    ]
+    return sorted(wrong)
+
+
+def threat_model() -> list[str]:
+    """Every test that the threat model names exists."""
+    rows = (line for line in (ROOT / "docs/threat-model.md").read_text().splitlines() if line.startswith("| T"))
+    named = {name for row in rows for name in re.findall(r"`([a-z0-9_]{20,})`", row)}
+    sources = subprocess.run(
+        ["git", "grep", "-hoE", r"(fn|def) [a-z0-9_]{20,}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    there = {line.split()[1] for line in sources.stdout.splitlines()}
+    return [f"docs/threat-model.md: there is no test {name}" for name in sorted(named - there)]
+
+
+wrong = [*readme(), *reachable(), *dialect(), *configuration(), *threat_model()]
+print("\n".join(wrong) or f"{len(PAGES)} pages: words, reachability, configuration and threat model agree")
+sys.exit(bool(wrong))
