@@ -2,7 +2,7 @@
 //!
 //! A signature is over one reading of a request, so a request that can be read in two ways must not pass. hyper is
 //! lenient where that costs a browser nothing: it takes a bare LF for a line's end, and `Content-Length` beside
-//! `Transfer-Encoding`. [`Screen`] refuses these; [`guard::Guard`] puts it between the socket and hyper, which still
+//! `Transfer-Encoding`. [`HeadValidator`] refuses these; [`guard::Guard`] puts it between the socket and hyper, which still
 //! does the parsing. The rules are those of RFC 9112, sections 2.2, 3, 5 and 6.
 
 pub(crate) mod guard;
@@ -55,9 +55,9 @@ pub enum HeadError {
     Slow,
 }
 
-/// Follows a connection's bytes from head to head, and says how many may pass.
+/// A validator of one connection's request heads, which also tracks where each body ends.
 #[derive(Debug)]
-pub(crate) struct Screen {
+pub struct HeadValidator {
     limits: HeadLimits,
     place: Place,
 }
@@ -73,15 +73,18 @@ enum Place {
     Last,
 }
 
-impl Screen {
-    pub(crate) fn new(limits: HeadLimits) -> Self {
+impl HeadValidator {
+    /// Creates a validator for a connection whose next byte begins a head.
+    #[must_use]
+    pub fn new(limits: HeadLimits) -> Self {
         Self { limits, place: HEAD }
     }
 
-    /// How many bytes from the front of `bytes` may pass: all of a body, or a whole head with what follows of its body.
+    /// Returns the number of bytes from the front of `bytes` that may pass: part of a body, or a whole head with what
+    /// follows of its body.
     ///
-    /// Nothing passes of a head that is not whole yet; the next call must bring the same bytes and more.
-    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
+    /// Returns 0 for an incomplete head; the next call must bring the same bytes and more.
+    pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
         let mut passed = 0;
         if let Place::Head { scanned, line } = self.place {
             let Some(end) = self.find_end(bytes, scanned, line)? else { return Ok(0) };

@@ -10,16 +10,16 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::{HeadError, HeadLimits, Screen};
+use super::{HeadError, HeadLimits, HeadValidator};
 
-/// A connection whose bytes pass a [`Screen`] on their way to hyper.
+/// A connection whose bytes pass a [`HeadValidator`] on their way to hyper.
 ///
 /// In the place of a head that is refused, hyper gets a harmless one, and the [`Refusal`] says why. So the refusal is
 /// answered in its turn, after the requests before it, and logged as each request is.
 #[derive(Debug)]
 pub(crate) struct Guard<I> {
     io: I,
-    screen: Screen,
+    validator: HeadValidator,
     timeouts: Timeouts,
     refusal: Refusal,
     /// Bytes read and not given to hyper; the first `cleared` of them have passed.
@@ -89,7 +89,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
     pub(crate) fn new(io: I, limits: HeadLimits, timeouts: Timeouts) -> Self {
         Self {
             io,
-            screen: Screen::new(limits),
+            validator: HeadValidator::new(limits),
             timeouts,
             refusal: Refusal::default(),
             held: BytesMut::new(),
@@ -113,9 +113,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
         self.end = End::Refused;
     }
 
-    /// Clears what the screen lets pass of the bytes held.
+    /// Clears what the validator lets pass of the bytes held.
     fn screen_held(&mut self) {
-        match self.screen.pass(&self.held) {
+        match self.validator.pass(&self.held) {
             Ok(0) => {}
             Ok(passed) => {
                 self.cleared = passed;
@@ -150,7 +150,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
 
     /// Whether the client may still be sending what nobody will read.
     fn has_unread(&self) -> bool {
-        self.end == End::Refused || (self.end == End::Open && (!self.screen.is_at_head() || !self.held.is_empty()))
+        self.end == End::Refused || (self.end == End::Open && (!self.validator.is_at_head() || !self.held.is_empty()))
     }
 }
 
@@ -192,7 +192,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
                 buf.set_filled(before);
                 continue;
             }
-            match this.screen.pass(fresh) {
+            match this.validator.pass(fresh) {
                 Ok(passed) => {
                     this.held.extend_from_slice(&fresh[passed..]);
                     buf.set_filled(before + passed);

@@ -5,13 +5,13 @@ use super::*;
 
 #[track_caller]
 fn passes(bytes: &str, passed: &str) {
-    assert_eq!(screen().pass(bytes.as_bytes()), Ok(passed.len()), "{bytes:?}");
+    assert_eq!(validator().pass(bytes.as_bytes()), Ok(passed.len()), "{bytes:?}");
     assert!(bytes.starts_with(passed), "{bytes:?}");
 }
 
 #[track_caller]
 fn refuses(bytes: &str, error: HeadError) {
-    assert_eq!(screen().pass(bytes.as_bytes()), Err(error), "{bytes:?}");
+    assert_eq!(validator().pass(bytes.as_bytes()), Err(error), "{bytes:?}");
 }
 
 #[test]
@@ -40,13 +40,13 @@ fn all_passes_behind_the_head_of_a_chunked_body() {
 
 #[test]
 fn a_body_that_is_announced_passes_piece_by_piece() {
-    let mut screen = screen();
+    let mut validator = validator();
     let head = b"PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
-    assert_eq!(screen.pass(head), Ok(head.len()));
-    assert!(!screen.is_at_head());
-    assert_eq!(screen.pass(b"abc"), Ok(3));
-    assert_eq!(screen.pass(b"deGET"), Ok(2));
-    assert!(screen.is_at_head());
+    assert_eq!(validator.pass(head), Ok(head.len()));
+    assert!(!validator.is_at_head());
+    assert_eq!(validator.pass(b"abc"), Ok(3));
+    assert_eq!(validator.pass(b"deGET"), Ok(2));
+    assert!(validator.is_at_head());
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
 fn a_head_is_measured_to_its_end_alone() {
     let head = "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n";
     let measured =
-        |bytes, headers| Screen::new(HeadLimits { bytes, headers }).pass(format!("{head}123456789").as_bytes());
+        |bytes, headers| HeadValidator::new(HeadLimits { bytes, headers }).pass(format!("{head}123456789").as_bytes());
     assert_eq!(measured(head.len(), 2), Ok(head.len() + 9));
     assert_eq!(measured(head.len() - 1, 2), Err(HeadError::TooLarge));
     assert_eq!(measured(head.len(), 1), Err(HeadError::TooLarge));
@@ -82,9 +82,9 @@ fn a_head_is_measured_to_its_end_alone() {
 
 #[test]
 fn a_head_without_an_end_is_too_large_once_it_is() {
-    let mut screen = Screen::new(HeadLimits { bytes: 16, headers: 1 });
-    assert_eq!(screen.pass(b"GET / HTTP/1.1\r\n"), Ok(0));
-    assert_eq!(screen.pass(b"GET / HTTP/1.1\r\nh"), Err(HeadError::TooLarge));
+    let mut validator = HeadValidator::new(HeadLimits { bytes: 16, headers: 1 });
+    assert_eq!(validator.pass(b"GET / HTTP/1.1\r\n"), Ok(0));
+    assert_eq!(validator.pass(b"GET / HTTP/1.1\r\nh"), Err(HeadError::TooLarge));
 }
 
 #[test]
@@ -146,15 +146,15 @@ proptest! {
     }
 }
 
-/// What a screen lets pass of a stream that is cut at `cuts`, and how it ends.
+/// What a validator lets pass of a stream that is cut at `cuts`, and how it ends.
 fn feed(stream: &[u8], cuts: &[Index]) -> (Vec<u8>, Result<(), HeadError>) {
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).chain([stream.len()]).collect();
     ends.sort_unstable();
-    let mut screen = screen();
+    let mut validator = validator();
     let mut passed = 0;
     for end in ends {
         while passed < end {
-            match screen.pass(&stream[passed..end]) {
+            match validator.pass(&stream[passed..end]) {
                 Ok(0) => break,
                 Ok(more) => passed += more,
                 Err(error) => return (stream[..passed].to_vec(), Err(error)),
@@ -208,6 +208,6 @@ fn bad() -> impl Strategy<Value = (&'static str, HeadError)> {
     ]
 }
 
-fn screen() -> Screen {
-    Screen::new(HeadLimits { bytes: 4096, headers: 10 })
+fn validator() -> HeadValidator {
+    HeadValidator::new(HeadLimits { bytes: 4096, headers: 10 })
 }
