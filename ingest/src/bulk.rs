@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
 
-/// Where bodies are posted to. The reply is asked for without what is known already: it would be as long as the body.
-pub const PATH: &str = "/_bulk?filter_path=errors,items.*.status,items.*.error";
+/// Where bodies are posted to. The reply is asked for without most of what is known already: it would be as long as the
+/// body. Ids are asked for since a proxy may merge or reorder replies.
+pub const PATH: &str = "/_bulk?filter_path=errors,items.*._id,items.*.status,items.*.error";
 
 /// What a body is.
 pub const CONTENT_TYPE: &str = "application/x-ndjson";
@@ -40,14 +41,24 @@ pub fn cost(document: &Document) -> usize {
 /// What became of a request.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The domain took the request and says of each item what became of it, in order: `None` where all is well.
-    Items(Vec<Option<Refusal>>),
+    /// The domain accepted the request and says of each item what became of it.
+    Items(Vec<Item>),
     /// It is not known what became of the items, or nothing did: the same once more, later.
     Retry(Refusal),
-    /// The body is refused as a whole: for its length, or for something in it.
+    /// The body is refused as a whole: for its length, or for something in it. A document that is refused alone is
+    /// degraded only if the refusal's verdict says so.
     Halve(Refusal),
     /// The request is refused whatever its body is.
     Fail(Refusal),
+}
+
+/// What became of one item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The document's id, if the answer has it.
+    pub id: Option<String>,
+    /// Why it is not in the index; none where it is.
+    pub refusal: Option<Refusal>,
 }
 
 /// Reads the answer to a request.
@@ -55,7 +66,7 @@ pub enum Outcome {
 pub fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
     if status.is_success() {
         return match serde_json::from_slice::<Reply<'_>>(body) {
-            Ok(reply) => Outcome::Items(reply.items.into_iter().map(|item| item.index.refusal()).collect()),
+            Ok(reply) => Outcome::Items(reply.items.into_iter().map(|item| item.index.read()).collect()),
             // Whoever wrote that, a proxy or a page for people, may have passed the request on or not.
             Err(_) => Outcome::Retry(Refusal::of_request(status, "what came is no bulk reply")),
         };
@@ -66,6 +77,7 @@ pub fn outcome(status: StatusCode, body: &[u8]) -> Outcome {
         _ => Refusal::of_request(status, ""),
     };
     match (status, refusal.verdict()) {
+        (StatusCode::BAD_REQUEST, Verdict::Fail) if refusal.is_of_engine => Outcome::Fail(refusal),
         (StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE, _) => Outcome::Halve(refusal),
         (_, Verdict::Retry) => Outcome::Retry(refusal),
         _ => Outcome::Fail(refusal),
@@ -83,6 +95,8 @@ pub struct Refusal {
     pub kind: String,
     /// The error's reason; may be empty.
     pub reason: String,
+    /// Whether the engine says so, in its own form. What a proxy says is about the request, not about a document.
+    pub is_of_engine: bool,
 }
 
 /// What is to be done about an item.
@@ -111,24 +125,33 @@ pub fn classify(status: u16, kind: &str, reason: &str) -> Verdict {
             Verdict::Retry
         }
         // The index, not the document, is at fault: a degraded document would be refused for the same reason.
-        400 if INDEX_KINDS.contains(&kind) => Verdict::Fail,
+        400 if is_of_domain(kind, reason) => Verdict::Fail,
         // A mapping conflict, too many fields, a term that is too long: engines have many names for it, and new ones.
         400 | 413 => Verdict::Degrade,
         _ => Verdict::Fail,
     }
 }
 
+/// Whether a refusal with 400 is about the domain's state, and quotes nothing of the event.
+fn is_of_domain(kind: &str, reason: &str) -> bool {
+    INDEX_KINDS.contains(&kind) || DOMAIN_REASONS.iter().any(|part| reason.contains(part))
+}
+
 impl Refusal {
     /// No answer at all, for this reason.
     #[must_use]
     pub fn no_answer(reason: impl Into<String>) -> Self {
-        Self { status: 0, kind: String::new(), reason: reason.into() }
+        Self { status: 0, kind: String::new(), reason: reason.into(), is_of_engine: false }
     }
 
     /// What is to be done about it.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        classify(self.status, &self.kind, &self.reason)
+        match classify(self.status, &self.kind, &self.reason) {
+            // A proxy that rejects a document by itself would reject what is left of it, too.
+            Verdict::Degrade if self.status == 400 && !self.is_of_engine => Verdict::Fail,
+            verdict => verdict,
+        }
     }
 
     /// All that the domain said, which may quote the event.
@@ -143,23 +166,47 @@ impl Refusal {
             ItemError::Structured { kind, reason } => (kind, reason.unwrap_or_default()),
             ItemError::Text(reason) => (Cow::Borrowed(""), reason),
         };
-        Self { status, kind: kind.into_owned(), reason: reason.into_owned() }
+        Self { status, kind: kind.into_owned(), reason: reason.into_owned(), is_of_engine: true }
     }
 
     fn of_request(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status: status.as_u16(), kind: String::new(), reason: reason.into() }
+        Self { status: status.as_u16(), kind: String::new(), reason: reason.into(), is_of_engine: false }
+    }
+
+    /// The name of the field that a mapping error is about, or the limit that is reached: never a value.
+    fn subject(&self) -> Option<&str> {
+        if let Some(start) = self.reason.find("Limit of total fields [") {
+            let limit = &self.reason[start..];
+            return limit.find(']').map(|end| &limit[..=end]);
+        }
+        let is_name = |name: &&str| {
+            (1..=100).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@._-".contains(&byte))
+        };
+        ["failed to parse field [", "failed to parse [", "object mapping for [", "immense term in field=\"", "mapper ["]
+            .iter()
+            .find_map(|lead| self.reason.split_once(lead)?.1.split([']', '"']).next())
+            .filter(is_name)
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is refused for who asks, or for when, is not about what is in the document.
-        let is_quotable = matches!(self.status, 0 | 200 | 401 | 403 | 404 | 429);
+        // What is refused for who asks, for when, or for the state of the domain is not about what is in the document.
+        let is_quotable = matches!(self.status, 0 | 200 | 401 | 403 | 404 | 429)
+            || self.status == 400 && is_of_domain(&self.kind, &self.reason);
         let status = if self.status == 0 { String::new() } else { self.status.to_string() };
-        let reason = if is_quotable { self.reason.as_str() } else { "" };
+        let reason = if is_quotable { self.reason.as_str() } else { self.subject().unwrap_or_default() };
         let mut parts = [status.as_str(), &self.kind, reason].into_iter().filter(|part| !part.is_empty());
         f.write_str(parts.next().unwrap_or("no reason"))?;
-        parts.try_for_each(|part| write!(f, " {part}"))
+        parts.try_for_each(|part| write!(f, " {part}"))?;
+        if self.reason.contains(DATA_STREAM) {
+            f.write_str("; remove data_stream from the index template that matches the name")?;
+        }
+        if self.status == 400 && !self.is_of_engine {
+            f.write_str(" from a proxy in front of the domain")?;
+        }
+        Ok(())
     }
 }
 
@@ -181,11 +228,11 @@ struct Metadata<'a> {
 #[derive(Deserialize)]
 struct Reply<'a> {
     #[serde(borrow)]
-    items: Vec<Item<'a>>,
+    items: Vec<ReplyItem<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Item<'a> {
+struct ReplyItem<'a> {
     // Old engines answer an index action that has no id as the creation that it is.
     #[serde(borrow, alias = "create")]
     index: ItemResult<'a>,
@@ -193,17 +240,18 @@ struct Item<'a> {
 
 #[derive(Deserialize)]
 struct ItemResult<'a> {
+    #[serde(borrow, rename = "_id")]
+    id: Option<Cow<'a, str>>,
     status: u16,
     #[serde(borrow)]
     error: Option<ItemError<'a>>,
 }
 
 impl ItemResult<'_> {
-    fn refusal(self) -> Option<Refusal> {
-        if classify(self.status, "", "") == Verdict::Done {
-            return None;
-        }
-        Some(Refusal::new(self.status, self.error.unwrap_or(ItemError::Text(Cow::Borrowed("")))))
+    fn read(self) -> Item {
+        let is_done = classify(self.status, "", "") == Verdict::Done;
+        let refusal = || Refusal::new(self.status, self.error.unwrap_or(ItemError::Text(Cow::Borrowed(""))));
+        Item { id: self.id.map(Cow::into_owned), refusal: (!is_done).then(refusal) }
     }
 }
 
@@ -244,6 +292,12 @@ const RETRIED_REASONS: [&str; 4] =
 const INDEX_KINDS: [&str; 4] =
     ["index_closed_exception", "invalid_index_name_exception", "type_missing_exception", "validation_exception"];
 
+/// What engines say with 400 of a state of the domain that no document avoids: old ones of the limit on shards, all of a
+/// template that makes a data stream of the name.
+const DOMAIN_REASONS: [&str; 3] = ["maximum shards open", "maximum normal shards open", DATA_STREAM];
+
+const DATA_STREAM: &str = "only write ops with an op_type of create are allowed in data streams";
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -255,6 +309,7 @@ mod tests {
             index: "cwl-2026.01.31".to_owned(),
             id: id.map(str::to_owned),
             source: Bytes::from_static(source.as_bytes()),
+            is_degraded: false,
         }
     }
 
@@ -294,6 +349,9 @@ mod tests {
         assert!((body.len()..body.len() + 64).contains(&cost(&document)));
     }
 
+    const SHARDS: &str = "Validation Failed: 1: this action would add [2] total shards, but this cluster currently has \
+                          [1]/[1] maximum shards open;";
+
     #[test]
     fn a_status_and_a_type_decide() {
         for (status, kind, reason, verdict) in [
@@ -319,6 +377,8 @@ mod tests {
             (400, "illegal_argument_exception", "Limit of total fields [1000] has been exceeded", Verdict::Degrade),
             (400, "", "MapperParsingException[failed to parse]", Verdict::Degrade),
             (413, "", "", Verdict::Degrade),
+            (400, "illegal_argument_exception", SHARDS, Verdict::Fail),
+            (400, "illegal_argument_exception", DATA_STREAM, Verdict::Fail),
             (400, "index_closed_exception", "", Verdict::Fail),
             (400, "invalid_index_name_exception", "", Verdict::Fail),
             (404, "index_not_found_exception", "", Verdict::Fail),
@@ -337,6 +397,9 @@ mod tests {
             {"create":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":null}}},
             {"index":{"status":400,"error":"MapperParsingException[x]"}}]}"#;
         let Outcome::Items(items) = outcome(StatusCode::OK, body) else { panic!("no items") };
+        let ids: Vec<_> = items.iter().map(|item| item.id.as_deref()).collect();
+        assert_eq!(ids, [Some("1"), None, None, None]);
+        let items: Vec<_> = items.into_iter().map(|item| item.refusal).collect();
         let verdicts: Vec<_> = items.iter().map(|item| item.as_ref().map(Refusal::verdict)).collect();
         assert_eq!(verdicts, [None, Some(Verdict::Degrade), Some(Verdict::Retry), Some(Verdict::Degrade)]);
         assert_eq!(items[1].as_ref().unwrap().in_full(), "400 mapper_parsing_exception failed: \"x\"");
@@ -344,10 +407,36 @@ mod tests {
 
     #[test]
     fn a_refusal_displays_nothing_that_may_be_of_the_event() {
-        let refusal = |status, kind: &str| Refusal { status, kind: kind.to_owned(), reason: "secret".to_owned() };
-        assert_eq!(refusal(400, "mapper_parsing_exception").to_string(), "400 mapper_parsing_exception");
-        assert_eq!(refusal(500, "").to_string(), "500");
+        let refusal = |status, kind: &str, reason: &str| {
+            let (kind, reason) = (kind.to_owned(), reason.to_owned());
+            Refusal { status, kind, reason, is_of_engine: true }.to_string()
+        };
+        assert_eq!(refusal(400, "mapper_parsing_exception", "secret"), "400 mapper_parsing_exception");
+        assert_eq!(refusal(500, "", "secret"), "500");
         assert_eq!(Refusal::no_answer("no connection").to_string(), "no connection");
+        for (reason, shown) in [
+            (
+                "failed to parse field [eventTime] of type [date] in document with id '1'. Preview: 'secret'",
+                "eventTime",
+            ),
+            ("failed to parse [eventTime]", "eventTime"),
+            ("object mapping for [userIdentity] tried to parse field [secret] as object", "userIdentity"),
+            ("Document contains at least one immense term in field=\"x.y\" (whose prefix is secret)", "x.y"),
+            ("Limit of total fields [2000] has been exceeded", "Limit of total fields [2000]"),
+        ] {
+            assert_eq!(refusal(400, "x", reason), format!("400 x {shown}"));
+        }
+        assert_eq!(refusal(400, "x", "failed to parse [a secret] text"), "400 x");
+    }
+
+    #[test]
+    fn a_refusal_for_the_domains_state_says_which() {
+        let refusal = |reason: &str| {
+            let (kind, reason) = ("illegal_argument_exception".to_owned(), reason.to_owned());
+            Refusal { status: 400, kind, reason, is_of_engine: true }.to_string()
+        };
+        assert!(refusal(SHARDS).ends_with("[1]/[1] maximum shards open;"));
+        assert!(refusal(DATA_STREAM).ends_with("remove data_stream from the index template that matches the name"));
     }
 
     #[track_caller]
@@ -373,6 +462,8 @@ mod tests {
             r#"{"error":{"type":"action_request_validation_exception"},"status":400}"#,
             "halve: 400 action_request_validation_exception",
         );
+        whole(400, "<html>", "halve: 400 from a proxy in front of the domain");
+        whole(400, r#"{"error":{"type":"validation_exception","reason":"r"}}"#, "fail: 400 validation_exception r");
         whole(429, r#"{"message":"429 Too Many Requests /_bulk"}"#, "retry: 429 429 Too Many Requests /_bulk");
         whole(503, "", "retry: 503");
         whole(403, r#"{"Message":"User: x is not authorized"}"#, "fail: 403 User: x is not authorized");

@@ -3,9 +3,14 @@
 //! The document is the event's JSON, number for number as it was written, and what the stock function of CloudWatch's
 //! console adds to it: `@id`, `@timestamp`, `@message`, `@owner`, `@log_group` and `@log_stream`, in place of fields of
 //! the event that have these names. Beyond the stock function there are the fields of [`promote`], `@lag`, the seconds
-//! from CloudTrail's `eventTime` to `@timestamp`, and `source.ip` where `sourceIPAddress` is an address and not the name
-//! of a service.
+//! from CloudTrail's `eventTime` to `@timestamp`, `source.ip` where `sourceIPAddress` is an address and not the name of a
+//! service, and `@aws` with the system fields of a subscription.
+//!
+//! What no engine could index as it is ([`fit`]), or cannot be read ([`crate::json::repair`]), costs a document that part
+//! and no other, and `@degraded` says so.
 
+mod fit;
+pub(crate) mod identity;
 mod members;
 mod names;
 
@@ -21,8 +26,12 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 
-use crate::json::Tape;
+use self::fit::Fit;
+use self::identity::{UNDATED, happened, is_id, log_event_id};
+use self::members::Written;
+use crate::json::repair::{Flaw, repair};
 use crate::json::text::write_string;
+use crate::json::{NoTape, Node, Tape};
 use crate::payload::{LogBatch, LogEvent, MAX_TIMESTAMP};
 use crate::promote;
 
@@ -41,6 +50,8 @@ pub struct Document {
     pub id: Option<String>,
     /// The document: one JSON object without line breaks.
     pub source: Bytes,
+    /// Whether it lacks a part of the event, and says so in `@degraded`.
+    pub is_degraded: bool,
 }
 
 /// Where documents go, and under which id. The default is what the stock function does.
@@ -63,7 +74,7 @@ impl Default for Shaping {
 /// What becomes the id of a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DocumentId {
-    /// CloudWatch's id of the log event: one for each delivery by CloudTrail.
+    /// CloudWatch's id of the log event: one for each delivery by CloudTrail. A hash if it has none.
     #[default]
     LogEvent,
     /// CloudTrail's `eventID`, so that a record that comes twice is one document; that of the log event if it has none.
@@ -82,58 +93,81 @@ pub enum IndexDay {
     EventTime,
 }
 
-/// The document of `event`, which is of `batch`.
+/// Returns the document of `event`, which is of `batch`.
 #[must_use]
 pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Document {
-    let record = record(&event.message);
-    // The record, the message with its escapes, and the fields around them.
-    let mut out = Vec::with_capacity(event.message.len() * 2 + event.message.len() / 4 + 1024);
-    out.push(b'{');
-    // A pattern that found something is what the stock function goes by; one that found nothing loses nothing here.
-    let has_source = if event.extracted_fields.iter().any(|(_, value)| !value.is_empty()) {
-        members::write_extracted(&mut out, &event.extracted_fields);
-        false
-    } else {
-        record.as_ref().is_some_and(|record| members::write_record(&mut out, record))
-    };
-    write_log_fields(&mut out, batch, event);
-    if let Some(record) = &record {
-        write_lag(&mut out, record, event);
-        write_promoted(&mut out, record);
-        if let Some(address) = string(record, "sourceIPAddress").filter(|_| !has_source)
-            && address.parse::<IpAddr>().is_ok()
-        {
-            out.extend_from_slice(b",\"source\":{\"ip\":");
-            write_string(&mut out, &address);
-            out.push(b'}');
+    with_record(&event.message, |record, flaw| {
+        // The record, the message with its escapes, and the fields around them.
+        let mut out = Vec::with_capacity(event.message.len() * 2 + event.message.len() / 4 + 1024);
+        out.push(b'{');
+        let mut written = Written::default();
+        let has_pattern = event.extracted_fields.iter().any(|(key, value)| members::is_of_pattern(key, value));
+        // A pattern that found something is what the stock function goes by; one that found nothing loses nothing here.
+        if has_pattern {
+            members::write_extracted(&mut out, &event.extracted_fields);
+        } else if let Some(record) = record {
+            written = members::write_record(&mut out, record);
         }
-    }
-    out.push(b'}');
-    addressed(event, record.as_ref(), shaping, out)
-}
-
-/// What is left of the document of `event` when the domain has refused it for `reason`: only fields that no mapping
-/// has in another type, and the whole message to be searched as text.
-#[must_use]
-pub fn degraded(batch: &LogBatch, event: &LogEvent, shaping: &Shaping, reason: &str) -> Document {
-    let record = record(&event.message);
-    let mut out = Vec::with_capacity(event.message.len() + event.message.len() / 4 + 2048);
-    out.push(b'{');
-    if let Some(record) = &record {
-        for key in KEPT {
-            let value = string(record, key).filter(|value| key != "eventTime" || value.parse::<Timestamp>().is_ok());
-            if let Some(value) = value {
-                write_field(&mut out, key, &promote::cut(value));
+        let id = log_event_id(batch, event);
+        write_log_fields(&mut out, batch, event, &id);
+        if let Some(record) = record {
+            write_lag(&mut out, record, event);
+            write_promoted(&mut out, record);
+            if let Some(address) = string(record, "sourceIPAddress").filter(|_| !written.has_source)
+                && address.parse::<IpAddr>().is_ok()
+            {
+                out.extend_from_slice(b",\"source\":{\"ip\":");
+                write_string(&mut out, &address);
+                out.push(b'}');
             }
         }
-    }
-    write_log_fields(&mut out, batch, event);
-    if let Some(record) = &record {
-        write_promoted(&mut out, record);
-    }
-    write_field(&mut out, "@degraded", &promote::cut(Cow::Borrowed(reason)));
-    out.push(b'}');
-    addressed(event, record.as_ref(), shaping, out)
+        let mut reasons = written.left_out;
+        if let Some(flaw) = flaw.filter(|_| !has_pattern) {
+            reasons.insert(0, flaw.to_string());
+        }
+        if event.timestamp == UNDATED {
+            reasons.push("the event has no time, and is dated 1970-01-01".to_owned());
+        }
+        let is_degraded = !reasons.is_empty();
+        if is_degraded {
+            write_field(&mut out, "@degraded", &promote::cut(reasons.join("; ").into()));
+        }
+        out.push(b'}');
+        addressed(event, id, record, shaping, out, is_degraded)
+    })
+}
+
+/// Returns what is left of the document of `event` when the domain has refused it for `reason`: only fields that no
+/// mapping has in another type, and the whole message to be searched as text.
+#[must_use]
+pub fn degraded(batch: &LogBatch, event: &LogEvent, shaping: &Shaping, reason: &str) -> Document {
+    with_record(&event.message, |record, _| {
+        let mut out = Vec::with_capacity(event.message.len() + event.message.len() / 4 + 2048);
+        out.push(b'{');
+        for key in KEPT {
+            let Some(node) = record.and_then(|record| member(record, key)) else { continue };
+            match fit::fit(key, node) {
+                Fit::AsIs => {
+                    if let Some(value) = node.as_string() {
+                        write_field(&mut out, key, &promote::cut(value));
+                    }
+                }
+                Fit::Rewritten(json) => {
+                    write_key(&mut out, key);
+                    out.extend_from_slice(json.as_bytes());
+                }
+                Fit::LeftOut(_) => {}
+            }
+        }
+        let id = log_event_id(batch, event);
+        write_log_fields(&mut out, batch, event, &id);
+        if let Some(record) = record {
+            write_promoted(&mut out, record);
+        }
+        write_field(&mut out, "@degraded", &promote::cut(Cow::Borrowed(reason)));
+        out.push(b'}');
+        addressed(event, id, record, shaping, out, true)
+    })
 }
 
 /// What a degraded document keeps of the record, where it is a string: always keywords, and one date.
@@ -149,35 +183,54 @@ const KEPT: [&str; 9] = [
     "recipientAccountId",
 ];
 
-/// The JSON object that the message ends in, if it does: loggers like to put something before it.
-fn record(message: &str) -> Option<Tape<'_>> {
-    Tape::parse(&message[message.find('{')?..]).ok()
+/// Calls `use_it` with the JSON object that the message ends in, if it does: loggers like to put something before it.
+///
+/// A record of CloudTrail that is no valid JSON is read as far as it goes, and the flaw is passed on.
+fn with_record<T>(message: &str, use_it: impl FnOnce(Option<&Tape<'_>>, Option<Flaw>) -> T) -> T {
+    let Some(start) = message.find('{') else { return use_it(None, None) };
+    let text = &message[start..];
+    let why = match Tape::parse(text) {
+        Ok(record) => return use_it(Some(&record), None),
+        Err(why) => why,
+    };
+    let repaired = repair(text);
+    match Tape::parse(&repaired.text) {
+        Ok(record) if record.members().any(|(_, node)| OF_CLOUDTRAIL.contains(&node.key)) => {
+            use_it(Some(&record), Some(repaired.flaw))
+        }
+        _ => use_it(None, (why == NoTape::TooDeep).then_some(Flaw::TooDeep)),
+    }
 }
 
-/// The last member of `record` that has the key, if it is a string.
+/// The members by one of which a record of CloudTrail is recognised.
+const OF_CLOUDTRAIL: [&str; 5] = ["eventName", "eventSource", "eventTime", "eventID", "eventVersion"];
+
+/// The last member of `record` that has the key.
+fn member<'t, 'a>(record: &'t Tape<'a>, key: &str) -> Option<&'t Node<'a>> {
+    record.members().filter(|(_, node)| node.key == key).last().map(|(_, node)| node)
+}
+
+/// What the last member of `record` that has the key says, if it is a string.
 fn string<'a>(record: &Tape<'a>, key: &str) -> Option<Cow<'a, str>> {
-    record.members().filter(|(_, node)| node.key == key).last()?.1.as_string()
+    member(record, key)?.as_string()
 }
 
-fn event_time(record: &Tape<'_>) -> Option<Timestamp> {
-    string(record, "eventTime")?.parse().ok()
-}
-
-fn write_log_fields(out: &mut Vec<u8>, batch: &LogBatch, event: &LogEvent) {
+fn write_log_fields(out: &mut Vec<u8>, batch: &LogBatch, event: &LogEvent, id: &str) {
     let time = utc(event.timestamp);
     let mut timestamp = String::with_capacity(24);
     let _ = write!(timestamp, "{time:.3}Z");
-    write_field(out, "@id", &event.id);
+    write_field(out, "@id", id);
     write_field(out, "@timestamp", &timestamp);
     write_field(out, "@message", &event.message);
     write_field(out, "@owner", &batch.owner);
     write_field(out, "@log_group", &batch.log_group);
     write_field(out, "@log_stream", &batch.log_stream);
+    members::write_system_fields(out, &event.extracted_fields);
 }
 
 /// By the event alone, so that it says the same when the event comes once more.
 fn write_lag(out: &mut Vec<u8>, record: &Tape<'_>, event: &LogEvent) {
-    if let Some(happened) = event_time(record) {
+    if let Some(happened) = happened(record) {
         let lag = event.timestamp.clamp(0, MAX_TIMESTAMP).saturating_sub(happened.as_millisecond());
         write_key(out, LAG);
         out.extend_from_slice(lag.div_euclid(1000).to_string().as_bytes());
@@ -205,28 +258,29 @@ fn write_key(out: &mut Vec<u8>, key: &str) {
     out.push(b':');
 }
 
-fn addressed(event: &LogEvent, record: Option<&Tape<'_>>, shaping: &Shaping, source: Vec<u8>) -> Document {
-    let log_id = || Some(event.id.clone());
+fn addressed(
+    event: &LogEvent,
+    log_id: String,
+    record: Option<&Tape<'_>>,
+    shaping: &Shaping,
+    source: Vec<u8>,
+    is_degraded: bool,
+) -> Document {
     let id = match shaping.id {
-        DocumentId::LogEvent => log_id(),
-        DocumentId::EventId => record
-            .and_then(|record| string(record, "eventID"))
-            .filter(|id| is_id(id))
-            .map_or_else(log_id, |id| Some(id.into_owned())),
+        DocumentId::LogEvent => Some(log_id),
+        DocumentId::EventId => {
+            let event_id = record.and_then(|record| string(record, "eventID")).filter(|id| is_id(id));
+            Some(event_id.map_or(log_id, Cow::into_owned))
+        }
         DocumentId::None => None,
     };
-    let event_day = || Some(utc(event_time(record?)?.as_millisecond()).date());
+    let event_day = || Some(utc(happened(record?)?.as_millisecond()).date());
     let day = match shaping.day {
         IndexDay::LogTimestamp => None,
         IndexDay::EventTime => event_day(),
     };
     let index = index(&shaping.prefix, day.unwrap_or_else(|| utc(event.timestamp).date()));
-    Document { index, id: id.filter(|id| is_id(id)), source: source.into() }
-}
-
-/// Engines refuse other ids; without one they make one themselves.
-fn is_id(id: &str) -> bool {
-    (1..=512).contains(&id.len())
+    Document { index, id, source: source.into(), is_degraded }
 }
 
 fn index(prefix: &str, day: Date) -> String {

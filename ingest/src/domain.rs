@@ -1,10 +1,12 @@
 //! The domain as the function uses it: signed requests, small answers.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -75,10 +77,15 @@ impl Domain {
         let exchanged = async {
             let response = self.exchange.send(&outgoing).await.map_err(DomainError::Rejected)?;
             let status = response.status();
+            let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|coding| {
+                coding.as_bytes().eq_ignore_ascii_case(b"gzip") || coding.as_bytes().eq_ignore_ascii_case(b"x-gzip")
+            });
             let body = match response.into_body() {
                 Answer::Read(body) => body,
                 Answer::Streaming(body) => body.collect().await.map_err(DomainError::BrokeOff)?.to_bytes(),
             };
+            // It is not asked for, and some proxies compress nevertheless.
+            let body = if is_gzip { gunzip(&body).ok_or(DomainError::Undecodable)? } else { body };
             Ok(Reply { status, body })
         };
         timeout(patience, exchanged).await.unwrap_or(Err(DomainError::TimedOut))
@@ -105,6 +112,9 @@ pub enum DomainError {
     /// The domain broke off within its answer.
     #[error("the domain broke off within its answer")]
     BrokeOff(#[source] hyper::Error),
+    /// The answer is compressed, and broken or longer than any answer to a request of ours.
+    #[error("the domain's gzip answer cannot be read")]
+    Undecodable,
     /// The time was over before the answer was whole.
     #[error("the domain did not answer in time")]
     TimedOut,
@@ -118,10 +128,19 @@ impl DomainError {
             Self::Rejected(reject) => {
                 matches!(reject, Reject::NoCredentials | Reject::Credentials | Reject::Upstream(_))
             }
-            Self::BrokeOff(_) | Self::TimedOut => true,
+            Self::BrokeOff(_) | Self::Undecodable | Self::TimedOut => true,
         }
     }
 }
+
+fn gunzip(body: &[u8]) -> Option<Bytes> {
+    let mut plain = Vec::new();
+    MultiGzDecoder::new(body).take(MAX_ANSWER + 1).read_to_end(&mut plain).ok()?;
+    (plain.len() as u64 <= MAX_ANSWER).then(|| plain.into())
+}
+
+/// Bytes of a compressed answer: each item of a `_bulk` reply is shorter than its document.
+const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 
 fn describe(reject: &Reject) -> String {
     let reason = reject.reason();

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::delivery::{Delivery, Limits};
+use crate::document::identity::parse_time;
 use crate::document::{Document, Shaping, degraded, document};
 use crate::domain::Domain;
 use crate::ledger::Report;
@@ -222,6 +223,7 @@ fn oldest(events: &[Found<'_>]) -> Option<Timestamp> {
     events.iter().filter_map(|found| event_time(found.event)).min()
 }
 
+/// Reads no more of the message than it has to: all else of it is read when its document is made.
 fn event_time(event: &LogEvent) -> Option<Timestamp> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -232,7 +234,7 @@ fn event_time(event: &LogEvent) -> Option<Timestamp> {
 
     let happened = || {
         let times: Times<'_> = serde_json::from_str(&event.message[event.message.find('{')?..]).ok()?;
-        times.event_time.parse().ok()
+        parse_time(&times.event_time)
     };
     happened().or_else(|| Timestamp::from_millisecond(event.timestamp).ok())
 }

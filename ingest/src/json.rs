@@ -1,5 +1,6 @@
 //! JSON text as a tape of its values, each as it was written: numbers stay exact, and what need not change is copied.
 
+pub(crate) mod repair;
 pub(crate) mod text;
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use crate::bulk::{self, Outcome, Refusal, Verdict};
+use crate::bulk::{self, Item, Outcome, Refusal, Verdict};
 use crate::document::Document;
 
 /// The account of a set of documents on their way into the index. It decides, and sends nothing itself.
@@ -16,7 +16,13 @@ pub struct Ledger {
     queue: VecDeque<Batch>,
     body_bytes: usize,
     retried: usize,
+    /// How many requests were refused as a whole since one was accepted.
+    refused_in_a_row: usize,
 }
+
+/// After so many requests that were refused as a whole with none accepted between them, it is not about their bodies:
+/// halving one of 10,000 documents down to the one at fault takes 14.
+const MAX_REFUSED_IN_A_ROW: usize = 48;
 
 /// Documents that go into one body.
 #[derive(Debug)]
@@ -56,18 +62,24 @@ pub struct Failure {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    Open { is_degraded: bool },
-    Indexed { is_degraded: bool },
-    Failed { reason: String },
+    /// Not settled; `is_replaced` by its degraded form, or not.
+    Open {
+        is_replaced: bool,
+    },
+    Indexed,
+    Failed {
+        reason: String,
+    },
 }
 
 impl Ledger {
     /// All of `documents` still to be sent, in bodies of `body_bytes` at the most where they can be split.
     #[must_use]
     pub fn new(documents: Vec<Document>, body_bytes: usize) -> Self {
-        let states = vec![State::Open { is_degraded: false }; documents.len()];
+        let states = vec![State::Open { is_replaced: false }; documents.len()];
         let all = (0..documents.len()).collect();
-        let mut ledger = Self { documents, states, queue: VecDeque::new(), body_bytes, retried: 0 };
+        let mut ledger =
+            Self { documents, states, queue: VecDeque::new(), body_bytes, retried: 0, refused_in_a_row: 0 };
         ledger.enqueue(all, 0, None);
         ledger
     }
@@ -91,16 +103,58 @@ impl Ledger {
     /// Enters what became of a batch. `degrade` makes the degraded document of one that does not fit.
     pub fn settle(&mut self, batch: Batch, outcome: Outcome, degrade: &dyn Fn(usize, &str) -> Document) {
         match outcome {
-            Outcome::Items(items) if items.len() == batch.members.len() => self.settle_items(batch, items, degrade),
-            // Which item is whose, nobody knows.
             Outcome::Items(items) => {
-                let reason = format!("the reply has {} items for {}", items.len(), batch.members.len());
-                self.retry(batch, Refusal::no_answer(reason));
+                self.refused_in_a_row = 0;
+                let count = items.len();
+                match self.in_order(&batch, items) {
+                    Some(refusals) => self.settle_items(batch, refusals, degrade),
+                    // It cannot be told which item is whose.
+                    None => {
+                        let reason =
+                            format!("the reply has {count} items, not those of {} documents", batch.members.len());
+                        self.retry(batch, Refusal::no_answer(reason));
+                    }
+                }
             }
             Outcome::Retry(refusal) => self.retry(batch, refusal),
+            Outcome::Halve(refusal) if self.is_refused_again() => self.fail_all(batch, &refusal),
             Outcome::Halve(refusal) => self.halve(batch, &refusal, degrade),
+            Outcome::Fail(refusal) if self.is_refused_again() => self.fail_all(batch, &refusal),
             Outcome::Fail(refusal) => batch.members.iter().for_each(|&member| self.fail(member, &refusal)),
         }
+    }
+
+    /// Counts a request that was refused as a whole, and returns whether it is one too many.
+    fn is_refused_again(&mut self) -> bool {
+        self.refused_in_a_row += 1;
+        self.refused_in_a_row > MAX_REFUSED_IN_A_ROW
+    }
+
+    /// Gives up on all that is not on its way: what refuses every request would get thousands more of them.
+    fn fail_all(&mut self, batch: Batch, refusal: &Refusal) {
+        let queued = std::mem::take(&mut self.queue);
+        let reason = format!("{refusal}; {MAX_REFUSED_IN_A_ROW} requests in a row were refused");
+        for member in queued.into_iter().chain([batch]).flat_map(|batch| batch.members) {
+            self.states[member] = State::Failed { reason: reason.clone() };
+        }
+    }
+
+    /// The refusals in the order of the batch, by the items' ids where all have one; none if they are other items.
+    fn in_order(&self, batch: &Batch, items: Vec<Item>) -> Option<Vec<Option<Refusal>>> {
+        if items.len() != batch.members.len() {
+            return None;
+        }
+        let ids: Vec<_> = batch.members.iter().map(|&member| self.documents[member].id.as_deref()).collect();
+        let has_ids = ids.iter().all(|id| id.is_some()) && items.iter().all(|item| item.id.is_some());
+        if !has_ids || ids.iter().copied().eq(items.iter().map(|item| item.id.as_deref())) {
+            return Some(items.into_iter().map(|item| item.refusal).collect());
+        }
+        // The same id can be there twice, for an event that came twice: one after the other.
+        let mut by_id: HashMap<String, VecDeque<Option<Refusal>>> = HashMap::with_capacity(items.len());
+        for item in items {
+            by_id.entry(item.id?).or_default().push_back(item.refusal);
+        }
+        ids.into_iter().map(|id| by_id.get_mut(id?)?.pop_front()).collect()
     }
 
     /// Gives up a batch for which there is no time.
@@ -118,8 +172,8 @@ impl Ledger {
         let mut report = Report { received: self.states.len(), retried: self.retried, bytes, ..Report::default() };
         for (document, state) in self.states.into_iter().enumerate() {
             match state {
-                State::Indexed { is_degraded: false } => report.indexed += 1,
-                State::Indexed { is_degraded: true } => report.degraded += 1,
+                State::Indexed if self.documents[document].is_degraded => report.degraded += 1,
+                State::Indexed => report.indexed += 1,
                 State::Failed { reason } => report.failed.push(Failure { document, reason }),
                 State::Open { .. } => report.failed.push(Failure { document, reason: "not sent".to_owned() }),
             }
@@ -132,11 +186,11 @@ impl Ledger {
         let mut degraded = Vec::new();
         for (&member, item) in batch.members.iter().zip(items) {
             let Some(refusal) = item else {
-                self.states[member] = State::Indexed { is_degraded: self.is_degraded(member) };
+                self.states[member] = State::Indexed;
                 continue;
             };
             match refusal.verdict() {
-                Verdict::Done => self.states[member] = State::Indexed { is_degraded: self.is_degraded(member) },
+                Verdict::Done => self.states[member] = State::Indexed,
                 Verdict::Retry => {
                     again.push(member);
                     reason.get_or_insert(refusal);
@@ -162,6 +216,9 @@ impl Ledger {
     /// Sends two halves at once. A document that is refused all by itself is what the refusal was about.
     fn halve(&mut self, batch: Batch, refusal: &Refusal, degrade: &dyn Fn(usize, &str) -> Document) {
         if let [member] = batch.members[..] {
+            if refusal.verdict() != Verdict::Degrade {
+                return self.fail(member, refusal);
+            }
             let degraded = self.degrade(member, refusal, degrade).into_iter().collect();
             return self.enqueue(degraded, 0, None);
         }
@@ -178,21 +235,17 @@ impl Ledger {
         refusal: &Refusal,
         degrade: &dyn Fn(usize, &str) -> Document,
     ) -> Option<usize> {
-        if self.is_degraded(member) {
+        if self.states[member] == (State::Open { is_replaced: true }) {
             self.fail(member, refusal);
             return None;
         }
         self.documents[member] = degrade(member, &refusal.in_full());
-        self.states[member] = State::Open { is_degraded: true };
+        self.states[member] = State::Open { is_replaced: true };
         Some(member)
     }
 
     fn fail(&mut self, member: usize, refusal: &Refusal) {
         self.states[member] = State::Failed { reason: refusal.to_string() };
-    }
-
-    fn is_degraded(&self, member: usize) -> bool {
-        matches!(self.states[member], State::Open { is_degraded: true } | State::Indexed { is_degraded: true })
     }
 
     /// Queues documents in as few bodies as they fit into. One that is larger than a body goes alone.

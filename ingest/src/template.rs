@@ -87,7 +87,7 @@ pub enum State {
 
 /// Finds out what the domain runs, and gives it the template and the policy where it lacks them.
 ///
-/// Each of the requests, eight at most and two when all is there, may take as long as `patience`. Indices that exist
+/// Each of the requests, some eight at most and two when all is there, may take as long as `patience`. Indices that exist
 /// keep the mapping they have: a new template begins with the next day's index.
 pub async fn ensure(domain: &Domain, plan: &Plan, patience: Duration) -> Ensured {
     let link = Link { domain, patience };
@@ -122,7 +122,16 @@ async fn install(link: Link<'_>, engine: Engine, plan: &Plan) -> Result<State, T
         }
     };
     let mut template = body::for_engine(engine, &plan.pattern()).map_err(TemplateError::Unreadable)?;
-    let answered = link.send(Method::PUT, &path, &template).await?;
+    let mut answered = link.send(Method::PUT, &path, &template).await?;
+    for _ in 0..PRIORITIES {
+        if !body::is_of_equal_priority(&answered.reply.body) {
+            break;
+        }
+        let answer = answered.beginning();
+        tracing::warn!(%answer, "another index template matches with the same priority: this one gets a higher one");
+        body::raise_priority(&mut template);
+        answered = link.send(Method::PUT, &path, &template).await?;
+    }
     if let Some(copies) = body::copies_wanted(&answered.reply.body) {
         body::set_copies(&mut template, copies);
         link.send(Method::PUT, &path, &template).await?.accepted()?;
@@ -219,8 +228,12 @@ impl Answered {
         if self.reply.status.is_success() { Ok(self.reply.body) } else { Err(self.refused()) }
     }
 
+    fn beginning(&self) -> String {
+        String::from_utf8_lossy(&self.reply.body).chars().take(ANSWER_CHARS).collect()
+    }
+
     fn refused(self) -> TemplateError {
-        let answer = String::from_utf8_lossy(&self.reply.body).chars().take(ANSWER_CHARS).collect();
+        let answer = self.beginning();
         TemplateError::Refused { request: self.request, status: self.reply.status, answer }
     }
 }
@@ -259,6 +272,7 @@ impl fmt::Display for TemplateError {
             Self::NoAnswer { request, error: DomainError::BrokeOff(error) } => {
                 write!(f, "{request}: the answer broke off: {error}")
             }
+            Self::NoAnswer { request, error: error @ DomainError::Undecodable } => write!(f, "{request}: {error}"),
             Self::NoAnswer { request, error: DomainError::TimedOut } => write!(f, "{request}: no answer in time"),
             Self::Refused { request, status, answer } => write!(f, "{request}: {status}: {answer}"),
             Self::Unreadable(error) => write!(f, "an answer cannot be read: {error}"),
@@ -270,6 +284,9 @@ impl fmt::Display for TemplateError {
 }
 
 impl std::error::Error for TemplateError {}
+
+/// How many other templates with priorities in a row are evaded.
+const PRIORITIES: usize = 10;
 
 /// As much of an answer as belongs in a log line.
 const ANSWER_CHARS: usize = 500;

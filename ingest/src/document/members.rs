@@ -4,18 +4,109 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::fit::{Fit, fit, has_fields, is_mapped};
 use super::{UNMAPPED, names, write_key};
 use crate::json::Tape;
-use crate::json::text::write_string;
+use crate::json::text::{unescape, write_string};
 
-/// Writes the members of `record`; says whether `source` is one of them.
-pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> bool {
-    if !record.is_plain() || names_are_odd(record) {
-        return write_members(out, record, 0, Scope::Top);
+/// What was written of a record.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Whether `source` is one of its members.
+    pub(super) has_source: bool,
+    /// What was left out, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+/// Writes the members of `record`, but for those that no engine could index.
+pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> Written {
+    if record.is_plain() && is_fit(record) {
+        let text = record.root().value;
+        out.extend_from_slice(text[1..text.len() - 1].trim_ascii().as_bytes());
+        return Written::default();
     }
-    let text = record.root().value;
-    out.extend_from_slice(text[1..text.len() - 1].trim_ascii().as_bytes());
-    false
+    let members = record.members().map(|(index, node)| (unescape(node.key), index)).collect();
+    let members = top_level(members, |index| record.node(*index).is_object());
+    let mut written = Written { has_source: members.iter().any(|(name, _)| name == "source"), left_out: Vec::new() };
+    let (members, too_many) = bounded(record, members);
+    for (name, index) in members {
+        match fit(&name, record.node(index)) {
+            Fit::AsIs => {
+                write_key(out, &name);
+                write_value(out, record, index, Scope::of_top_level(&name));
+            }
+            Fit::Rewritten(json) => {
+                write_key(out, &name);
+                out.extend_from_slice(json.as_bytes());
+            }
+            Fit::LeftOut(why) => written.left_out.push(format!("{name} is {why}")),
+        }
+    }
+    if too_many > 0 {
+        written
+            .left_out
+            .push(format!("{too_many} of the event's keys are left out, since it has more than {MAX_KEYS}"));
+    }
+    written
+}
+
+/// More keys than this in the indexed parts of one event are left out. The longest real events have some sixty; each new
+/// one costs the mapping two fields, of which the template allows 2,000, and Elasticsearch 2 any number until its memory
+/// is full.
+const MAX_KEYS: usize = 500;
+
+/// The members up to [`MAX_KEYS`], those that the template maps first, and the number of keys that are left out.
+fn bounded<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(Cow<'a, str>, usize)>, usize) {
+    let costs: Vec<usize> = members.iter().map(|(name, index)| keys(record, name, *index)).collect();
+    if costs.iter().sum::<usize>() <= MAX_KEYS {
+        return (members, 0);
+    }
+    let (mut room, mut too_many) = (MAX_KEYS, 0);
+    let mut is_kept = vec![false; members.len()];
+    for wants_mapped in [true, false] {
+        for (nth, _) in members.iter().enumerate().filter(|(_, (name, _))| is_mapped(name) == wants_mapped) {
+            is_kept[nth] = costs[nth] <= room;
+            if is_kept[nth] {
+                room -= costs[nth];
+            } else {
+                too_many += costs[nth];
+            }
+        }
+    }
+    let kept = members.into_iter().zip(is_kept).filter(|(_, is_kept)| *is_kept).map(|(member, _)| member).collect();
+    (kept, too_many)
+}
+
+/// How many keys a member of the record brings into the mapping.
+fn keys(record: &Tape<'_>, name: &str, index: usize) -> usize {
+    let within = if has_fields(name) { record.descendants(index) } else { &[] };
+    1 + within.iter().filter(|node| !node.key.is_empty()).count()
+}
+
+/// Whether a field of the log event was cut out by a subscription filter's pattern, and holds something.
+///
+/// Keys that begin with `@` are no pattern's: they are system fields, which a subscription adds to each event.
+pub(super) fn is_of_pattern(key: &str, value: &str) -> bool {
+    !key.starts_with('@') && !value.is_empty()
+}
+
+/// Writes the system fields `@aws.account` and `@aws.region` as an object: Elasticsearch 2 has no dots in names.
+pub(super) fn write_system_fields(out: &mut Vec<u8>, fields: &[(String, String)]) {
+    let mut is_open = false;
+    for name in ["account", "region"] {
+        let field = fields.iter().rfind(|(key, _)| key.strip_prefix("@aws.") == Some(name));
+        let Some((_, value)) = field.filter(|(_, value)| !value.is_empty()) else { continue };
+        if !is_open {
+            write_key(out, names::SYSTEM);
+            out.push(b'{');
+            is_open = true;
+        }
+        write_key(out, name);
+        write_string(out, value);
+    }
+    if is_open {
+        out.push(b'}');
+    }
 }
 
 /// Writes `fields` as the stock function would, but for numbers that would not print back as they are written.
@@ -26,12 +117,12 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> bool {
 /// - Everything else is a string, and what is empty is left out.
 pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) {
     let mut members = Vec::with_capacity(fields.len());
-    for (key, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
+    for (key, value) in fields.iter().filter(|(key, value)| is_of_pattern(key, value)) {
         if is_exact_number(value) {
             members.push((Cow::Borrowed(key.as_str()), Extracted::Number(value)));
             continue;
         }
-        if let Some(object) = super::record(value) {
+        if let Some(object) = value.find('{').and_then(|start| Tape::parse(&value[start..]).ok()) {
             members.push((Cow::Owned(format!("${key}")), Extracted::Object(object)));
         }
         members.push((Cow::Borrowed(key), Extracted::Text(value)));
@@ -63,8 +154,6 @@ fn is_exact_number(value: &str) -> bool {
 /// Where an object is: what its names may be depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// It is the document.
-    Top,
     /// It is in a part that is indexed.
     Mapped,
     /// It is in one of [`UNMAPPED`], where any name goes.
@@ -72,36 +161,45 @@ enum Scope {
 }
 
 impl Scope {
-    fn of_member(self, name: &str) -> Self {
-        match self {
-            Self::Top if UNMAPPED.contains(&name) => Self::Unmapped,
-            Self::Top => Self::Mapped,
-            below => below,
-        }
+    fn of_top_level(name: &str) -> Self {
+        if UNMAPPED.contains(&name) { Self::Unmapped } else { Self::Mapped }
     }
 }
 
+/// Whether each name and value of a plain record is as all engines accept it.
+///
 /// The elements of arrays have no key, and no member of a plain record has an empty one.
-fn names_are_odd(record: &Tape<'_>) -> bool {
-    record.members().any(|(index, node)| {
-        names::is_odd_at_top(node.key)
-            || !UNMAPPED.contains(&node.key)
-                && record.descendants(index).iter().any(|node| !node.key.is_empty() && names::is_odd(node.key))
-    })
+fn is_fit(record: &Tape<'_>) -> bool {
+    let mut count = 0;
+    for (index, node) in record.members() {
+        if names::is_odd_at_top(node.key) || fit(node.key, node) != Fit::AsIs {
+            return false;
+        }
+        count += 1;
+        if UNMAPPED.contains(&node.key) {
+            continue;
+        }
+        let has_fields = has_fields(node.key);
+        for node in record.descendants(index).iter().filter(|node| !node.key.is_empty()) {
+            if names::is_odd(node.key) {
+                return false;
+            }
+            count += usize::from(has_fields);
+        }
+    }
+    count <= MAX_KEYS
 }
 
-fn write_members(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope) -> bool {
-    let members = tape.children(index).map(|(index, node)| (crate::json::text::unescape(node.key), index)).collect();
+fn write_members(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope) {
+    let members = tape.children(index).map(|(index, node)| (unescape(node.key), index)).collect();
     let members = match scope {
-        Scope::Top => top_level(members, |index| tape.node(*index).is_object()),
         Scope::Mapped => names::safe(distinct(members), |_, _| false),
         Scope::Unmapped => distinct(members),
     };
     for (name, index) in &members {
         write_key(out, name);
-        write_value(out, tape, *index, scope.of_member(name));
+        write_value(out, tape, *index, scope);
     }
-    members.iter().any(|(name, _)| name == "source")
 }
 
 fn write_value(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope) {

@@ -9,6 +9,9 @@ use crate::promote;
 /// The fields of the log event: the record's own of these names give way to them.
 pub(super) const OVERWRITTEN: [&str; 6] = ["@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
 
+/// The object of the system fields that a subscription adds.
+pub(super) const SYSTEM: &str = "@aws";
+
 /// The engines' own fields: a document that has one is refused.
 const METADATA: [&str; 23] = [
     "_all",
@@ -38,7 +41,7 @@ const METADATA: [&str; 23] = [
 
 /// Whether a name of the document itself belongs to an engine or to a field that this function adds.
 pub(super) fn is_taken(name: &str) -> bool {
-    name == promote::OBJECT || name == LAG || name == "@degraded" || METADATA.contains(&name)
+    name == promote::OBJECT || name == LAG || name == "@degraded" || name == SYSTEM || METADATA.contains(&name)
 }
 
 /// Whether a name has to be looked at more closely: a sieve that lets nothing through that [`safe`] would change.
@@ -89,8 +92,8 @@ fn is_ambiguous(name: &str, names: &HashSet<String>) -> bool {
 }
 
 /// Fields that this function adds, whether or not they are among the members.
-const OWN: [&str; 9] =
-    [promote::OBJECT, LAG, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
+const OWN: [&str; 10] =
+    [promote::OBJECT, LAG, SYSTEM, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
 
 fn is_blank(name: &str) -> bool {
     name.chars().all(|character| character.is_whitespace() || character.is_control())

@@ -145,15 +145,55 @@ fn ids_and_days_are_as_asked_for() {
     let of = |index: &str, id: Option<&str>| (index.to_owned(), id.map(str::to_owned));
     assert_eq!(shaped(message, DocumentId::EventId, IndexDay::EventTime), of("p-2015.01.12", Some("e")));
     assert_eq!(shaped(message, DocumentId::None, IndexDay::LogTimestamp), of("p-2015.01.13", None));
-    for odd in [r#"{"eventTime":"x"}"#, r#"{"eventID":"","eventTime":1}"#, r#"{"eventID":{}}"#, "x"] {
+    for odd in [r#"{"eventTime":"x"}"#, r#"{"eventID":"","eventTime":true}"#, r#"{"eventID":{}}"#, "x"] {
         assert_eq!(shaped(odd, DocumentId::EventId, IndexDay::EventTime), of("p-2015.01.13", Some("7")), "{odd}");
     }
-    let long = LogEvent { id: "x".repeat(513), ..event("") };
-    assert_eq!(document(&batch(), &long, &Shaping::default()).id, None);
     for (timestamp, index) in [(i64::MIN, "cwl-1970.01.01"), (i64::MAX, "cwl-9999.12.30")] {
         let event = LogEvent { timestamp, ..event("") };
         assert_eq!(document(&batch(), &event, &Shaping::default()).index, index);
     }
+}
+
+#[test]
+fn an_event_without_an_id_gets_the_same_one_each_time() {
+    let id = |event: &LogEvent, shaping: &Shaping| document(&batch(), event, shaping).id;
+    let default = Shaping::default();
+    let by_event_id = Shaping { id: DocumentId::EventId, ..Shaping::default() };
+    for odd in [String::new(), "x".repeat(513)] {
+        let event = LogEvent { id: odd.clone(), ..event(&json!({ "eventID": odd }).to_string()) };
+        let made = id(&event, &default);
+        assert_eq!(made.as_ref().map(String::len), Some(64));
+        assert_eq!((id(&event, &default), id(&event, &by_event_id)), (made.clone(), made.clone()));
+        assert_eq!(degraded(&batch(), &event, &default, "").id, made);
+        let source: Value = serde_json::from_str(&source(&event)).unwrap();
+        assert_eq!(source["@id"], json!(made));
+        assert_ne!(id(&LogEvent { timestamp: 1, ..event }, &default), made, "another event");
+    }
+}
+
+#[test]
+fn system_fields_are_not_those_of_a_pattern() {
+    let message = r#"{"eventName":"RunInstances","requestParameters":{"a.b":1}}"#;
+    let system = [("@aws.account", "111122223333"), ("@aws.region", "eu-west-1")];
+    let system = system.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let event = LogEvent { extracted_fields: system.clone(), ..event(message) };
+    assert_eq!(fields(&event), message);
+    let alone: Value = serde_json::from_str(&source(&event)).unwrap();
+    assert_eq!(alone["@aws"], json!({ "account": "111122223333", "region": "eu-west-1" }));
+
+    let both = [vec![("n".to_owned(), "42".to_owned())], system].concat();
+    let both: Value = serde_json::from_str(&source(&LogEvent { extracted_fields: both, ..event })).unwrap();
+    assert_eq!((&both["n"], &both["@aws"]["region"]), (&json!(42), &json!("eu-west-1")));
+    assert_eq!(both.get("eventName"), None);
+}
+
+#[test]
+fn an_event_without_a_time_says_so() {
+    let event = LogEvent { timestamp: identity::UNDATED, ..event(r#"{"eventName":"x"}"#) };
+    let document = document(&batch(), &event, &Shaping::default());
+    let source: Value = serde_json::from_slice(&document.source).unwrap();
+    assert_eq!((document.index.as_str(), document.is_degraded), ("cwl-1970.01.01", true));
+    assert_eq!(source["@degraded"], "the event has no time, and is dated 1970-01-01");
 }
 
 #[test]

@@ -7,11 +7,11 @@ use super::*;
 
 fn document(number: usize) -> Document {
     let source = Bytes::from(format!("{{\"number\":{number}}}"));
-    Document { index: "cwl-2026.01.31".to_owned(), id: Some(number.to_string()), source }
+    Document { index: "cwl-2026.01.31".to_owned(), id: Some(number.to_string()), source, is_degraded: false }
 }
 
 fn degraded(number: usize, reason: &str) -> Document {
-    Document { source: Bytes::from(format!("{{\"reason\":\"{reason}\"}}")), ..document(number) }
+    Document { source: Bytes::from(format!("{{\"reason\":\"{reason}\"}}")), is_degraded: true, ..document(number) }
 }
 
 fn ledger(count: usize, body_bytes: usize) -> Ledger {
@@ -19,11 +19,22 @@ fn ledger(count: usize, body_bytes: usize) -> Ledger {
 }
 
 fn refusal(status: u16) -> Refusal {
-    Refusal { status, kind: String::new(), reason: String::new() }
+    Refusal { status, kind: String::new(), reason: String::new(), is_of_engine: true }
 }
 
 fn item(status: u16) -> Option<Refusal> {
     (status != 201).then(|| refusal(status))
+}
+
+/// An answer with items in order, without ids.
+fn items(refusals: Vec<Option<Refusal>>) -> Outcome {
+    Outcome::Items(refusals.into_iter().map(|refusal| Item { id: None, refusal }).collect())
+}
+
+/// An answer with an item for each id.
+fn items_by_id(items: &[(usize, u16)]) -> Outcome {
+    let items = items.iter().map(|(id, status)| Item { id: Some(id.to_string()), refusal: item(*status) });
+    Outcome::Items(items.collect())
 }
 
 /// Sends batch after batch; `domain` answers for each. Gives the batches and the report.
@@ -44,17 +55,17 @@ fn run(mut ledger: Ledger, mut domain: impl FnMut(&[usize]) -> Option<Outcome>) 
 #[test]
 fn a_body_is_as_large_as_allowed_and_a_larger_document_goes_alone() {
     let cost = bulk::cost(&document(0));
-    let (sent, report) = run(ledger(5, 2 * cost), |batch| Some(Outcome::Items(vec![None; batch.len()])));
+    let (sent, report) = run(ledger(5, 2 * cost), |batch| Some(items(vec![None; batch.len()])));
     assert_eq!(sent, [vec![0, 1], vec![2, 3], vec![4]]);
     assert_eq!((report.received, report.indexed), (5, 5));
-    let (sent, _) = run(ledger(2, 1), |batch| Some(Outcome::Items(vec![None; batch.len()])));
+    let (sent, _) = run(ledger(2, 1), |batch| Some(items(vec![None; batch.len()])));
     assert_eq!(sent, [[0], [1]]);
 }
 
 #[test]
 fn only_the_items_that_were_refused_are_sent_again() {
     let mut answers = [vec![item(201), item(429), item(503)], vec![item(201), item(429)], vec![item(201)]].into_iter();
-    let (sent, report) = run(ledger(3, 1000), |_| answers.next().map(Outcome::Items));
+    let (sent, report) = run(ledger(3, 1000), |_| answers.next().map(items));
     assert_eq!(sent, [vec![0, 1, 2], vec![1, 2], vec![2]]);
     assert_eq!((report.indexed, report.retried, report.failed), (3, 3, vec![]));
 }
@@ -62,12 +73,12 @@ fn only_the_items_that_were_refused_are_sent_again() {
 #[test]
 fn a_document_that_does_not_fit_is_degraded_once() {
     let mut answers = [vec![item(400), item(201)], vec![item(400)]].into_iter();
-    let (sent, report) = run(ledger(2, 1000), |_| answers.next().map(Outcome::Items));
+    let (sent, report) = run(ledger(2, 1000), |_| answers.next().map(items));
     assert_eq!(sent, [vec![0, 1], vec![0]]);
     assert_eq!(report.failed, [Failure { document: 0, reason: "400".to_owned() }]);
 
     let mut answers = [vec![item(400), item(201)], vec![item(201)]].into_iter();
-    let (_, report) = run(ledger(2, 1000), |_| answers.next().map(Outcome::Items));
+    let (_, report) = run(ledger(2, 1000), |_| answers.next().map(items));
     assert_eq!((report.indexed, report.degraded, report.failed), (1, 1, vec![]));
 }
 
@@ -75,13 +86,13 @@ fn a_document_that_does_not_fit_is_degraded_once() {
 fn a_body_that_is_refused_is_halved_until_the_document_that_is_to_blame_stands_alone() {
     let (sent, report) = run(ledger(4, 1000), |batch| {
         let is_refused = batch.contains(&2) && batch.len() > 1;
-        Some(if is_refused { Outcome::Halve(refusal(413)) } else { Outcome::Items(vec![None; batch.len()]) })
+        Some(if is_refused { Outcome::Halve(refusal(413)) } else { items(vec![None; batch.len()]) })
     });
     assert_eq!(sent, [vec![0, 1, 2, 3], vec![0, 1], vec![2, 3], vec![2], vec![3]]);
     assert_eq!((report.indexed, report.degraded), (4, 0));
 
     let (_, report) = run(ledger(4, 1000), |batch| {
-        Some(if batch.contains(&2) { Outcome::Halve(refusal(413)) } else { Outcome::Items(vec![None; batch.len()]) })
+        Some(if batch.contains(&2) { Outcome::Halve(refusal(413)) } else { items(vec![None; batch.len()]) })
     });
     assert_eq!(report.indexed, 3);
     assert_eq!(report.failed, [Failure { document: 2, reason: "413".to_owned() }]);
@@ -102,8 +113,57 @@ fn what_the_domain_said_is_not_forgotten_when_it_falls_silent() {
 }
 
 #[test]
+fn items_are_told_apart_by_their_ids() {
+    let mut answers =
+        [items_by_id(&[(2, 201), (0, 400), (1, 429)]), items_by_id(&[(0, 201)]), items_by_id(&[(1, 201)])];
+    let mut answers = answers.iter_mut().map(|answer| std::mem::replace(answer, items(Vec::new())));
+    let (sent, report) = run(ledger(3, 1000), |_| answers.next());
+    assert_eq!(sent, [vec![0, 1, 2], vec![0], vec![1]]);
+    assert_eq!((report.indexed, report.degraded, report.failed), (2, 1, vec![]));
+}
+
+#[test]
+fn items_of_other_documents_account_for_none() {
+    let mut answers = [items_by_id(&[(0, 201), (7, 201)]), items_by_id(&[(1, 201), (0, 201)])].into_iter();
+    let (sent, report) = run(ledger(2, 1000), |_| answers.next());
+    assert_eq!(sent, [[0, 1], [0, 1]]);
+    assert_eq!((report.indexed, report.retried), (2, 2));
+}
+
+#[test]
+fn a_document_that_a_proxy_refuses_alone_has_failed() {
+    let by_proxy = Refusal { is_of_engine: false, ..refusal(400) };
+    let (sent, report) = run(ledger(3, 1000), |batch| {
+        Some(if batch.contains(&1) { Outcome::Halve(by_proxy.clone()) } else { items(vec![None; batch.len()]) })
+    });
+    assert_eq!(sent.len(), 5);
+    assert_eq!((report.indexed, report.degraded), (2, 0));
+    let reason = "400 from a proxy in front of the domain".to_owned();
+    assert_eq!(report.failed, [Failure { document: 1, reason }]);
+}
+
+#[test]
+fn what_refuses_every_request_gets_some_dozens() {
+    for outcome in [Outcome::Halve, Outcome::Fail] {
+        let (sent, report) = run(ledger(1000, 100), |_| Some(outcome(Refusal { is_of_engine: false, ..refusal(400) })));
+        assert_eq!(sent.len(), MAX_REFUSED_IN_A_ROW + 1);
+        assert_eq!(report.failed.len(), 1000);
+        assert!(report.failed[999].reason.ends_with("48 requests in a row were refused"));
+    }
+}
+
+#[test]
+fn a_document_that_lacks_a_part_from_the_start_counts_as_degraded() {
+    let documents = vec![Document { is_degraded: true, ..document(0) }, document(1)];
+    let mut answers = [vec![item(400), None], vec![None]].into_iter().map(items);
+    let (sent, report) = run(Ledger::new(documents, 1000), |_| answers.next());
+    assert_eq!(sent, [vec![0, 1], vec![0]]);
+    assert_eq!((report.indexed, report.degraded), (1, 1));
+}
+
+#[test]
 fn a_reply_with_too_few_items_accounts_for_none() {
-    let mut answers = [Outcome::Items(vec![None]), Outcome::Items(vec![None, None])].into_iter();
+    let mut answers = [items(vec![None]), items(vec![None, None])].into_iter();
     let (sent, report) = run(ledger(2, 1000), |_| answers.next());
     assert_eq!(sent, [[0, 1], [0, 1]]);
     assert_eq!((report.indexed, report.retried), (2, 2));
@@ -140,7 +200,7 @@ proptest! {
             assert!(batch.iter().all(|member| !done.contains(member) && !failed.contains(member)), "sent again");
             Some(match answers.next()? {
                 Answer::Items(statuses) => {
-                    let items = batch.iter().zip(statuses.into_iter().cycle()).map(|(&member, status)| {
+                    let refusals = batch.iter().zip(statuses.into_iter().cycle()).map(|(&member, status)| {
                         if matches!(status, 201 | 409) {
                             done.insert(member);
                         } else if matches!(status, 403 | 404) {
@@ -148,9 +208,9 @@ proptest! {
                         }
                         item(status)
                     });
-                    Outcome::Items(items.collect())
+                    items(refusals.collect())
                 }
-                Answer::Short => Outcome::Items(vec![None; batch.len() - 1]),
+                Answer::Short => items(vec![None; batch.len() - 1]),
                 Answer::Whole(413 | 400) => Outcome::Halve(refusal(413)),
                 Answer::Whole(403) => {
                     failed.extend(batch);

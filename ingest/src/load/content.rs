@@ -2,13 +2,12 @@
 
 use std::io::Read as _;
 
-use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use trailgate::body::Buffered;
 
+use crate::document::identity::Identity;
 use crate::payload::{self, Invocation, LogBatch, LogEvent, PayloadError};
 
 /// What a file holds.
@@ -53,8 +52,8 @@ pub fn read(name: &str, bytes: &[u8], now: Timestamp) -> Result<Content, Content
             }
         },
         Ok(File { log_events: Some(_), .. }) => Ok(Content::Events(vec![payload::decode_delivery(bytes, now)?])),
-        Ok(File { records: Some(records), .. }) => Ok(Content::Events(batches(name, &records, now)?)),
-        Ok(File { event_id: Some(_), .. }) | Err(_) => lines(name, bytes, now),
+        Ok(File { records: Some(records), .. }) => Ok(Content::Events(batches(name, &records))),
+        Ok(File { event_id: Some(_), .. }) | Err(_) => lines(name, bytes),
         Ok(_) => Err(ContentError::Unknown),
     }
 }
@@ -75,38 +74,21 @@ struct File<'a> {
     event_id: Option<&'a RawValue>,
 }
 
-/// What of a record is needed beside its text.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Record {
-    #[serde(rename = "eventID")]
-    event_id: Option<String>,
-    event_time: Option<String>,
-    recipient_account_id: Option<String>,
-}
-
 /// One record a line.
-fn lines(name: &str, bytes: &[u8], now: Timestamp) -> Result<Content, ContentError> {
+fn lines(name: &str, bytes: &[u8]) -> Result<Content, ContentError> {
     let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let records = lines.map(serde_json::from_slice::<&RawValue>).collect::<Result<Vec<_>, _>>()?;
-    Ok(Content::Events(batches(name, &records, now)?))
+    Ok(Content::Events(batches(name, &records)))
 }
 
 /// The records as CloudWatch Logs would have sent them, a batch for each account. A record's own id is its event's, so
 /// that to load a file twice is to load it once.
-fn batches(name: &str, records: &[&RawValue], now: Timestamp) -> Result<Vec<LogBatch>, ContentError> {
+fn batches(name: &str, records: &[&RawValue]) -> Vec<LogBatch> {
     let mut batches: Vec<LogBatch> = Vec::new();
     for record in records {
         let text = record.get();
-        let Record { event_id, event_time, recipient_account_id } = serde_json::from_str(text)?;
-        let owner = recipient_account_id.unwrap_or_default();
-        let event = LogEvent {
-            // Records of the first years have no id. A hash of the record is the same each time, too.
-            id: event_id.unwrap_or_else(|| Buffered::from(Bytes::copy_from_slice(text.as_bytes())).sha256().to_owned()),
-            timestamp: event_time.and_then(|time| time.parse().ok()).unwrap_or(now).as_millisecond(),
-            message: text.to_owned(),
-            extracted_fields: Vec::new(),
-        };
+        let Identity { id, timestamp, account: owner } = Identity::of(text);
+        let event = LogEvent { id, timestamp, message: text.to_owned(), extracted_fields: Vec::new() };
         match batches.iter_mut().find(|batch| batch.owner == owner) {
             Some(batch) => batch.events.push(event),
             None => batches.push(LogBatch {
@@ -117,7 +99,7 @@ fn batches(name: &str, records: &[&RawValue], now: Timestamp) -> Result<Vec<LogB
             }),
         }
     }
-    Ok(batches)
+    batches
 }
 
 fn plain(bytes: &[u8]) -> Result<Vec<u8>, ContentError> {

@@ -93,6 +93,18 @@ pub(crate) fn set_copies(template: &mut Value, copies: u32) {
     template["settings"]["index"]["auto_expand_replicas"] = json!(format!("0-{}", copies.saturating_sub(1)));
 }
 
+/// Whether a template was refused since another one matches the same names with the same priority.
+pub(crate) fn is_of_equal_priority(refusal: &[u8]) -> bool {
+    String::from_utf8_lossy(refusal).contains("that have the same priority [")
+}
+
+/// Puts the template above those of its priority.
+pub(crate) fn raise_priority(template: &mut Value) {
+    if let Some(priority) = template["priority"].as_u64() {
+        template["priority"] = json!(priority + 1);
+    }
+}
+
 fn version_in(mappings: &Value) -> Option<u64> {
     mappings["_meta"]["trailgate"]["version"].as_u64()
 }

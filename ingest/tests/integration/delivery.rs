@@ -68,7 +68,12 @@ fn degraded(number: usize, reason: &str) -> Document {
 
 fn with(number: usize, source: &Value) -> Document {
     let source = Bytes::from(source.to_string());
-    Document { index: format!("cwl-2026.01.{:02}", 1 + number % 2), id: Some(number.to_string()), source }
+    Document {
+        index: format!("cwl-2026.01.{:02}", 1 + number % 2),
+        id: Some(number.to_string()),
+        source,
+        is_degraded: false,
+    }
 }
 
 /// All of `count` documents are in the index as they were.

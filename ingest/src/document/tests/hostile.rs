@@ -1,5 +1,7 @@
 //! Events that engines refuse as they are, and what is made of them.
 
+use serde_json::Map;
+
 use super::*;
 
 #[test]
@@ -50,7 +52,7 @@ fn names_that_engines_refuse_are_changed_and_others_are_not() {
 fn other_types_than_usual_are_kept() {
     for message in [
         r#"{"requestParameters":"HIDDEN_DUE_TO_SECURITY_REASONS","responseElements":[1,"x"],"additionalEventData":null}"#,
-        r#"{"userIdentity":"x","eventName":{"a":[]},"eventTime":1}"#,
+        r#"{"userAgent":["x","y"],"eventName":17,"apiVersion":null,"eventTime":null}"#,
     ] {
         assert_eq!(fields(&event(message)), message);
     }
@@ -72,12 +74,86 @@ fn lone_surrogates_are_replaced_and_the_message_is_whole() {
     assert_eq!(source["@message"], json!(message));
 }
 
+/// The event's own fields, and what is said of it as degraded.
+#[track_caller]
+fn fields_and_reason(message: &str) -> (String, String) {
+    let event = event(message);
+    let source: Value = serde_json::from_str(&source(&event)).unwrap();
+    let is_degraded = document(&batch(), &event, &Shaping::default()).is_degraded;
+    assert_eq!(is_degraded, source.get("@degraded").is_some());
+    (fields(&event), source["@degraded"].as_str().unwrap_or_default().to_owned())
+}
+
 #[test]
-fn what_is_nested_too_deep_is_kept_as_the_message_only() {
+fn what_no_engine_could_index_is_left_out_and_named() {
+    for (message, kept, reason) in [
+        (
+            r#"{"userIdentity":"x","eventName":{"a":[]},"eventTime":"soon","readOnly":"x","eventSource":"s"}"#,
+            r#"{"eventSource":"s"}"#,
+            "userIdentity is no object; eventName is no text; eventTime is no time; readOnly is no boolean",
+        ),
+        (r#"{"readOnly":"False","managementEvent":"true"}"#, r#"{"readOnly":false,"managementEvent":true}"#, ""),
+        (r#"{"eventTime":"2024-10-08 17:52:46"}"#, r#"{"eventTime":"2024-10-08T17:52:46Z"}"#, ""),
+        (r#"{"eventTime":1728409966,"a":1.0}"#, r#"{"eventTime":"2024-10-08T17:52:46Z","a":1.0}"#, ""),
+    ] {
+        assert_eq!(fields_and_reason(message), (kept.to_owned(), reason.to_owned()));
+    }
+}
+
+#[test]
+fn a_message_that_is_no_valid_json_keeps_what_can_be_read() {
+    let deep = "[".repeat(5000) + &"]".repeat(5000);
+    let event = format!(
+        r#"{{"eventName":"x","requestParameters":{{"deep":{deep},"bucketName":"b"}},"eventTime":"2024-10-08T17:52:46Z"}}"#
+    );
+    let (kept, reason) = fields_and_reason(&event);
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!((&kept["eventName"], &kept["eventTime"]), (&json!("x"), &json!("2024-10-08T17:52:46Z")));
+    assert_eq!(kept["requestParameters"]["bucketName"], json!("b"));
+    assert_eq!(reason, "the message is nested deeper than 100 levels");
+    let document: Value = serde_json::from_str(&source(&super::event(&event))).unwrap();
+    assert_eq!((&document["ct"], &document["@lag"]), (&json!({ "bucket": "b" }), &json!(-307_293_823)));
+
+    for (message, kept, reason) in [
+        (
+            r#"{"eventName":"x","requestParameters":{"a":"cut o"#,
+            r#"{"eventName":"x","requestParameters":{}}"#,
+            "cut off",
+        ),
+        ("{\"eventName\":\"x\u{1}\"}", r#"{"eventName":"x\u0001"}"#, "control characters"),
+        (r#"{"eventID":"e","x":NaN}"#, r#"{"eventID":"e","x":null}"#, "not valid JSON"),
+    ] {
+        let (fields, said) = fields_and_reason(message);
+        assert_eq!(fields, kept);
+        assert!(said.contains(reason), "{said}");
+    }
+}
+
+#[test]
+fn text_that_is_no_event_is_kept_as_the_message_only() {
     let nested = |depth: usize| r#"{"a":"#.repeat(depth) + "1" + &"}".repeat(depth);
-    assert_eq!(fields(&event(&nested(100))), nested(100));
-    assert_eq!(fields(&event(&nested(101))), "{}");
-    assert_eq!(fields(&event(&nested(100_000))), "{}");
+    assert_eq!(fields_and_reason(&nested(100)), (nested(100), String::new()));
+    let too_deep = ("{}".to_owned(), "the message is nested deeper than 100 levels".to_owned());
+    assert_eq!(fields_and_reason(&nested(101)), too_deep);
+    assert_eq!(fields_and_reason(&nested(100_000)), too_deep);
+    assert_eq!(fields_and_reason(r#"{"a":"cut o"#), ("{}".to_owned(), String::new()));
+}
+
+#[test]
+fn more_keys_than_a_mapping_can_have_are_left_out() {
+    let many = |count: usize, prefix: &str| {
+        (0..count).map(|key| format!(r#""{prefix}{key}":1"#)).collect::<Vec<_>>().join(",")
+    };
+    let (kept, reason) = fields_and_reason(&format!(r#"{{{},"eventName":"x"}}"#, many(10_000, "k")));
+    let kept: Map<String, Value> = serde_json::from_str(&kept).unwrap();
+    assert_eq!((kept.len(), &kept["eventName"]), (500, &json!("x")));
+    assert_eq!(reason, "9501 of the event's keys are left out, since it has more than 500");
+
+    let message = format!(r#"{{"userIdentity":{{{}}},"eventName":"x"}}"#, many(10_000, "k"));
+    assert_eq!(fields_and_reason(&message).0, r#"{"eventName":"x"}"#);
+    // In parts that have no fields of their own there may be any number.
+    let message = format!(r#"{{"requestParameters":{{{0}}},"unknown":{{{0}}}}}"#, many(2_000, "k"));
+    assert_eq!(fields_and_reason(&message), (message, String::new()));
 }
 
 #[test]

@@ -1,0 +1,181 @@
+//! Values that the mapping has no place for, found before an engine refuses the document or drops them silently.
+//!
+//! With `ignore_malformed`, engines leave out what they cannot read and say so nowhere, and each of them can read
+//! something else: `"False"` is true for Elasticsearch 5, and nothing for OpenSearch.
+
+use std::borrow::Cow;
+
+use super::identity::{parse_epoch, parse_time};
+use crate::json::Node;
+
+/// What becomes of a member of the record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It is written as it is.
+    AsIs,
+    /// This JSON is written in its place: the same value in the form that all engines read.
+    Rewritten(Cow<'static, str>),
+    /// It is left out, for this reason. The message still has it.
+    LeftOut(&'static str),
+}
+
+/// Returns what becomes of the member `name` of a record.
+pub(super) fn fit(name: &str, node: &Node<'_>) -> Fit {
+    if node.value == "null" {
+        return Fit::AsIs;
+    }
+    match name {
+        "eventTime" => time(node),
+        "readOnly" | "managementEvent" => boolean(node),
+        _ if KEYWORDS.contains(&name) && is_structured(node) => Fit::LeftOut("no text"),
+        _ if OBJECTS.contains(&name) && !node.is_object() => Fit::LeftOut("no object"),
+        _ => Fit::AsIs,
+    }
+}
+
+fn time(node: &Node<'_>) -> Fit {
+    let text = node.as_string();
+    let time = text.as_deref().map_or_else(|| parse_epoch(node.value), parse_time);
+    match time {
+        None => Fit::LeftOut("no time"),
+        Some(_) if text.is_some_and(|text| is_engine_time(&text)) => Fit::AsIs,
+        Some(time) => Fit::Rewritten(format!("\"{time}\"").into()),
+    }
+}
+
+/// Returns whether all engines read `text` as a date without another format: `2024-10-08T17:52:46Z`, with a fraction
+/// or an offset or without.
+pub(super) fn is_engine_time(text: &str) -> bool {
+    let Some((local, rest)) = text.split_at_checked(19) else { return false };
+    let is_local = local.bytes().zip(b"0000-00-00T00:00:00").all(|(byte, wanted)| match wanted {
+        b'0' => byte.is_ascii_digit(),
+        separator => byte == *separator,
+    });
+    let zone =
+        rest.strip_prefix('.').map_or(rest, |rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    is_local && (zone == "Z" || zone.len() == 6 && zone.starts_with(['+', '-']) && zone.as_bytes()[3] == b':')
+}
+
+fn boolean(node: &Node<'_>) -> Fit {
+    let Some(text) = node.as_string() else {
+        return if matches!(node.value, "true" | "false") { Fit::AsIs } else { Fit::LeftOut("no boolean") };
+    };
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("true") {
+        Fit::Rewritten("true".into())
+    } else if text.eq_ignore_ascii_case("false") {
+        Fit::Rewritten("false".into())
+    } else {
+        Fit::LeftOut("no boolean")
+    }
+}
+
+/// Whether it is an object, or has one in it: a keyword may be a list.
+fn is_structured(node: &Node<'_>) -> bool {
+    node.is_object() || node.is_array() && node.value.contains('{')
+}
+
+/// The members of a record that the template maps as keywords.
+const KEYWORDS: [&str; 18] = [
+    "eventVersion",
+    "eventID",
+    "requestID",
+    "sharedEventID",
+    "eventSource",
+    "eventName",
+    "eventType",
+    "eventCategory",
+    "apiVersion",
+    "awsRegion",
+    "recipientAccountId",
+    "sourceIPAddress",
+    "userAgent",
+    "errorCode",
+    "errorMessage",
+    "vpcEndpointId",
+    "vpcEndpointAccountId",
+    "sessionCredentialFromConsole",
+];
+
+/// The members that the template maps as objects with fields.
+const OBJECTS: [&str; 4] = ["userIdentity", "tlsDetails", "addendum", "insightDetails"];
+
+/// Whether the template maps `name`, or keeps it without a mapping of its own.
+pub(super) fn is_mapped(name: &str) -> bool {
+    KEYWORDS.contains(&name)
+        || has_fields(name)
+        || super::UNMAPPED.contains(&name)
+        || matches!(name, "eventTime" | "readOnly" | "managementEvent")
+}
+
+/// Whether what is in `name` has fields of its own: unknown objects are stored without.
+pub(super) fn has_fields(name: &str) -> bool {
+    OBJECTS.contains(&name) || name == "resources"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::json::Tape;
+    use crate::template;
+
+    #[track_caller]
+    fn test(name: &str, value: &Value, expected: Fit) {
+        let text = json!({ name: value }).to_string();
+        let tape = Tape::parse(&text).unwrap();
+        assert_eq!(fit(name, tape.node(1)), expected, "{text}");
+    }
+
+    #[test]
+    fn booleans_as_words_become_booleans() {
+        for (word, boolean) in [("False", "false"), ("false", "false"), ("TRUE", "true"), (" true ", "true")] {
+            test("readOnly", &json!(word), Fit::Rewritten(boolean.into()));
+        }
+        for plain in [json!(true), json!(false), json!(null)] {
+            test("managementEvent", &plain, Fit::AsIs);
+        }
+        for other in [json!("yes"), json!(""), json!(1), json!({}), json!([true])] {
+            test("readOnly", &other, Fit::LeftOut("no boolean"));
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_all_engines_read_them() {
+        for plain in ["2024-10-08T17:52:46Z", "2024-10-08T17:52:46.123Z", "2024-10-08T17:52:46+02:00"] {
+            test("eventTime", &json!(plain), Fit::AsIs);
+        }
+        for other in [json!("2024-10-08 17:52:46"), json!("20241008T175246Z"), json!(1_728_409_966)] {
+            test("eventTime", &other, Fit::Rewritten("\"2024-10-08T17:52:46Z\"".into()));
+        }
+        for none in [json!("yesterday"), json!("2024-13-08T17:52:46Z"), json!(""), json!(true), json!({ "a": 1 })] {
+            test("eventTime", &none, Fit::LeftOut("no time"));
+        }
+    }
+
+    #[test]
+    fn objects_and_texts_are_told_apart() {
+        test("eventName", &json!({ "a": 1 }), Fit::LeftOut("no text"));
+        test("eventName", &json!([{ "a": 1 }]), Fit::LeftOut("no text"));
+        for plain in [json!("x"), json!(1), json!(["x", "y"]), json!(null)] {
+            test("eventName", &plain, Fit::AsIs);
+        }
+        test("userIdentity", &json!("x"), Fit::LeftOut("no object"));
+        test("userIdentity", &json!({ "type": "Root" }), Fit::AsIs);
+        test("unknown", &json!({}), Fit::AsIs);
+    }
+
+    #[test]
+    fn what_the_template_maps_is_known_here() {
+        let mapping = template::mapping().unwrap();
+        for (name, field) in mapping["properties"].as_object().unwrap() {
+            if name.starts_with('@') || name == "ct" || name == "source" {
+                continue;
+            }
+            assert!(is_mapped(name), "{name}");
+            assert_eq!(has_fields(name), field.get("properties").is_some(), "{name}");
+            assert_eq!(KEYWORDS.contains(&name.as_str()), field["type"] == "keyword", "{name}");
+        }
+    }
+}
