@@ -1,8 +1,8 @@
 //! The members of a document's object: those of the record, or those that a subscription filter's pattern cut out.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::fit::{Fit, fit, has_fields, is_mapped};
 use super::{UNMAPPED, names, write_key};
@@ -53,7 +53,7 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> Written {
 /// More keys than this in the indexed parts of one event are left out. The longest real events have some sixty; each new
 /// one costs the mapping two fields, of which the template allows 2,000, and Elasticsearch 2 any number until its memory
 /// is full.
-const MAX_KEYS: usize = 500;
+const MAX_KEYS: usize = 800;
 
 /// The members up to [`MAX_KEYS`], those that the template maps first, and the number of keys that are left out.
 fn bounded<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(Cow<'a, str>, usize)>, usize) {
@@ -77,10 +77,10 @@ fn bounded<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(
     (kept, too_many)
 }
 
-/// How many keys a member of the record brings into the mapping.
+/// How many keys a member of the record brings into the mapping; the elements of a list have theirs in common.
 fn keys(record: &Tape<'_>, name: &str, index: usize) -> usize {
     let within = if has_fields(name) { record.descendants(index) } else { &[] };
-    1 + within.iter().filter(|node| !node.key.is_empty()).count()
+    1 + within.iter().map(|node| node.key).filter(|key| !key.is_empty()).collect::<HashSet<_>>().len()
 }
 
 /// Whether a field of the log event was cut out by a subscription filter's pattern, and holds something.

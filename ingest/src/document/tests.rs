@@ -231,7 +231,7 @@ fn what_was_refused_keeps_what_no_mapping_refuses() {
             "eventTime": "2023-07-10T12:00:00Z", "eventName": "RunInstances", "eventSource": "ec2.amazonaws.com",
             "sourceIPAddress": "10.0.0.1", "@id": "7", "@timestamp": "2015-01-13T02:29:03.214Z",
             "@message": event.message, "@owner": "123456789012", "@log_group": "trail", "@log_stream": "stream",
-            "ct": { "user_arn": "arn:aws:iam::1:user/x", "bucket": "b" },
+            "ct": { "principal": "user/x", "user_arn": "arn:aws:iam::1:user/x", "bucket": "b" },
             "@degraded": format!("no\n{}", "\u{e9}".repeat(510)),
         })
     );

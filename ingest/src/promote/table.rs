@@ -52,6 +52,16 @@ pub(super) const FIELDS: &[Field] = &[
     field("assumed_role_arn", &[any("responseElements.assumedRoleUser.arn")]),
     field("role_session_name", &[any("requestParameters.roleSessionName")]),
     field("external_id", &[any("requestParameters.externalId")]),
+    field("federated_user", &[of("sts", "requestParameters.name"), any("responseElements.federatedUser.arn")]),
+    field(
+        "identity_provider",
+        &[
+            any("requestParameters.sAMLProviderArn"),
+            any("responseElements.sAMLProviderArn"),
+            any("requestParameters.openIDConnectProviderArn"),
+            any("responseElements.openIDConnectProviderArn"),
+        ],
+    ),
     // Identities and policies.
     field(
         "role_arn",
@@ -63,6 +73,9 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.serviceRole"),
             any("requestParameters.cloudWatchLogsRoleArn"),
             any("responseElements.role.arn"),
+            any("requestParameters.iamRoleArn"),
+            any("requestParameters.roleArns"),
+            any("requestParameters.CreateFlowLogsRequest.DeliverLogsPermissionArn"),
         ],
     ),
     field(
@@ -73,7 +86,14 @@ pub(super) const FIELDS: &[Field] = &[
             any("responseElements.instanceProfile.roles.roleName"),
         ],
     ),
-    field("user_name", &[any("requestParameters.userName"), any("responseElements.user.userName")]),
+    field(
+        "user_name",
+        &[
+            any("requestParameters.userName"),
+            any("responseElements.user.userName"),
+            any("responseElements.accessKey.userName"),
+        ],
+    ),
     field("group_name", &[of("iam", "requestParameters.groupName"), any("responseElements.group.groupName")]),
     field(
         "policy_arn",
@@ -93,8 +113,47 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.iamInstanceProfile.arn"),
             any("requestParameters.AssociateIamInstanceProfileRequest.IamInstanceProfile.Name"),
             any("responseElements.instanceProfile.instanceProfileName"),
+            any("requestParameters.ReplaceIamInstanceProfileAssociationRequest.IamInstanceProfile.Name"),
+            any("responseElements.instancesSet.items.iamInstanceProfile.arn"),
+            any(
+                "responseElements.AssociateIamInstanceProfileResponse.iamInstanceProfileAssociation.iamInstanceProfile.arn",
+            ),
         ],
     ),
+    field(
+        "policy_principal",
+        &[
+            of("lambda", "requestParameters.principal"),
+            of("lambda", "requestParameters.principalOrgID"),
+            of("eks", "requestParameters.principalArn"),
+            any("requestParameters.aWSAccountIds"),
+            any("requestParameters.aWSAccountId"),
+            any("requestParameters.granteePrincipal"),
+            any("requestParameters.principals"),
+        ],
+    ),
+    field("policy_cidr", &[]),
+    field(
+        "acl_grantee",
+        &[
+            any("requestParameters.x-amz-acl"),
+            any("requestParameters.x-amz-grant-read"),
+            any("requestParameters.x-amz-grant-write"),
+            any("requestParameters.x-amz-grant-full-control"),
+            any("requestParameters.accessControlList.x-amz-grant-read"),
+            any("requestParameters.accessControlList.x-amz-grant-write"),
+            any("requestParameters.accessControlList.x-amz-grant-read-acp"),
+            any("requestParameters.accessControlList.x-amz-grant-write-acp"),
+            any("requestParameters.accessControlList.x-amz-grant-full-control"),
+            any("requestParameters.AccessControlPolicy.AccessControlList.Grant.Grantee.ID"),
+            any("requestParameters.AccessControlPolicy.AccessControlList.Grant.Grantee.URI"),
+            any("requestParameters.AccessControlPolicy.AccessControlList.Grant.Grantee.EmailAddress"),
+        ],
+    ),
+    field("block_public_acls", &[any("requestParameters.PublicAccessBlockConfiguration.BlockPublicAcls")]),
+    field("block_public_policy", &[any("requestParameters.PublicAccessBlockConfiguration.BlockPublicPolicy")]),
+    field("ignore_public_acls", &[any("requestParameters.PublicAccessBlockConfiguration.IgnorePublicAcls")]),
+    field("restrict_public_buckets", &[any("requestParameters.PublicAccessBlockConfiguration.RestrictPublicBuckets")]),
     // Storage.
     field(
         "bucket",
@@ -103,9 +162,30 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.s3BucketName"),
             any("requestParameters.code.s3Bucket"),
             any("requestParameters.s3Bucket"),
+            any("requestParameters.exportToS3Task.s3Bucket"),
         ],
     ),
     field("object_key", &[of("s3", "requestParameters.key"), of("s3", "requestParameters.prefix")]),
+    field("copy_source", &[any("requestParameters.x-amz-copy-source")]),
+    field(
+        "encryption",
+        &[
+            any("requestParameters.x-amz-server-side-encryption-customer-algorithm"),
+            any("requestParameters.x-amz-server-side-encryption"),
+            any(
+                "requestParameters.ServerSideEncryptionConfiguration.Rule.ApplyServerSideEncryptionByDefault.SSEAlgorithm",
+            ),
+            any("additionalEventData.SSEApplied"),
+        ],
+    ),
+    field(
+        "target_bucket",
+        &[
+            any("requestParameters.BucketLoggingStatus.LoggingEnabled.TargetBucket"),
+            any("requestParameters.ReplicationConfiguration.Rule.Destination.Bucket"),
+        ],
+    ),
+    field("file_system_id", &[any("requestParameters.fileSystemId"), any("responseElements.fileSystemId")]),
     field(
         "volume_id",
         &[
@@ -122,6 +202,11 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.dBSnapshotIdentifier"),
             any("requestParameters.dBClusterSnapshotIdentifier"),
             of("ec2", "responseElements.snapshotId"),
+            any("requestParameters.sourceDBSnapshotIdentifier"),
+            any("requestParameters.targetDBSnapshotIdentifier"),
+            any("requestParameters.sourceDBClusterSnapshotIdentifier"),
+            any("requestParameters.targetDBClusterSnapshotIdentifier"),
+            any("requestParameters.sourceSnapshotId"),
         ],
     ),
     field(
@@ -132,6 +217,8 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.launchPermission.add.items.userId"),
             any("requestParameters.launchPermission.add.items.group"),
             any("requestParameters.valuesToAdd"),
+            any("requestParameters.launchPermission.add.items.organizationArn"),
+            any("requestParameters.launchPermission.add.items.organizationalUnitArn"),
         ],
     ),
     // Machines.
@@ -164,6 +251,20 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.keyPairSet.items.keyName"),
         ],
     ),
+    field(
+        "launch_template",
+        &[
+            any("requestParameters.launchTemplate.launchTemplateId"),
+            any("requestParameters.launchTemplate.launchTemplateName"),
+            any("requestParameters.CreateLaunchTemplateRequest.LaunchTemplateName"),
+            any("requestParameters.CreateLaunchTemplateVersionRequest.LaunchTemplateId"),
+            any("requestParameters.CreateLaunchTemplateVersionRequest.LaunchTemplateName"),
+            any("requestParameters.ModifyLaunchTemplateRequest.LaunchTemplateId"),
+            any("responseElements.CreateLaunchTemplateResponse.launchTemplate.launchTemplateId"),
+        ],
+    ),
+    field("session_id", &[of("ssm", "requestParameters.sessionId"), of("ssm", "responseElements.sessionId")]),
+    field("command_id", &[any("requestParameters.commandId"), any("responseElements.command.commandId")]),
     // Networks.
     field(
         "security_group",
@@ -178,6 +279,9 @@ pub(super) const FIELDS: &[Field] = &[
             any("responseElements.securityGroupRuleSet.items.groupId"),
             any("responseElements.instancesSet.items.groupSet.items.groupId"),
             any("responseElements.networkInterface.groupSet.items.groupId"),
+            any("requestParameters.dBSecurityGroupName"),
+            any("responseElements.vpcSecurityGroups.vpcSecurityGroupId"),
+            any("requestParameters.resourcesVpcConfig.securityGroupIds"),
         ],
     ),
     field(
@@ -191,6 +295,11 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.ipPermissions.items.ipv6Ranges.items.cidrIpv6"),
             any("responseElements.securityGroupRuleSet.items.cidrIpv4"),
             any("responseElements.securityGroupRuleSet.items.cidrIpv6"),
+            any("requestParameters.cIDRIP"),
+            any("requestParameters.ipv6CidrBlock"),
+            any("requestParameters.ModifySecurityGroupRulesRequest.SecurityGroupRule.SecurityGroupRule.CidrIpv4"),
+            any("requestParameters.ModifySecurityGroupRulesRequest.SecurityGroupRule.SecurityGroupRule.CidrIpv6"),
+            any("requestParameters.resourcesVpcConfig.publicAccessCidrs"),
         ],
     ),
     field(
@@ -246,6 +355,50 @@ pub(super) const FIELDS: &[Field] = &[
             any("requestParameters.networkInterfaceId"),
             any("requestParameters.networkInterfaceIdSet.items.networkInterfaceId"),
             any("responseElements.networkInterface.networkInterfaceId"),
+            any("requestParameters.networkInterfaceSet.items.networkInterfaceId"),
+            any("responseElements.instancesSet.items.networkInterfaceSet.items.networkInterfaceId"),
+            any("requestParameters.CreateTrafficMirrorSessionRequest.NetworkInterfaceId"),
+            any("requestParameters.CreateTrafficMirrorTargetRequest.NetworkInterfaceId"),
+        ],
+    ),
+    field(
+        "flow_log",
+        &[
+            any("requestParameters.CreateFlowLogsRequest.ResourceId.content"),
+            any("requestParameters.DeleteFlowLogsRequest.FlowLogId.content"),
+            any("responseElements.CreateFlowLogsResponse.flowLogIdSet.item"),
+        ],
+    ),
+    field(
+        "traffic_mirror",
+        &[
+            any("requestParameters.CreateTrafficMirrorSessionRequest.TrafficMirrorTargetId"),
+            any("responseElements.CreateTrafficMirrorSessionResponse.trafficMirrorSession.trafficMirrorSessionId"),
+            any("responseElements.CreateTrafficMirrorTargetResponse.trafficMirrorTarget.trafficMirrorTargetId"),
+        ],
+    ),
+    field(
+        "load_balancer",
+        &[
+            any("requestParameters.loadBalancerArn"),
+            any("requestParameters.loadBalancerName"),
+            any("requestParameters.listenerArn"),
+            any("requestParameters.targetGroupArn"),
+            any("responseElements.loadBalancers.loadBalancerArn"),
+            any("responseElements.listeners.loadBalancerArn"),
+        ],
+    ),
+    field(
+        "distribution_id",
+        &[of("cloudfront", "requestParameters.id"), of("cloudfront", "responseElements.distribution.id")],
+    ),
+    field(
+        "api_id",
+        &[
+            any("requestParameters.restApiId"),
+            any("requestParameters.apiId"),
+            any("responseElements.apiId"),
+            of("apigateway", "responseElements.id"),
         ],
     ),
     // Keys and secrets.
@@ -261,6 +414,11 @@ pub(super) const FIELDS: &[Field] = &[
             any("responseElements.keyMetadata.arn"),
             any("responseElements.kmsKeyId"),
             any("serviceEventDetails.keyId"),
+            any("requestParameters.x-amz-server-side-encryption-aws-kms-key-id"),
+            any("responseElements.x-amz-server-side-encryption-aws-kms-key-id"),
+            any(
+                "requestParameters.ServerSideEncryptionConfiguration.Rule.ApplyServerSideEncryptionByDefault.KMSMasterKeyID",
+            ),
         ],
     ),
     field(
@@ -292,8 +450,27 @@ pub(super) const FIELDS: &[Field] = &[
             any("responseElements.trailARN"),
         ],
     ),
-    field("log_group", &[any("requestParameters.logGroupName"), any("requestParameters.cloudWatchLogsLogGroupArn")]),
+    field(
+        "log_group",
+        &[
+            any("requestParameters.logGroupName"),
+            any("requestParameters.cloudWatchLogsLogGroupArn"),
+            any("requestParameters.CreateFlowLogsRequest.LogDestination"),
+        ],
+    ),
+    field("log_stream", &[any("requestParameters.logStreamName")]),
     field("detector_id", &[any("requestParameters.detectorId"), any("responseElements.detectorId")]),
+    field(
+        "guardduty_set",
+        &[
+            any("requestParameters.ipSetId"),
+            any("requestParameters.threatIntelSetId"),
+            any("responseElements.ipSetId"),
+            any("responseElements.threatIntelSetId"),
+            of("guardduty", "requestParameters.filterName"),
+        ],
+    ),
+    field("finding_id", &[of("guardduty", "requestParameters.findingIds")]),
     field(
         "config_recorder",
         &[any("requestParameters.configurationRecorderName"), any("requestParameters.configurationRecorder.name")],
@@ -307,8 +484,50 @@ pub(super) const FIELDS: &[Field] = &[
             of("lambda", "responseElements.functionArn"),
         ],
     ),
+    field(
+        "layer",
+        &[
+            any("requestParameters.layerName"),
+            any("responseElements.layerVersionArn"),
+            of("lambda", "requestParameters.layers"),
+            of("lambda", "responseElements.layers.arn"),
+        ],
+    ),
+    field(
+        "build_project",
+        &[
+            any("requestParameters.projectName"),
+            any("responseElements.project.name"),
+            any("responseElements.build.projectName"),
+        ],
+    ),
+    field("model_id", &[any("requestParameters.modelId"), any("requestParameters.modelIdentifier")]),
+    field(
+        "trust_anchor",
+        &[
+            any("requestParameters.trustAnchorId"),
+            any("requestParameters.trustAnchorArn"),
+            any("responseElements.trustAnchor.trustAnchorArn"),
+        ],
+    ),
+    field(
+        "anywhere_profile",
+        &[
+            of("rolesanywhere", "requestParameters.profileId"),
+            of("rolesanywhere", "requestParameters.profileArn"),
+            any("responseElements.profile.profileArn"),
+        ],
+    ),
     field("stack_name", &[any("requestParameters.stackName"), any("requestParameters.stackSetName")]),
-    field("cluster", &[any("requestParameters.cluster"), any("requestParameters.clusterName")]),
+    field(
+        "cluster",
+        &[
+            any("requestParameters.cluster"),
+            any("requestParameters.clusterName"),
+            of("eks", "requestParameters.name"),
+            of("eks", "responseElements.cluster.name"),
+        ],
+    ),
     field("repository", &[any("requestParameters.repositoryName")]),
     field(
         "db_instance",
@@ -319,13 +538,30 @@ pub(super) const FIELDS: &[Field] = &[
             any("responseElements.dBClusterIdentifier"),
         ],
     ),
+    field(
+        "export_task",
+        &[
+            any("requestParameters.exportTaskIdentifier"),
+            any("responseElements.exportTaskIdentifier"),
+            any("responseElements.exportDescription.exportArn"),
+        ],
+    ),
     field("table_name", &[any("requestParameters.tableName")]),
     field("domain_name", &[any("requestParameters.domainName")]),
     field("queue_url", &[any("requestParameters.queueUrl"), any("responseElements.queueUrl")]),
     field("topic_arn", &[any("requestParameters.topicArn"), any("responseElements.topicArn")]),
     field("stream_name", &[any("requestParameters.streamName"), any("requestParameters.deliveryStreamName")]),
     // Whatever it is.
-    field("resource_arn", &[any("resources.ARN"), any("resources.arn"), any("requestParameters.resourceArn")]),
+    field(
+        "resource_arn",
+        &[
+            any("resources.ARN"),
+            any("resources.arn"),
+            any("requestParameters.resourceArn"),
+            of("rds", "requestParameters.sourceArn"),
+            any("requestParameters.tableArn"),
+        ],
+    ),
     field("resource_account", &[any("resources.accountId")]),
     field(
         "target_account",
@@ -334,6 +570,21 @@ pub(super) const FIELDS: &[Field] = &[
             of("organizations", "requestParameters.target.id"),
             any("requestParameters.targetAccountId"),
             any("serviceEventDetails.createAccountStatus.accountId"),
+            of("guardduty", "requestParameters.accountIds"),
         ],
     ),
+];
+
+/// Where policy documents are: as an object, or as JSON within a string.
+pub(super) const POLICIES: &[Path] = &[
+    any("requestParameters.policyDocument"),
+    any("requestParameters.assumeRolePolicyDocument"),
+    any("requestParameters.bucketPolicy"),
+    any("requestParameters.policy"),
+    any("requestParameters.policyText"),
+    any("requestParameters.resourcePolicy"),
+    any("requestParameters.accessPolicies"),
+    any("requestParameters.attributes.Policy"),
+    of("sns", "requestParameters.attributeValue"),
+    of("lambda", "responseElements.statement"),
 ];

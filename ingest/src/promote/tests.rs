@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod shapes;
+
 #[track_caller]
 fn promoted(event: &Value) -> Value {
     let text = event.to_string();
@@ -57,13 +59,13 @@ fn a_call_from_another_account_is_marked() {
     let event = |identity: Value| json!({ "userIdentity": identity, "recipientAccountId": "2" });
     assert_eq!(
         promoted(&event(json!({ "accountId": "1" }))),
-        json!({ "source_account": "1", "cross_account": "true" })
+        json!({ "principal": "account/1", "source_account": "1", "cross_account": "true" })
     );
     assert_eq!(
         promoted(&event(json!({ "accountId": "2" }))),
-        json!({ "source_account": "2", "cross_account": "false" })
+        json!({ "principal": "account/2", "source_account": "2", "cross_account": "false" })
     );
-    assert_eq!(promoted(&event(json!({ "invokedBy": "x" }))), json!({ "invoked_by": "x" }));
+    assert_eq!(promoted(&event(json!({ "invokedBy": "x" }))), json!({ "principal": "service/x", "invoked_by": "x" }));
     assert_eq!(promoted(&event(json!("x"))), json!(null));
 }
 
@@ -76,7 +78,7 @@ fn sign_ins_show() {
     });
     assert_eq!(
         promoted(&event),
-        json!({ "user_arn": "arn:aws:iam::1:root", "console_login": "Failure", "mfa_used": "No" })
+        json!({ "principal": "root", "user_arn": "arn:aws:iam::1:root", "console_login": "Failure", "mfa_used": "No" })
     );
 }
 
@@ -100,11 +102,14 @@ fn values_and_their_number_are_bounded() {
         promoted(&json!({ "requestParameters": { "bucketName": long } }))["bucket"],
         json!(&long[..MAX_VALUE - 1])
     );
-    let ids: Vec<_> = (0..2000).collect();
-    assert_eq!(
-        promoted(&json!({ "requestParameters": { "instanceIds": ids } }))["instance_id"].as_array().unwrap().len(),
-        MAX_VALUES
-    );
+    let truncated = |count: usize| {
+        let ids: Vec<_> = (0..count).chain(0..count).collect();
+        let promoted = promoted(&json!({ "requestParameters": { "instanceIds": ids } }));
+        (promoted["instance_id"].as_array().unwrap().len(), promoted["truncated"].clone())
+    };
+    assert_eq!(truncated(MAX_VALUES), (MAX_VALUES, json!(null)));
+    assert_eq!(truncated(MAX_VALUES + 1), (MAX_VALUES, json!("instance_id")));
+    assert_eq!(truncated(50_000), (MAX_VALUES, json!("instance_id")));
 }
 
 #[test]
@@ -121,20 +126,45 @@ fn real_events_fill_most_fields() {
     let missing = [
         "mfa_serial",
         "external_id",
+        "federated_user",
+        "identity_provider",
         "group_name",
+        "policy_cidr",
+        "block_public_acls",
+        "block_public_policy",
+        "ignore_public_acls",
+        "restrict_public_buckets",
         "object_key",
+        "copy_source",
+        "encryption",
+        "target_bucket",
+        "file_system_id",
         "key_pair",
+        "launch_template",
+        "session_id",
         "network_acl_id",
+        "traffic_mirror",
+        "load_balancer",
+        "distribution_id",
+        "api_id",
+        "log_stream",
+        "guardduty_set",
+        "finding_id",
         "config_recorder",
+        "layer",
+        "build_project",
+        "model_id",
         "stack_name",
         "cluster",
         "repository",
+        "export_task",
         "table_name",
         "domain_name",
         "queue_url",
         "topic_arn",
         "stream_name",
         "target_account",
+        "truncated",
     ];
     assert!(fields().filter(|name| !filled.contains(*name)).eq(missing), "{filled:?}");
 }

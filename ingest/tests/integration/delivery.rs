@@ -8,11 +8,12 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_domain::{Backend, Fault, ItemRefusal, Seen, Times};
+use trailgate_domain::{Answer, Backend, Fault, ItemRefusal, Seen, Times};
 use trailgate_ingest::delivery::{Delivery, Limits};
 use trailgate_ingest::document::Document;
 use trailgate_ingest::ledger::Report;
 
+use crate::payloads::gzip;
 use crate::rig::{LIMITS, Rig, patiently, signing_key};
 
 /// A delivery to a domain in memory.
@@ -63,7 +64,7 @@ fn documents(count: usize, bytes: usize) -> Vec<Document> {
 
 /// What is made of a document that does not fit.
 fn degraded(number: usize, reason: &str) -> Document {
-    with(number, &json!({ "number": number, "reason": reason }))
+    Document { is_degraded: true, ..with(number, &json!({ "number": number, "reason": reason })) }
 }
 
 fn with(number: usize, source: &Value) -> Document {
@@ -313,6 +314,53 @@ async fn a_domain_that_has_taken_compressed_bodies_gets_them_after_a_failure_too
     let report = sender.deliver(documents(200, 500)).await;
     assert!(sender.stand_in().seen().iter().all(is_gzip));
     assert_all(&report, &sender.indexed().await, 200);
+}
+
+#[tokio::test]
+async fn one_early_failure_does_not_end_compression() {
+    for fault in [Fault::status(502, ""), Fault::status(403, ""), Fault::BreakOff] {
+        let sender = Sender::with(LIMITS, true, signing_key()).await;
+        sender.stand_in().fault(fault.clone(), Times::Next(1));
+        let report = sender.deliver(documents(1, 100)).await;
+        assert_eq!((report.indexed, report.retried), (1, 0), "{fault:?}");
+        let before = sender.stand_in().seen().len();
+        let report = sender.deliver(documents(200, 500)).await;
+        assert!(sender.stand_in().seen().iter().skip(before).all(is_gzip), "{fault:?}");
+        assert_all(&report, &sender.indexed().await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_proxys_400_degrades_nothing_and_ends_after_some_dozens() {
+    for answer in ["<html>Bad Request</html>", r#"{"message":"Bad Request"}"#] {
+        let sender = Sender::new().await;
+        sender.stand_in().fault(Fault::status(400, answer), Times::UntilCleared);
+        let report = sender.deliver(documents(2_500, 500)).await;
+        assert_eq!((report.indexed, report.degraded, report.failed.len()), (0, 0, 2_500));
+        assert!(report.failed[0].reason.starts_with("400 from a proxy"), "{}", report.failed[0].reason);
+        assert!(sender.stand_in().seen().len() < 60, "{}", sender.stand_in().seen().len());
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_read() {
+    let sender = Sender::new().await;
+    let reply = gzip(r#"{"errors":false,"items":[{"index":{"_id":"0","status":201}}]}"#);
+    let headers = vec![("content-encoding".to_owned(), "gzip".to_owned())];
+    sender.stand_in().fault(Fault::Answer(Answer { status: 200, headers, body: reply.into() }), Times::Once);
+    let report = sender.deliver(documents(1, 100)).await;
+    assert_eq!((report.indexed, report.retried, report.failed), (1, 0, vec![]));
+    assert_eq!(sender.stand_in().seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_is_tried_once_more_before_the_deadline() {
+    let limits = Limits { first_backoff: Duration::from_mins(1), longest_backoff: Duration::from_mins(1), ..LIMITS };
+    let sender = Sender::with(limits, false, signing_key()).await;
+    sender.stand_in().fault(Fault::status(503, ""), Times::Next(1));
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let report = patiently(sender.delivery.run(documents(1, 100), &degraded, None, deadline)).await;
+    assert_eq!((report.indexed, report.retried, report.failed), (1, 1, vec![]));
 }
 
 #[tokio::test]

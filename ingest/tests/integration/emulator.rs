@@ -77,7 +77,8 @@ impl Emulator {
 }
 
 /// Real and hostile events, odd messages, and one that no mapping fits, go through the program under the emulator
-/// twice, as Lambda may call it, and each is found on a real server once, so many of them in degraded form.
+/// twice, as Lambda may call it, and each is found on a real server once, so many of them in degraded form: one whose
+/// time is none, one that breaks off, one that is nested too deep, and one whose identity is a string.
 async fn every_event_is_found_once_on(engine: &str, degraded: usize) {
     let server = Server::start(engine, &[]).await;
     let rig = &server.rig;
@@ -109,8 +110,7 @@ async fn every_event_is_found_once_on(engine: &str, degraded: usize) {
 }
 
 async fn searches_find_what_was_sent(rig: &Rig, messages: &[String]) {
-    let records: Vec<Value> =
-        messages.iter().map(|message| serde_json::from_str(message).unwrap_or_default()).collect();
+    let records: Vec<Value> = messages.iter().map(|message| read(message)).collect();
     let path = "/cwl-2026.01.31/_search";
     let bucket = |record: &Value| record["requestParameters"]["bucketName"].as_str().map(str::to_owned);
     let wanted = records.iter().find_map(bucket).unwrap();
@@ -135,6 +135,13 @@ async fn searches_find_what_was_sent(rig: &Rig, messages: &[String]) {
     assert_eq!(names.len(), sent.len());
 }
 
+/// The record in a message; of one that breaks off, what stands before its last comma.
+fn read(message: &str) -> Value {
+    let whole = serde_json::from_str(message);
+    let begun = || serde_json::from_str(&format!("{}}}", message.rsplit_once(',')?.0)).ok();
+    whole.ok().or_else(begun).unwrap_or_default()
+}
+
 /// As long as a function may be given.
 const TIME: Duration = Duration::from_mins(5);
 
@@ -146,35 +153,35 @@ fn id(hit: &Value) -> usize {
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_2() {
     // It takes no dot in a name.
-    every_event_is_found_once_on("elasticsearch-2.4", 2).await;
+    every_event_is_found_once_on("elasticsearch-2.4", 5).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_5() {
-    every_event_is_found_once_on("elasticsearch-5.6", 1).await;
+    every_event_is_found_once_on("elasticsearch-5.6", 4).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_6() {
-    every_event_is_found_once_on("elasticsearch-6.8", 1).await;
+    every_event_is_found_once_on("elasticsearch-6.8", 4).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_7() {
-    every_event_is_found_once_on("elasticsearch-7.10", 1).await;
+    every_event_is_found_once_on("elasticsearch-7.10", 4).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_2() {
-    every_event_is_found_once_on("opensearch-2.19", 1).await;
+    every_event_is_found_once_on("opensearch-2.19", 4).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_3() {
-    every_event_is_found_once_on("opensearch-3", 1).await;
+    every_event_is_found_once_on("opensearch-3", 4).await;
 }

@@ -27,6 +27,9 @@ mod events;
 /// The template on every engine, and what becomes of events under it.
 mod engines;
 
+/// Events and domains with a flaw, on real servers.
+mod flawed;
+
 /// The retention policy.
 mod retention;
 

@@ -146,11 +146,14 @@ fn more_keys_than_a_mapping_can_have_are_left_out() {
     };
     let (kept, reason) = fields_and_reason(&format!(r#"{{{},"eventName":"x"}}"#, many(10_000, "k")));
     let kept: Map<String, Value> = serde_json::from_str(&kept).unwrap();
-    assert_eq!((kept.len(), &kept["eventName"]), (500, &json!("x")));
-    assert_eq!(reason, "9501 of the event's keys are left out, since it has more than 500");
+    assert_eq!((kept.len(), &kept["eventName"]), (800, &json!("x")));
+    assert_eq!(reason, "9201 of the event's keys are left out, since it has more than 800");
 
     let message = format!(r#"{{"userIdentity":{{{}}},"eventName":"x"}}"#, many(10_000, "k"));
     assert_eq!(fields_and_reason(&message).0, r#"{"eventName":"x"}"#);
+    let resource = r#"{"ARN":"arn:aws:s3:::b/k","type":"AWS::S3::Object"}"#;
+    let message = format!(r#"{{"resources":[{}]}}"#, vec![resource; 1000].join(","));
+    assert_eq!(fields_and_reason(&message), (message, String::new()));
     // In parts that have no fields of their own there may be any number.
     let message = format!(r#"{{"requestParameters":{{{0}}},"unknown":{{{0}}}}}"#, many(2_000, "k"));
     assert_eq!(fields_and_reason(&message), (message, String::new()));
