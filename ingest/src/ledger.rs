@@ -106,14 +106,12 @@ impl Ledger {
             Outcome::Items(items) => {
                 self.refused_in_a_row = 0;
                 let count = items.len();
-                match self.in_order(&batch, items) {
-                    Some(refusals) => self.settle_items(batch, refusals, degrade),
+                if let Some(refusals) = self.in_order(&batch, items) {
+                    self.settle_items(batch, refusals, degrade);
+                } else {
                     // It cannot be told which item is whose.
-                    None => {
-                        let reason =
-                            format!("the reply has {count} items, not those of {} documents", batch.members.len());
-                        self.retry(batch, Refusal::no_answer(reason));
-                    }
+                    let reason = format!("the reply has {count} items, not those of {} documents", batch.members.len());
+                    self.retry(batch, Refusal::no_answer(reason));
                 }
             }
             Outcome::Retry(refusal) => self.retry(batch, refusal),
@@ -145,7 +143,7 @@ impl Ledger {
             return None;
         }
         let ids: Vec<_> = batch.members.iter().map(|&member| self.documents[member].id.as_deref()).collect();
-        let has_ids = ids.iter().all(|id| id.is_some()) && items.iter().all(|item| item.id.is_some());
+        let has_ids = ids.iter().all(Option::is_some) && items.iter().all(|item| item.id.is_some());
         if !has_ids || ids.iter().copied().eq(items.iter().map(|item| item.id.as_deref())) {
             return Some(items.into_iter().map(|item| item.refusal).collect());
         }

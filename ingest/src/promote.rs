@@ -102,7 +102,7 @@ struct Walk<'e, 'a> {
 
 impl<'a> Walk<'_, 'a> {
     fn visit(&mut self, index: usize, node: &Node<'a>, branch: &Branch) {
-        if branch.policy.is_some_and(|service| service.is_none_or(|service| service == self.service)) {
+        if branch.policy.has(self.service) {
             let admitted = policy::admitted(node);
             let [principal, cidr] = *POLICY_FIELDS;
             self.hits.extend(admitted.principals.into_iter().map(|value| (principal, cut(value.into()))));
@@ -195,7 +195,7 @@ static PATHS: LazyLock<Branch> = LazyLock::new(|| {
         }
     }
     for Path { service, keys } in POLICIES {
-        keys.split('.').fold(&mut root, Branch::grow).policy = Some(*service);
+        keys.split('.').fold(&mut root, Branch::grow).policy = service.map_or(Services::All, Services::One);
     }
     root
 });
@@ -213,8 +213,27 @@ struct Branch {
     children: Vec<Branch>,
     /// What ends here: the number of the field, and the one service it is meant for, if not for all.
     fields: Vec<(usize, Option<&'static str>)>,
-    /// Whether a policy document is here, and the one service it is meant for, if not for all.
-    policy: Option<Option<&'static str>>,
+    /// The services whose events have a policy document here.
+    policy: Services,
+}
+
+/// Some of the services, as `eventSource` begins.
+#[derive(Clone, Copy, Default)]
+enum Services {
+    #[default]
+    None,
+    One(&'static str),
+    All,
+}
+
+impl Services {
+    fn has(self, service: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(one) => one == service,
+            Self::All => true,
+        }
+    }
 }
 
 impl Branch {

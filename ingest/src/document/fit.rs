@@ -122,6 +122,7 @@ mod tests {
     use crate::template;
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "it is written at each call")]
     fn test(name: &str, value: &Value, expected: Fit) {
         let text = json!({ name: value }).to_string();
         let tape = Tape::parse(&text).unwrap();

@@ -3,7 +3,7 @@
 //! A caller can put a deeply nested parameter into a call, and a log line can be cut: neither may hide the call. What is
 //! kept is what stands before the fault, and behind it where the text goes on.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::text::{escaped_char, plain_prefix};
 use super::{MAX_DEPTH, Tape};
@@ -105,9 +105,8 @@ impl Repair<'_> {
                     self.string()?;
                     Next::Colon
                 }
-                (Next::Colon, b':') => self.copy(Next::Value),
                 (Next::CommaOrEnd, b',') if self.open.last() == Some(&b'{') => self.copy(Next::Key),
-                (Next::CommaOrEnd, b',') => self.copy(Next::Value),
+                (Next::Colon, b':') | (Next::CommaOrEnd, b',') => self.copy(Next::Value),
                 _ => return Err(Flaw::Invalid),
             };
         }
@@ -167,7 +166,7 @@ impl Repair<'_> {
                 b'\\' => self.escape()?,
                 control => {
                     self.note(Flaw::ControlCharacter);
-                    self.out.push_str(&format!("\\u{control:04x}"));
+                    let _ = write!(self.out, "\\u{control:04x}");
                     self.at += 1;
                 }
             }

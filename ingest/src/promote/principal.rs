@@ -27,7 +27,6 @@ pub(super) fn principal(event: &Tape<'_>) -> Option<String> {
         return Some(format!("service/{service}"));
     }
     let (prefix, name) = match (&*kind, text("userName")) {
-        ("IAMUser" | "", Some(name)) => ("user", name),
         ("SAMLUser", Some(name)) => ("saml", name),
         ("WebIdentityUser", Some(name)) => ("web", name),
         ("IdentityCenterUser", Some(name)) => ("identity-center", name),

@@ -4,6 +4,7 @@ use super::*;
 
 /// Promotes the fields of a call to `service` with these parameters and this answer.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "they are written at each call")]
 fn test(service: &str, parameters: Value, response: Value, wanted: Value) {
     let event = json!({
         "eventSource": format!("{service}.amazonaws.com"),
