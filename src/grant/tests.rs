@@ -49,7 +49,7 @@ fn body(method: &str, target: &str, body: &str, is_read: bool) {
 }
 
 #[test]
-fn the_readme_shows_the_table() {
+fn read_grant_page_shows_the_table() {
     let mut table = "| | methods | paths | engines | |\n|---|---|---|---|---|\n".to_owned();
     for rule in TABLE {
         let place = match rule.place {
