@@ -23,6 +23,8 @@ use tokio::time::timeout;
 use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries, Publisher};
 use trailgate::config::Config;
+use trailgate::engine;
+use trailgate::gate::Gate;
 use trailgate::line_pipe::LinePipe;
 use trailgate::metrics::Metrics;
 use trailgate::server::{self, Entrance, Worker};
@@ -70,6 +72,8 @@ pub(crate) struct Rig {
     pub(crate) publisher: Publisher,
     /// Where the configuration and what it names would be.
     pub(crate) folder: TempDir,
+    /// The proxy with connections of its own.
+    gate: Gate,
     lines: Mutex<mpsc::UnboundedReceiver<Value>>,
     shutdown: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
@@ -113,6 +117,7 @@ impl Rig {
         let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
         let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::clone(&metrics));
         let gate = process::gate(config, allowlist, cache, access_log, metrics).unwrap();
+        let own = gate.with_own_pool();
 
         let (shutdown, stopped) = oneshot::channel();
         let server =
@@ -122,6 +127,7 @@ impl Rig {
             address,
             publisher,
             folder,
+            gate: own,
             lines: Mutex::new(lines),
             shutdown: Some(shutdown),
             server: Some(server),
@@ -159,6 +165,19 @@ impl Rig {
     /// Puts another allowlist in force.
     pub(crate) fn allow(&self, text: &str) {
         self.publisher.publish(entries(text));
+    }
+
+    /// Asks the domain for its engine, as the program does in the background.
+    pub(crate) async fn learn_engine(&self) {
+        let known = async {
+            while self.gate.engine.get().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            never = engine::learn(&self.gate.exchange, &self.gate.engine) => match never {},
+            () = patiently(known) => {}
+        }
     }
 
     /// The next line of the access log.
