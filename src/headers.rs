@@ -47,7 +47,7 @@ pub(crate) fn to_domain(client: &HeaderMap, hop: &Hop) -> HeaderMap {
         let is_forwarded = [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO].contains(name);
         // The length is known once the body is buffered, and `Expect` is answered here.
         let ends = matches!(text, "host" | "content-length" | "expect" | "forwarded") || is_hop_by_hop(text);
-        !ends && !sign::is_signers(text) && (hop.is_trusted || !is_forwarded) && !named.contains(name)
+        !ends && !sign::is_signers(text) && !names_identity(text) && (hop.is_trusted || !is_forwarded) && !named.contains(name)
     };
     let mut headers = HeaderMap::with_capacity(client.len() + ADDED);
     for (name, value) in client.iter().filter(|(name, _)| passes(name)) {
@@ -145,6 +145,23 @@ fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u
     start.eq_ignore_ascii_case(prefix.as_bytes()).then_some(rest)
 }
 
+/// Returns whether the header names the user that a request is made for, or that user's roles.
+///
+/// The domain would believe a proxy in front of it, and the proxy's role may be allowed to impersonate: those of the
+/// security plugin (proxy authentication, impersonation, and what it passes between nodes), its predecessor Search
+/// Guard, and X-Pack. `securitytenant` stays: Dashboards sends it with each request to choose among the tenants that
+/// the signing role may use, and it names no user.
+fn names_identity(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'x') => name.starts_with("x-proxy-"),
+        Some(b'o') => name.starts_with("opendistro_security_") || name.starts_with("opensearch_security_"),
+        Some(b'_') => ["_opendistro_security_", "_opensearch_security_", "_sg_"].iter().any(|it| name.starts_with(it)),
+        Some(b's') => name == "sg_impersonate_as",
+        Some(b'e') => name == "es-security-runas-user",
+        _ => false,
+    }
+}
+
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Headers that a request has more towards the domain: three that tell of its way, its length, and those of a signature.
@@ -219,6 +236,31 @@ mod tests {
             ("content-length", "3"),
         ];
         to_domain_from(false, &sent, &FORWARDED);
+    }
+
+    #[test]
+    fn header_that_names_an_identity_does_not_pass() {
+        let sent = [
+            ("host", "gate.test"),
+            ("x-proxy-user", "admin"),
+            ("x-proxy-roles", "all_access"),
+            ("x-proxy-ext-department", "audit"),
+            ("opendistro_security_impersonate_as", "admin"),
+            ("opensearch_security_impersonate_as", "admin"),
+            ("_opendistro_security_user_header", "rO0AB"),
+            ("_opensearch_security_user", "rO0AB"),
+            ("_sg_user", "admin"),
+            ("sg_impersonate_as", "admin"),
+            ("es-security-runas-user", "admin"),
+        ];
+        to_domain_from(false, &sent, &FORWARDED);
+        to_domain_from(true, &sent, &FORWARDED);
+    }
+
+    #[test]
+    fn tenant_passes() {
+        let expected = [&FORWARDED[..], &["securitytenant: global"]].concat();
+        to_domain_from(false, &[("host", "gate.test"), ("securitytenant", "global")], &expected);
     }
 
     #[test]
