@@ -60,6 +60,12 @@ impl Allowlist {
         self.0.borrow().find(client, now).cloned()
     }
 
+    /// Returns when the last grant of `client` ended, if it had one.
+    #[must_use]
+    pub fn expiry(&self, client: IpAddr, now: SystemTime) -> Option<SystemTime> {
+        self.0.borrow().expiry(client, now)
+    }
+
     /// Resolves once nothing grants `client` any more, because the list has changed or the last
     /// entry that matches has expired.
     pub async fn revoked(mut self, client: IpAddr) {

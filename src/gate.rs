@@ -156,7 +156,11 @@ impl Gate {
 
     fn admit(&self, client: IpAddr, now: SystemTime, line: &mut AccessLine) -> Result<Access, Reject> {
         line.set_client(client);
-        let entry = self.allowlist.grant(client, now).ok_or(Reject::NotListed(client))?;
+        let entry = self.allowlist.grant(client, now);
+        let entry = entry.ok_or_else(|| match self.allowlist.expiry(client, now) {
+            Some(at) => Reject::Expired(client, at),
+            None => Reject::NotListed(client),
+        })?;
         let access = entry.access;
         line.set_entry(entry);
         Ok(access)

@@ -47,7 +47,11 @@ pub(crate) fn to_domain(client: &HeaderMap, hop: &Hop) -> HeaderMap {
         let is_forwarded = [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO].contains(name);
         // The length is known once the body is buffered, and `Expect` is answered here.
         let ends = matches!(text, "host" | "content-length" | "expect" | "forwarded") || is_hop_by_hop(text);
-        !ends && !sign::is_signers(text) && !names_identity(text) && (hop.is_trusted || !is_forwarded) && !named.contains(name)
+        !ends
+            && !sign::is_signers(text)
+            && !names_identity(text)
+            && (hop.is_trusted || !is_forwarded)
+            && !named.contains(name)
     };
     let mut headers = HeaderMap::with_capacity(client.len() + ADDED);
     for (name, value) in client.iter().filter(|(name, _)| passes(name)) {

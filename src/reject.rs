@@ -1,11 +1,13 @@
 //! Every reason not to answer with what the domain said: its status, what the client is told, what the log is told.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
+use jiff::Timestamp;
 
 use crate::body::BodyError;
 use crate::browser::UnknownHost;
@@ -27,6 +29,8 @@ pub enum Reject {
     ForwardedFor(BadHop),
     /// The client's address is in no entry of the allowlist.
     NotListed(IpAddr),
+    /// The last entry that holds the client's address has expired.
+    Expired(IpAddr, SystemTime),
     /// The request asks for a host name that is not answered.
     UnknownHost(UnknownHost),
     /// A page of another site would change something.
@@ -66,7 +70,7 @@ impl Reject {
             Self::Head(HeadError::Slow) => Outcome::HeadTimeout,
             Self::Head(_) => Outcome::MalformedRequest,
             Self::ForwardedFor(_) => Outcome::MalformedForwardedFor,
-            Self::NotListed(_) => Outcome::NotAllowed,
+            Self::NotListed(_) | Self::Expired(..) => Outcome::NotAllowed,
             Self::UnknownHost(_) => Outcome::UnknownHost,
             Self::CrossSite(_) => Outcome::CrossSite,
             Self::ReadOnly(_) => Outcome::ReadOnly,
@@ -96,7 +100,8 @@ impl Reject {
         match self {
             Self::Head(error) => error.to_string(),
             Self::ForwardedFor(error) => error.to_string(),
-            Self::NotListed(client) => format!("Your address {client} is not on the list of those let in here."),
+            Self::NotListed(client) => format!("Your address {client} is not on the allowlist."),
+            Self::Expired(client, at) => format!("The grant of your address {client} expired at {}.", minute(*at)),
             Self::UnknownHost(error) => error.to_string(),
             Self::CrossSite(error) => error.to_string(),
             Self::ReadOnly(error) => error.to_string(),
@@ -143,6 +148,9 @@ impl Reject {
         };
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = status;
+        if let Some(phrase) = self.phrase() {
+            response.extensions_mut().insert(phrase);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -155,6 +163,16 @@ impl Reject {
         response
     }
 
+    /// Returns the reason phrase of HTTP/1.1, which Kibana and Dashboards show in the place of an error's text.
+    fn phrase(&self) -> Option<ReasonPhrase> {
+        match self {
+            Self::NotListed(_) => Some(ReasonPhrase::from_static(b"Not on the allowlist")),
+            Self::Expired(_, at) => ReasonPhrase::try_from(format!("Grant expired {}", minute(*at))).ok(),
+            Self::ReadOnly(_) => Some(ReasonPhrase::from_static(b"Read-only grant")),
+            _ => None,
+        }
+    }
+
     /// Whether the connection ends with the answer: the rest of the request was not read, or is not worth reading.
     fn closes(&self) -> bool {
         matches!(
@@ -162,6 +180,7 @@ impl Reject {
             Self::Head(_)
                 | Self::ForwardedFor(_)
                 | Self::NotListed(_)
+                | Self::Expired(..)
                 | Self::UnknownHost(_)
                 | Self::CrossSite(_)
                 | Self::ReadOnly(_)
@@ -234,6 +253,12 @@ impl From<SendError> for Reject {
 /// An error and its sources on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Writes a time as `2026-11-28T10:00Z`. An expiry within the minute counts as that minute.
+fn minute(time: SystemTime) -> String {
+    Timestamp::try_from(time)
+        .map_or_else(|_| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%MZ").to_string())
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

@@ -77,11 +77,22 @@ impl Entries {
     /// The entry that lets `client` in at `now`.
     #[must_use]
     pub fn find(&self, client: IpAddr, now: SystemTime) -> Option<&Arc<Entry>> {
+        // The first that is there, unless it has expired: then the next wider one decides.
+        self.holding(client).find(|entry| !entry.has_expired(now))
+    }
+
+    /// Returns when the last of the grants ended that `client` had at `now`, if all have ended.
+    #[must_use]
+    pub fn expiry(&self, client: IpAddr, now: SystemTime) -> Option<SystemTime> {
+        self.holding(client).filter_map(|entry| entry.expires).filter(|at| *at <= now).max()
+    }
+
+    /// Returns the entries that hold `client`, the longest block first.
+    fn holding(&self, client: IpAddr) -> impl Iterator<Item = &Arc<Entry>> {
         let client = client.to_canonical();
         let lengths = if client.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
-        let blocks = lengths.iter().filter_map(|&length| IpNet::new(client, length).ok());
-        // The first that is there, unless it has expired: then the next wider one decides.
-        blocks.filter_map(|block| self.blocks.get(&block.trunc())).find(|entry| !entry.has_expired(now))
+        let blocks = lengths.iter().filter_map(move |&length| IpNet::new(client, length).ok());
+        blocks.filter_map(|block| self.blocks.get(&block.trunc()))
     }
 
     /// The number of entries, expired ones included.
@@ -211,6 +222,19 @@ mod tests {
         assert_eq!(name(end), "10.0.0.0/8");
         assert_eq!(entries.expired(end - Duration::from_nanos(1)), 0);
         assert_eq!(entries.expired(end), 1);
+    }
+
+    #[test]
+    fn expiry_is_the_latest_of_the_clients_own_entries() {
+        let at = |hours| UNIX_EPOCH + Duration::from_hours(hours);
+        let entries = of([
+            entry("10.1.2.3/32", Some(at(1))),
+            entry("10.0.0.0/8", Some(at(2))),
+            entry("192.0.2.0/24", Some(at(3))),
+        ]);
+        assert_eq!(entries.expiry([10, 1, 2, 3].into(), at(9)), Some(at(2)));
+        assert_eq!(entries.expiry([10, 1, 2, 3].into(), at(1)), Some(at(1)));
+        assert_eq!(entries.expiry([172, 16, 0, 1].into(), at(9)), None);
     }
 
     #[test]

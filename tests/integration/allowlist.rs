@@ -17,7 +17,7 @@ async fn a_client_that_is_not_listed_learns_its_address_and_nothing_else() {
     let expected = serde_json::json!({
         "error": {
             "type": "client_not_allowed",
-            "reason": "Your address 127.0.0.1 is not on the list of those let in here.",
+            "reason": "Your address 127.0.0.1 is not on the allowlist.",
         },
         "status": 403,
     });
@@ -37,7 +37,7 @@ async fn a_browser_that_is_not_listed_gets_a_page() {
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     assert_eq!(header(&response, "content-type"), Some("text/html; charset=utf-8"));
     let page = String::from_utf8_lossy(response.body());
-    assert!(page.contains("Your address 127.0.0.1 is not on the list"), "{page}");
+    assert!(page.contains("Your address 127.0.0.1 is not on the allowlist"), "{page}");
 }
 
 #[tokio::test]
@@ -106,6 +106,33 @@ async fn a_grant_ends_by_itself() {
     assert!(patiently(body.frame()).await.unwrap().is_err());
     assert!(jiff::Timestamp::now() >= ends, "cut before the grant ended");
     assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn expired_grant_is_named_with_its_end() {
+    let allow = format!("{}expires = 2026-11-28T10:00:30Z\n", allow("127.0.0.1"));
+    let rig = Rig::with(Setup { allow, ..Setup::default() }).await;
+    let response = rig.get("/_search").await;
+    let error = &json(&response)["error"];
+    assert_eq!(error["type"], "client_not_allowed");
+    assert_eq!(error["reason"], "The grant of your address 127.0.0.1 expired at 2026-11-28T10:00Z.");
+    let page = rig.send(request("GET", "/", &[("accept", "text/html")], "")).await;
+    assert!(String::from_utf8_lossy(page.body()).contains("expired at 2026-11-28T10:00Z"));
+    assert_eq!(phrase(&rig).await, "HTTP/1.1 403 Grant expired 2026-11-28T10:00Z");
+}
+
+#[tokio::test]
+async fn rejection_says_why_in_the_reason_phrase() {
+    let rig = Rig::with(Setup { allow: allow(NOBODY_HERE), ..Setup::default() }).await;
+    assert_eq!(phrase(&rig).await, "HTTP/1.1 403 Not on the allowlist");
+    rig.allow(&allow("127.0.0.1").replace("full", "read"));
+    assert_eq!(phrase(&rig).await, "HTTP/1.1 403 Read-only grant");
+}
+
+/// The status line of the answer to a write.
+async fn phrase(rig: &Rig) -> String {
+    let answer = rig.raw(b"PUT /cwl HTTP/1.1\r\nHost: gate.test\r\n\r\n").await;
+    answer.lines().next().unwrap().to_owned()
 }
 
 #[tokio::test]
