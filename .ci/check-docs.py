@@ -100,17 +100,22 @@ def configuration() -> list[str]:
     return sorted(wrong)
 
 
-def threat_model() -> list[str]:
-    """Every test that the threat model names exists."""
-    rows = (line for line in (ROOT / "docs/threat-model.md").read_text().splitlines() if line.startswith("| T"))
-    named = {name for row in rows for name in re.findall(r"`([a-z0-9_]{20,})`", row)}
+def tests() -> list[str]:
+    """Every test that the threat model or a command names exists."""
+    named = {}
+    for page in PAGES:
+        text = page.read_text()
+        names = re.findall(r"--(?:test integration|lib) ([a-z0-9_]{20,})", text)
+        if page.name == "threat-model.md":
+            names += re.findall(r"`([a-z0-9_]{20,})`", "\n".join(re.findall(r"^\| T\d.*$", text, re.M)))
+        named.update(dict.fromkeys(names, page.relative_to(ROOT)))
     sources = subprocess.run(
         ["git", "grep", "-hoE", r"(fn|def) [a-z0-9_]{20,}"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     there = {line.split()[1] for line in sources.stdout.splitlines()}
-    return [f"docs/threat-model.md: there is no test {name}" for name in sorted(named - there)]
+    return [f"{page}: there is no test {name}" for name, page in sorted(named.items()) if name not in there]
 
 
-wrong = [*readme(), *reachable(), *dialect(), *configuration(), *threat_model()]
-print("\n".join(wrong) or f"{len(PAGES)} pages: words, reachability, configuration and threat model agree")
+wrong = [*readme(), *reachable(), *dialect(), *configuration(), *tests()]
+print("\n".join(wrong) or f"{len(PAGES)} pages: words, reachability, configuration and tests agree")
 sys.exit(bool(wrong))
