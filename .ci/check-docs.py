@@ -100,6 +100,12 @@ def configuration() -> list[str]:
     return sorted(wrong)
 
 
+def alerts() -> list[str]:
+    rules = set(re.findall(r"alert: (\w+)", (ROOT / "config/prometheus-rules.yaml").read_text()))
+    listed = set(re.findall(r"^\| `(Trailgate\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.M))
+    return [f"docs/metrics.md: the alert {name} is not in both lists" for name in sorted(rules ^ listed)]
+
+
 def tests() -> list[str]:
     """Every test that the threat model or a command names exists."""
     named = {}
@@ -116,6 +122,6 @@ def tests() -> list[str]:
     return [f"{page}: there is no test {name}" for name, page in sorted(named.items()) if name not in there]
 
 
-wrong = [*readme(), *reachable(), *dialect(), *configuration(), *tests()]
-print("\n".join(wrong) or f"{len(PAGES)} pages: words, reachability, configuration and tests agree")
+wrong = [*readme(), *reachable(), *dialect(), *configuration(), *alerts(), *tests()]
+print("\n".join(wrong) or f"{len(PAGES)} pages: words, reachability, configuration, alerts and tests agree")
 sys.exit(bool(wrong))
