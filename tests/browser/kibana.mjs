@@ -5,8 +5,9 @@ import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
 const [url, screenshots] = process.argv.slice(2);
-// Of the longest dashboard.
-const HEIGHT = 2100;
+// What the pages are laid out for, and as much as the longest has.
+const WIDTH = 1280;
+const HEIGHT = 2500;
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 async function tell(step, shown) {
   console.log(JSON.stringify([step, shown]));
@@ -17,7 +18,7 @@ const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox', '--disable-gpu'],
 });
-const page = await browser.newPage({ viewport: { width: 1440, height: HEIGHT } });
+const page = await browser.newPage({ viewport: { width: WIDTH, height: HEIGHT } });
 page.setDefaultTimeout(60_000);
 let failed = [];
 const { origin } = new URL(url);
@@ -80,7 +81,7 @@ try {
     })));
     if (screenshots) {
       const height = await page.locator('.gridster').evaluate((grid) => grid.getBoundingClientRect().bottom);
-      await page.screenshot({ path: `${screenshots}/${name}.png`, clip: { x: 0, y: 0, width: 1440, height: Math.min(HEIGHT, height) } });
+      await page.screenshot({ path: `${screenshots}/${name}.png`, clip: { x: 0, y: 0, width: WIDTH, height: Math.min(HEIGHT, height) } });
     }
     await tell(name, { panels: shown, failures: failures(), toasts: await toasts() });
   }

@@ -1,48 +1,102 @@
-//! The fields of the index pattern, as Kibana 5 and 6 keep them in it.
+//! The fields of the index pattern, as Kibana and `OpenSearch` Dashboards keep them in it.
 //!
-//! They would find the fields themselves, but they take one that no document has yet for one that cannot be counted by,
-//! and then show nothing of a dashboard that counts by it.
+//! They would find the fields themselves. But Kibana 5 and 6 take a field that no document has yet for one that cannot be
+//! counted by, and then show nothing of a dashboard that counts by it. And each panel of the first page that is opened in
+//! Dashboards would write the fields that it found, all at once and in conflict with each other.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use super::saved::Form;
 
 /// The fields of `mapping`, an object with `properties`, as the text of a list.
-pub(super) fn list(mapping: &Value) -> String {
+pub(super) fn list(mapping: &Value, form: Form) -> String {
     let mut fields = Vec::new();
-    collect("", mapping, &mut fields);
-    for (name, kind) in [("_source", "_source"), ("_id", "string"), ("_index", "string"), ("_score", "number")] {
-        fields.push(field(name, kind, false, false));
+    collect("", None, mapping, &mut fields);
+    for name in ["_source", "_id", "_index", "_score"] {
+        let kind = match name {
+            "_source" => "_source",
+            "_score" => "number",
+            _ => "string",
+        };
+        // Dashboards searches and counts by the names of documents and indices, Kibana 5 does not.
+        let is_known = form == Form::Kibana7 && kind == "string";
+        fields.push(Field {
+            name: name.to_owned(),
+            parent: None,
+            kind,
+            mapped: name,
+            is_searchable: is_known,
+            is_aggregatable: is_known,
+        });
     }
-    fields.push(field("_type", "string", true, true));
-    Value::Array(fields).to_string()
+    fields.push(Field {
+        name: "_type".to_owned(),
+        parent: None,
+        kind: "string",
+        mapped: "_type",
+        is_searchable: true,
+        is_aggregatable: true,
+    });
+    Value::Array(fields.iter().map(|field| field.to_json(form)).collect()).to_string()
 }
 
-fn collect(path: &str, mapping: &Value, fields: &mut Vec<Value>) {
-    let within = ["properties", "fields"].into_iter().filter_map(|key| mapping.get(key)?.as_object());
-    for (name, mapping) in within.flat_map(Map::iter) {
-        let name = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        match mapping["type"].as_str() {
-            Some("keyword") => fields.push(field(&name, "string", true, true)),
-            Some("text") => fields.push(field(&name, "string", true, false)),
-            Some("long") => fields.push(field(&name, "number", true, true)),
-            Some("object") | None => {}
-            Some(kind) => fields.push(field(&name, kind, true, true)),
+/// A field of the index pattern.
+struct Field<'a> {
+    name: String,
+    /// The field that this one is another form of.
+    parent: Option<String>,
+    kind: &'a str,
+    /// The type in the mapping.
+    mapped: &'a str,
+    is_searchable: bool,
+    is_aggregatable: bool,
+}
+
+fn collect<'a>(path: &str, parent: Option<&str>, mapping: &'a Value, fields: &mut Vec<Field<'a>>) {
+    for (key, mappings) in
+        ["properties", "fields"].into_iter().filter_map(|key| Some((key, mapping.get(key)?.as_object()?)))
+    {
+        for (name, mapping) in mappings {
+            let name = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let parent = if key == "fields" { parent } else { None };
+            if let Some(mapped) = mapping["type"].as_str().filter(|mapped| *mapped != "object") {
+                fields.push(Field {
+                    name: name.clone(),
+                    parent: parent.map(str::to_owned),
+                    kind: match mapped {
+                        "keyword" | "text" => "string",
+                        "long" => "number",
+                        other => other,
+                    },
+                    mapped,
+                    is_searchable: true,
+                    is_aggregatable: mapped != "text",
+                });
+            }
+            collect(&name, Some(&name), mapping, fields);
         }
-        collect(&name, mapping, fields);
     }
 }
 
-fn field(name: &str, kind: &str, is_searchable: bool, is_aggregatable: bool) -> Value {
-    json!({
-        "name": name,
-        "type": kind,
-        "count": 0,
-        "scripted": false,
-        "indexed": is_searchable,
-        "analyzed": is_searchable && !is_aggregatable,
-        "doc_values": is_aggregatable,
-        "searchable": is_searchable,
-        "aggregatable": is_aggregatable,
-        // What Kibana 6 calls doc_values.
-        "readFromDocValues": is_aggregatable,
-    })
+impl Field<'_> {
+    fn to_json(&self, form: Form) -> Value {
+        let Self { name, parent, kind, mapped, is_searchable, is_aggregatable } = self;
+        let (is_searchable, is_aggregatable) = (*is_searchable, *is_aggregatable);
+        let mut field = json!({ "name": name, "type": kind, "count": 0, "scripted": false });
+        if form == Form::Kibana7 {
+            field["esTypes"] = json!([mapped]);
+        } else {
+            field["indexed"] = is_searchable.into();
+            field["analyzed"] = (is_searchable && !is_aggregatable).into();
+            field["doc_values"] = is_aggregatable.into();
+        }
+        field["searchable"] = is_searchable.into();
+        field["aggregatable"] = is_aggregatable.into();
+        // What Kibana 5 calls doc_values. Documents' names are in no column.
+        field["readFromDocValues"] = (is_aggregatable && !(form == Form::Kibana7 && name.starts_with('_'))).into();
+        if let Some(parent) = parent.as_ref().filter(|_| form == Form::Kibana7) {
+            field["subType"] = json!({ "multi": { "parent": parent } });
+        }
+        field
+    }
 }

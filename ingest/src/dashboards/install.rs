@@ -4,6 +4,7 @@ mod api;
 mod index;
 mod link;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -102,8 +103,13 @@ fn compare(
 ) -> (Vec<Object>, Vec<(Kind, String, State)>) {
     let mut missing = Vec::new();
     let mut states = Vec::new();
-    for (object, found) in wanted.into_iter().zip(found) {
+    for (mut object, found) in wanted.into_iter().zip(found) {
         let state = state(&object, found.as_ref(), is_forced);
+        if let Some(found) = found
+            && object.kind == Kind::IndexPattern
+        {
+            object.attributes = with_fields(found, &object.attributes);
+        }
         states.push((object.kind, object.title().to_owned(), state));
         if matches!(state, State::Installed | State::Replaced) {
             missing.push(object);
@@ -115,12 +121,39 @@ fn compare(
 fn state(wanted: &Object, found: Option<&Map<String, Value>>, is_forced: bool) -> State {
     match found {
         None => State::Installed,
-        // Kibana itself writes the fields into it, and users their formats: what counts is that there is one.
-        Some(_) if wanted.kind == Kind::IndexPattern => State::Current,
+        // Kibana itself writes the fields into it, and users their formats: what counts is that none of ours is missing.
+        Some(found) if wanted.kind == Kind::IndexPattern => {
+            if with_fields(found, &wanted.attributes) == *found {
+                State::Current
+            } else {
+                State::Replaced
+            }
+        }
         Some(found) if digest(found) == digest(&wanted.attributes) => State::Current,
         Some(found) if is_forced || is_as_installed(found) => State::Replaced,
         Some(_) => State::Kept,
     }
+}
+
+/// The index pattern that was found, with those of our fields that it lacks: panels that count by a field which a later
+/// release added would show nothing but an error.
+fn with_fields(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
+    let list = |attributes: &Map<String, Value>| -> Vec<Value> {
+        attributes
+            .get("fields")
+            .and_then(Value::as_str)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    };
+    let mut fields = list(found);
+    let names: HashSet<Value> = fields.iter().map(|field| field["name"].clone()).collect();
+    let missing: Vec<_> = list(wanted).into_iter().filter(|field| !names.contains(&field["name"])).collect();
+    let mut merged = found.clone();
+    if !missing.is_empty() {
+        fields.extend(missing);
+        merged.insert("fields".to_owned(), Value::Array(fields).to_string().into());
+    }
+    merged
 }
 
 impl fmt::Display for Installed {
@@ -164,6 +197,26 @@ mod tests {
         assert_eq!(state(&ours(), None, false), State::Installed);
         assert_eq!(state_of(|_| (), false), State::Current);
         assert_eq!(state_of(|_| (), true), State::Current);
+    }
+
+    #[test]
+    fn an_index_pattern_gets_the_fields_that_it_lacks_and_keeps_the_rest() {
+        let mapping = template::mapping().unwrap();
+        let all = objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &mapping, Form::Kibana7);
+        let wanted = all.into_iter().next().unwrap();
+        let theirs =
+            json!([{ "name": "eventName", "type": "string", "count": 7 }, { "name": "mine", "type": "string" }]);
+        let mut found = wanted.attributes.clone();
+        found["fields"] = theirs.to_string().into();
+        found.insert("fieldFormatMap".to_owned(), json!("{}"));
+        assert_eq!(state(&wanted, Some(&found), false), State::Replaced);
+        let (missing, _) = compare(vec![wanted.clone()], &[Some(found)], false);
+        let merged = &missing[0].attributes;
+        let fields: Vec<Value> = serde_json::from_str(merged["fields"].as_str().unwrap()).unwrap();
+        assert_eq!((&fields[0]["count"], &fields[1]["name"]), (&json!(7), &json!("mine")));
+        assert!(fields.iter().any(|field| field["name"] == "ct.principal"));
+        assert_eq!(merged["fieldFormatMap"], "{}");
+        assert_eq!(state(&wanted, Some(merged), false), State::Current);
     }
 
     #[test]

@@ -119,10 +119,7 @@ pub(super) fn is_as_installed(attributes: &Map<String, Value>) -> bool {
 #[must_use]
 pub fn objects(source: &Source, pattern: &str, mapping: &Value, form: Form) -> Vec<Object> {
     let scene = Scene { pattern, time: &source.time, form };
-    let mut pattern = json!({ "title": pattern, "timeFieldName": source.time });
-    if form == Form::Kibana5 {
-        pattern["fields"] = fields::list(mapping).into();
-    }
+    let pattern = json!({ "title": pattern, "timeFieldName": source.time, "fields": fields::list(mapping, form) });
     let mut objects = vec![Object::new(Kind::IndexPattern, scene.pattern.to_owned(), pattern, Vec::new())];
     objects.extend(source.searches.iter().map(|search| scene.search(search)));
     for dashboard in &source.dashboards {
@@ -157,8 +154,9 @@ impl Scene<'_> {
 
     fn visualization(&self, panel: &Panel) -> Object {
         let state = visual::state(panel, self.time, self.form);
-        let mut attributes =
-            json!({ "title": panel.title, "visState": state.to_string(), "uiStateJSON": "{}", "version": 1 });
+        let mut attributes = json!({
+            "title": panel.title, "visState": state.to_string(), "uiStateJSON": self.ui_state(panel), "version": 1,
+        });
         let (origin, references) = match (&panel.shows, &panel.scope) {
             (Shows::Note(_), _) => (json!({ "query": self.form.query(""), "filter": [] }), Vec::new()),
             (_, Scope::All) => self.over_pattern("*"),
@@ -176,6 +174,16 @@ impl Scene<'_> {
         };
         attributes["kibanaSavedObjectMeta"] = json!({ "searchSourceJSON": origin.to_string() });
         Object::new(Kind::Visualization, name(&panel.id), attributes, references)
+    }
+
+    fn ui_state(&self, panel: &Panel) -> String {
+        match visual::column_widths(panel).filter(|_| self.form == Form::Kibana7) {
+            None => "{}".to_owned(),
+            Some(widths) => {
+                let widths = widths.iter().enumerate().map(|(nth, width)| json!({ "colIndex": nth, "width": width }));
+                json!({ "vis": { "columnsWidth": widths.collect::<Vec<_>>() } }).to_string()
+            }
+        }
     }
 
     fn dashboard(&self, dashboard: &Dashboard) -> Object {

@@ -4,8 +4,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::saved::{Form, Kind, Object, objects};
-use super::source::{Scope, Shows, Source, Split};
-use super::{SOURCE, fields, file};
+use super::source::{Panel, Scope, Shows, Source, Split};
+use super::{SOURCE, fields, file, visual};
 use crate::template;
 
 const FORMS: [Form; 2] = [Form::Kibana5, Form::Kibana7];
@@ -20,7 +20,7 @@ fn all(form: Form) -> Vec<Object> {
 
 /// The names of the fields that can be counted by.
 fn countable() -> BTreeSet<String> {
-    let fields: Vec<Value> = serde_json::from_str(&fields::list(&template::mapping().unwrap())).unwrap();
+    let fields: Vec<Value> = serde_json::from_str(&fields::list(&template::mapping().unwrap(), Form::Kibana5)).unwrap();
     let countable = fields.iter().filter(|field| field["aggregatable"] == true);
     countable.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -82,6 +82,63 @@ fn each_field_that_a_panels_own_queries_name_is_mapped() {
             assert!(countable.contains(field), "{}: {field}", panel.id);
         }
     }
+}
+
+#[test]
+fn the_index_pattern_has_its_fields_in_both_forms() {
+    for form in FORMS {
+        let pattern = all(form).into_iter().find(|object| object.kind == Kind::IndexPattern).unwrap();
+        let fields: Vec<Value> = serde_json::from_str(pattern.attributes["fields"].as_str().unwrap()).unwrap();
+        let field = |name: &str| fields.iter().find(|field| field["name"] == name).unwrap();
+        let keyword = field("eventName.keyword");
+        assert_eq!((&keyword["type"], &keyword["aggregatable"]), (&"string".into(), &true.into()));
+        assert_eq!(field("@timestamp")["type"], "date");
+        assert_eq!(field("@message")["aggregatable"], false);
+        if form == Form::Kibana7 {
+            assert_eq!(keyword["esTypes"], serde_json::json!(["keyword"]));
+            assert_eq!(keyword["subType"]["multi"]["parent"], "eventName");
+        }
+    }
+}
+
+/// The tables, each with its saved object's widths of columns in Dashboards.
+fn tables() -> Vec<(Panel, Vec<u64>)> {
+    let objects = all(Form::Kibana7);
+    let panels = source().dashboards.into_iter().flat_map(|dashboard| dashboard.panels);
+    let tables = panels.filter(|panel| matches!(panel.shows, Shows::Table { .. }));
+    let widths = |panel: &Panel| {
+        let object = objects.iter().find(|object| object.id == format!("trailgate-{}", panel.id)).unwrap();
+        let state: Value = serde_json::from_str(object.attributes["uiStateJSON"].as_str().unwrap()).unwrap();
+        let columns = state["vis"]["columnsWidth"].as_array().unwrap();
+        columns.iter().map(|column| column["width"].as_u64().unwrap()).collect()
+    };
+    tables.map(|panel| (panel.clone(), widths(&panel))).collect()
+}
+
+#[test]
+fn each_column_of_a_table_has_room_in_a_window_of_1280_pixels() {
+    for (panel, widths) in tables() {
+        let Shows::Table { by, .. } = &panel.shows else { unreachable!("these are tables") };
+        assert_eq!(widths.len(), by.len() + 1, "{}", panel.id);
+        assert!(widths.iter().sum::<u64>() <= u64::from(visual::width(&panel)), "{}: {widths:?}", panel.id);
+        for (field, width) in by.iter().zip(&widths) {
+            assert!(*width >= u64::from(visual::column_width(field)), "{}: {field} has {width} pixels", panel.id);
+        }
+    }
+}
+
+#[test]
+fn who_called_is_the_short_principal_in_tables() {
+    let names: Vec<_> = tables()
+        .into_iter()
+        .filter_map(|(panel, _)| match panel.shows {
+            Shows::Table { by, .. } => Some(by),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert!(names.iter().filter(|name| *name == "ct.principal").count() >= 6);
+    assert!(!names.contains(&"userIdentity.arn".to_owned()), "an ARN is cut where the name begins");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::saved::{Form, Kind};
-use super::source::{Panel, Shows, Split};
+use super::source::{COLUMNS, Panel, Shows, Split};
 
 /// The `visState` of a panel, over events whose time is in the field `time`.
 pub(super) fn state(panel: &Panel, time: &str, form: Form) -> Value {
@@ -184,3 +184,38 @@ fn terms(nth: usize, schema: &str, field: &str, top: u8) -> Value {
 fn aggregation(nth: usize, kind: &str, schema: &str, params: &Value) -> Value {
     json!({ "id": nth.to_string(), "enabled": true, "type": kind, "schema": schema, "params": params })
 }
+
+/// The widths of a table's columns as `OpenSearch` Dashboards keeps them, in pixels: its tables do not wrap, and would
+/// give a number as much room as a name. None for what is no table.
+pub(super) fn column_widths(panel: &Panel) -> Option<Vec<u32>> {
+    let Shows::Table { by, .. } = &panel.shows else { return None };
+    let wanted: Vec<u32> = by.iter().map(|field| column_width(field)).chain([COUNT_WIDTH]).collect();
+    let (room, all) = (width(panel), wanted.iter().sum::<u32>());
+    // What is left goes to all of them in proportion.
+    Some(wanted.iter().map(|wanted| wanted * room / all).collect())
+}
+
+/// The pixels within a panel in a window of 1,280: the scroll bar, the margins of the page and the panel's own are off.
+pub(super) fn width(panel: &Panel) -> u32 {
+    (WINDOW - 32) * u32::from(panel.width) / u32::from(COLUMNS) - 24
+}
+
+const WINDOW: u32 = 1280;
+
+/// The pixels that the longest usual value of a field takes.
+pub(super) fn column_width(field: &str) -> u32 {
+    let characters = match field {
+        "ct.principal" => 36,
+        "ct.role_arn" | "userIdentity.arn" => 52,
+        "userIdentity.accountId" | "userIdentity.type" | "awsRegion" => 15,
+        "sourceIPAddress" | "eventName" | "eventSource" | "errorCode" => 26,
+        "tlsDetails.tlsVersion" => 14,
+        _ => 40,
+    };
+    characters * CHARACTER + PADDING
+}
+
+/// An average character of the 14 pixels that tables are set in.
+const CHARACTER: u32 = 7;
+const PADDING: u32 = 16;
+const COUNT_WIDTH: u32 = 8 * CHARACTER + PADDING;

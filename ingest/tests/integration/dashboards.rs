@@ -147,6 +147,24 @@ async fn dashboards_are_installed_once_and_changes_are_kept(engine: &str, index:
     assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
 }
 
+/// Timelion gives its sheets this mapping before it saves the first one, in Kibana 5.1's `_saved_sheet.js`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn timelion_can_map_its_sheets_after_the_dashboards_on_elasticsearch_5() {
+    let server = Server::start("elasticsearch-5.6", &[]).await;
+    let rig = &server.rig;
+    rig.ask(Method::PUT, "/.kibana", &json!({})).await;
+    installed(rig, false).await.unwrap();
+    let (text, integer) = (json!({ "type": "text" }), json!({ "type": "integer" }));
+    let sheet = json!({
+        "title": text, "hits": integer, "description": text, "timelion_sheet": text, "timelion_interval": text,
+        "timelion_chart_height": integer, "timelion_columns": integer, "version": integer,
+        "kibanaSavedObjectMeta": { "properties": { "searchSourceJSON": text } },
+    });
+    let mapping = json!({ "timelion-sheet": { "properties": sheet } });
+    rig.ask(Method::PUT, "/.kibana/_mapping/timelion-sheet", &mapping).await;
+}
+
 #[tokio::test]
 async fn dashboards_are_imported_through_kibana_7_and_changes_are_kept() {
     let rig = Rig::new().await;

@@ -42,6 +42,9 @@ impl<'a> Index<'a> {
         if objects.is_empty() {
             return Ok(());
         }
+        if self.layout == Layout::Typed {
+            self.put_mapping().await?;
+        }
         let lines = objects.iter().flat_map(|object| {
             let document = match self.layout {
                 Layout::Typed => Value::Object(object.attributes.clone()),
@@ -55,6 +58,26 @@ impl<'a> Index<'a> {
             None => Ok(()),
             Some((status, answer)) => Err(InstallError::Refused { request: format!("POST {BULK}"), status, answer }),
         }
+    }
+
+    /// Gives the types the mapping that Kibana 5 gives them before it saves the first object of each.
+    ///
+    /// A field has one mapping in all types of an index: with numbers as the engine guesses them, those of the types that
+    /// come later, such as Timelion's sheets, would be refused.
+    async fn put_mapping(&self) -> Result<(), InstallError> {
+        for (kind, mapping) in mappings() {
+            let path = format!("/.kibana/_mapping/{kind}");
+            match self.link.put(&path, JSON, json!({ kind: { "properties": mapping } }).to_string()).await {
+                // The objects of an older release are there, whose fields cannot change any more.
+                Err(InstallError::Refused { status: hyper::StatusCode::BAD_REQUEST, .. }) => {
+                    tracing::warn!(kind, "Timelion's sheets cannot be saved: .kibana has a mapping of another kind");
+                }
+                other => {
+                    other?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes `pattern` the default where none is: without one, no page of Kibana opens. Says whether it did.
@@ -79,6 +102,48 @@ impl<'a> Index<'a> {
         }
         Ok(did)
     }
+}
+
+/// The mappings of Kibana 5.1, in its `_saved_search.js`, `_saved_vis.js`, `_saved_dashboard.js` and
+/// `_index_pattern.js`. What it calls a string is a text since Elasticsearch 5.
+fn mappings() -> [(&'static str, Value); 4] {
+    let origin = json!({ "properties": { "searchSourceJSON": { "type": "text" } } });
+    let text = json!({ "type": "text" });
+    let integer = json!({ "type": "integer" });
+    [
+        (
+            "search",
+            json!({
+                "title": text, "description": text, "hits": integer, "columns": text, "sort": text, "version": integer,
+                "kibanaSavedObjectMeta": origin,
+            }),
+        ),
+        (
+            "visualization",
+            json!({
+                "title": text, "visState": text, "uiStateJSON": text, "description": text, "savedSearchId": text,
+                "version": integer, "kibanaSavedObjectMeta": origin,
+            }),
+        ),
+        (
+            "dashboard",
+            json!({
+                "title": text, "hits": integer, "description": text, "panelsJSON": text, "optionsJSON": text,
+                "uiStateJSON": text, "version": integer, "timeRestore": { "type": "boolean" }, "timeTo": text,
+                "timeFrom": text, "kibanaSavedObjectMeta": origin,
+                "refreshInterval": { "properties": {
+                    "display": text, "pause": { "type": "boolean" }, "section": integer, "value": integer,
+                } },
+            }),
+        ),
+        (
+            "index-pattern",
+            json!({
+                "title": text, "timeFieldName": text, "notExpandable": { "type": "boolean" }, "intervalName": text,
+                "fields": text, "sourceFilters": text, "fieldFormatMap": text,
+            }),
+        ),
+    ]
 }
 
 impl Layout {

@@ -72,6 +72,16 @@ impl<'a> Link<'a> {
         accepted(&format!("POST {path}"), &self.exchange(Method::POST, path, body).await?)
     }
 
+    pub(super) async fn put(
+        self,
+        path: &str,
+        content_type: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Result<Value, InstallError> {
+        let body = Body { bytes: body.into(), content_type, is_gzip: false };
+        accepted(&format!("PUT {path}"), &self.exchange(Method::PUT, path, body).await?)
+    }
+
     async fn exchange(self, method: Method, path: &str, body: Body) -> Result<Reply, InstallError> {
         let request = format!("{method} {path}");
         let sent = self.domain.send_with(method, path, forgery_tokens(), body, self.patience).await;
