@@ -84,7 +84,7 @@ impl List {
     }
 
     fn parse(file: PathBuf, text: String) -> anyhow::Result<Self> {
-        let entries = allowlist::parse(&file, &text).map_err(LoadError::from)?;
+        let entries = allowlist::parse(&file, &text).map_err(LoadError::from)?.entries;
         let lines: Vec<usize> = Text::read(&text)?.lines().collect();
         ensure!(lines.len() == entries.len(), "{}: cannot be told into entries", file.display());
         let entries = entries.into_iter().zip(lines).map(|(entry, line)| Listed { entry, line }).collect();
@@ -163,7 +163,7 @@ fn change(
     let place = Place::take(file)?;
     let list = List::read(file.to_owned())?;
     let change = make(&list)?;
-    let means = allowlist::parse(file, &change.text).map_err(LoadError::from)?;
+    let means = allowlist::parse(file, &change.text).map_err(LoadError::from)?.entries;
     ensure!(means == change.entries, "{}: not changed: it is written in a way that this cannot edit", file.display());
     if !dry_run {
         place.replace(&change.text)?;

@@ -1,39 +1,60 @@
-//! A file that is looked at again and again, and tells when it holds something else.
+//! A file that is polled, and reports when it holds something else.
 //!
 //! The path is polled, because a watch on a file or its directory misses what happens behind a symlink, and the path is
 //! all that the operator names.
+//!
+//! A look at a path can hang: a network mount that does not answer stops `stat(2)` for as long as it is away. Each look
+//! therefore has a thread of its own and a time limit, after which the next poll goes on without it.
 
-use std::future;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-use std::{fs, io};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use std::{future, mem, thread};
 
 use jiff::Timestamp;
+use nix::fcntl::OFlag;
+use tokio::sync::Semaphore;
 use tokio::task::{self, JoinError};
+use tokio::time::timeout;
 
 /// A path and what was read there last.
 #[derive(Debug)]
 pub(crate) struct WatchedFile {
     path: PathBuf,
-    /// What the path showed at the last poll; two polls have to agree before the file is read.
+    /// The stamp of the last look; two looks have to agree before the file is read.
     seen: Option<Stamp>,
-    /// What was read last, whether it was good or not.
+    /// The last reading, whether it was good or not.
     reading: Reading,
-    /// A reading was asked for and has not happened yet.
+    /// A reload was requested and has not happened yet.
     asked: bool,
+    /// When the file was last known to hold [`WatchedFile::text`].
+    confirmed: Instant,
+    /// Permits for looks, held by those that have not returned.
+    looks: Arc<Semaphore>,
+    /// The last look that did not return in time, and the pause after it.
+    hung: Option<(Instant, Duration)>,
 }
 
-/// What a file holds, or why it cannot be read, in the system's words.
+/// The file's text, or why it cannot be read, in the system's words.
 pub(crate) type Text = Result<Arc<str>, String>;
 
 impl WatchedFile {
     /// Reads the file for the first time.
     pub(crate) fn open(path: PathBuf) -> Self {
-        let reading = Reading::take(&path);
-        Self { path, seen: reading.stamp, reading, asked: false }
+        let reading = Reading::take_in_time(&path);
+        Self {
+            path,
+            seen: reading.stamp,
+            reading,
+            asked: false,
+            confirmed: Instant::now(),
+            looks: Arc::new(Semaphore::new(HUNG_LOOKS)),
+            hung: None,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -50,61 +71,152 @@ impl WatchedFile {
         Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
     }
 
-    /// Looks once, and says whether there is news in [`WatchedFile::text`]. To be called every [`POLL`].
-    pub(crate) async fn poll(&mut self) -> bool {
-        let path = self.path.clone();
-        let stamp = aside(move || Stamp::of(&path)).await;
-        let steady = stamp == self.seen;
-        self.seen = stamp;
-        let may_differ = stamp != self.reading.stamp || !self.reading.settled || self.asked;
-        steady && may_differ && self.read().await
+    /// When the file was last known to hold [`WatchedFile::text`]: long ago if looking at it hangs, or if it never
+    /// stops changing.
+    pub(crate) fn confirmed(&self) -> Instant {
+        self.confirmed
     }
 
-    /// Reads at once, and says `true` as soon as that has worked, changed or not: now, or at a later poll.
-    pub(crate) async fn ask(&mut self) -> bool {
-        self.asked = true;
+    /// Looks once, and returns whether there is news in [`WatchedFile::text`]. To be called every [`POLL`].
+    pub(crate) async fn poll(&mut self) -> bool {
+        let Some(stamp) = self.look(Stamp::of).await else { return false };
+        let is_steady = stamp == self.seen;
+        self.seen = stamp;
+        if !is_steady {
+            return false;
+        }
+        if stamp == self.reading.stamp && self.reading.is_settled && !self.asked {
+            self.confirmed = Instant::now();
+            return false;
+        }
         self.read().await
     }
 
+    /// Requests a reading whether the file has changed or not. It happens as soon as two looks agree from now on: a
+    /// writer that signals before it has finished does not get half of its file read.
+    pub(crate) async fn ask(&mut self) {
+        self.asked = true;
+        if let Some(stamp) = self.look(Stamp::of).await {
+            self.seen = stamp;
+        }
+    }
+
     async fn read(&mut self) -> bool {
-        let path = self.path.clone();
-        let reading = aside(move || Reading::take(&path)).await;
-        if reading.torn {
-            // Somebody writes at this moment: the polls find out when that has ended.
+        let Some(reading) = self.look(Reading::take).await else { return false };
+        if reading.is_torn {
+            // The file is being written: the polls notice when that has ended.
             return false;
         }
-        let known = reading.text == self.reading.text;
+        let is_known = reading.text == self.reading.text;
         self.reading = reading;
-        let asked = std::mem::take(&mut self.asked);
-        asked || !known
+        self.confirmed = Instant::now();
+        let asked = mem::take(&mut self.asked);
+        asked || !is_known
+    }
+
+    /// Returns what `look` finds at the path, or nothing if it hangs, or if one before it did a short while ago.
+    async fn look<T: Send + 'static>(&mut self, look: fn(&Path) -> T) -> Option<T> {
+        if self.hung.is_some_and(|(since, pause)| since.elapsed() < pause) {
+            return None;
+        }
+        let permit = Arc::clone(&self.looks).try_acquire_owned().ok()?;
+        let path = self.path.clone();
+        let looking = aside(move || {
+            let found = look(&path);
+            drop(permit);
+            found
+        });
+        if let Ok(found) = timeout(LOOK_TIMEOUT, looking).await {
+            if self.hung.take().is_some() {
+                tracing::info!(file = %self.path.display(), "the file can be read again");
+            }
+            return Some(found);
+        }
+        if self.hung.is_none() {
+            let file = self.path.display();
+            tracing::error!(%file, "reading the file hangs, what was read before stays in effect");
+        }
+        let pause = self.hung.map_or(LOOK_TIMEOUT, |(_, pause)| (2 * pause).min(LONGEST_PAUSE));
+        self.hung = Some((Instant::now(), pause));
+        None
     }
 }
 
-/// The file as one reading found it.
+/// One reading of the file.
 #[derive(Debug)]
 struct Reading {
     stamp: Option<Stamp>,
     text: Text,
     /// The file changed while it was read.
-    torn: bool,
+    is_torn: bool,
     /// A later change is sure to show in the stamp.
-    settled: bool,
+    is_settled: bool,
 }
 
 impl Reading {
     fn take(path: &Path) -> Self {
         let stamp = Stamp::of(path);
-        let text = fs::read_to_string(path).map(Arc::from).map_err(|error: io::Error| error.to_string());
-        let torn = stamp != Stamp::of(path);
+        let text = read_regular(path).map(Arc::from).map_err(|error: io::Error| error.to_string());
+        let is_torn = stamp != Stamp::of(path);
         // A file system's clock has ticks, and two changes within one leave the same stamp. So
         // text is final only when its stamp was old at the reading, as git does it; and an error
         // never is, because it may pass without a trace.
-        let settled = text.is_ok() && !torn && stamp.is_some_and(Stamp::is_old);
-        Self { stamp, text, torn, settled }
+        let is_settled = text.is_ok() && !is_torn && stamp.is_some_and(Stamp::is_old);
+        Self { stamp, text, is_torn, is_settled }
+    }
+
+    /// The same with a time limit, for the start, where there is nothing to go on with.
+    fn take_in_time(path: &Path) -> Self {
+        let path = path.to_owned();
+        in_time(move || Self::take(&path)).unwrap_or_else(|error| Self {
+            stamp: None,
+            text: Err(error.to_string()),
+            is_torn: false,
+            is_settled: false,
+        })
     }
 }
 
-/// What tells that a path leads to other content than before, without reading it.
+/// Reads a text file as a whole, unless reading it could hang or would not end.
+pub(crate) fn read_in_time(path: &Path) -> io::Result<String> {
+    let path = path.to_owned();
+    in_time(move || read_regular(&path))?
+}
+
+/// Runs `work` in a thread of its own, and returns what it returns if that does not take too long.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().name("read".to_owned()).spawn(move || {
+        // If it comes too late, there is no receiver any more.
+        let _ = sender.send(work());
+    })?;
+    receiver.recv_timeout(START_TIMEOUT).map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("reading it took longer than {} s", START_TIMEOUT.as_secs()))
+    })
+}
+
+/// Reads a regular file. Opening a FIFO or reading a terminal would wait for someone else.
+fn read_regular(path: &Path) -> io::Result<String> {
+    // Looked at before it is opened, because opening a device can have effects.
+    check_regular(&fs::metadata(path)?)?;
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    check_regular(&file.metadata()?)?;
+    let mut text = String::new();
+    let bytes = File::take(file, MAX_BYTES + 1).read_to_string(&mut text)?;
+    if bytes as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_BYTES / 1024 / 1024)));
+    }
+    Ok(text)
+}
+
+fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_dir() {
+        return Err(io::Error::other("it is a directory"));
+    }
+    if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// The attributes that show that a path leads to other content than before, without reading it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stamp {
     device: u64,
@@ -127,18 +239,18 @@ impl Stamp {
         })
     }
 
-    /// By the time of change alone: the time of modification can be set to anything.
+    /// Goes by the time of change only: the time of modification can be set to anything.
     fn is_old(self) -> bool {
         Timestamp::now().as_second() - self.changed.0 > COARSEST_TICK
     }
 }
 
-/// Does what waits for a disk, or computes for long, where it holds up no request.
+/// Runs `work`, which waits for a disk or computes for long, where it delays no request.
 pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match task::spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(done) => done,
         Err(Ok(panic)) => resume_unwind(panic),
-        // The runtime is ending, and whoever waits here with it.
+        // The runtime is ending, and the caller with it.
         Err(Err(_)) => future::pending().await,
     }
 }
@@ -146,32 +258,88 @@ pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 /// How often to look: two polls and a read are well within the second that a change may take.
 pub(crate) const POLL: Duration = Duration::from_millis(200);
 
+/// How long a file may be unconfirmed before that is reported: a look that hangs, or a file that never stops changing.
+pub(crate) const STALE: Duration = Duration::from_secs(5);
+
+/// How long a look may take before it is left alone.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest pause between two looks that hang.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Looks that may hang at once, each in a thread: about an hour of them.
+const HUNG_LOOKS: usize = 64;
+/// How long the first reading may take.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a file; 100,000 entries of an allowlist are some 10 MiB.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Seconds; FAT has the coarsest clock in use.
 const COARSEST_TICK: i64 = 2;
 
 #[cfg(test)]
 impl WatchedFile {
-    /// As if the file were old, so that nothing but its stamp can tell of a change.
+    /// As if the file were old, so that only its stamp can show a change.
     pub(crate) fn pretend_old(&mut self) {
-        self.reading.settled = true;
+        self.reading.is_settled = true;
     }
 
     /// As if the file had changed within the tick of the clock in which it was read.
     pub(crate) fn pretend_same_tick(&mut self) {
         self.reading.stamp = Stamp::of(&self.path);
     }
+
+    /// As if looking at the file had hung for longer than it may.
+    pub(crate) fn pretend_hung(&mut self) {
+        self.hung = Some((Instant::now(), LONGEST_PAUSE));
+        self.confirmed = Instant::now().checked_sub(2 * STALE).expect("the machine runs for longer than this");
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
 
     #[test]
     fn only_the_text_of_an_old_file_is_final() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("list"), "text").unwrap();
-        assert!(!Reading::take(&dir.path().join("list")).settled, "new");
-        assert!(Reading::take(Path::new("/etc/passwd")).settled, "old");
-        assert!(!Reading::take(Path::new("/usr")).settled, "an error");
+        assert!(!Reading::take(&dir.path().join("list")).is_settled, "new");
+        assert!(Reading::take(Path::new("/etc/passwd")).is_settled, "old");
+        assert!(!Reading::take(Path::new("/usr")).is_settled, "an error");
+    }
+
+    #[test]
+    fn file_that_is_not_regular_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let reason = |path: &Path| Reading::take(path).text.unwrap_err();
+        assert_eq!(reason(&fifo), "it is not a regular file");
+        assert_eq!(reason(Path::new("/dev/zero")), "it is not a regular file");
+        assert_eq!(reason(dir.path()), "it is a directory");
+    }
+
+    fn hang(_: &Path) {
+        thread::sleep(Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn look_that_hangs_is_left_and_the_next_ones_pause() {
+        let mut file = WatchedFile::open(PathBuf::from("/etc/passwd"));
+        let confirmed = file.confirmed();
+        assert_eq!(file.look(hang).await, None);
+        assert_eq!(file.look(Stamp::of).await, None, "it pauses");
+        assert_eq!(file.confirmed(), confirmed);
+        file.hung = Some((Instant::now(), Duration::ZERO));
+        assert!(file.look(Stamp::of).await.is_some(), "it goes on");
+    }
+
+    #[tokio::test]
+    async fn looks_that_hang_are_bounded_in_number() {
+        let mut file = WatchedFile::open(PathBuf::from("/etc/passwd"));
+        let _held = Arc::clone(&file.looks).acquire_many_owned(64).await.unwrap();
+        assert!(!file.poll().await);
     }
 }

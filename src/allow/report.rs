@@ -196,7 +196,7 @@ impl fmt::Display for Changed {
             _ => {}
         }
         if self.is_empty {
-            writeln!(f, "the list is empty: nobody gets in, and a gate that is started does not start")?;
+            writeln!(f, "the allowlist is empty: every client is rejected")?;
         }
         Ok(())
     }

@@ -48,12 +48,10 @@ impl<'a> Text<'a> {
     /// With `entry` as the last entry.
     pub(super) fn with(&self, entry: &Entry) -> String {
         match &self.layout {
-            Layout::Tables(_) => {
-                let eol = self.eol();
-                let is_apart = self.text.is_empty() || self.text.ends_with("\n\n") || self.text.ends_with("\n\r\n");
-                let ended = if self.text.is_empty() || self.text.ends_with('\n') { "" } else { eol };
-                let apart = if is_apart { "" } else { eol };
-                format!("{}{ended}{apart}{}{eol}", self.text, self.table(entry))
+            Layout::Tables(_) => self.ending_in(self.text, &self.table(entry)),
+            Layout::Array { items, .. } if items.is_empty() && self.empty_array_line().is_some() => {
+                let without = self.splice(self.empty_array_line().unwrap_or_default(), "");
+                self.ending_in(&without, &self.table(entry))
             }
             Layout::Array { array, items } => self.with_item(array, items, &inline(entry)),
         }
@@ -70,9 +68,34 @@ impl<'a> Text<'a> {
     /// Without the entry `index` and the comments that touch it.
     pub(super) fn without(&self, index: usize) -> String {
         match &self.layout {
-            Layout::Tables(tables) => self.splice(self.whole_table(&tables[index]), ""),
+            Layout::Tables(tables) => {
+                let without = self.splice(self.whole_table(&tables[index]), "");
+                // A list without entries has to say so.
+                if tables.len() == 1 { self.ending_in(&without, NO_ENTRIES) } else { without }
+            }
             Layout::Array { array, items } => self.splice(self.whole_item(array, items, index), ""),
         }
+    }
+
+    /// `text` with `last` as its last lines, behind a blank line.
+    fn ending_in(&self, text: &str, last: &str) -> String {
+        let eol = self.eol();
+        let is_apart = text.len() == self.start() || text.ends_with("\n\n") || text.ends_with("\n\r\n");
+        let ended = if text.len() == self.start() || text.ends_with('\n') { "" } else { eol };
+        let apart = if is_apart { "" } else { eol };
+        format!("{text}{ended}{apart}{last}{eol}")
+    }
+
+    /// The line that says that there are no entries, if that is all it says.
+    fn empty_array_line(&self) -> Option<Range<usize>> {
+        let mut start = self.start();
+        for line in self.text[start..].split_inclusive('\n') {
+            if line.trim() == NO_ENTRIES {
+                return Some(start..start + line.len());
+            }
+            start += line.len();
+        }
+        None
     }
 
     /// A table's lines, and what goes with them: a comment belongs to the entry that it touches, to the one below it
@@ -80,7 +103,7 @@ impl<'a> Text<'a> {
     fn whole_table(&self, table: &Range<usize>) -> Range<usize> {
         let first_line = self.line_start(table.start);
         let above = self.lines_above(first_line, is_comment);
-        let mut start = if above == 0 { first_line } else { above };
+        let mut start = if above == self.start() { first_line } else { above };
         let mut end = self.line_end(table.end);
         let below = self.lines_below(end, is_comment);
         if below == self.text.len() || self.lines_below(below, is_blank) > below {
@@ -168,7 +191,12 @@ impl<'a> Text<'a> {
     }
 
     fn line_start(&self, at: usize) -> usize {
-        self.text[..at].rfind('\n').map_or(0, |end| end + 1)
+        self.text[..at].rfind('\n').map_or(self.start(), |end| end + 1)
+    }
+
+    /// Behind the byte order mark, if there is one: it is no part of the first line.
+    fn start(&self) -> usize {
+        if self.text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 }
     }
 
     /// Behind the line's end.
@@ -178,7 +206,7 @@ impl<'a> Text<'a> {
 
     /// The start of the lines above `at`, a line's start, that all are `of_kind`.
     fn lines_above(&self, mut at: usize, of_kind: fn(&str) -> bool) -> usize {
-        while at > 0 && of_kind(&self.text[self.line_start(at - 1)..at]) {
+        while at > self.start() && of_kind(&self.text[self.line_start(at - 1)..at]) {
             at = self.line_start(at - 1);
         }
         at
@@ -212,6 +240,11 @@ impl Layout {
         Self::Array { array: array.span().unwrap_or_default(), items }
     }
 }
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// A list without entries says so by this.
+const NO_ENTRIES: &str = "allow = []";
 
 fn inline(entry: &Entry) -> String {
     InlineTable::from_iter(values(entry)).to_string()
@@ -249,7 +282,34 @@ mod tests {
     use crate::allowlist;
 
     fn meaning(text: &str) -> Vec<Entry> {
-        allowlist::parse(Path::new("allowlist.toml"), text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        allowlist::parse(Path::new("allowlist.toml"), text).unwrap_or_else(|error| panic!("{error}\n{text}")).entries
+    }
+
+    #[test]
+    fn last_entry_removed_leaves_a_list_that_says_so() {
+        let text = "# whose\n\n[[allow]]\ncidr = \"192.0.2.2\"\nname = \"a\"\n";
+        let without = Text::read(text).unwrap().without(0);
+        assert_eq!(without, "# whose\n\nallow = []\n");
+        let with = Text::read(&without).unwrap().with(&auditor());
+        assert!(with.starts_with("# whose\n\n[[allow]]\ncidr"), "{with}");
+        assert_eq!(meaning(&with), [auditor()]);
+    }
+
+    #[test]
+    fn byte_order_mark_and_crlf_stay() {
+        let text = include_str!("../../tests/data/faults/allowlist-bom-crlf.toml");
+        let with = Text::read(text).unwrap().with(&auditor());
+        assert!(with.starts_with(text), "{with:?}");
+        assert_eq!(meaning(&with).len(), 3);
+        let without = Text::read(text).unwrap().without(0);
+        assert!(without.starts_with("\u{feff}# who") && without.ends_with("\"full\"\r\n"), "{without:?}");
+        assert_eq!(meaning(&without), meaning(text)[1..]);
+        let bare = "\u{feff}[[allow]]\r\ncidr = \"192.0.2.2\"\r\nname = \"a\"\r\n";
+        let replaced = Text::read(bare).unwrap().with_replaced(0, &auditor());
+        assert!(replaced.starts_with("\u{feff}[[allow]]\r\n"), "{replaced:?}");
+        assert_eq!(meaning(&replaced), [auditor()]);
+        let without = Text::read(bare).unwrap().without(0);
+        assert_eq!(without, "\u{feff}allow = []\r\n");
     }
 
     fn auditor() -> Entry {

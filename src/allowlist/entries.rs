@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,6 +13,7 @@ use thiserror::Error;
 
 use super::file::{self, EntryError};
 use crate::grant::Access;
+use crate::watched_file;
 
 /// One block of addresses that may pass.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,18 +60,27 @@ impl Entries {
     /// Parses the text of an allowlist; `file` is only for the messages. One bad entry rejects
     /// the whole text.
     pub fn parse(file: &Path, text: &str) -> Result<Self, EntryError> {
-        Ok(file::parse(file, text)?.into_iter().collect())
+        Ok(file::parse(file, text)?.entries.into_iter().collect())
     }
 
     /// Reads and parses an allowlist file.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        Ok(Self::parse(file, &read(file)?)?)
+        Self::read(file, Ok(read(file)?))
     }
 
-    /// Parses what reading `file` gave: its text, or why there is none.
+    /// Parses the result of reading `file`. A list without entries is an error, unless the file says that it has none:
+    /// what is left of a file on a full disk must not reject every client.
     pub(super) fn read(file: &Path, text: Result<impl AsRef<str>, String>) -> Result<Self, LoadError> {
         let text = text.map_err(|reason| LoadError::Unreadable { file: file.to_owned(), reason })?;
-        Ok(Self::parse(file, text.as_ref())?)
+        let text = text.as_ref();
+        let parsed = file::parse(file, text)?;
+        if parsed.entries.is_empty() && !parsed.says_so {
+            let has_lost_lines =
+                text.lines().any(|line| line.starts_with('#') && line.contains("[[allow]]") && line.contains("cidr"));
+            let reason = if has_lost_lines { EmptyReason::OneLine } else { EmptyReason::NoEntry };
+            return Err(LoadError::Empty { file: file.to_owned(), reason });
+        }
+        Ok(parsed.entries.into_iter().collect())
     }
 
     /// The entry that lets `client` in at `now`.
@@ -141,7 +150,7 @@ fn lengths(blocks: Vec<&IpNet>) -> Lengths {
     lengths.into_iter().rev().collect()
 }
 
-/// Why an allowlist file could not be put in force.
+/// Why an allowlist file is not put in effect.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum LoadError {
     /// The file is not there, not readable, or not UTF-8.
@@ -155,17 +164,31 @@ pub enum LoadError {
     /// An entry is wrong, or the file is not TOML.
     #[error(transparent)]
     Entry(#[from] EntryError),
-    /// The file has no entries, which at a start can only be a mistake.
-    #[error("{}: has no entries, so nobody could get in: write at least one [[allow]]", .file.display())]
+    /// The file has no entries and does not say so, which can only be a mistake.
+    #[error("{}: {reason}", .file.display())]
     Empty {
         /// The file that was read.
         file: PathBuf,
+        /// The likely mistake.
+        reason: EmptyReason,
     },
 }
 
-/// The text of an allowlist file.
+/// Why an allowlist has no entries.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum EmptyReason {
+    /// There is none in it.
+    #[error("has no entries: write at least one [[allow]], or allow = [] to reject every client")]
+    NoEntry,
+    /// They stand behind a `#`: something has replaced the line ends by spaces.
+    #[error("has no entries: its line ends are lost, so that the first # comments out all that follows")]
+    OneLine,
+}
+
+/// Returns the text of an allowlist file.
 pub(crate) fn read(file: &Path) -> Result<String, LoadError> {
-    fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: file.to_owned(), reason: error.to_string() })
+    watched_file::read_in_time(file)
+        .map_err(|error| LoadError::Unreadable { file: file.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]
@@ -268,7 +291,7 @@ mod tests {
         let examples: Vec<_> = shipped
             .lines()
             .filter_map(|line| line.strip_prefix("#"))
-            .filter(|line| line.starts_with("[[allow]]") || line.contains(" = "))
+            .filter(|line| line.starts_with("[[allow]]") || (line.contains(" = ") && !line.starts_with("allow")))
             .collect();
         let entries = Entries::parse(Path::new("examples"), &examples.join("\n")).unwrap();
         assert!(entries.len() >= 3, "{} examples", entries.len());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -25,11 +26,18 @@ pub struct EntryError {
     mistake: Mistake,
 }
 
+/// A file's entries in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    pub(crate) entries: Vec<Entry>,
+    /// The file says itself that it has no entries, by `allow = []`.
+    pub(crate) says_so: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenFile {
-    #[serde(default)]
-    allow: Vec<Spanned<WrittenEntry>>,
+    allow: Option<Vec<Spanned<WrittenEntry>>>,
 }
 
 /// Every key is optional here so that a missing one gets a message of ours.
@@ -43,48 +51,79 @@ struct WrittenEntry {
 }
 
 /// Parses the text of an allowlist, in its order; `file` is only for the messages.
-pub(crate) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
     let at = |start: usize| move |mistake| EntryError { file: file.to_owned(), line: line(text, start), mistake };
-    let written: WrittenFile = toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start);
-        at(start)(Mistake::Toml { message: one_line(error.message()), found: found(text, start) })
-    })?;
-
     let mut first = HashMap::new();
-    let mut entries = Vec::with_capacity(written.allow.len());
-    for entry in written.allow {
-        let header = entry.span().start;
-        let WrittenEntry { cidr, name, access, expires } = entry.into_inner();
+    let mut entries = Vec::new();
+    let mut says_so = false;
+    for part in parts(text) {
+        let base = part.start;
+        let written: WrittenFile = toml::from_str(&text[part]).map_err(|error| {
+            let start = base + error.span().map_or(0, |span| span.start);
+            at(start)(Mistake::Toml { message: one_line(error.message()), found: found(text, start) })
+        })?;
+        says_so |= written.allow.as_ref().is_some_and(Vec::is_empty);
+        for entry in written.allow.unwrap_or_default() {
+            let header = base + entry.span().start;
+            let WrittenEntry { cidr, name, access, expires } = entry.into_inner();
 
-        let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
-        let start = written.span().start;
-        let cidr = cidr::parse(written.get_ref())
-            .map_err(|error| Mistake::Cidr { cidr: written.get_ref().clone(), error })
-            .map_err(at(start))?;
-        if let Some(first) = first.insert(cidr, start) {
-            let cidr = written.into_inner();
-            return Err(at(start)(Mistake::Duplicate { cidr, first: line(text, first) }));
-        }
-
-        let written = name.ok_or(Mistake::NoName).map_err(at(header))?;
-        let start = written.span().start;
-        let name = self::name(written.get_ref()).map_err(at(start))?;
-
-        let access = match access {
-            Some(written) => self::access(written.get_ref()).map_err(at(written.span().start))?,
-            None => Access::default(),
-        };
-
-        let expires = match expires {
-            Some(written) => {
-                let source = &text[written.span()];
-                Some(instant(written.get_ref(), source).map_err(at(written.span().start))?)
+            let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
+            let start = base + written.span().start;
+            let cidr = cidr::parse(written.get_ref())
+                .map_err(|error| Mistake::Cidr { cidr: written.get_ref().clone(), error })
+                .map_err(at(start))?;
+            if let Some(first) = first.insert(cidr, start) {
+                let (written, first) = (written.into_inner(), line(text, first));
+                return Err(at(start)(Mistake::Duplicate { written, block: cidr::text(cidr), first }));
             }
-            None => None,
-        };
-        entries.push(Entry { cidr, name, access, expires });
+
+            let written = name.ok_or(Mistake::NoName).map_err(at(header))?;
+            let start = base + written.span().start;
+            let name = self::name(written.get_ref()).map_err(at(start))?;
+
+            let access = match access {
+                Some(written) => self::access(written.get_ref()).map_err(at(base + written.span().start))?,
+                None => Access::default(),
+            };
+
+            let expires = match expires {
+                Some(written) => {
+                    let (start, end) = (base + written.span().start, base + written.span().end);
+                    Some(instant(written.get_ref(), &text[start..end]).map_err(at(start))?)
+                }
+                None => None,
+            };
+            entries.push(Entry { cidr, name, access, expires });
+        }
     }
-    Ok(entries)
+    Ok(Parsed { entries, says_so })
+}
+
+/// Cuts a text at headers of entries into parts that are each a document of their own: the parser's tree is 25 times
+/// as large as its text.
+///
+/// A line that looks like a header can only be something else within a string of several lines; a text with one of
+/// those is one part. So is one with anything but blanks and comments in front of the first header, because entries
+/// that are written as `allow = […]` cannot be continued by headers.
+fn parts(text: &str) -> Vec<Range<usize>> {
+    let is_filler = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let is_header = |line: &&str| line.trim_start().starts_with("[[allow]]");
+    let has_head = !text.trim_start_matches('\u{feff}').lines().take_while(|line| !is_header(line)).all(is_filler);
+    let whole = vec![0..text.len()];
+    if text.len() < PART || has_head || text.contains("\"\"\"") || text.contains("'''") {
+        return whole;
+    }
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if at - start >= PART && is_header(&line) {
+            parts.push(start..at);
+            start = at;
+        }
+        at += line.len();
+    }
+    parts.push(start..text.len());
+    parts
 }
 
 /// Accepts what an access log can print in one line.
@@ -109,6 +148,7 @@ fn access(access: &str) -> Result<Access, Mistake> {
 /// Reads the end of a grant; `source` is how the file spells it.
 fn instant(expires: &Value, source: &str) -> Result<SystemTime, Mistake> {
     let wrong = |reason| Mistake::Expires { expires: one_line(source), reason };
+    let out_of_range = || wrong("is out of range");
     let Value::Datetime(expires) = expires else {
         return Err(wrong("is not a TOML date and time"));
     };
@@ -118,8 +158,11 @@ fn instant(expires: &Value, source: &str) -> Result<SystemTime, Mistake> {
         Datetime { offset: None, .. } => Err(wrong("has no offset from UTC")),
         // The parser below would silently take it for second 59.
         Datetime { time: Some(time), .. } if time.second == Some(60) => Err(wrong("has a second 60")),
-        // Only the last hours of the year 9999 are left to fail.
-        _ => expires.to_string().parse().and_then(|at: Timestamp| at.try_into()).map_err(|_| wrong("is too far away")),
+        // Such a date means "never". A timestamp ends a day earlier, so that it has a date in every time zone.
+        Datetime { date: Some(date), .. } if date.year == 9999 => {
+            expires.to_string().parse().unwrap_or(Timestamp::MAX).try_into().map_err(|_| out_of_range())
+        }
+        _ => expires.to_string().parse().and_then(|at: Timestamp| at.try_into()).map_err(|_| out_of_range()),
     }
 }
 
@@ -150,6 +193,9 @@ fn one_line(text: &str) -> String {
 /// Characters; a file may hold its whole list in one line.
 const QUOTED: usize = 80;
 
+/// Bytes that a part has at least, unless it is the last.
+const PART: usize = 16 * 1024;
+
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(crate) enum Mistake {
     #[error("{message}, in: {found}")]
@@ -160,8 +206,8 @@ pub(crate) enum Mistake {
     NoName,
     #[error("cidr {cidr:?} {error}")]
     Cidr { cidr: String, error: CidrError },
-    #[error("cidr {cidr:?} is on line {first} already: remove one of the two")]
-    Duplicate { cidr: String, first: usize },
+    #[error("cidr {written:?} is {block}, which line {first} has already: remove one of the two")]
+    Duplicate { written: String, block: String, first: usize },
     #[error(r#"name is empty: write name = "whose address it is""#)]
     EmptyName,
     #[error("name {name:?} has a control character: write it in one line of plain text")]

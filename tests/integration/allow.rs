@@ -74,8 +74,8 @@ fn a_removed_entry_takes_the_comments_along_that_touch_it_and_no_others() {
                     name = \"d\"\n\n# The end\n";
     assert_eq!(file.text(), expected);
     let said = file.done(&["remove", "d"]);
-    assert_eq!(file.text(), "# The list's own words\n# About all below\n\n# The end\n");
-    assert!(said.ends_with("the list is empty: nobody gets in, and a gate that is started does not start\n"), "{said}");
+    assert_eq!(file.text(), "# The list's own words\n# About all below\n\n# The end\n\nallow = []\n");
+    assert!(said.ends_with("the allowlist is empty: every client is rejected\n"), "{said}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_list_that_is_written_as_an_array_stays_one() {
     file.done(&["remove", "B"]);
     assert_eq!(file.text(), "allow = []\n");
     file.done(&["add", "10.0.0.3", "--name", "c"]);
-    assert_eq!(file.text(), "allow = [{ cidr = \"10.0.0.3\", name = \"c\" }]\n");
+    assert_eq!(file.text(), "[[allow]]\ncidr = \"10.0.0.3\"\nname = \"c\"\n");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use tracing::subscriber::{DefaultGuard, set_default};
@@ -124,7 +125,7 @@ async fn a_file_is_read_only_when_two_polls_agree() {
 async fn a_bad_file_keeps_the_list_and_is_logged_once() {
     let mut it = Rig::new();
     let bad = NEW.replace("100.0/24", "100.0/33");
-    let line = "ERROR allowlist not reloaded, the list of 1 entries stays in force error=…:5: cidr \"198.51.100.0/33\" has a bad prefix length: write a whole number from 0 to 32 after the slash\n";
+    let line = "ERROR allowlist not reloaded, the list of 1 entries stays in effect error=…:5: cidr \"198.51.100.0/33\" has a bad prefix length: write a whole number from 0 to 32 after the slash\n";
     it.write(&bad);
     it.polls(5).await;
     assert_eq!(it.log(), line);
@@ -142,15 +143,57 @@ async fn a_bad_file_keeps_the_list_and_is_logged_once() {
 }
 
 #[tokio::test]
-async fn an_emptied_list_lets_nobody_in() {
+async fn emptied_list_is_not_taken() {
+    for (text, reason) in [
+        ("", "has no entries: write at least one [[allow]], or allow = [] to reject every client"),
+        (
+            include_str!("../../../tests/data/faults/allowlist-one-line.toml"),
+            "has no entries: its line ends are lost, so that the first # comments out all that follows",
+        ),
+    ] {
+        let mut it = Rig::new();
+        it.write(text);
+        it.polls(2).await;
+        assert!(it.grants(OLD_CLIENT));
+        assert!(it.log().ends_with(&format!("error=…: {reason}\n")));
+        assert!(!it.reloader.state().borrow().is_current());
+    }
+}
+
+#[tokio::test]
+async fn list_that_says_that_it_is_empty_is_taken() {
     let mut it = Rig::new();
-    it.write("");
+    it.write("allow = []\n");
     it.polls(2).await;
     assert!(!it.grants(OLD_CLIENT));
     assert_eq!(
         it.log(),
-        " INFO allowlist reloaded file=… before=1 entries=0 added=0 removed=1\n WARN allowlist is empty: nobody gets in file=…\n"
+        " INFO allowlist reloaded file=… before=1 entries=0 added=0 removed=1\n WARN the allowlist is empty: every client is rejected file=…\n"
     );
+}
+
+#[tokio::test]
+async fn fifo_in_the_files_place_ends_no_reload() {
+    let mut it = Rig::new();
+    remove_file(it.reloader.file.path()).unwrap();
+    mkfifo(it.reloader.file.path(), Mode::S_IRWXU).unwrap();
+    it.polls(2).await;
+    assert!(it.log().ends_with("error=…: cannot be read: it is not a regular file\n"));
+    remove_file(it.reloader.file.path()).unwrap();
+    it.write(NEW);
+    it.polls(2).await;
+    assert!(it.grants(NEW_CLIENT) && !it.grants(OLD_CLIENT));
+}
+
+#[tokio::test]
+async fn file_that_cannot_be_read_makes_the_list_stale() {
+    let mut it = Rig::new();
+    it.polls(1).await;
+    assert!(it.reloader.state().borrow().is_current());
+    it.reloader.file.pretend_hung();
+    it.polls(1).await;
+    let state = it.reloader.state();
+    assert!(state.borrow().stale().is_some() && !state.borrow().is_current());
 }
 
 #[tokio::test]
@@ -161,7 +204,7 @@ async fn a_deleted_file_keeps_the_list_until_it_comes_back() {
     assert!(it.grants(OLD_CLIENT));
     assert_eq!(
         it.log(),
-        "ERROR allowlist not reloaded, the list of 1 entries stays in force error=…: cannot be read: No such file or directory (os error 2)\n"
+        "ERROR allowlist not reloaded, the list of 1 entries stays in effect error=…: cannot be read: No such file or directory (os error 2)\n"
     );
     it.write(NEW);
     it.polls(2).await;
@@ -169,20 +212,34 @@ async fn a_deleted_file_keeps_the_list_until_it_comes_back() {
 }
 
 #[tokio::test]
-async fn a_hangup_loads_at_once_and_always_says_so() {
+async fn hangup_loads_a_stable_file_and_always_logs_it() {
     let mut it = Rig::new();
-    it.reloader.hang_up().await;
+    assert!(it.reloader.hang_up().await);
+    assert!(!it.reloader.hang_up().await, "one is under way");
+    it.polls(1).await;
     assert_eq!(it.log(), " INFO allowlist reloaded file=… before=1 entries=1 added=0 removed=0\n");
-    it.write(NEW);
-    it.reloader.hang_up().await;
-    assert!(it.grants(NEW_CLIENT));
     it.write("[[allow]]");
     it.reloader.hang_up().await;
-    it.log();
+    it.polls(1).await;
+    assert!(it.log().contains("no cidr"));
     it.polls(3).await;
     assert_eq!(it.log(), "");
     it.reloader.hang_up().await;
+    it.polls(1).await;
     assert!(it.log().contains("no cidr"));
+}
+
+#[tokio::test]
+async fn hangup_does_not_load_a_file_that_is_being_written() {
+    let mut it = Rig::new();
+    let half = &NEW[..NEW.len() / 2];
+    it.write(half);
+    it.reloader.hang_up().await;
+    it.write(NEW);
+    it.polls(1).await;
+    assert_eq!(it.log(), "");
+    it.polls(1).await;
+    assert!(it.grants(NEW_CLIENT));
 }
 
 #[tokio::test]
@@ -211,7 +268,7 @@ fn a_start_needs_a_list_that_lets_somebody_in() {
         assert_eq!(error.replace(file.to_str().unwrap(), "…"), reason);
     };
     refuses(None, "…: cannot be read: No such file or directory (os error 2)");
-    refuses(Some("# none\n"), "…: has no entries, so nobody could get in: write at least one [[allow]]");
+    refuses(Some("# none\n"), "…: has no entries: write at least one [[allow]], or allow = [] to reject every client");
     refuses(Some("[[allow]]"), "…:1: this [[allow]] has no cidr: write cidr = \"203.0.113.7/32\"");
 }
 
