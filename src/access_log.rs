@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,7 +30,10 @@ pub struct AccessLog(Arc<Shared>);
 struct Shared {
     pipe: Option<LinePipe>,
     format: Format,
+    on_failure: OnFailure,
     metrics: Arc<Metrics>,
+    /// The time to drain is over: requests still in flight are cut.
+    is_cut: AtomicBool,
     second: Mutex<Second>,
 }
 
@@ -52,6 +56,22 @@ pub enum Format {
     /// Words for people.
     Text,
 }
+
+/// What happens to requests while the log cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// They are served, and their lines are lost and counted.
+    #[default]
+    Serve,
+    /// They are rejected.
+    Refuse,
+}
+
+/// The access log cannot be written, and nothing may happen without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the access log cannot be written at the moment; try again")]
+pub struct LogFailure;
 
 /// What is said of one request. Dropping it writes the line, so that a client that leaves is logged, too.
 ///
@@ -105,7 +125,41 @@ impl AccessLog {
     /// A log that writes to `pipe`, or nowhere, and counts in `metrics` either way.
     #[must_use]
     pub fn new(pipe: Option<LinePipe>, format: Format, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Shared { pipe, format, metrics, second: Mutex::default() }))
+        let on_failure = OnFailure::default();
+        Self(Arc::new(Shared {
+            pipe,
+            format,
+            on_failure,
+            metrics,
+            is_cut: AtomicBool::new(false),
+            second: Mutex::default(),
+        }))
+    }
+
+    /// The same log with another policy for the time when it cannot be written.
+    #[must_use]
+    pub fn with_failure_policy(&self, on_failure: OnFailure) -> Self {
+        let Shared { pipe, format, metrics, .. } = &*self.0;
+        let (pipe, format, metrics) = (pipe.clone(), *format, Arc::clone(metrics));
+        Self(Arc::new(Shared {
+            pipe,
+            format,
+            on_failure,
+            metrics,
+            is_cut: AtomicBool::new(false),
+            second: Mutex::default(),
+        }))
+    }
+
+    /// From now on requests that end before their answer are not left by their client, but cut.
+    pub(crate) fn note_cut(&self) {
+        self.0.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Rejects a request whose line would be lost, if the log is more important than the answer.
+    pub fn check(&self) -> Result<(), LogFailure> {
+        let Shared { pipe: Some(pipe), on_failure: OnFailure::Refuse, .. } = &*self.0 else { return Ok(()) };
+        if pipe.is_writable() { Ok(()) } else { Err(LogFailure) }
     }
 
     /// Begins the line of a request from `peer` that arrived at `time`.
@@ -186,6 +240,8 @@ impl Drop for AccessLine {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.outcome = Outcome::Internal;
+        } else if self.outcome == Outcome::ClientLeft && self.log.0.is_cut.load(Ordering::Relaxed) {
+            self.outcome = Outcome::CutAtShutdown;
         }
         let total = self.started.elapsed();
         self.count(total);

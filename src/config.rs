@@ -11,7 +11,7 @@ use std::{fmt, fs};
 
 use tracing::level_filters::LevelFilter;
 
-use crate::access_log::Format;
+use crate::access_log::{Format, OnFailure};
 use crate::admin::Address;
 use crate::body::BodyLimits;
 use crate::browser::Hosts;
@@ -61,6 +61,8 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// Whether each request is logged.
     pub log_access: bool,
+    /// What happens to requests while the access log cannot be written.
+    pub log_on_failure: OnFailure,
 }
 
 impl Config {

@@ -115,6 +115,7 @@ impl Gate {
         line: &mut AccessLine,
     ) -> Result<Response<Source>, Reject> {
         refused.map_or(Ok(()), Err)?;
+        self.access_log.check()?;
         let (head, body) = request.into_parts();
         let listener = &connection.listener;
         let client = listener.trusted_proxies.client(connection.peer.ip(), &head.headers)?;

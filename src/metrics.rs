@@ -267,7 +267,7 @@ fn labelled<const N: usize>(
 
 fn usual_class(outcome: Outcome) -> usize {
     match outcome {
-        Outcome::ClientLeft => class(None),
+        Outcome::ClientLeft | Outcome::CutAtShutdown => class(None),
         Outcome::Redirected => class(Some(StatusCode::FOUND)),
         _ => class(outcome.status().or(Some(StatusCode::OK))),
     }

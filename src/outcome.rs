@@ -44,6 +44,8 @@ outcomes! {
     Redirected = "redirected";
     /// The client went away before the answer's end.
     ClientLeft = "client_left";
+    /// The proxy stopped before the answer's end: `limits.drain` was over.
+    CutAtShutdown = "cut_at_shutdown";
     /// The client's grant ended before the answer did.
     Revoked = "grant_revoked";
     /// The domain broke off its answer, or said nothing more for too long.
@@ -87,6 +89,8 @@ outcomes! {
     RefusedCredentials = "upstream_refused_credentials", BAD_GATEWAY;
     /// Too many bodies are held at once.
     TooBusy = "too_busy", SERVICE_UNAVAILABLE;
+    /// The access log cannot be written, and `log.on_failure` is `refuse`.
+    LogUnwritable = "log_unwritable", SERVICE_UNAVAILABLE;
     /// There is nothing to sign with.
     NoCredentials = "no_credentials", SERVICE_UNAVAILABLE;
     /// The domain took no connection in time.

@@ -1,8 +1,10 @@
 //! The daemon from start to end: builds a [`Gate`] from a [`Config`], runs it with its background tasks, drains.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,14 +18,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::access_log::{AccessLog, Format};
 use crate::admin::{self, Observer};
-use crate::allowlist::{Allowlist, Entries, LoadError, Reloader};
+use crate::allowlist::{Allowlist, Entries, Reloader};
 use crate::body::Budget;
 use crate::config::Config;
 use crate::credentials::{self, CredentialCache};
 use crate::engine::{self, KnownEngine};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
-use crate::line_pipe::LinePipe;
+use crate::line_pipe::{LinePipe, Loss};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::server::{self, Entrance, Worker};
@@ -42,11 +44,15 @@ pub struct Logs {
 impl Logs {
     /// Sends events to stderr from now on, and opens the way to stdout for access lines.
     pub fn start(config: &Config) -> io::Result<Self> {
-        let lost = match config.log_format {
+        let notice = match config.log_format {
             Format::Json => |lines| format!("{{\"lost_lines\":{lines}}}\n"),
-            Format::Text => |lines| format!("{lines} lines were lost: this pipe was full\n"),
+            Format::Text => |lines| format!("{lines} lines were lost: this log could not be written\n"),
         };
-        let logs = Self { events: LinePipe::start(io::stderr(), lost)?, access: LinePipe::start(io::stdout(), lost)? };
+        // Not the standard library's streams, whose buffers keep what cannot be written and lose count of it.
+        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let access = LinePipe::start_telling(stdout, notice, tell_of_access_log)?;
+        let logs = Self { events: LinePipe::start(stderr, notice)?, access };
         let pipe = logs.events.clone();
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || pipe.clone());
         let targets = Targets::new().with_target("trailgate", config.log_level).with_default(tracing::Level::WARN);
@@ -60,8 +66,20 @@ impl Logs {
 
     /// Writes what is still queued.
     pub fn finish(self) {
+        if let Some(lost) = self.access.drain(LAST_LINES) {
+            tracing::error!(lost_lines = lost, "the access log could not be written to its end");
+        }
         self.events.drain(LAST_LINES);
-        self.access.drain(LAST_LINES);
+    }
+}
+
+/// Logs the begin and the end of an outage of the access log.
+fn tell_of_access_log(loss: &Loss) {
+    match loss {
+        Loss::Begins { reason } => tracing::error!(reason, "the access log cannot be written, its lines are lost"),
+        Loss::Ends { lost, lasted } => {
+            tracing::warn!(lost_lines = lost, lasted_s = lasted.as_secs(), "the access log is written again");
+        }
     }
 }
 
@@ -92,6 +110,7 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
     }
     let access_pipe = config.log_access.then(|| logs.access.clone());
     let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
+    let access_log = access_log.with_failure_policy(config.log_on_failure);
     let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
     for entrance in &entrances {
         tracing::info!(address = %entrance.address()?, domain = %gate.exchange.authority(), "listening");
@@ -181,9 +200,6 @@ impl Background {
 /// What `trailgate check` says of a configuration whose parts have all been read.
 pub fn describe(file: &Path, config: &Config) -> anyhow::Result<String> {
     let entries = Entries::load(&config.allowlist)?;
-    if entries.is_empty() {
-        return Err(LoadError::Empty { file: config.allowlist.clone() }.into());
-    }
     upstream::roots(config.ca_file.as_deref())?;
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         tls::check(files)?;

@@ -9,6 +9,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use jiff::Timestamp;
 
+use crate::access_log::LogFailure;
 use crate::body::BodyError;
 use crate::browser::UnknownHost;
 use crate::client_address::BadHop;
@@ -27,6 +28,8 @@ pub enum Reject {
     Head(HeadError),
     /// A trusted proxy passed on an `X-Forwarded-For` that cannot be read.
     ForwardedFor(BadHop),
+    /// The access log cannot be written, and is required.
+    Log(LogFailure),
     /// The client's address is in no entry of the allowlist.
     NotListed(IpAddr),
     /// The last entry that holds the client's address has expired.
@@ -70,6 +73,7 @@ impl Reject {
             Self::Head(HeadError::Slow) => Outcome::HeadTimeout,
             Self::Head(_) => Outcome::MalformedRequest,
             Self::ForwardedFor(_) => Outcome::MalformedForwardedFor,
+            Self::Log(_) => Outcome::LogUnwritable,
             Self::NotListed(_) | Self::Expired(..) => Outcome::NotAllowed,
             Self::UnknownHost(_) => Outcome::UnknownHost,
             Self::CrossSite(_) => Outcome::CrossSite,
@@ -100,6 +104,7 @@ impl Reject {
         match self {
             Self::Head(error) => error.to_string(),
             Self::ForwardedFor(error) => error.to_string(),
+            Self::Log(error) => error.to_string(),
             Self::NotListed(client) => format!("Your address {client} is not on the allowlist."),
             Self::Expired(client, at) => format!("The grant of your address {client} expired at {}.", minute(*at)),
             Self::UnknownHost(error) => error.to_string(),
@@ -179,6 +184,7 @@ impl Reject {
             self,
             Self::Head(_)
                 | Self::ForwardedFor(_)
+                | Self::Log(_)
                 | Self::NotListed(_)
                 | Self::Expired(..)
                 | Self::UnknownHost(_)
@@ -199,6 +205,12 @@ pub fn wants_html(headers: &HeaderMap) -> bool {
 impl From<HeadError> for Reject {
     fn from(error: HeadError) -> Self {
         Self::Head(error)
+    }
+}
+
+impl From<LogFailure> for Reject {
+    fn from(error: LogFailure) -> Self {
+        Self::Log(error)
     }
 }
 

@@ -128,6 +128,9 @@ pub async fn run(
     });
     if timeout(limits.drain, join_all(ended)).await.is_err() {
         tracing::warn!("requests were still in flight when the time to drain was over");
+        for server in &servers {
+            server.gate.access_log.note_cut();
+        }
     }
     drop(threads);
 }

@@ -13,13 +13,14 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::allowlist::State;
 use crate::credentials::is_valid;
 use crate::gate::Gate;
+use crate::line_pipe::LinePipe;
 
 /// What is written out: the counts of the gate, and what only the moment shows.
 pub(super) struct Sample<'a> {
     pub(super) gate: &'a Gate,
     pub(super) state: &'a State,
-    /// Lines that each log lost.
-    pub(super) lost: [(&'static str, u64); 2],
+    /// The pipe of each log.
+    pub(super) logs: &'a [(&'static str, LinePipe); 2],
     pub(super) started: SystemTime,
     pub(super) now: SystemTime,
 }
@@ -45,11 +46,14 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
     };
     bytes(registry, "buffered", "Memory for bodies that is taken", sample.gate.budget.taken());
     bytes(registry, "buffer_limit", "Memory for bodies that there is", sample.gate.budget.limit());
-    let lost = Family::<_, Counter>::default();
-    for (name, lines) in sample.lost {
-        lost.get_or_create(&[("log", name)]).inc_by(lines);
+    let (lost, writable) = (Family::<_, Counter>::default(), Family::<_, Gauge>::default());
+    for (name, pipe) in sample.logs {
+        let labels = [("log", *name)];
+        lost.get_or_create(&labels).inc_by(pipe.lost_lines());
+        writable.get_or_create(&labels).set(i64::from(pipe.problem().is_none()));
     }
-    registry.register("log_lines_dropped", "Log lines that found their pipe full", lost);
+    registry.register("log_lines_dropped", "Log lines that could not be written", lost);
+    registry.register("log_writable", "Whether log lines are written and not lost", writable);
     registry.register(
         "refused_clients",
         "Addresses that were refused lately",
@@ -85,8 +89,11 @@ fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
     };
     total(registry, "allowlist_reloads", "Allowlists put in force since the start", sample.state.reloads);
     total(registry, "allowlist_reload_failures", "Times that the file was found wrong", sample.state.failures);
-    let is_current = flag(sample.state.error.is_none());
-    registry.register("allowlist_current", "Whether the list in force is the file's", is_current);
+    let is_current = flag(sample.state.is_current());
+    registry.register("allowlist_current", "Whether the list in effect is known to be the file's", is_current);
+    let compared = unix(sample.now.checked_sub(sample.state.compared.elapsed()).unwrap_or(UNIX_EPOCH));
+    let help = "When the file was last compared with the list in effect";
+    seconds(registry, "allowlist_compared_timestamp", help, compared);
     let loaded = unix(sample.state.loaded);
     seconds(registry, "allowlist_loaded_timestamp", "When the list in force was loaded", loaded);
 }

@@ -60,6 +60,11 @@ impl Observer {
             Check::new("allowlist", allowlist_problem(&self.allowlist.borrow())),
             Check::new("upstream", upstream),
         ];
+        // Named only when there is something to say: a log that works is nothing that a client waits for.
+        checks.extend(self.logs.iter().filter_map(|(name, pipe)| {
+            let problem = format!("it cannot be written: {}", pipe.problem()?);
+            Some(Check::new(&format!("{name} log"), Some(problem)))
+        }));
         checks.extend(draining);
         checks
     }
@@ -76,11 +81,10 @@ impl Observer {
     /// The metrics in Prometheus' text format. Asks nobody.
     pub(super) fn exposition(&self) -> String {
         let state = self.allowlist.borrow().clone();
-        let lost = self.logs.each_ref().map(|(name, pipe)| (*name, pipe.lost_lines()));
         exposition::text(&Sample {
             gate: &self.gate,
             state: &state,
-            lost,
+            logs: &self.logs,
             started: self.started,
             now: SystemTime::now(),
         })

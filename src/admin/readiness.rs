@@ -7,6 +7,7 @@ use aws_credential_types::Credentials;
 use serde::{Deserialize, Serialize};
 
 use crate::allowlist::State;
+use crate::cli::roughly;
 use crate::credentials::is_valid;
 use crate::exchange::Contact;
 
@@ -48,9 +49,16 @@ pub(super) fn credentials_problem(latest: Option<&Credentials>, now: SystemTime)
     }
 }
 
-/// An older list than the file's is in force when the file is wrong.
+/// An older list than the file's is in effect when the file is wrong, and may be when it cannot be read.
 pub(super) fn allowlist_problem(state: &State) -> Option<String> {
-    state.error.as_ref().map(|error| format!("an older list is in force: {error}"))
+    let wrong = state.error.as_ref().map(|error| format!("an older list is in effect: {error}"));
+    let stale = || {
+        let (file, age) = (state.file.display(), roughly(state.stale()?));
+        Some(format!(
+            "an older list may be in effect: {file} has not been read for {age}, reading it hangs or it never stops changing"
+        ))
+    };
+    stale().or(wrong)
 }
 
 /// Whether the domain is known to answer, so that it need not be asked: it did lately, and nothing went wrong since.

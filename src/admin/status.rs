@@ -192,8 +192,10 @@ pub(super) fn line(gate: &Gate, state: &State, rate: Option<&Rate>, now: SystemT
     let in_force = entries.len() - entries.expired(now);
     let rate = rate.map_or(0.0, |rate| rate.requests);
     let mut line = format!("{in_force} entries let in, {rate:.1} requests/s");
-    if state.error.is_some() {
-        line.push_str("; the allowlist file is wrong, an older list is in force");
+    if state.stale().is_some() {
+        line.push_str("; the allowlist file cannot be read, an older list is in effect");
+    } else if state.error.is_some() {
+        line.push_str("; the allowlist file is wrong, an older list is in effect");
     }
     match gate.exchange.credentials().latest() {
         Some(credentials) if credentials::is_valid(&credentials, now) => {}

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::listen::{Listens, hosts};
 use super::units::{Size, Time};
-use crate::access_log::Format;
+use crate::access_log::{Format, OnFailure};
 use crate::admin::Address;
 use crate::body::BodyLimits;
 use crate::endpoint::Endpoint;
@@ -106,6 +106,7 @@ struct Log {
     format: Format,
     level: Level,
     access: bool,
+    on_failure: OnFailure,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -151,6 +152,7 @@ impl Config {
             log_format: self.log.format,
             log_level: self.log.level.0,
             log_access: self.log.access,
+            log_on_failure: self.log.on_failure,
         })
     }
 }
@@ -264,7 +266,7 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: Format::Json, level: Level(LevelFilter::INFO), access: true }
+        Self { format: Format::Json, level: Level(LevelFilter::INFO), access: true, on_failure: OnFailure::Serve }
     }
 }
 

@@ -125,7 +125,7 @@ async fn a_wrong_allowlist_makes_the_gate_unready_until_it_is_right() {
     program.event("allowlist not reloaded").await;
     let (status, lines) = readiness(&program).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(lines[1].starts_with("allowlist: an older list is in force: "), "{lines:?}");
+    assert!(lines[1].starts_with("allowlist: an older list is in effect: "), "{lines:?}");
     assert!(lines[1].contains("allowlist.toml:2: cidr"), "{lines:?}");
     program.replace_allowlist("[[allow]]\ncidr = \"127.0.0.0/8\"\nname = \"all\"\n");
     program.event("allowlist reloaded").await;

@@ -201,7 +201,7 @@ async fn a_request_that_outlives_the_time_to_drain_is_logged_as_cut() {
     domain.wait_for_requests(1).await;
     program.signal("-TERM").await;
     let line = patiently(program.stdout.next_line()).await.unwrap().expect("the line is written before the end");
-    assert!(line.contains("\"outcome\":\"client_left\""), "{line}");
+    assert!(line.contains("\"outcome\":\"cut_at_shutdown\""), "{line}");
     assert!(patiently(program.child.wait()).await.unwrap().success());
     asking.abort();
 }
@@ -271,8 +271,8 @@ async fn a_mistake_in_a_file_is_named_with_its_line() {
 #[tokio::test]
 async fn a_missing_or_empty_allowlist_is_an_error_at_the_start() {
     let folder = files("https://a.test", "");
-    is_refused(folder.path(), "allowlist.toml: has no entries, so nobody could get in: write at least one [[allow]]")
-        .await;
+    let reason = "has no entries: write at least one [[allow]], or allow = [] to reject every client";
+    is_refused(folder.path(), &format!("allowlist.toml: {reason}")).await;
     std::fs::remove_file(folder.path().join("allowlist.toml")).unwrap();
     is_refused(folder.path(), "allowlist.toml: cannot be read: No such file or directory (os error 2)").await;
 }
