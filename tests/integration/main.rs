@@ -17,6 +17,9 @@ mod grants;
 /// What is written of each request.
 mod access_log;
 
+/// An access log that cannot be written.
+mod log_failure;
+
 /// The real program: its files, its signals, its exit codes.
 mod program;
 

@@ -28,7 +28,7 @@ pub(super) fn value<'a>(metrics: &'a str, series: &str) -> &'a str {
 }
 
 /// Waits until a series has a value; a request is counted a moment after its answer is there.
-pub(super) async fn reaches(program: &Program, series: &str, expected: &str) {
+pub(crate) async fn reaches(program: &Program, series: &str, expected: &str) {
     patiently(async {
         while value(&metrics(program).await, series) != expected {
             tokio::task::yield_now().await;
