@@ -52,13 +52,13 @@ pub(super) fn credentials_problem(latest: Option<&Credentials>, now: SystemTime)
 /// An older list than the file's is in effect when the file is wrong, and may be when it cannot be read.
 pub(super) fn allowlist_problem(state: &State) -> Option<String> {
     let wrong = state.error.as_ref().map(|error| format!("an older list is in effect: {error}"));
-    let stale = || {
+    let unread = || {
         let (file, age) = (state.file.display(), roughly(state.stale()?));
         Some(format!(
             "an older list may be in effect: {file} has not been read for {age}, reading it hangs or it never stops changing"
         ))
     };
-    stale().or(wrong)
+    unread().or(wrong)
 }
 
 /// Whether the domain is known to answer, so that it need not be asked: it did lately, and nothing went wrong since.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    iter,
     ops::Range,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -109,9 +110,8 @@ fn parts(text: &str) -> Vec<Range<usize>> {
     let is_filler = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     let is_header = |line: &&str| line.trim_start().starts_with("[[allow]]");
     let has_head = !text.trim_start_matches('\u{feff}').lines().take_while(|line| !is_header(line)).all(is_filler);
-    let whole = vec![0..text.len()];
     if text.len() < PART || has_head || text.contains("\"\"\"") || text.contains("'''") {
-        return whole;
+        return iter::once(0..text.len()).collect();
     }
     let mut parts = Vec::new();
     let (mut start, mut at) = (0, 0);
