@@ -96,6 +96,6 @@ msrv:
 
 # Checks with the lowest versions of the direct dependencies (a nightly toolchain).
 minimal-versions:
-    cp Cargo.lock target/Cargo.lock.kept
+    mkdir -p target && cp Cargo.lock target/Cargo.lock.kept
     trap 'cp target/Cargo.lock.kept Cargo.lock' EXIT && \
       cargo +nightly -Z direct-minimal-versions update && cargo check --workspace --all-targets
