@@ -65,6 +65,8 @@ impl Upstream {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // Divided among the addresses of the name, so that a node that vanished leaves time for another.
+        tcp.set_connect_timeout(Some(limits.connect_timeout));
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
         tcp.set_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL));
         #[cfg(target_os = "linux")]
@@ -201,11 +203,12 @@ impl SendError {
     }
 
     fn of_connecting(error: BoxError) -> Self {
-        if causes(error.as_ref()).any(<dyn StdError>::is::<Elapsed>) {
-            Self::ConnectTimeout
-        } else {
-            Self::Connect(error)
-        }
+        // The whole takes too long, or each address of the name does.
+        let is_late = |cause: &(dyn StdError + 'static)| {
+            let socket = cause.downcast_ref::<std::io::Error>();
+            cause.is::<Elapsed>() || socket.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+        };
+        if causes(error.as_ref()).any(is_late) { Self::ConnectTimeout } else { Self::Connect(error) }
     }
 }
 

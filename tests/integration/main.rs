@@ -71,5 +71,8 @@ mod limits;
 /// Many clients that behave badly at once.
 mod load;
 
+/// A node of the domain that vanishes without a word.
+mod vanished;
+
 /// A domain that is away, slow, broken, or of another opinion.
 mod failures;
