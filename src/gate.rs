@@ -7,14 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
-use crate::body::Budget;
+use crate::body::{self, Budget};
 use crate::engine::KnownEngine;
 use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::grant::{self, Access};
@@ -77,12 +77,15 @@ impl Gate {
     ) -> Response<Reply> {
         let id = RequestId::new(fastrand::u64(..));
         let id_header = id.to_header();
-        let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let wants_html = wants_html(request.headers());
-        let head = refused.is_none().then(|| (request.method(), request.uri()));
-        let mut line = self.access_log.begin(SystemTime::now(), id, &connection.peer, head);
+        let (head, mut body) = request.into_parts();
+        let is_chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
+        let is_http_2 = head.version == Version::HTTP_2;
+        let wants_html = wants_html(&head.headers);
+        let asked = refused.is_none().then_some((&head.method, &head.uri));
+        let mut line = self.access_log.begin(SystemTime::now(), id, &connection.peer, asked);
 
-        let forwarding = AssertUnwindSafe(self.forward(connection, refused, request, &mut line)).catch_unwind();
+        let forwarding = self.forward(connection, refused, head, &mut body, &mut line);
+        let forwarding = AssertUnwindSafe(forwarding).catch_unwind();
         let mut response = match forwarding.await.unwrap_or(Err(Reject::Internal)) {
             Ok(response) => response,
             Err(reject) => {
@@ -97,6 +100,9 @@ impl Gate {
                 reject.response(wants_html).map(|body| Source::Whole { body, outcome: reject.outcome() })
             }
         };
+        if is_http_2 && !body.is_end_stream() {
+            tokio::spawn(body::discard(body));
+        }
         line.set_status(response.status());
         response.headers_mut().insert(REQUEST_ID, id_header);
         if is_chunked {
@@ -111,12 +117,12 @@ impl Gate {
         &self,
         connection: Connection,
         refused: Option<HeadError>,
-        request: Request<Incoming>,
+        head: Parts,
+        body: &mut Incoming,
         line: &mut AccessLine,
     ) -> Result<Response<Source>, Reject> {
         refused.map_or(Ok(()), Err)?;
         self.access_log.check()?;
-        let (head, body) = request.into_parts();
         let listener = &connection.listener;
         let client = listener.trusted_proxies.client(connection.peer.ip(), &head.headers)?;
         let access = self.admit(client, line.time(), line)?;

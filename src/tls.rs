@@ -126,7 +126,7 @@ impl Certificate {
             .expect("ring supports the default protocol versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self));
-        config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         if let Ok(ticketer) = Ticketer::new() {
             // Sessions are resumed from the client's memory, not from ours.
             config.ticketer = ticketer;

@@ -1,11 +1,15 @@
 //! TLS and HTTP/2 towards the client.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Full};
+use futures_util::stream::unfold;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -15,7 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use trailgate_domain::{Domain, Fault, Options, Times};
@@ -125,6 +129,44 @@ pub(crate) async fn secure(setup: Setup) -> (Rig, SelfSigned) {
 
 async fn with_limits(limits: &str) -> (Rig, SelfSigned) {
     secure(Setup { config: format!("[limits]\n{limits}\n"), ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn rejected_upload_over_http_2_is_read_to_its_end() {
+    let (rig, certificate) = secure(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let stream = certificate.shake_hands(rig.open().await, &["h2"]).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    // More than the windows of the stream and the connection hold, and a client that sends all before it reads.
+    let (frames, body) = mpsc::channel(1);
+    let body = StreamBody::new(unfold(body, async |mut body| {
+        let frame = body.recv().await?;
+        Some((Ok::<_, Infallible>(Frame::data(frame)), body))
+    }));
+    let request = Request::post("https://gate.test/_bulk").body(BoxBody::new(Box::pin(body))).unwrap();
+    let answer = tokio::spawn(sender.send_request(request));
+    patiently(async {
+        for _ in 0..64 {
+            frames.send(Bytes::from(vec![b'x'; 64 * 1024])).await.expect("the stream is not reset");
+        }
+    })
+    .await;
+    drop(frames);
+    let answer = patiently(answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    let body = patiently(answer.into_body().collect()).await.unwrap().to_bytes();
+    assert!(!body.is_empty());
+}
+
+#[tokio::test]
+async fn client_of_http_1_0_by_alpn_is_served() {
+    let (rig, certificate) = secure(Setup::default()).await;
+    let mut stream = certificate.shake_hands(rig.open().await, &["http/1.0"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.0"[..]));
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = patiently(stream.read_to_end(&mut answer)).await;
+    assert!(answer.starts_with(b"HTTP/1.0 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
 }
 
 /// A browser's connection.
