@@ -41,6 +41,9 @@ pub enum HeadError {
     /// There is no `Host`, or more than one.
     #[error("the head must have one Host")]
     Host,
+    /// The host has a user name before it.
+    #[error("the host must not have a user name or password before it")]
+    User,
     /// `Content-Length` is no number, or is there twice.
     #[error("Content-Length is malformed or repeated")]
     ContentLength,
@@ -60,6 +63,8 @@ pub enum HeadError {
 pub struct HeadValidator {
     limits: HeadLimits,
     place: Place,
+    /// Whether the head that passed last has to be written in another spelling: see [`encode_target`].
+    is_raw: bool,
 }
 
 /// Where in the stream of requests the next byte stands.
@@ -77,7 +82,7 @@ impl HeadValidator {
     /// Creates a validator for a connection whose next byte begins a head.
     #[must_use]
     pub fn new(limits: HeadLimits) -> Self {
-        Self { limits, place: HEAD }
+        Self { limits, place: HEAD, is_raw: false }
     }
 
     /// Returns the number of bytes from the front of `bytes` that may pass: part of a body, or a whole head with what
@@ -88,7 +93,8 @@ impl HeadValidator {
         let mut passed = 0;
         if let Place::Head { scanned, line } = self.place {
             let Some(end) = self.find_end(bytes, scanned, line)? else { return Ok(0) };
-            self.place = check(&bytes[..end], self.limits.headers)?;
+            let head = check(&bytes[..end], self.limits.headers)?;
+            (self.place, self.is_raw) = (head.body, head.is_raw);
             passed = end;
         }
         passed += match self.place {
@@ -101,6 +107,26 @@ impl HeadValidator {
             }
         };
         Ok(passed)
+    }
+
+    /// Returns whether the target of the head that passed last has bytes that hyper takes only percent-encoded, once.
+    pub(crate) fn take_raw(&mut self) -> bool {
+        std::mem::take(&mut self.is_raw)
+    }
+
+    /// Whether the next byte belongs to a chunked body, or is behind it.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(self.place, Place::Last)
+    }
+
+    /// Whether all of a request has passed, as far as it tells its length. A chunked body is the last: `tail` is what
+    /// passed of it last.
+    pub(crate) fn is_behind_request(&self, tail: &[u8]) -> bool {
+        match self.place {
+            Place::Head { .. } => true,
+            Place::Body(_) => false,
+            Place::Last => tail.ends_with(b"\r\n\r\n"),
+        }
     }
 
     /// Whether the next byte belongs to a head.
@@ -133,8 +159,20 @@ impl HeadValidator {
 
 const HEAD: Place = Place::Head { scanned: 0, line: 0 };
 
+/// A head that passes.
+struct Head {
+    body: Place,
+    is_raw: bool,
+}
+
+/// A request line that passes.
+struct RequestLine {
+    is_http_11: bool,
+    is_raw: bool,
+}
+
 /// Checks a whole head and says what follows it.
-fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
+fn check(head: &[u8], max_headers: usize) -> Result<Head, HeadError> {
     let mut start = 0;
     let mut lines = memchr::memchr_iter(b'\n', head).map(|end| {
         let line = &head[start..end];
@@ -142,7 +180,7 @@ fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
         line.strip_suffix(b"\r").unwrap_or(line)
     });
     let request_line = lines.find(|line| !line.is_empty()).ok_or(HeadError::RequestLine)?;
-    let is_http_11 = check_request_line(request_line)?;
+    let RequestLine { is_http_11, is_raw } = check_request_line(request_line)?;
 
     let (mut headers, mut hosts, mut length, mut chunked) = (0, 0, None, false);
     for line in lines.filter(|line| !line.is_empty()) {
@@ -164,6 +202,9 @@ fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
         }
         if name.eq_ignore_ascii_case(HOST.as_str().as_bytes()) {
             hosts += 1;
+            if has_user(value) {
+                return Err(HeadError::User);
+            }
         } else if name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str().as_bytes()) {
             let number = parse_length(value).filter(|_| length.is_none());
             length = Some(number.ok_or(HeadError::ContentLength)?);
@@ -174,16 +215,17 @@ fn check(head: &[u8], max_headers: usize) -> Result<Place, HeadError> {
             chunked = true;
         }
     }
-    match (hosts, chunked, length) {
-        (1, true, None) => Ok(Place::Last),
-        (1, false, length) => Ok(Place::Body(length.unwrap_or(0))),
-        (1, true, Some(_)) => Err(HeadError::TransferEncoding),
-        _ => Err(HeadError::Host),
+    // HTTP/1.0 has no Host (RFC 9112, section 3.2).
+    let has_host = hosts == 1 || (hosts == 0 && !is_http_11);
+    match (has_host, chunked, length) {
+        (true, true, None) => Ok(Head { body: Place::Last, is_raw }),
+        (true, false, length) => Ok(Head { body: Place::Body(length.unwrap_or(0)), is_raw }),
+        (true, true, Some(_)) => Err(HeadError::TransferEncoding),
+        (false, ..) => Err(HeadError::Host),
     }
 }
 
-/// Gives whether the version is HTTP/1.1.
-fn check_request_line(line: &[u8]) -> Result<bool, HeadError> {
+fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
     let mut parts = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -192,12 +234,10 @@ fn check_request_line(line: &[u8]) -> Result<bool, HeadError> {
     if !is_token(method) || target.is_empty() {
         return Err(HeadError::RequestLine);
     }
-    if !is_target(target) {
-        return Err(HeadError::Target);
-    }
+    let is_raw = check_target(target)?;
     match version {
-        b"HTTP/1.1" => Ok(true),
-        b"HTTP/1.0" => Ok(false),
+        b"HTTP/1.1" => Ok(RequestLine { is_http_11: true, is_raw }),
+        b"HTTP/1.0" => Ok(RequestLine { is_http_11: false, is_raw }),
         _ => Err(HeadError::RequestLine),
     }
 }
@@ -243,13 +283,58 @@ const LONGEST: u64 = u64::MAX - 2;
 /// Bytes; hyper takes what is shorter.
 const LONGEST_TARGET: usize = 65_535;
 
-/// Whether hyper takes this for a URL, and all of it.
-fn is_target(target: &[u8]) -> bool {
+/// Checks that hyper takes this for a URL, and all of it, and returns whether that is so only once it is encoded.
+fn check_target(target: &[u8]) -> Result<bool, HeadError> {
     // Most targets are seen to be good without taking them apart.
     let is_plain =
         target.starts_with(b"/") && target.len() < LONGEST_TARGET && !has(target, |byte| !PLAIN[usize::from(byte)]);
+    if is_plain {
+        return Ok(false);
+    }
     // hyper would drop a fragment; a DEL it finds only in the whole head.
-    is_plain || !has(target, |byte| byte == b'#' || byte.is_ascii_control()) && Uri::try_from(target).is_ok()
+    if has(target, |byte| byte == b'#' || byte.is_ascii_control()) {
+        return Err(HeadError::Target);
+    }
+    let is_raw = target.starts_with(b"/") && has(target, is_encoded);
+    let uri = if is_raw { Uri::try_from(encode(target)) } else { Uri::try_from(target) };
+    let uri = uri.map_err(|_| HeadError::Target)?;
+    if uri.authority().is_some_and(|authority| has_user(authority.as_str().as_bytes())) {
+        return Err(HeadError::User);
+    }
+    Ok(is_raw)
+}
+
+/// Whether an authority begins with `user:password@`. A client that sends one sends a password with it, and readers of
+/// the host differ on where it begins (RFC 9110, section 4.2.4).
+fn has_user(authority: &[u8]) -> bool {
+    has(authority, |byte| byte == b'@')
+}
+
+/// Characters that no URL has and hyper rejects, while many clients send them raw and all servers read them alike. Others
+/// (`{`, `}`, `|`, `^`) hyper lets pass, and [`Target`](crate::target::Target) encodes them.
+fn is_encoded(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'`')
+}
+
+fn encode(target: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(target.len() + 16);
+    for &byte in target {
+        match byte {
+            b'"' => encoded.extend_from_slice(b"%22"),
+            b'<' => encoded.extend_from_slice(b"%3C"),
+            b'>' => encoded.extend_from_slice(b"%3E"),
+            b'`' => encoded.extend_from_slice(b"%60"),
+            other => encoded.push(other),
+        }
+    }
+    encoded
+}
+
+/// The same head with its target percent-encoded where hyper would reject it, and whatever follows the head.
+fn encode_target(head: &[u8]) -> Vec<u8> {
+    let spaces: Vec<usize> = memchr::memchr_iter(b' ', head).take(2).collect();
+    let [before, behind] = spaces[..] else { return head.to_vec() };
+    [&head[..before], &encode(&head[before..behind]), &head[behind..]].concat()
 }
 
 /// Whether one of `bytes` is `such`. It looks at all of them, for then the compiler takes many at once.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
-use super::{HeadError, HeadLimits, HeadValidator};
+use super::{HeadError, HeadLimits, HeadValidator, encode_target};
 
 /// A connection whose bytes pass a [`HeadValidator`] on their way to hyper.
 ///
@@ -28,6 +29,10 @@ pub(crate) struct Guard<I> {
     end: End,
     /// Runs from a head's first byte, and from the start of the connection: that has to bring its first head in time.
     read_timer: Timer,
+    /// Told when the client has closed its side behind a whole request.
+    half_closed: Arc<Notify>,
+    /// The last bytes that passed, in their order.
+    tail: [u8; TAIL],
     write_timer: Timer,
     /// Whether a whole head has passed.
     is_used: bool,
@@ -66,6 +71,10 @@ enum End {
     Open,
     /// A head was refused: nothing is read any more, until the connection is closed.
     Refused,
+    /// The client has closed its side behind a whole request, and may wait for the answer.
+    HalfClosed,
+    /// The same, and the client takes the answer: a write fails as soon as it has gone.
+    Answered,
     /// Nothing came from the client in time, or no more will.
     Closed,
 }
@@ -96,6 +105,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
             cleared: 0,
             end: End::Open,
             read_timer: Timer::default(),
+            half_closed: Arc::default(),
+            tail: [0; TAIL],
             write_timer: Timer::default(),
             is_used: false,
             is_shut: false,
@@ -104,6 +115,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
 
     pub(crate) fn refusal(&self) -> Refusal {
         self.refusal.clone()
+    }
+
+    /// Told when no more requests can come, while the last one may still be answered.
+    pub(crate) fn half_closed(&self) -> Arc<Notify> {
+        Arc::clone(&self.half_closed)
     }
 
     fn refuse(&mut self, error: HeadError) {
@@ -118,11 +134,26 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
         match self.validator.pass(&self.held) {
             Ok(0) => {}
             Ok(passed) => {
+                if self.validator.is_last() {
+                    extend_tail(&mut self.tail, &self.held[..passed]);
+                }
                 self.cleared = passed;
+                if self.validator.take_raw() {
+                    self.encode_cleared();
+                }
                 self.settle();
             }
             Err(error) => self.refuse(error),
         }
+    }
+
+    /// Writes the target of the head at the front of the bytes held as hyper takes it.
+    fn encode_cleared(&mut self) {
+        let head = encode_target(&self.held[..self.cleared]);
+        let behind = self.held.split_off(self.cleared);
+        self.cleared = head.len();
+        self.held = BytesMut::from(&head[..]);
+        self.held.unsplit(behind);
     }
 
     /// Notes that a head came whole and in time.
@@ -171,7 +202,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
             match this.end {
                 End::Open => {}
                 // hyper closes the connection once it has answered; an end of file here would cancel that answer.
-                End::Refused => return Poll::Pending,
+                End::Refused | End::Answered => return Poll::Pending,
+                End::HalfClosed => {
+                    ready!(this.read_timer.poll_elapsed(HALF_CLOSED, cx));
+                    this.end = End::Closed;
+                    return Poll::Ready(Ok(()));
+                }
                 End::Closed => return Poll::Ready(Ok(())),
             }
 
@@ -183,9 +219,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
             }
             let fresh = &buf.filled()[before..];
             if fresh.is_empty() {
-                this.end = End::Closed;
                 this.held.clear();
-                return Poll::Ready(Ok(()));
+                this.end = End::Closed;
+                // To hyper, an end of file within a request is a client that has left.
+                if this.is_used && this.validator.is_behind_request(&this.tail) {
+                    this.end = End::HalfClosed;
+                    this.half_closed.notify_one();
+                }
+                continue;
             }
             if !this.held.is_empty() {
                 this.held.extend_from_slice(fresh);
@@ -194,6 +235,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
             }
             match this.validator.pass(fresh) {
                 Ok(passed) => {
+                    if this.validator.is_last() {
+                        extend_tail(&mut this.tail, &fresh[..passed]);
+                    }
+                    if this.validator.take_raw() {
+                        this.held.extend_from_slice(fresh);
+                        this.cleared = passed;
+                        this.encode_cleared();
+                        this.settle();
+                        buf.set_filled(before);
+                        continue;
+                    }
                     this.held.extend_from_slice(&fresh[passed..]);
                     buf.set_filled(before + passed);
                     if passed > 0 {
@@ -261,6 +313,10 @@ impl<I> Guard<I> {
     fn bound_write(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.write_timer.stop();
+            if self.end == End::HalfClosed {
+                self.end = End::Answered;
+                self.read_timer.stop();
+            }
             return written;
         }
         self.write_timer.poll_elapsed(self.timeouts.write, cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
@@ -269,6 +325,20 @@ impl<I> Guard<I> {
 
 /// The head that hyper gets in the place of a refused one. `close` lets hyper end the connection after the answer.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// How long a client that has closed its side may wait for its answer to begin. One that has left closes its side as
+/// well, and only a write tells them apart; its search goes on at the domain for so long.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
+
+/// Bytes that end a chunked body: the empty line behind its trailers.
+const TAIL: usize = 4;
+
+/// Appends `bytes` to the last bytes that passed.
+fn extend_tail(tail: &mut [u8; TAIL], bytes: &[u8]) {
+    let new = bytes.len().min(TAIL);
+    tail.rotate_left(new);
+    tail[TAIL - new..].copy_from_slice(&bytes[bytes.len() - new..]);
+}
 
 /// How long a connection is read on after its last answer.
 const LINGER: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@
 use hyper::Request;
 use hyper::header::{self, HeaderValue};
 
-use super::{HeadError, HeadLimits};
+use super::{HeadError, HeadLimits, has_user};
 
 /// Gives the request one `Host` and one `Cookie`.
 pub(crate) fn settle<B>(request: &mut Request<B>, limits: HeadLimits) -> Result<(), HeadError> {
@@ -21,15 +21,18 @@ pub(crate) fn settle<B>(request: &mut Request<B>, limits: HeadLimits) -> Result<
     }
     let mut hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
     match (authority, hosts.next(), hosts.next()) {
-        (None, Some(_), None) => Ok(()),
+        (None, Some(_), None) => {}
         // Section 8.3.1: they must not name different hosts.
-        (Some(authority), Some(host), None) if authority.as_bytes().eq_ignore_ascii_case(host) => Ok(()),
+        (Some(authority), Some(host), None) if authority.as_bytes().eq_ignore_ascii_case(host) => {}
         (Some(authority), None, None) => {
             let host = HeaderValue::try_from(authority).map_err(|_| HeadError::Host)?;
             headers.insert(header::HOST, host);
-            Ok(())
         }
-        _ => Err(HeadError::Host),
+        _ => return Err(HeadError::Host),
+    }
+    match headers.get(header::HOST) {
+        Some(host) if has_user(host.as_bytes()) => Err(HeadError::User),
+        _ => Ok(()),
     }
 }
 
@@ -63,6 +66,12 @@ mod tests {
         assert_eq!(settled("/", &[]), Err(HeadError::Host));
         assert_eq!(settled("https://gate.test/", &[("host", "evil.test")]), Err(HeadError::Host));
         assert_eq!(settled("/", &[("host", "gate.test"), ("host", "gate.test")]), Err(HeadError::Host));
+    }
+
+    #[test]
+    fn user_name_before_the_host_is_rejected() {
+        assert_eq!(settled("https://user:password@gate.test/", &[]), Err(HeadError::User));
+        assert_eq!(settled("/", &[("host", "user@gate.test")]), Err(HeadError::User));
     }
 
     #[test]

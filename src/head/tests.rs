@@ -92,7 +92,8 @@ fn each_byte_of_a_target_passes_as_hyper_takes_it() {
     for byte in 0..=u8::MAX {
         for before in ["/a", "/?a", "http://a/", "http://a/?"] {
             let target = [before.as_bytes(), &[byte]].concat();
-            let taken = Uri::try_from(target.as_slice()).is_ok_and(|uri| uri.to_string().as_bytes() == target);
+            let sent = if before.starts_with('/') { encode(&target) } else { target.clone() };
+            let taken = Uri::try_from(sent.as_slice()).is_ok_and(|uri| uri.to_string().as_bytes() == sent);
             // hyper looks for white space and DEL before it looks at the URL.
             let expected = taken && byte != 0x7f;
             assert_eq!(is_target(&target), expected, "{byte:#x} behind {before}");
@@ -118,6 +119,37 @@ fn a_target_that_is_no_path_passes_as_hyper_takes_it() {
     }
     assert!(is_target(format!("/{}", "a".repeat(65_533)).as_bytes()));
     assert!(!is_target(format!("/{}", "a".repeat(65_534)).as_bytes()));
+}
+
+fn is_target(target: &[u8]) -> bool {
+    check_target(target).is_ok()
+}
+
+#[test]
+fn raw_target_is_noticed_and_encoded() {
+    let mut screen = screen();
+    let head = b"\r\nGET /a?q=\"<b>`\" HTTP/1.1\r\nhost: \"<a>\"\r\n\r\n";
+    assert_eq!(screen.pass(head), Ok(head.len()));
+    assert!(screen.take_raw() && !screen.take_raw());
+    let encoded = b"\r\nGET /a?q=%22%3Cb%3E%60%22 HTTP/1.1\r\nhost: \"<a>\"\r\n\r\n";
+    assert_eq!(encode_target(head), encoded);
+    passes("GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n", "GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(screen.pass(b"GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n"), Ok(35));
+    assert!(!screen.take_raw());
+    refuses("GET http://a/?\"b HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::Target);
+}
+
+#[test]
+fn user_name_before_the_host_is_rejected() {
+    refuses("GET / HTTP/1.1\r\nhost: user:password@a\r\n\r\n", HeadError::User);
+    refuses("GET http://user@a/ HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::User);
+    passes("GET /a@b?c@d HTTP/1.1\r\nhost: a\r\n\r\n", "GET /a@b?c@d HTTP/1.1\r\nhost: a\r\n\r\n");
+}
+
+#[test]
+fn http_1_0_without_a_host_passes() {
+    passes("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\n\r\n");
+    refuses("GET / HTTP/1.0\r\nhost: a\r\nhost: a\r\n\r\n", HeadError::Host);
 }
 
 proptest! {

@@ -109,7 +109,7 @@ impl Server {
         let limits = self.limits;
         let timeouts = Timeouts { head: limits.header_timeout, write: limits.write_timeout };
         let guard = Guard::new(io, limits.head, timeouts);
-        let refusal = guard.refusal();
+        let (refusal, half_closed) = (guard.refusal(), guard.half_closed());
         let pace = Pace::start();
         let (gate, at_work) = (Arc::clone(&self.gate), Arc::clone(&pace));
         let service = service_fn(move |request| {
@@ -133,6 +133,7 @@ impl Server {
             tokio::select! {
                 () = self.end(&pace) => {}
                 () = pace.idle(limits.keep_alive) => {}
+                () = half_closed.notified() => {}
             }
         }]);
         tokio::select! {

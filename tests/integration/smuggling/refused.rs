@@ -9,9 +9,16 @@ use crate::support::RawAnswer;
 fn a_head_must_have_one_host() {
     let gate = Gate::start();
     gate.refuses("GET / HTTP/1.1\r\n\r\n", HeadError::Host);
-    gate.refuses("GET / HTTP/1.0\r\n\r\n", HeadError::Host);
+    gate.refuses("GET / HTTP/1.0\r\nhost: a\r\nhost: a\r\n\r\n", HeadError::Host);
     gate.refuses("GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", HeadError::Host);
     gate.refuses("GET / HTTP/1.1\r\nhost: a\r\naccept: */*\r\nHOST: b\r\n\r\n", HeadError::Host);
+}
+
+#[test]
+fn host_with_a_user_name_is_rejected() {
+    let gate = Gate::start();
+    gate.refuses("GET / HTTP/1.1\r\nhost: user:password@a\r\n\r\n", HeadError::User);
+    gate.refuses("GET http://user:password@a/ HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::User);
 }
 
 #[test]
@@ -169,12 +176,8 @@ fn a_target_holds_only_what_a_url_may_hold() {
         let head = [b"GET ", target, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
         gate.refuses(head, HeadError::Target);
     };
-    refuses(b"/a<b");
-    refuses(b"/a>b");
-    refuses(b"/a`b");
     refuses(b"/a#b");
     refuses(b"/?a#b");
-    refuses(b"/?a<b");
     refuses(b"/a\0b");
     refuses(b"/a\x01b");
     refuses(b"/a\x7fb");
@@ -182,7 +185,6 @@ fn a_target_holds_only_what_a_url_may_hold() {
     refuses(b"/a\rb");
     refuses(b"/\xff");
     refuses(b"/?\xc3");
-    refuses(b"/?a\"b");
     refuses(b"?a");
     refuses(b"a/b");
     refuses(b"http://");

@@ -1,6 +1,11 @@
 //! What is odd but has one reading, and must reach the domain as that.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+use trailgate_domain::{Fault, Times};
 
 use super::rig::{CLOSE, Gate, get, post};
 use crate::support::{RawAnswer, patiently, rest};
@@ -11,6 +16,57 @@ fn empty_lines_before_a_request_are_skipped() {
     gate.passes("\r\nGET /_a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", &["GET /_a"]);
     gate.passes("\r\n\r\n\r\nGET /_a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", &["GET /_a"]);
     gate.passes(format!("{}\r\n{}", get("/_a", ""), get("/_b", CLOSE)), &["GET /_a", "GET /_b"]);
+}
+
+#[test]
+fn raw_characters_of_a_target_are_encoded() {
+    let gate = Gate::start();
+    let raw = "/_a?q=\"x\"<y>`{}|^";
+    let seen = "GET /_a?q=%22x%22%3Cy%3E%60%7B%7D%7C%5E";
+    gate.passes(get(raw, CLOSE), &[seen]);
+    gate.passes(get("/a\"<b>`", CLOSE), &["GET /a%22%3Cb%3E%60"]);
+    // Between others, and cut anywhere.
+    let body = format!("POST {raw} HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n<a>");
+    let stream = format!("{}{body}{}", get(raw, ""), get("/_c", CLOSE));
+    for cut in 1..stream.len() {
+        let (front, back) = stream.as_bytes().split_at(cut);
+        let all = gate.passes_in_pieces(&[front, back], &[seen, &seen.replace("GET", "POST"), "GET /_c"]);
+        assert_eq!(all[1].body, "<a>");
+    }
+}
+
+#[test]
+fn http_1_0_without_a_host_is_answered() {
+    let gate = Gate::start();
+    gate.passes("GET /_a HTTP/1.0\r\n\r\n", &["GET /_a"]);
+}
+
+#[test]
+fn half_closed_client_is_answered_and_closed() {
+    let gate = Gate::start();
+    let chunked = post("transfer-encoding: chunked\r\n", "1\r\nx\r\n0\r\n\r\n");
+    for (text, count) in [
+        (get("/_a", ""), 1),
+        (get("/_a", "") + &get("/_b", "") + &get("/_c", ""), 3),
+        (post("content-length: 1\r\n", "x"), 1),
+        (chunked, 1),
+        (format!("{}GET /", get("/_a", "")), 1),
+    ] {
+        let answers = gate.runtime.block_on(async {
+            let release = Arc::new(Notify::new());
+            gate.rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+            let before = gate.rig.domain.seen().len();
+            let mut stream = gate.rig.open().await;
+            stream.write_all(text.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            gate.rig.domain.wait_for_requests(before + 1).await;
+            // Time for the proxy to see the end of the client's side before the answer.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            release.notify_one();
+            rest(&mut stream).await
+        });
+        assert_eq!(RawAnswer::all(&answers).len(), count, "{text:?}");
+    }
 }
 
 #[test]
