@@ -110,7 +110,7 @@ impl HeadValidator {
     }
 
     /// Returns whether the target of the head that passed last has bytes that hyper takes only percent-encoded, once.
-    pub(crate) fn take_raw(&mut self) -> bool {
+    pub fn take_raw(&mut self) -> bool {
         std::mem::take(&mut self.is_raw)
     }
 
@@ -330,8 +330,9 @@ fn encode(target: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// The same head with its target percent-encoded where hyper would reject it, and whatever follows the head.
-fn encode_target(head: &[u8]) -> Vec<u8> {
+/// Returns the same head with its target percent-encoded where hyper would reject it, and whatever follows the head.
+#[must_use]
+pub fn encode_target(head: &[u8]) -> Vec<u8> {
     let spaces: Vec<usize> = memchr::memchr_iter(b' ', head).take(2).collect();
     let [before, behind] = spaces[..] else { return head.to_vec() };
     [&head[..before], &encode(&head[before..behind]), &head[behind..]].concat()

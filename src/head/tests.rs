@@ -127,15 +127,15 @@ fn is_target(target: &[u8]) -> bool {
 
 #[test]
 fn raw_target_is_noticed_and_encoded() {
-    let mut screen = screen();
+    let mut validator = validator();
     let head = b"\r\nGET /a?q=\"<b>`\" HTTP/1.1\r\nhost: \"<a>\"\r\n\r\n";
-    assert_eq!(screen.pass(head), Ok(head.len()));
-    assert!(screen.take_raw() && !screen.take_raw());
+    assert_eq!(validator.pass(head), Ok(head.len()));
+    assert!(validator.take_raw() && !validator.take_raw());
     let encoded = b"\r\nGET /a?q=%22%3Cb%3E%60%22 HTTP/1.1\r\nhost: \"<a>\"\r\n\r\n";
     assert_eq!(encode_target(head), encoded);
     passes("GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n", "GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(screen.pass(b"GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n"), Ok(35));
-    assert!(!screen.take_raw());
+    assert_eq!(validator.pass(b"GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n"), Ok(35));
+    assert!(!validator.take_raw());
     refuses("GET http://a/?\"b HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::Target);
 }
 

@@ -3,14 +3,22 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trailgate::head::{HeadError, HeadLimits, HeadValidator};
+use trailgate::head::{HeadError, HeadLimits, HeadValidator, encode_target};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, headers: 64 };
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;
-    let passed = HeadValidator::new(LIMITS).pass(bytes);
-    check_against_httparse(bytes, passed);
+    let mut validator = HeadValidator::new(LIMITS);
+    let passed = validator.pass(bytes);
+    match passed {
+        // hyper reads this head only as the proxy encodes it.
+        Ok(passed) if validator.take_raw() => {
+            let encoded = encode_target(&bytes[..passed]);
+            check_against_httparse(&[&encoded, &bytes[passed..]].concat(), Ok(encoded.len()));
+        }
+        passed => check_against_httparse(bytes, passed),
+    }
     check_in_two_pieces(bytes, usize::from(cut) % (bytes.len() + 1), passed);
 });
 
@@ -32,7 +40,8 @@ fn check_against_httparse(bytes: &[u8], passed: Result<usize, HeadError>) {
         let of_name = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
         of_name.map(|header| header.value).collect()
     };
-    assert_eq!(values("host").len(), 1, "not one Host");
+    // HTTP/1.0 has none.
+    assert!(values("host").len() == 1 || (values("host").is_empty() && request.version == Some(0)), "not one Host");
     let rest = bytes.len() - end;
     match (&values("content-length")[..], &values("transfer-encoding")[..]) {
         ([], []) => assert_eq!(passed, end),
