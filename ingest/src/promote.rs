@@ -138,6 +138,9 @@ fn write_key(out: &mut Vec<u8>, start: usize, name: &str) {
 
 /// Each value once and no more than [`MAX_VALUES`], and whether these are all.
 fn distinct<'v>(hits: &'v [(usize, Cow<'_, str>)]) -> (Vec<Cow<'v, str>>, bool) {
+    if let [(_, value)] = hits {
+        return (vec![Cow::Borrowed(value)], true);
+    }
     let mut seen = HashSet::new();
     let mut values =
         hits.iter().map(|(_, value)| value.as_ref()).filter(|value| seen.insert(*value)).map(Cow::Borrowed);

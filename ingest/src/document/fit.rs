@@ -33,6 +33,14 @@ pub(super) fn fit(name: &str, node: &Node<'_>) -> Fit {
     }
 }
 
+/// Returns what becomes of a member at any depth of one that [`has_fields`].
+pub(super) fn fit_within(name: &str, node: &Node<'_>) -> Fit {
+    if name == "creationDate" && node.value != "null" {
+        return time(node);
+    }
+    if is_structured(node) && KEYWORDS_WITHIN.contains(&name) { Fit::LeftOut("no text") } else { Fit::AsIs }
+}
+
 fn time(node: &Node<'_>) -> Fit {
     let text = node.as_string();
     let time = text.as_deref().map_or_else(|| parse_epoch(node.value), parse_time);
@@ -95,6 +103,39 @@ const KEYWORDS: [&str; 18] = [
     "vpcEndpointId",
     "vpcEndpointAccountId",
     "sessionCredentialFromConsole",
+];
+
+/// The members of these that the template maps as keywords.
+const KEYWORDS_WITHIN: [&str; 29] = [
+    "type",
+    "principalId",
+    "arn",
+    "accountId",
+    "accessKeyId",
+    "userName",
+    "invokedBy",
+    "identityProvider",
+    "credentialId",
+    "userId",
+    "identityStoreArn",
+    "mfaAuthenticated",
+    "federatedProvider",
+    "sourceIdentity",
+    "ec2RoleDelivery",
+    "assumedRoot",
+    "ARN",
+    "tlsVersion",
+    "cipherSuite",
+    "clientProvidedHostHeader",
+    "reason",
+    "updatedFields",
+    "originalRequestID",
+    "originalEventID",
+    "state",
+    "insightType",
+    "eventSource",
+    "eventName",
+    "errorCode",
 ];
 
 /// The members that the template maps as objects with fields.
@@ -177,6 +218,30 @@ mod tests {
             assert!(is_mapped(name), "{name}");
             assert_eq!(has_fields(name), field.get("properties").is_some(), "{name}");
             assert_eq!(KEYWORDS.contains(&name.as_str()), field["type"] == "keyword", "{name}");
+            assert_within(field);
         }
+    }
+
+    #[track_caller]
+    fn assert_within(object: &Value) {
+        for (name, field) in object["properties"].as_object().into_iter().flatten() {
+            assert_eq!(KEYWORDS_WITHIN.contains(&name.as_str()), field["type"] == "keyword", "{name}");
+            assert_eq!(name == "creationDate", field["type"] == "date", "{name}");
+            assert_within(field);
+        }
+    }
+
+    #[test]
+    fn texts_and_times_within_an_identity_are_told_apart() {
+        let test = |name: &str, value: Value, expected: Fit| {
+            let text = json!({ name: value }).to_string();
+            assert_eq!(fit_within(name, Tape::parse(&text).unwrap().node(1)), expected, "{text}");
+        };
+        test("userName", json!({ "first": "A" }), Fit::LeftOut("no text"));
+        test("userName", json!("alex"), Fit::AsIs);
+        test("unknown", json!({ "a": 1 }), Fit::AsIs);
+        test("creationDate", json!("20261119T010628Z"), Fit::Rewritten("\"2026-11-19T01:06:28Z\"".into()));
+        test("creationDate", json!("no date"), Fit::LeftOut("no time"));
+        test("creationDate", json!(null), Fit::AsIs);
     }
 }

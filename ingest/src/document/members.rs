@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::fit::{Fit, fit, has_fields, is_mapped};
+use super::fit::{Fit, fit, fit_within, has_fields, is_mapped};
 use super::{UNMAPPED, names, write_key};
 use crate::json::Tape;
 use crate::json::text::{unescape, write_string};
@@ -33,7 +33,7 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> Written {
         match fit(&name, record.node(index)) {
             Fit::AsIs => {
                 write_key(out, &name);
-                write_value(out, record, index, Scope::of_top_level(&name));
+                write_value(out, record, index, Scope::of_top_level(&name), &mut written.left_out);
             }
             Fit::Rewritten(json) => {
                 write_key(out, &name);
@@ -131,7 +131,7 @@ pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) {
         write_key(out, &name);
         match value {
             Extracted::Number(number) => out.extend_from_slice(number.as_bytes()),
-            Extracted::Object(object) => write_value(out, &object, 0, Scope::Mapped),
+            Extracted::Object(object) => write_value(out, &object, 0, Scope::Mapped, &mut Vec::new()),
             Extracted::Text(text) => write_string(out, text),
         }
     }
@@ -151,10 +151,12 @@ fn is_exact_number(value: &str) -> bool {
         && Tape::parse(value).is_ok()
 }
 
-/// Where an object is: what its names may be depends on it.
+/// Where an object is: what its names and values may be depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// It is in a part that is indexed.
+    /// It is in a part that is indexed, and has fields of its own there.
+    Fields,
+    /// It is in a part that is indexed as it comes.
     Mapped,
     /// It is in one of [`UNMAPPED`], where any name goes.
     Unmapped,
@@ -162,7 +164,11 @@ enum Scope {
 
 impl Scope {
     fn of_top_level(name: &str) -> Self {
-        if UNMAPPED.contains(&name) { Self::Unmapped } else { Self::Mapped }
+        match name {
+            _ if UNMAPPED.contains(&name) => Self::Unmapped,
+            _ if has_fields(name) => Self::Fields,
+            _ => Self::Mapped,
+        }
     }
 }
 
@@ -181,7 +187,7 @@ fn is_fit(record: &Tape<'_>) -> bool {
         }
         let has_fields = has_fields(node.key);
         for node in record.descendants(index).iter().filter(|node| !node.key.is_empty()) {
-            if names::is_odd(node.key) {
+            if names::is_odd(node.key) || has_fields && fit_within(node.key, node) != Fit::AsIs {
                 return false;
             }
             count += usize::from(has_fields);
@@ -190,23 +196,33 @@ fn is_fit(record: &Tape<'_>) -> bool {
     count <= MAX_KEYS
 }
 
-fn write_members(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope) {
+fn write_members(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope, left_out: &mut Vec<String>) {
     let members = tape.children(index).map(|(index, node)| (unescape(node.key), index)).collect();
     let members = match scope {
-        Scope::Mapped => names::safe(distinct(members), |_, _| false),
+        Scope::Fields | Scope::Mapped => names::safe(distinct(members), |_, _| false),
         Scope::Unmapped => distinct(members),
     };
-    for (name, index) in &members {
-        write_key(out, name);
-        write_value(out, tape, *index, scope);
+    for (name, index) in members {
+        let fit = if scope == Scope::Fields { fit_within(&name, tape.node(index)) } else { Fit::AsIs };
+        match fit {
+            Fit::AsIs => {
+                write_key(out, &name);
+                write_value(out, tape, index, scope, left_out);
+            }
+            Fit::Rewritten(json) => {
+                write_key(out, &name);
+                out.extend_from_slice(json.as_bytes());
+            }
+            Fit::LeftOut(why) => left_out.push(format!("{name} is {why}")),
+        }
     }
 }
 
-fn write_value(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope) {
+fn write_value(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope, left_out: &mut Vec<String>) {
     let node = tape.node(index);
     if node.is_object() {
         out.push(b'{');
-        write_members(out, tape, index, scope);
+        write_members(out, tape, index, scope, left_out);
         out.push(b'}');
     } else if node.is_array() {
         out.push(b'[');
@@ -214,7 +230,7 @@ fn write_value(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope) {
             if nth > 0 {
                 out.push(b',');
             }
-            write_value(out, tape, index, scope);
+            write_value(out, tape, index, scope, left_out);
         }
         out.push(b']');
     } else if let Some(said) = node.as_string() {

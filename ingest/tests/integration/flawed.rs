@@ -43,6 +43,7 @@ async fn flawed_events_keep_their_fields_on(engine: &str) {
         record(r#""eventTime":"2026-01-31 11:58:00""#),
         record(r#""eventTime":"yesterday""#),
         record(r#""eventName":{"a":1}"#),
+        record(r#""userIdentity":{"type":"Root","userName":{"first":"A"}}"#),
         record(&format!(r#""requestParameters":{{"x":{deep},"bucketName":"b"}}"#)),
         record("\"errorMessage\":\"a\u{1}b\""),
         record(r#""errorMessage":"cut o"#).trim_end_matches("\"}").to_owned(),
@@ -52,10 +53,10 @@ async fn flawed_events_keep_their_fields_on(engine: &str) {
     let outcome = invoke(rig, log_data_of(0, &messages)).await;
     let measures = &outcome.measures;
     assert_eq!((measures.received, measures.failed), (messages.len(), 0), "{measures:?}");
-    assert_eq!((measures.indexed, measures.degraded), (4, 7), "{measures:?}");
+    assert_eq!((measures.indexed, measures.degraded), (4, 8), "{measures:?}");
     for (query, expected) in [
         ("*", messages.len()),
-        ("@degraded:*", 7),
+        ("@degraded:*", 8),
         ("eventName:Flawed", messages.len() - 1),
         ("userIdentity.type:Root", messages.len()),
         ("ct.principal:root", messages.len()),

@@ -92,6 +92,11 @@ fn what_no_engine_could_index_is_left_out_and_named() {
             r#"{"eventSource":"s"}"#,
             "userIdentity is no object; eventName is no text; eventTime is no time; readOnly is no boolean",
         ),
+        (
+            r#"{"userIdentity":{"type":"x","userName":{"first":"A"},"sessionContext":{"attributes":{"creationDate":"20261119T010628Z"}}}}"#,
+            r#"{"userIdentity":{"type":"x","sessionContext":{"attributes":{"creationDate":"2026-11-19T01:06:28Z"}}}}"#,
+            "userName is no text",
+        ),
         (r#"{"readOnly":"False","managementEvent":"true"}"#, r#"{"readOnly":false,"managementEvent":true}"#, ""),
         (r#"{"eventTime":"2024-10-08 17:52:46"}"#, r#"{"eventTime":"2024-10-08T17:52:46Z"}"#, ""),
         (r#"{"eventTime":1728409966,"a":1.0}"#, r#"{"eventTime":"2024-10-08T17:52:46Z","a":1.0}"#, ""),
