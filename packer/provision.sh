@@ -24,5 +24,9 @@ for file in etc/trailgate/*; do
   [ -e "/$file" ] || install -o root -g trailgate -m 0640 "$file" "/$file"
 done
 
-if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+if [ -d /run/systemd/system ]; then
+  systemctl daemon-reload
+  # It reads its bounds only as it starts; without a journal there is nothing to bound.
+  systemctl try-restart systemd-journald || true
+fi
 trailgate check --config /etc/trailgate/trailgate.toml

@@ -52,7 +52,7 @@ class Aws:
 
     def put_allowlist(self, text):
         """Writes the stack's allowlist, as its reader edits it."""
-        self.client("ssm").put_parameter(Name=f"/{STACK}/allowlist", Type="String", Value=text, Overwrite=True)
+        self.client("ssm").put_parameter(Name=f"/trailgate/{STACK}/allowlist", Type="String", Value=text, Overwrite=True)
 
     def sent(self, metric):
         """What the stack's metric was, by the minute, the last first."""

@@ -7,9 +7,11 @@ IGNORED = {
     "AWS::CloudTrail::Trail",
     "AWS::CloudWatch::Alarm",
     "AWS::Lambda::EventInvokeConfig",
+    "AWS::Logs::MetricFilter",
     "AWS::Logs::SubscriptionFilter",
     "AWS::OpenSearchService::Domain",
     "AWS::S3::BucketPolicy",
+    "AWS::Scheduler::Schedule",
     "AWS::SNS::Subscription",
 }
 
@@ -30,6 +32,9 @@ def cut(**parameters):
     template.pop("Metadata")
     for resource in template["Resources"].values():
         resource.pop("Metadata", None)
+        # moto knows the older of the two values only, and takes the other for Delete.
+        if resource.get("DeletionPolicy") == "RetainExceptOnCreate":
+            resource["DeletionPolicy"] = "Retain"
         wanted = resource.get("DependsOn", [])
         kept = [name for name in ([wanted] if isinstance(wanted, str) else wanted) if name not in gone]
         resource.pop("DependsOn", None)

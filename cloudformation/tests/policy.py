@@ -6,13 +6,14 @@ import re
 def allows(statements, action, resource, *, principal=None, context=None):
     """Whether one of `statements` allows it and none denies it.
 
-    `principal` is who asks a policy that stands at a resource; `context` has the keys that conditions ask for.
+    `principal` is who asks a policy that stands at a resource; `context` has the keys that conditions ask for. A trust
+    policy is one that stands at a role, and names no resource.
     """
     matching = [
         statement
         for statement in statements
         if _is_any(statement["Action"], action)
-        and _is_any(statement["Resource"], resource)
+        and _is_any(statement.get("Resource", "*"), resource)
         and (principal is None or _names(statement["Principal"], principal))
         and _meets(statement.get("Condition", {}), context or {})
     ]

@@ -14,6 +14,7 @@ REQUIRED = {
     "CodeBucket": "code",
     "FunctionCodeKey": "function.zip",
     "GateBundleKey": "gate.tar.gz",
+    "GateBundleSha256": "0" * 64,
 }
 
 _PSEUDO = {
@@ -48,19 +49,27 @@ class Stack:
         given = REQUIRED | parameters
         self.parameters = {name: str(given.get(name, spec.get("Default"))) for name, spec in declared.items()}
         self._conditions = template["Conditions"]
+        self._rules = template["Rules"]
         everything = template["Resources"]
         existing = {
             name: resource for name, resource in everything.items() if self.holds(resource.get("Condition"))
         }
         self._types = {name: resource["Type"] for name, resource in existing.items()}
         self.resources = {name: self._value(resource) for name, resource in existing.items()}
-        self.outputs = {name: self._value(output["Value"]) for name, output in template["Outputs"].items()}
+        outputs = {name: output for name, output in template["Outputs"].items() if self.holds(output.get("Condition"))}
+        self.outputs = {name: self._value(output["Value"]) for name, output in outputs.items()}
 
     def properties(self, name):
         return self.resources[name].get("Properties", {})
 
     def names(self, resource_type):
         return {name for name, found in self._types.items() if found == resource_type}
+
+    def complaints(self):
+        """The descriptions of the rules' assertions that these parameters break: CloudFormation refuses them."""
+        applicable = [rule for rule in self._rules.values() if self._value(rule.get("RuleCondition", True))]
+        assertions = [assertion for rule in applicable for assertion in rule["Assertions"]]
+        return [found["AssertDescription"] for found in assertions if not self._value(found["Assert"])]
 
     def holds(self, condition):
         """Whether the condition of this name does; no condition always does."""
@@ -120,6 +129,13 @@ class Stack:
 
     def _not(self, argument):
         return not self._value(argument[0])
+
+    def _and(self, argument):
+        return all(map(self._value, argument))
+
+    def _contains(self, argument):
+        values, value = map(self._value, argument)
+        return value in values
 
     def _or(self, argument):
         return any(map(self._value, argument))

@@ -9,7 +9,6 @@ import ast
 import base64
 import io
 import json
-import re
 import zipfile
 
 import pytest
@@ -20,6 +19,19 @@ from template import ACCOUNT, REGION, REQUIRED, STACK, Stack, load
 
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:tls-AbCdEf"
 FLEET = {"GateCount": "2", "CertificateSecretArn": SECRET}
+# All that there is an alarm for.
+WATCHED = {
+    "CertificateArn": f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1",
+    "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
+    "SecurityAlerts": "true",
+    "UseKinesis": "true",
+}
+
+
+class Answered:
+    """What a request that is not sent is answered with."""
+
+    status_code = 200
 
 
 class Deployment:
@@ -183,7 +195,7 @@ def test_the_launch_template_has_imdsv2_and_the_user_data(aws, deployment):
 
 def test_the_image_is_one_that_amazon_publishes(aws, deployment):
     # moto has a copy of the public parameters.
-    (name,) = re.fullmatch(r"\{\{resolve:ssm:(.+)\}\}", launch_data(aws, deployment)["ImageId"]).groups()
+    name = launch_data(aws, deployment)["ImageId"].removeprefix("resolve:ssm:")
     assert aws.client("ssm").get_parameter(Name=name)["Parameter"]["Value"].startswith("ami-")
 
 
@@ -206,13 +218,20 @@ def test_the_domain_is_taken_by_its_api(aws, deployment):
 
 
 def test_the_trail_is_taken_by_its_api(aws, deployment):
-    trail = Stack().properties("AuditTrail")
+    trail = Stack(DataEvents="s3 and lambda", Insights="true").properties("AuditTrail")
     assert trail.pop("IsLogging") is True
+    trail["TagsList"] = trail.pop("Tags")
+    selectors, insights = trail.pop("AdvancedEventSelectors"), trail.pop("InsightSelectors")
     trail["Name"] = trail.pop("TrailName")
     trail["S3BucketName"] = deployment.outputs()["S3CloudTrailBucketName"]
     trail["CloudWatchLogsLogGroupArn"] = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:CloudTrail/trailgate:*"
     made = aws.client("cloudtrail").create_trail(**trail)
     assert (made["IsMultiRegionTrail"], made["LogFileValidationEnabled"]) == (True, True)
+    # moto has no advanced selectors, but botocore, which looks at the names, does.
+    client = aws.client("cloudtrail")
+    client.meta.events.register("before-call.cloudtrail.PutEventSelectors", lambda **_: (Answered(), {}))
+    client.put_event_selectors(TrailName=trail["Name"], AdvancedEventSelectors=selectors)
+    client.put_insight_selectors(TrailName=trail["Name"], InsightSelectors=insights)
     # It is what the bucket's policy names.
     assert made["TrailARN"] in json.dumps(Stack().properties("S3CloudTrailBucketPolicy"))
 
@@ -233,6 +252,28 @@ def test_the_subscription_is_taken_by_its_api(aws, deployment):
     assert [made["filterName"] for made in found["subscriptionFilters"]] == ["trailgate"]
 
 
+@pytest.mark.parametrize("name", sorted(Stack(SecurityAlerts="true").names("AWS::Logs::MetricFilter")))
+def test_metric_filter_is_accepted_by_its_api(aws, deployment, name):
+    wanted = Stack(SecurityAlerts="true").properties(name)
+    (transformation,) = wanted["MetricTransformations"]
+    transformation = {key[0].lower() + key[1:]: value for key, value in transformation.items()}
+    aws.client("logs").put_metric_filter(
+        logGroupName="CloudTrail/trailgate",
+        filterName=name,
+        filterPattern=wanted["FilterPattern"],
+        metricTransformations=[transformation],
+    )
+
+
+def test_schedule_is_accepted_by_its_api(aws, deployment):
+    schedule = Stack(GateRefreshSchedule="cron(0 4 1 * ? *)").properties("GateRefresh")
+    aws.client("scheduler").create_schedule(Name="refresh", **schedule)
+    assert json.loads(schedule["Target"]["Input"])["Preferences"] == {
+        "MinHealthyPercentage": 100,
+        "MaxHealthyPercentage": 200,
+    }
+
+
 def test_the_on_failure_destination_is_taken_by_its_api(aws, deployment):
     config = Stack().properties("FunctionInvokeConfig")
     config["FunctionName"] = deployment.outputs()["IngestFunctionName"]
@@ -241,10 +282,10 @@ def test_the_on_failure_destination_is_taken_by_its_api(aws, deployment):
     assert (made["MaximumRetryAttempts"], made["MaximumEventAgeInSeconds"]) == (2, 21600)
 
 
-@pytest.mark.parametrize("name", sorted(Stack(**FLEET).names("AWS::CloudWatch::Alarm")))
+@pytest.mark.parametrize("name", sorted(Stack(**WATCHED).names("AWS::CloudWatch::Alarm")))
 def test_the_alarm_is_taken_by_its_api(aws, deployment, name):
     topic = deployment.outputs()["AlarmTopicArn"]
-    wanted = Stack(**FLEET).properties(name) | {"AlarmName": name, "AlarmActions": [topic]}
+    wanted = numbers(Stack(**WATCHED).properties(name)) | {"AlarmName": name, "AlarmActions": [topic]}
     aws.client("cloudwatch").put_metric_alarm(**wanted)
     (alarm,) = aws.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
     assert alarm["AlarmActions"] == [topic]

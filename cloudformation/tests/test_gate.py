@@ -15,7 +15,7 @@ from template import REGION, STACK, Stack
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = ROOT / "packer/files"
 GATE = ROOT / "target/debug"
-PARAMETER = f"/{STACK}/allowlist"
+PARAMETER = f"/trailgate/{STACK}/allowlist"
 
 
 class Gate:

@@ -6,7 +6,13 @@ from policy import allows
 from template import ACCOUNT, REGION, STACK, Stack
 
 GATE, FUNCTION, CLOUDTRAIL, LOGS = "GateRole", "FunctionRole", "CloudTrailRole", "LogsToStreamRole"
-EVERYTHING = {"UseKinesis": "true", "DomainInVpc": "true", "FineGrainedAccessControl": "true"}
+EVERYTHING = {
+    "UseKinesis": "true",
+    "DomainInVpc": "true",
+    "FineGrainedAccessControl": "true",
+    "GateRefreshSchedule": "rate(30 days)",
+    "OrganizationId": "o-exampleorgid",
+}
 
 
 def arn(role):
@@ -101,13 +107,86 @@ def test_the_domain_of_another_name_is_none_of_the_gates_business():
 
 def test_the_gate_reads_its_own_parameter_and_bundle_alone():
     gate = statements(Stack(), GATE)
-    parameter = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter"
+    parameter = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/trailgate"
     assert allows(gate, "ssm:GetParameter", f"{parameter}/{STACK}/allowlist")
     assert not allows(gate, "ssm:PutParameter", f"{parameter}/{STACK}/allowlist")
     assert not allows(gate, "ssm:GetParameter", f"{parameter}/other/allowlist")
-    assert allows(gate, "s3:GetObject", "arn:aws:s3:::code/gate.tar.gz")
-    assert not allows(gate, "s3:GetObject", "arn:aws:s3:::code/function.zip")
+    ours = {"aws:ResourceAccount": ACCOUNT}
+    assert allows(gate, "s3:GetObject", "arn:aws:s3:::code/gate.tar.gz", context=ours)
+    assert not allows(gate, "s3:GetObject", "arn:aws:s3:::code/function.zip", context=ours)
     assert not allows(gate, "secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:x")
+
+
+def test_code_bucket_of_another_account_is_not_read():
+    theirs = {"aws:ResourceAccount": "999999999999"}
+    bundle = "arn:aws:s3:::code/gate.tar.gz"
+    assert not allows(statements(Stack(), GATE), "s3:GetObject", bundle, context=theirs)
+    named = statements(Stack(CodeAccount="999999999999"), GATE)
+    assert allows(named, "s3:GetObject", bundle, context=theirs)
+    assert not allows(named, "s3:GetObject", bundle, context={"aws:ResourceAccount": ACCOUNT})
+
+
+def test_long_allowlist_is_read_and_never_written():
+    gate = statements(Stack(), GATE)
+    assert allows(gate, "s3:GetObject", "AllowlistBucket.Arn/allowlist.toml")
+    for action in ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"):
+        assert not allows(gate, action, "AllowlistBucket.Arn/allowlist.toml")
+
+
+# What each service sends as it assumes a role, so far as its documentation says.
+CALLERS = {
+    "CloudTrailRole": ("cloudtrail.amazonaws.com", {}),
+    "FunctionRole": ("lambda.amazonaws.com", {}),
+    "GateRole": ("ec2.amazonaws.com", {}),
+    "GateRefreshRole": ("scheduler.amazonaws.com", {"aws:SourceAccount": ACCOUNT}),
+    "LogsToStreamRole": ("logs.amazonaws.com", {"aws:SourceArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:x"}),
+}
+
+
+def test_each_role_is_assumed_by_its_service_and_no_other():
+    stack = Stack(**EVERYTHING)
+    assert stack.names("AWS::IAM::Role") == CALLERS.keys()
+    for role, (service, context) in CALLERS.items():
+        trust = stack.properties(role)["AssumeRolePolicyDocument"]["Statement"]
+        assert allows(trust, "sts:AssumeRole", role, principal=service, context=context), role
+        assert not allows(trust, "sts:AssumeRole", role, principal="other.amazonaws.com", context=context), role
+
+
+def test_confused_deputy_of_another_account_assumes_no_role():
+    stack = Stack(**EVERYTHING)
+    theirs = {
+        "GateRefreshRole": {"aws:SourceAccount": "999999999999"},
+        "LogsToStreamRole": {"aws:SourceArn": f"arn:aws:logs:{REGION}:999999999999:log-group:x"},
+    }
+    for role, context in theirs.items():
+        trust = stack.properties(role)["AssumeRolePolicyDocument"]["Statement"]
+        assert not allows(trust, "sts:AssumeRole", role, principal=CALLERS[role][0], context=context), role
+
+
+def test_schedule_refreshes_its_own_group_only():
+    refresh = statements(Stack(**EVERYTHING), "GateRefreshRole")
+    group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:1:autoScalingGroupName"
+    assert allows(refresh, "autoscaling:StartInstanceRefresh", f"{group}/{STACK}")
+    assert not allows(refresh, "autoscaling:StartInstanceRefresh", f"{group}/{STACK}-too")
+    assert not allows(refresh, "autoscaling:DeleteAutoScalingGroup", f"{group}/{STACK}")
+
+
+def test_gate_reports_that_it_joined_to_its_own_group_only():
+    gate = statements(Stack(), GATE)
+    group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:1:autoScalingGroupName"
+    assert allows(gate, "autoscaling:CompleteLifecycleAction", f"{group}/{STACK}")
+    assert not allows(gate, "autoscaling:CompleteLifecycleAction", f"{group}/other")
+
+
+def test_secret_under_a_customer_key_is_decrypted():
+    secret = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:tls-AbCdEf"
+    gate = statements(Stack(CertificateSecretArn=secret), GATE)
+    key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
+    via = {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com", "kms:EncryptionContext:SecretARN": secret}
+    assert allows(gate, "kms:Decrypt", key, context=via)
+    assert not allows(gate, "kms:Decrypt", key, context=via | {"kms:ViaService": f"s3.{REGION}.amazonaws.com"})
+    assert not allows(gate, "kms:Decrypt", key, context=via | {"kms:EncryptionContext:SecretARN": f"{secret}-too"})
+    assert not allows(statements(Stack(), GATE), "kms:Decrypt", key, context=via)
 
 
 def test_the_gate_reads_the_secret_that_it_is_given():
@@ -161,6 +240,23 @@ def test_the_trail_writes_its_own_folder_and_no_other_trail_does():
     assert not may_write(key="S3CloudTrailBucket.Arn/AWSLogs/999999999999/x.json.gz")
     assert not may_write(tls="false")
     assert not may_write(principal="delivery.logs.amazonaws.com")
+
+
+def test_organization_trail_writes_the_organization_s_folder():
+    bucket = Stack(OrganizationId="o-exampleorgid").properties("S3CloudTrailBucketPolicy")["PolicyDocument"]["Statement"]
+    context = {
+        "aws:SourceArn": f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/trailgate",
+        "s3:x-amz-acl": "bucket-owner-full-control",
+        "aws:SecureTransport": "true",
+    }
+    cloudtrail = {"principal": "cloudtrail.amazonaws.com", "context": context}
+    folder = "S3CloudTrailBucket.Arn/AWSLogs"
+    assert allows(bucket, "s3:PutObject", f"{folder}/o-exampleorgid/999999999999/CloudTrail/x.json.gz", **cloudtrail)
+    assert not allows(bucket, "s3:PutObject", f"{folder}/o-otherorg/999999999999/CloudTrail/x.json.gz", **cloudtrail)
+    role = statements(Stack(OrganizationId="o-exampleorgid"), CLOUDTRAIL)
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:CloudTrail/trailgate:log-stream"
+    assert allows(role, "logs:PutLogEvents", f"{group}:o-exampleorgid_999999999999_CloudTrail_{REGION}")
+    assert not allows(statements(Stack(), CLOUDTRAIL), "logs:PutLogEvents", f"{group}:o-exampleorgid_1_CloudTrail")
 
 
 def test_nobody_deletes_evidence_by_the_bucket_s_policy():

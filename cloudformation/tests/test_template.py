@@ -1,5 +1,6 @@
 """What the template says, for the parameters that change what there is."""
 
+import hashlib
 import re
 import tomllib
 
@@ -11,6 +12,8 @@ CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/1"
 SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:tls-AbCdEf"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
 FLEET = {"GateCount": "3", "CertificateArn": CERTIFICATE}
+# Of the list that a stack begins with.
+ALLOWLIST = "00fd3def438b879a2d084825fffc8001369ff85f4515db31a35e1669f196186c"
 
 
 def settings(stack):
@@ -19,9 +22,9 @@ def settings(stack):
     return dict(re.findall(r"^([A-Z_]+)=(.*)$", script, re.MULTILINE))
 
 
-def test_it_can_be_given_to_the_service_without_a_bucket():
-    # "CloudFormation quotas": 51,200 bytes for a template in the request itself.
-    assert PATH.stat().st_size < 51_200
+def test_template_fits_into_what_the_service_reads_from_a_bucket():
+    # "CloudFormation quotas": 1 MB for a template in S3, where `launch` puts it.
+    assert PATH.stat().st_size < 1_000_000
 
 
 def test_it_names_no_region_partition_or_account():
@@ -61,7 +64,7 @@ def test_an_address_or_a_block_is_allowed(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "203.0.113", "203.0.113.7.1", "256.0.0.1", "203.0.113.7/33", "203.0.113.7/", "2001:db8::1", ' 1.2.3.4"']
+    "text", ["", "0.0.0.0/0", "203.0.113", "203.0.113.7.1", "256.0.0.1", "203.0.113.7/33", "203.0.113.7/", "2001:db8::1", ' 1.2.3.4"']
 )
 def test_what_is_neither_is_not_allowed(text):
     assert not re.fullmatch(load()["Parameters"]["AllowedIPForEsCluster"]["AllowedPattern"], text)
@@ -73,7 +76,7 @@ def test_the_outputs_of_the_nginx_stack_keep_their_names():
         "Documentation": "cloudformation/README.md and docs/operating.md in the sources of trailgate",
         "CloudTrailName": "AuditTrail",
         "S3CloudTrailBucketName": "S3CloudTrailBucket",
-        "CloudTrailLogGroupName": "CloudTrailLogGroup",
+        "CloudTrailLogGroupName": "CloudTrail/trailgate",
         "ElasticSearchDomain": "CloudTrailESDomain",
         "NginxProxyInstanceId": "GateGroup",
         "ProxyPublicIP": "GateAddress",
@@ -106,7 +109,8 @@ def test_the_trail_covers_all_regions_and_signs_its_files():
 
 def test_the_bucket_outlives_the_stack_and_nobody_outside_sees_it():
     bucket = Stack().resources["S3CloudTrailBucket"]
-    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    # A creation that fails leaves nothing behind.
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
     assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(bucket["Properties"]["PublicAccessBlockConfiguration"]) == 4
@@ -166,6 +170,69 @@ def test_a_stream_stands_between_for_large_accounts():
     assert "EventStream" not in Stack().resources
 
 
+def test_stream_uses_all_of_its_shards_in_parallel():
+    stack = Stack(UseKinesis="true")
+    assert stack.properties("LogsSubscription")["Distribution"] == "Random"
+    assert stack.properties("StreamToFunction")["ParallelizationFactor"] == 10
+    assert "Distribution" not in Stack().properties("LogsSubscription")
+
+
+def test_failing_record_blocks_its_shard_for_hours_and_is_kept():
+    stack = Stack(UseKinesis="true")
+    mapping = stack.properties("StreamToFunction")
+    assert mapping["MaximumRecordAgeInSeconds"] <= 6 * 3600
+    # A bucket gets the payload, a queue the sequence number only.
+    assert mapping["DestinationConfig"]["OnFailure"]["Destination"] == "FailedEventsBucket.Arn"
+    assert stack.resources["EventStream"]["DeletionPolicy"] == "RetainExceptOnCreate"
+
+
+def test_existing_log_group_is_subscribed_to_without_a_trail():
+    stack = Stack(CreateTrail="false", LogGroupName="their/trail", SecurityAlerts="true")
+    gone = {"AuditTrail", "CloudTrailLogGroup", "CloudTrailRole", "S3CloudTrailBucket", "S3CloudTrailBucketPolicy"}
+    assert not gone & stack.resources.keys()
+    assert stack.properties("LogsSubscription")["LogGroupName"] == "their/trail"
+    assert stack.properties("RootUseFilter")["LogGroupName"] == "their/trail"
+    assert not {"CloudTrailName", "S3CloudTrailBucketName"} & stack.outputs.keys()
+    assert stack.outputs["CloudTrailLogGroupName"] == "their/trail"
+
+
+def test_existing_bucket_gets_the_trail():
+    stack = Stack(TrailBucket="their-bucket")
+    assert stack.properties("AuditTrail")["S3BucketName"] == "their-bucket"
+    assert not {"S3CloudTrailBucket", "S3CloudTrailBucketPolicy"} & stack.resources.keys()
+    assert stack.outputs["S3CloudTrailBucketName"] == "their-bucket"
+
+
+def test_organization_trail_is_asked_for_by_the_organization_s_id():
+    assert Stack(OrganizationId="o-exampleorgid").properties("AuditTrail")["IsOrganizationTrail"] is True
+    assert Stack().properties("AuditTrail")["IsOrganizationTrail"] is False
+
+
+@pytest.mark.parametrize(
+    ("events", "types"),
+    [
+        ("none", []),
+        ("s3", ["AWS::S3::Object"]),
+        ("lambda", ["AWS::Lambda::Function"]),
+        ("s3 and lambda", ["AWS::S3::Object", "AWS::Lambda::Function"]),
+    ],
+)
+def test_data_events_are_selected_beside_management_events(events, types):
+    management, *data = Stack(DataEvents=events).properties("AuditTrail")["AdvancedEventSelectors"]
+    assert management["FieldSelectors"] == [{"Field": "eventCategory", "Equals": ["Management"]}]
+    fields = [{found["Field"]: found for found in selector["FieldSelectors"]} for selector in data]
+    assert [found["resources.type"]["Equals"] for found in fields] == [[name] for name in types]
+    for found in fields:
+        if found["resources.type"]["Equals"] == ["AWS::S3::Object"]:
+            assert found["resources.ARN"]["NotStartsWith"] == ["arn:aws:s3:::S3CloudTrailBucket/"]
+
+
+def test_insights_are_optional():
+    assert "InsightSelectors" not in Stack().properties("AuditTrail")
+    selectors = Stack(Insights="true").properties("AuditTrail")["InsightSelectors"]
+    assert {selector["InsightType"] for selector in selectors} == {"ApiCallRateInsight", "ApiErrorRateInsight"}
+
+
 def test_the_domain_is_encrypted_everywhere():
     domain = Stack().properties("CloudTrailESDomain")
     assert domain["EncryptionAtRestOptions"] == {"Enabled": True}
@@ -181,7 +248,7 @@ def test_a_new_engine_version_upgrades_the_domain_in_place():
     assert Stack().resources["CloudTrailESDomain"]["UpdatePolicy"] == {"EnableVersionUpgrade": True}
 
 
-@pytest.mark.parametrize("version", ["OpenSearch_2.19", "OpenSearch_3.3", "Elasticsearch_7.10"])
+@pytest.mark.parametrize("version", ["OpenSearch_1.3", "OpenSearch_2.19", "OpenSearch_3.3", "Elasticsearch_7.10"])
 def test_these_engines_can_be_had(version):
     assert re.fullmatch(load()["Parameters"]["EngineVersion"]["AllowedPattern"], version)
     assert Stack(EngineVersion=version).properties("CloudTrailESDomain")["EngineVersion"] == version
@@ -237,7 +304,9 @@ def test_the_instance_gives_its_role_to_nobody_who_tricks_it():
 @pytest.mark.parametrize(("instance", "image"), [("t4g.micro", "arm64"), ("c7g.large", "arm64"), ("t2.micro", "x86_64")])
 def test_the_image_fits_the_instance(instance, image):
     launch = Stack(ProxyInstanceTypeParameter=instance).properties("GateLaunchTemplate")["LaunchTemplateData"]
-    assert launch["ImageId"].endswith(f"al2023-ami-kernel-default-{image}}}}}")
+    # By EC2 at each start; {{resolve:ssm:}} would stay at the image of the first launch.
+    public = "resolve:ssm:/aws/service/ami-amazon-linux-latest"
+    assert launch["ImageId"] == f"{public}/al2023-ami-kernel-default-{image}"
 
 
 def test_443_and_80_are_open_to_ingress_cidr_and_nothing_else_is():
@@ -285,7 +354,7 @@ def test_several_gates_stand_behind_a_load_balancer_that_tells_the_client():
     sources = {rule["SourceSecurityGroupId"] for rule in stack.properties("GateSecurityGroup")["SecurityGroupIngress"]}
     assert sources == {"NgninxProxySecurityGroup"}
     launch = stack.properties("GateLaunchTemplate")["LaunchTemplateData"]
-    assert launch["SecurityGroupIds"] == ["GateSecurityGroup"]
+    assert launch["NetworkInterfaces"][0]["Groups"] == ["GateSecurityGroup"]
 
 
 def test_a_certificate_of_acm_is_on_the_load_balancer_and_the_way_to_the_gate_stays_encrypted():
@@ -302,16 +371,112 @@ def test_a_certificate_of_a_secret_is_on_the_gates():
     assert settings(stack)["CERTIFICATE_SECRET"] == SECRET
 
 
-def test_several_gates_without_a_certificate_are_refused():
-    assertion = load()["Rules"]["OneCertificateForAllGates"]
-    assert assertion["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "GateCount"}, "1"]}]}
-    (only,) = assertion["Assertions"]
-    named = re.findall(r"'Ref': '(\w+)'", str(only["Assert"]))
-    assert named == ["CertificateArn", "CertificateSecretArn"]
+SUBNETS = {"VpcId": "vpc-1", "SubnetIds": "subnet-1,subnet-2"}
+PRIVATE = SUBNETS | {"GateSubnetIds": "subnet-3,subnet-4"}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        FLEET,
+        SUBNETS,
+        PRIVATE | FLEET,
+        PRIVATE | {"CertificateArn": CERTIFICATE},
+        {"GateImageId": "ami-1", "GateBundleKey": "", "GateBundleSha256": ""},
+        {"DomainInstanceType": "r6g.large.search", "IndexRetentionDays": ""},
+        {"CreateTrail": "false"},
+    ],
+)
+def test_parameters_that_fit_together_are_accepted(parameters):
+    assert Stack(**parameters).complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "complaint"),
+    [
+        ({"GateCount": "2"}, "More than one gate needs CertificateArn or CertificateSecretArn"),
+        ({"GateBundleKey": ""}, "The gate comes from GateImageId or from GateBundleKey"),
+        ({"GateBundleSha256": ""}, "GateBundleKey needs GateBundleSha256"),
+        ({"VpcId": "vpc-1"}, "VpcId and SubnetIds are given together, and GateSubnetIds only with them"),
+        ({"SubnetIds": "subnet-1,subnet-2"}, "VpcId and SubnetIds are given together, and GateSubnetIds only with them"),
+        (PRIVATE, "GateSubnetIds needs a load balancer, by CertificateArn or by GateCount"),
+        (
+            {"IndexRetentionDays": ""},
+            "A node of t3.small.search holds the indices of 18 days; for more choose a larger DomainInstanceType",
+        ),
+        (
+            {"CreateTrail": "false", "OrganizationId": "o-exampleorgid"},
+            "OrganizationId, DataEvents and Insights are settings of a trail that the stack makes",
+        ),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(parameters, complaint):
+    assert Stack(**parameters).complaints() == [complaint]
+
+
+def test_gate_has_a_public_address_in_any_public_subnet():
+    for parameters in ({}, SUBNETS, SUBNETS | FLEET):
+        launch = Stack(**parameters).properties("GateLaunchTemplate")["LaunchTemplateData"]
+        (interface,) = launch["NetworkInterfaces"]
+        assert (interface["DeviceIndex"], interface["AssociatePublicIpAddress"]) == (0, True)
+        # EC2 refuses groups in both places.
+        assert "SecurityGroupIds" not in launch
+
+
+def test_gates_behind_a_load_balancer_may_be_in_private_subnets():
+    stack = Stack(**PRIVATE, **FLEET)
+    launch = stack.properties("GateLaunchTemplate")["LaunchTemplateData"]
+    assert launch["NetworkInterfaces"][0]["AssociatePublicIpAddress"] is False
+    assert stack.properties("GateGroup")["VPCZoneIdentifier"] == ["subnet-3", "subnet-4"]
+    mappings = stack.properties("LoadBalancer")["SubnetMappings"]
+    assert [mapping["SubnetId"] for mapping in mappings] == ["subnet-1", "subnet-2"]
+
+
+def test_default_node_holds_what_is_kept_by_default():
+    # "Operational best practices": 25 shards per GiB of heap, which is half the memory. Templates make one shard a day;
+    # the rest is for the service's own indices.
+    template = load()
+    defaults = {name: spec.get("Default") for name, spec in template["Parameters"].items()}
+    assert defaults["DomainInstanceType"] == "t3.small.search"
+    assert int(defaults["IndexRetentionDays"]) + 2 + 7 <= 25
+
+
+def test_bundle_is_compared_with_its_sum_before_it_is_unpacked():
+    script = Stack(GateBundleSha256="ab" * 32).properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
+    lines = [line.strip() for line in script.splitlines()]
+    compared = lines.index(f"echo '{'ab' * 32}  /root/trailgate.tar.gz' | sha256sum --check --quiet")
+    assert compared < lines.index("tar -xzf /root/trailgate.tar.gz -C /root/trailgate")
+
+
+def test_new_gate_counts_once_it_has_joined():
+    (hook,) = Stack().properties("GateGroup")["LifecycleHookSpecificationList"]
+    assert hook["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_LAUNCHING"
+    assert hook["DefaultResult"] == "ABANDON"
+    join = (PATH.parent.parent / "packer/files/join-stack").read_text()
+    assert f"--lifecycle-hook-name {hook['LifecycleHookName']} " in join
+
+
+def test_allowlist_parameter_stays_as_it_is():
+    # CloudFormation writes the parameter again, and loses all edits, if a new template changes any of these.
+    allowlist = Stack().properties("Allowlist")
+    value = allowlist.pop("Value")
+    assert allowlist == {
+        "Name": f"/trailgate/{STACK}/allowlist",
+        "Description": "The allowlist in TOML, or s3://BUCKET/KEY where a longer one is. "
+        "Put it with --tier Intelligent-Tiering",
+        "Type": "String",
+        "Tier": "Intelligent-Tiering",
+    }
+    assert hashlib.sha256(value.encode()).hexdigest() == ALLOWLIST
+
+
+def test_domain_waits_for_the_roles_that_its_policy_names():
+    assert Stack().resources["CloudTrailESDomain"]["DependsOn"] == "GateInstanceProfile"
 
 
 def test_a_vpc_that_is_given_is_used_and_none_is_made():
-    stack = Stack(VpcId="vpc-1", SubnetIds="subnet-1,subnet-2", **FLEET)
+    stack = Stack(**SUBNETS, **FLEET)
     assert not stack.names("AWS::EC2::VPC")
     assert stack.properties("GateGroup")["VPCZoneIdentifier"] == ["subnet-1", "subnet-2"]
     assert stack.properties("NgninxProxySecurityGroup")["VpcId"] == "vpc-1"
@@ -338,7 +503,7 @@ def test_an_update_waits_for_the_new_gate_before_an_old_one_goes():
 
 
 def test_every_alarm_tells_the_topic():
-    stack = Stack(**FLEET)
+    stack = Stack(**FLEET, UseKinesis="true", KmsKeyArn=KEY)
     alarms = stack.names("AWS::CloudWatch::Alarm")
     for alarm in alarms:
         assert stack.properties(alarm)["AlarmActions"] == ["AlarmTopic"], alarm
@@ -347,7 +512,11 @@ def test_every_alarm_tells_the_topic():
     for alarm in alarms:
         properties = stack.properties(alarm)
         queries = [query["MetricStat"]["Metric"] for query in properties.get("Metrics", []) if "MetricStat" in query]
-        watched |= {(metric["Namespace"], metric["MetricName"]) for metric in queries or [properties]}
+        watched |= {(metric["Namespace"], metric["MetricName"]) for metric in queries or [properties] if metric.get("MetricName")}
+        # SELECT STATISTIC(METRIC) FROM "NAMESPACE" WHERE ...
+        texts = [query["Expression"] for query in properties.get("Metrics", []) if "Expression" in query]
+        selects = [re.match(r'SELECT SUM\((\w+)\) FROM "([^"]+)" WHERE LogGroupName = ', text) for text in texts]
+        watched |= {(select.group(2), select.group(1)) for select in selects if select}
     assert watched == {
         ("AWS/Lambda", "DestinationDeliveryFailures"),
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
@@ -359,6 +528,20 @@ def test_every_alarm_tells_the_topic():
         ("AWS/ES", "ClusterIndexWritesBlocked"),
         ("AWS/ES", "FreeStorageSpace"),
         ("AWS/NetworkELB", "UnHealthyHostCount"),
+        ("AWS/ES", "JVMMemoryPressure"),
+        ("AWS/ES", "CPUUtilization"),
+        ("AWS/ES", "CPUCreditBalance"),
+        ("AWS/ES", "AutomatedSnapshotFailure"),
+        ("AWS/ES", "Nodes"),
+        ("AWS/ES", "KMSKeyError"),
+        ("AWS/ES", "KMSKeyInaccessible"),
+        ("AWS/ES", "5xx"),
+        ("AWS/ES", "OpenSearchRequests"),
+        ("AWS/Lambda", "Errors"),
+        ("AWS/Lambda", "IteratorAge"),
+        ("AWS/S3", "PutRequests"),
+        ("AWS/CertificateManager", "DaysToExpiry"),
+        ("trailgate", "certificate_days_left"),
         ("trailgate", "ready"),
         ("trailgate", "allowlist_refused"),
     }
@@ -384,6 +567,7 @@ def test_the_gate_is_told_where_everything_is():
     assert settings(Stack(HostName="audit.example.com")) == {
         "AWS_REGION": REGION,
         "STACK": STACK,
+        "GROUP": STACK,
         "ENDPOINT": "https://CloudTrailESDomain.DomainEndpoint",
         "HOME_PAGE": "/_dashboards/",
         "HOST_NAME": "audit.example.com",
@@ -391,7 +575,7 @@ def test_the_gate_is_told_where_everything_is():
         "ADDRESS_ALLOCATION": "GateAddress.AllocationId",
         "BEHIND_LOAD_BALANCER": "false",
         "CERTIFICATE_SECRET": "",
-        "ALLOWLIST_PARAMETER": f"/{STACK}/allowlist",
+        "ALLOWLIST_PARAMETER": f"/trailgate/{STACK}/allowlist",
         "SECURITY_API": "",
         "FUNCTION_ROLE": f"arn:aws:iam::{ACCOUNT}:role/FunctionRole",
     }

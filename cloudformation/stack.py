@@ -1,0 +1,200 @@
+"""CloudFormation and Auto Scaling by the AWS command line: makes a change and watches it, for hours if need be."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+EXPIRED = re.compile(r"ExpiredToken|token included in the request is expired|[Tt]oken has expired|session .* expired")
+# What a poll survives: it is asked again.
+PASSING = re.compile(r"Throttling|Rate exceeded|ServiceUnavailable|InternalFailure|Could not connect|[Tt]imed? ?out")
+# Stacks in these states accept no update.
+DEAD = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
+
+
+class Failure(Exception):
+    """Ends the program with a message and an exit code."""
+
+    def __init__(self, message, code=1):
+        super().__init__(message)
+        self.code = code
+
+
+class AwsError(Exception):
+    """What the AWS command line says on standard error."""
+
+
+class Stack:
+    """A stack by its name."""
+
+    def __init__(self, name, poll):
+        self.name = name
+        self.poll = poll
+
+    def describe(self):
+        """Returns what CloudFormation says of the stack; nothing where there is none yet."""
+        try:
+            (found,) = aws("cloudformation", "describe-stacks", "--stack-name", self.name)["Stacks"]
+        except AwsError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+        return None if found["StackStatus"] == "REVIEW_IN_PROGRESS" else found
+
+    def follow_running_operation(self):
+        current = self.describe()
+        if current and current["StackStatus"].endswith("_IN_PROGRESS"):
+            say(f"{self.name} is in {current['StackStatus']}; waiting until that is over")
+            events = self.events()
+            starts = [at for at, event in enumerate(events) if event.get("ResourceStatusReason") == "User Initiated"]
+            earlier = events[: starts[-1]] if starts else []
+            self.follow(current["StackId"], {event["EventId"] for event in earlier})
+
+    def apply(self, url, parameters, before, may_reset):
+        """Makes a change set of the template at `url` with the parameters, and executes it."""
+        summary = aws("cloudformation", "get-template-summary", "--template-url", url)
+        declared = {found["ParameterKey"] for found in summary["Parameters"]}
+        unknown = parameters.keys() - declared
+        if unknown:
+            raise Failure(f"trailgate.yaml has no parameter {', '.join(sorted(unknown))}", 2)
+        wanted = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+        kept = before.keys() & declared - parameters.keys()
+        wanted += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)]
+        change_set = f"launch-{int(time.time())}"
+        described = ["--stack-name", self.name, "--change-set-name", change_set]
+        aws(
+            *("cloudformation", "create-change-set", *described, "--template-url", url),
+            *("--change-set-type", "UPDATE" if before else "CREATE"),
+            *("--capabilities", "CAPABILITY_IAM", "--parameters", json.dumps(wanted)),
+        )
+        if not self.await_change_set(described):
+            say("nothing changes")
+            return
+        if before and not may_reset:
+            self.protect_allowlist(described)
+        seen = {event["EventId"] for event in self.events()} if before else set()
+        aws("cloudformation", "execute-change-set", *described)
+        stack_id = self.describe()["StackId"]
+        if not before:
+            aws("cloudformation", "update-termination-protection", "--enable-termination-protection", "--stack-name", self.name)
+        self.follow(stack_id, seen)
+
+    def await_change_set(self, described):
+        """Returns whether there is something to execute."""
+        while True:
+            found = aws("cloudformation", "describe-change-set", *described)
+            if found["Status"] == "CREATE_COMPLETE":
+                return True
+            if found["Status"] == "FAILED":
+                reason = found.get("StatusReason", "")
+                aws("cloudformation", "delete-change-set", *described)
+                if "didn't contain changes" in reason or "No updates are to be performed" in reason:
+                    return False
+                raise Failure(f"CloudFormation rejects the change: {reason}")
+            time.sleep(self.poll)
+
+    def protect_allowlist(self, described):
+        """Refuses a change set that would write a parameter that somebody has edited."""
+        changes = aws("cloudformation", "describe-change-set", *described).get("Changes", [])
+        changed = {change["ResourceChange"]["LogicalResourceId"] for change in changes if "ResourceChange" in change}
+        if "Allowlist" not in changed:
+            return
+        name = f"/trailgate/{self.name}/allowlist"
+        try:
+            version = aws("ssm", "get-parameter", "--name", name)["Parameter"]["Version"]
+        except AwsError as error:
+            if "ParameterNotFound" in str(error):
+                return
+            raise
+        if version > 1:
+            aws("cloudformation", "delete-change-set", *described)
+            raise Failure(
+                f"the change would write {name} again, and it was edited (version {version}): save it with "
+                f"`aws ssm get-parameter --name {name}`, then give --reset-allowlist",
+                2,
+            )
+
+    def events(self):
+        """Returns the events of the stack, the oldest first."""
+        found = aws("cloudformation", "describe-stack-events", "--stack-name", self.name, "--max-items", "200")
+        return found["StackEvents"][::-1]
+
+    def follow(self, stack_id, seen):
+        """Prints events as they come, and a line of progress each minute, until the operation is over."""
+        began = time.monotonic()
+        shown = began
+        status = {}
+        failures = []
+        while True:
+            try:
+                fresh = [event for event in self.events() if event["EventId"] not in seen]
+                (found,) = aws("cloudformation", "describe-stacks", "--stack-name", stack_id)["Stacks"]
+            except AwsError as error:
+                if EXPIRED.search(str(error)):
+                    raise Failure(
+                        f"the session expired; the stack goes on by itself. Log in, then watch it by "
+                        f"`cloudformation/launch {self.name}`",
+                        75,
+                    ) from None
+                if not PASSING.search(str(error)):
+                    raise
+                say(f"asking again: {str(error).strip()}")
+                time.sleep(self.poll)
+                continue
+            for event in fresh:
+                seen.add(event["EventId"])
+                resource = event.get("LogicalResourceId", "")
+                status[resource] = event["ResourceStatus"]
+                reason = event.get("ResourceStatusReason", "")
+                say(f"{event['ResourceStatus']} {resource} {reason}".rstrip())
+                if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in reason:
+                    failures.append(f"{resource}: {reason}")
+            if not found["StackStatus"].endswith("_IN_PROGRESS"):
+                break
+            if time.monotonic() - shown >= 60:
+                shown = time.monotonic()
+                waiting = [name for name, state in status.items() if state.endswith("_IN_PROGRESS") and name != self.name]
+                done = sum(state.endswith("_COMPLETE") for state in status.values())
+                say(f"{int(shown - began) // 60} min: {done} resources done, waiting for {', '.join(waiting[:5])}")
+            time.sleep(self.poll)
+        if found["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            reasons = "\n".join(f"  {failure}" for failure in failures) or f"  {found.get('StackStatusReason', '')}"
+            after = f"\n  aws cloudformation delete-stack --stack-name {self.name}, then launch again"
+            hint = after if found["StackStatus"] in DEAD else ""
+            raise Failure(f"the stack {self.name} is in {found['StackStatus']}:\n{reasons}{hint}")
+
+
+def refresh(group, poll):
+    """Replaces the gates one after the other, each by one of the newest image."""
+    # A new one before an old one goes.
+    preferences = json.dumps({"MinHealthyPercentage": 100, "MaxHealthyPercentage": 200})
+    started = aws(
+        *("autoscaling", "start-instance-refresh", "--auto-scaling-group-name", group),
+        *("--preferences", preferences),
+    )
+    asked = ["--auto-scaling-group-name", group, "--instance-refresh-ids", started["InstanceRefreshId"]]
+    shown = None
+    while True:
+        (found,) = aws("autoscaling", "describe-instance-refreshes", *asked)["InstanceRefreshes"]
+        line = f"refresh: {found['Status']}, {found.get('PercentageComplete', 0)} %"
+        if line != shown:
+            say(line)
+            shown = line
+        if found["Status"] == "Successful":
+            return
+        if found["Status"] not in ("Pending", "InProgress", "Baking"):
+            raise Failure(f"the refresh of {group} is {found['Status']}: {found.get('StatusReason', '')}")
+        time.sleep(poll)
+
+
+def aws(*arguments, output="json"):
+    """Runs the AWS command line; returns its answer."""
+    done = subprocess.run(["aws", *arguments, "--output", output], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise AwsError(done.stderr.strip() or f"aws {arguments[0]} exits with {done.returncode}")
+    return json.loads(done.stdout) if output == "json" and done.stdout.strip() else {}
+
+
+def say(line):
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,382 @@
+"""The command that launches the stack, with a stand-in of the AWS command line: time, failure, and other accounts."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from played import ACCOUNT, NO_STACK, REGION, Played, events, stack
+
+FOLDER = pathlib.Path(__file__).parent.parent
+NAMES = ["AllowedIPForEsCluster", "EngineVersion", "CodeBucket", "FunctionCodeKey", "GateBundleKey", "GateBundleSha256"]
+NAMES += ["CloudTrailName", "LogGroupName", "DomainName", "DomainInVpc", "IndexRetentionDays"]
+NOT_FOUND = "An error occurred (404) when calling the HeadBucket operation: Not Found"
+FORBIDDEN = "An error occurred (403) when calling the HeadBucket operation: Forbidden"
+EXPIRED = "An error occurred (ExpiredToken) when calling DescribeStackEvents: The security token included in the request is expired"
+THROTTLED = "An error occurred (Throttling) when calling DescribeStackEvents: Rate exceeded"
+
+
+@pytest.fixture
+def launch(tmp_path):
+    return Launch(tmp_path)
+
+
+class Launch:
+    """A tree with all that is to be built already there."""
+
+    def __init__(self, folder):
+        self.root = folder / "tree"
+        for name in ("cloudformation", "target/lambda", "target/bundle"):
+            (self.root / name).mkdir(parents=True)
+        for name in ("launch", "stack.py", "trailgate.yaml"):
+            shutil.copy(FOLDER / name, self.root / "cloudformation" / name)
+        for name in ("lambda/trailgate-ingest-x86_64.zip", "bundle/trailgate-aarch64.tar.gz"):
+            (self.root / "target" / name).write_text(name)
+        (folder / "bin").mkdir()
+        self.aws = Played(
+            folder / "bin",
+            sts__get_caller_identity=[{"Account": ACCOUNT}],
+            s3api__head_bucket=[{}],
+            s3api__put_object=[{}],
+            cloudformation__describe_stacks=[NO_STACK],
+            cloudformation__get_template_summary=[{"Parameters": [{"ParameterKey": name} for name in NAMES]}],
+            cloudformation__create_change_set=[{}],
+            cloudformation__describe_change_set=[{"Status": "CREATE_IN_PROGRESS"}, {"Status": "CREATE_COMPLETE"}],
+            cloudformation__delete_change_set=[{}],
+            cloudformation__describe_stack_events=[events("audit CREATE_COMPLETE")],
+            cloudformation__execute_change_set=[{}],
+            cloudformation__update_termination_protection=[{}],
+        )
+
+    def plays(self, **answers):
+        self.aws.script |= {name.replace("__", " ").replace("_", "-"): found for name, found in answers.items()}
+        return self
+
+    def exists(self, status="UPDATE_COMPLETE", **parameters):
+        return self.plays(cloudformation__describe_stacks=[stack(status, **parameters)])
+
+    def __call__(self, *arguments, **environment):
+        return self.aws.run(self.root / "cloudformation/launch", *arguments, **environment)
+
+    def sent(self):
+        """The parameters of the change set: their values, or none where the previous value stays."""
+        (call,) = self.aws.calls("cloudformation create-change-set")
+        listed = json_argument(call, "--parameters")
+        return {found["ParameterKey"]: found.get("ParameterValue") for found in listed}
+
+
+def json_argument(call, name):
+    return json.loads(call[call.index(name) + 1])
+
+
+def new_stack(*statuses):
+    """What describe-stacks answers while a stack is made."""
+    return [NO_STACK, NO_STACK, *(stack(status) for status in statuses)]
+
+
+def test_no_region_is_said_with_the_next_command(launch):
+    launch.plays(configure__get=[""])
+    done = launch("audit", "203.0.113.7", AWS_REGION="")
+    assert done.returncode == 2
+    assert "no region is configured: set AWS_REGION, or run `aws configure set region" in done.stderr
+
+
+def test_slow_domain_is_waited_for_with_its_events(launch):
+    creating = ["CREATE_IN_PROGRESS"] * 125
+    launch.plays(
+        cloudformation__describe_stacks=new_stack(*creating, "CREATE_COMPLETE"),
+        cloudformation__describe_stack_events=[
+            events("audit CREATE_IN_PROGRESS User Initiated"),
+            events("audit CREATE_IN_PROGRESS User Initiated", "CloudTrailESDomain CREATE_IN_PROGRESS"),
+        ],
+    )
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("CREATE_IN_PROGRESS CloudTrailESDomain") == 1
+    assert "KibanaProxyEndpoint\thttps://198.51.100.9/_dashboards/" in done.stdout
+    # The deploy command gives up after 120 polls.
+    assert len(launch.aws.calls("cloudformation describe-stack-events")) > 120
+
+
+def test_rollback_is_reported_with_its_cause_and_the_next_command(launch):
+    launch.plays(
+        cloudformation__describe_stacks=new_stack("CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE"),
+        cloudformation__describe_stack_events=[
+            events(
+                "audit CREATE_IN_PROGRESS User Initiated",
+                "AuditTrail CREATE_FAILED Access denied. Check the trust relationships for your role.",
+                "CloudTrailESDomain CREATE_FAILED Resource creation cancelled",
+            )
+        ],
+    )
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 1
+    message = done.stderr.split("launch: ")[1]
+    assert "ROLLBACK_COMPLETE" in message and "delete-stack --stack-name audit" in message
+    assert "AuditTrail: Access denied. Check the trust relationships" in message
+    assert "CloudTrailESDomain" not in message
+
+
+def test_stack_that_rolled_back_is_not_updated(launch):
+    done = launch.exists("ROLLBACK_COMPLETE")("audit", "203.0.113.7")
+    assert done.returncode == 1
+    assert "accepts no update" in done.stderr and "delete-stack" in done.stderr
+    assert not launch.aws.calls("cloudformation create-change-set")
+
+
+def test_running_operation_is_waited_for_before_the_change(launch):
+    running = stack("CREATE_IN_PROGRESS")
+    launch.plays(cloudformation__describe_stacks=[running, running, stack("CREATE_COMPLETE")])
+    done = launch("audit", "IndexRetentionDays=7")
+    assert done.returncode == 0, done.stderr
+    assert "audit is in CREATE_IN_PROGRESS; waiting" in done.stderr
+    assert launch.sent()["IndexRetentionDays"] == "7"
+
+
+def test_failure_of_an_earlier_operation_is_not_taken_for_this_one(launch):
+    running, over = stack("UPDATE_IN_PROGRESS"), stack("UPDATE_ROLLBACK_COMPLETE")
+    launch.plays(
+        cloudformation__describe_stacks=[running, running, over],
+        cloudformation__describe_stack_events=[
+            events(
+                "audit UPDATE_IN_PROGRESS User Initiated",
+                "GateGroup UPDATE_FAILED of long ago",
+                "audit UPDATE_IN_PROGRESS User Initiated",
+                "AlarmTopic UPDATE_FAILED of now",
+            )
+        ],
+    )
+    done = launch("audit")
+    assert done.returncode == 1
+    assert "of now" in done.stderr and "of long ago" not in done.stderr
+
+
+def test_bucket_of_another_account_is_never_written_to(launch):
+    done = launch.plays(s3api__head_bucket=[FORBIDDEN])("audit", "203.0.113.7")
+    assert done.returncode == 1
+    assert f"trailgate-code-{ACCOUNT}-{REGION} cannot be used by the account {ACCOUNT}" in done.stderr
+    assert not launch.aws.calls("s3api put-object") and not launch.aws.calls("s3api create-bucket")
+
+
+def test_every_use_of_the_bucket_expects_its_owner(launch):
+    creation = dict.fromkeys(
+        ("s3api__create_bucket", "s3api__put_public_access_block", "s3api__put_bucket_versioning"), [{}]
+    )
+    launch.plays(s3api__head_bucket=[NOT_FOUND], s3api__put_bucket_lifecycle_configuration=[{}], **creation)
+    launch.plays(cloudformation__describe_stacks=new_stack("CREATE_COMPLETE"))
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 0, done.stderr
+    for command in ("head-bucket", "put-object", "put-public-access-block", "put-bucket-versioning"):
+        for call in launch.aws.calls(f"s3api {command}"):
+            assert call[call.index("--expected-bucket-owner") + 1] == ACCOUNT, command
+
+
+def test_bundle_is_pinned_by_its_sum(launch):
+    launch.plays(cloudformation__describe_stacks=new_stack("CREATE_COMPLETE"))
+    assert launch("audit", "203.0.113.7").returncode == 0
+    digest = hashlib.sha256(b"bundle/trailgate-aarch64.tar.gz").hexdigest()
+    assert launch.sent()["GateBundleSha256"] == digest
+
+
+def test_first_launch_without_an_address_is_refused(launch):
+    done = launch("audit")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "first launch needs ADDRESS" in done.stderr and "usage: cloudformation/launch STACK" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7/24", "0.0.0.0/0", "2001:db8::1", "here"])
+def test_address_that_no_gate_would_accept_is_refused(launch, address):
+    done = launch("audit", address)
+    assert done.returncode == 2
+    assert f"ADDRESS '{address}'" in done.stderr
+    assert not launch.aws.calls("cloudformation describe-stacks")
+
+
+def test_later_launch_needs_no_address_and_keeps_the_list(launch):
+    done = launch.exists()("audit", "IndexRetentionDays=7")
+    assert done.returncode == 0, done.stderr
+    assert launch.sent()["AllowedIPForEsCluster"] is None
+    assert launch.sent()["EngineVersion"] is None
+
+
+def test_other_address_is_refused_without_reset_allowlist(launch):
+    done = launch.exists()("audit", "203.0.113.8")
+    assert done.returncode == 2
+    assert "began with 203.0.113.7, not 203.0.113.8" in done.stderr and "--reset-allowlist" in done.stderr
+    assert not launch.aws.calls("cloudformation create-change-set")
+
+
+def test_other_address_is_sent_with_reset_allowlist(launch):
+    done = launch.exists()("audit", "203.0.113.8", "--reset-allowlist")
+    assert done.returncode == 0, done.stderr
+    assert launch.sent()["AllowedIPForEsCluster"] == "203.0.113.8"
+
+
+CHANGES_LIST = {"Status": "CREATE_COMPLETE", "Changes": [{"ResourceChange": {"LogicalResourceId": "Allowlist"}}]}
+
+
+def test_edited_allowlist_is_not_written_by_a_new_template(launch):
+    launch.plays(ssm__get_parameter=[{"Parameter": {"Version": 2}}], cloudformation__describe_change_set=[CHANGES_LIST])
+    done = launch.exists()("audit")
+    assert done.returncode == 2
+    assert "would write /trailgate/audit/allowlist again, and it was edited" in done.stderr
+    assert not launch.aws.calls("cloudformation execute-change-set")
+    assert launch.aws.calls("cloudformation delete-change-set")
+
+
+def test_allowlist_that_nobody_edited_is_written_by_a_new_template(launch):
+    launch.plays(ssm__get_parameter=[{"Parameter": {"Version": 1}}], cloudformation__describe_change_set=[CHANGES_LIST])
+    done = launch.exists()("audit")
+    assert done.returncode == 0, done.stderr
+
+
+def test_session_that_expires_leaves_the_stack_running(launch):
+    launch.plays(
+        cloudformation__describe_stacks=new_stack("CREATE_IN_PROGRESS"),
+        cloudformation__describe_stack_events=[events("audit CREATE_IN_PROGRESS User Initiated"), EXPIRED],
+    )
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 75
+    assert "the session expired; the stack goes on by itself" in done.stderr
+    assert "`cloudformation/launch audit`" in done.stderr
+
+
+def test_throttled_poll_is_repeated(launch):
+    launch.plays(
+        cloudformation__describe_stacks=new_stack("CREATE_IN_PROGRESS", "CREATE_COMPLETE"),
+        cloudformation__describe_stack_events=[THROTTLED, events("audit CREATE_COMPLETE")],
+    )
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 0, done.stderr
+    assert "asking again" in done.stderr
+
+
+def test_nothing_to_change_ends_well_with_the_outputs(launch):
+    unchanged = {"Status": "FAILED", "StatusReason": "The submitted information didn't contain changes."}
+    done = launch.exists().plays(cloudformation__describe_change_set=[unchanged])("audit")
+    assert done.returncode == 0, done.stderr
+    assert "nothing changes" in done.stderr and "KibanaProxyEndpoint\t" in done.stdout
+    assert not launch.aws.calls("cloudformation execute-change-set")
+
+
+def test_parameter_that_the_template_lacks_is_named(launch):
+    done = launch.exists()("audit", "IndexRetention=7")
+    assert done.returncode == 2
+    assert "trailgate.yaml has no parameter IndexRetention" in done.stderr
+
+
+def test_new_stack_is_protected_and_named_after_itself(launch):
+    launch.plays(cloudformation__describe_stacks=new_stack("CREATE_COMPLETE"))
+    assert launch("audit", "203.0.113.7").returncode == 0
+    (call,) = launch.aws.calls("cloudformation update-termination-protection")
+    assert "--enable-termination-protection" in call
+    sent = launch.sent()
+    assert (sent["CloudTrailName"], sent["LogGroupName"], sent["DomainName"]) == ("audit", "CloudTrail/audit", "audit")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Elasticsearch_7.10", "OpenSearch_2.19"),
+        ("Elasticsearch_7.10", "OpenSearch_3.3"),
+        ("OpenSearch_1.3", "OpenSearch_3.3"),
+        ("OpenSearch_2.17", "OpenSearch_3.3"),
+        ("OpenSearch_2.19", "OpenSearch_2.17"),
+        ("OpenSearch_1.3", "Elasticsearch_7.10"),
+    ],
+)
+def test_upgrade_that_aws_refuses_is_refused_before_it_is_asked(launch, before, after):
+    done = launch.exists(EngineVersion=before)("audit", f"EngineVersion={after}")
+    assert done.returncode == 2
+    assert before in done.stderr and after in done.stderr
+    assert not launch.aws.calls("cloudformation create-change-set")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Elasticsearch_7.10", "OpenSearch_1.3"),
+        ("OpenSearch_1.3", "OpenSearch_2.19"),
+        ("OpenSearch_2.17", "OpenSearch_2.19"),
+        ("OpenSearch_2.19", "OpenSearch_3.3"),
+        ("OpenSearch_3.1", "OpenSearch_3.3"),
+    ],
+)
+def test_upgrade_by_the_chain_is_asked_for(launch, before, after):
+    done = launch.exists(EngineVersion=before)("audit", f"EngineVersion={after}")
+    assert done.returncode == 0, done.stderr
+    assert launch.sent()["EngineVersion"] == after
+
+
+def test_refresh_replaces_the_gates_and_waits(launch):
+    launch.exists().plays(
+        autoscaling__start_instance_refresh=[{"InstanceRefreshId": "1"}],
+        autoscaling__describe_instance_refreshes=[
+            {"InstanceRefreshes": [{"Status": "InProgress", "PercentageComplete": 50}]},
+            {"InstanceRefreshes": [{"Status": "Successful", "PercentageComplete": 100}]},
+        ],
+    )
+    done = launch("audit", "--refresh")
+    assert done.returncode == 0, done.stderr
+    (call,) = launch.aws.calls("autoscaling start-instance-refresh")
+    assert json_argument(call, "--preferences") == {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 200}
+    assert "refresh: InProgress, 50 %" in done.stderr
+
+
+def test_refresh_that_fails_is_a_failure(launch):
+    failed = {"Status": "Failed", "StatusReason": "an instance did not join"}
+    launch.exists().plays(
+        autoscaling__start_instance_refresh=[{"InstanceRefreshId": "1"}],
+        autoscaling__describe_instance_refreshes=[{"InstanceRefreshes": [failed]}],
+    )
+    done = launch("audit", "--refresh")
+    assert done.returncode == 1
+    assert "an instance did not join" in done.stderr
+
+
+def test_service_linked_role_that_cannot_be_made_ends_the_launch(launch):
+    denied = "An error occurred (AccessDenied) when calling CreateServiceLinkedRole: not authorized"
+    done = launch.plays(iam__create_service_linked_role=[denied])("audit", "203.0.113.7", "DomainInVpc=true")
+    assert done.returncode == 1
+    assert "not authorized" in done.stderr
+    assert not launch.aws.calls("cloudformation create-change-set")
+
+
+def test_service_linked_role_that_is_there_is_fine(launch):
+    taken = "An error occurred (InvalidInput): Service role name AWSServiceRoleForX has been taken in this account"
+    launch.plays(
+        iam__create_service_linked_role=[taken], cloudformation__describe_stacks=new_stack("CREATE_COMPLETE")
+    )
+    done = launch("audit", "203.0.113.7", "DomainInVpc=true")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def release(tmp_path):
+    folder = tmp_path / "release"
+    folder.mkdir()
+    sums = ""
+    for name in ("trailgate-ingest-x86_64.zip", "trailgate-aarch64.tar.gz"):
+        (folder / name).write_text(f"released {name}")
+        sums += f"{hashlib.sha256(f'released {name}'.encode()).hexdigest()}  {name}\n"
+    (folder / "SHA256SUMS").write_text(sums)
+    return folder
+
+
+def test_release_is_run_without_building(launch, release):
+    shutil.rmtree(launch.root / "target")
+    launch.plays(cloudformation__describe_stacks=new_stack("CREATE_COMPLETE"))
+    done = launch("audit", "203.0.113.7", "--release", str(release))
+    assert done.returncode == 0, done.stderr
+    digest = hashlib.sha256(b"released trailgate-aarch64.tar.gz").hexdigest()
+    assert launch.sent()["GateBundleSha256"] == digest
+
+
+def test_release_that_differs_from_its_sums_is_refused(launch, release):
+    (release / "trailgate-aarch64.tar.gz").write_text("something else")
+    done = launch("audit", "203.0.113.7", "--release", str(release))
+    assert done.returncode == 1
+    assert "trailgate-aarch64.tar.gz is missing, or not what SHA256SUMS says" in done.stderr
+    assert not launch.aws.calls("s3api put-object")
