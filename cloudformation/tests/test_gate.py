@@ -177,3 +177,87 @@ def test_nothing_is_left_beside_the_list(aws, gate):
 def test_a_gate_that_does_not_answer_is_not_ready(aws, gate):
     gate.run("follow")
     assert aws.sent("ready")[0] == 0
+
+
+def test_list_of_20_kb_is_read_from_the_bucket_that_the_parameter_names(aws, gate):
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="lists", CreateBucketConfiguration={"LocationConstraint": REGION})
+    long = "\n".join(entry(f"198.51.{third}.{fourth}") for third in range(2) for fourth in range(200))
+    assert len(long) > 20_000
+    s3.put_object(Bucket="lists", Key="allowlist.toml", Body=long.encode())
+    aws.put_allowlist("s3://lists/allowlist.toml\n")
+    assert gate.run("follow").returncode == 0
+    assert gate.list().strip() == long.strip()
+    assert "400 entries" in gate.check().stdout
+
+
+def test_list_that_the_bucket_lacks_changes_nothing(aws, gate):
+    gate.run("follow")
+    before = gate.list()
+    aws.put_allowlist("s3://lists/other.toml")
+    done = gate.run("follow")
+    assert done.returncode == 0
+    assert f"cannot read {PARAMETER}" in done.stderr
+    assert gate.list() == before
+
+
+@pytest.fixture
+def secret(aws, tmp_path):
+    """A gate whose certificate is in a secret, and how the secret gets another pair."""
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    client = aws.client("secretsmanager")
+    arn = client.create_secret(Name=f"tls-{tmp_path.name}", SecretString=json.dumps(pair(tmp_path, 90)))["ARN"]
+    made = Gate(aws, folder, CertificateSecretArn=arn)
+    aws.put_allowlist(entry("203.0.113.7"))
+    made.configure()
+    return made, lambda files: client.put_secret_value(SecretId=arn, SecretString=json.dumps(files))
+
+
+def pair(folder, days):
+    """A certificate of so many days, and its key."""
+    paths = {name: folder / f"made-{name}.pem" for name in ("certificate", "key")}
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", str(days), "-subj", "/CN=gate", "-out", paths["certificate"], "-keyout", paths["key"]]
+    subprocess.run(command, check=True, capture_output=True)
+    return {name: path.read_text() for name, path in paths.items()}
+
+
+def age(gate):
+    """Makes it a day since the certificate was fetched."""
+    fetched = gate.folder / "tls/fetched"
+    os.utime(fetched, (fetched.stat().st_mtime - 90_000,) * 2)
+
+
+def test_renewed_certificate_is_fetched_after_a_day(tmp_path, secret):
+    gate, put = secret
+    renewed = pair(tmp_path, 90)
+    put(renewed)
+    assert "the certificate has changed" not in gate.run("follow").stdout
+    age(gate)
+    assert "the certificate has changed: notAfter=" in gate.run("follow").stdout
+    assert (gate.folder / "tls/certificate.pem").read_text() == renewed["certificate"]
+    assert (gate.folder / "tls/key.pem").read_text() == renewed["key"]
+    assert gate.check().returncode == 0
+    assert stat.S_IMODE(os.stat(gate.folder / "tls/key.pem").st_mode) == 0o640
+
+
+def test_certificate_without_its_key_stays_out(tmp_path, secret):
+    gate, put = secret
+    before = (gate.folder / "tls/certificate.pem").read_text()
+    put({"certificate": pair(tmp_path, 90)["certificate"], "key": pair(tmp_path, 90)["key"]})
+    age(gate)
+    done = gate.run("follow")
+    assert done.returncode == 0
+    assert "do not belong together" in done.stderr
+    assert (gate.folder / "tls/certificate.pem").read_text() == before
+    assert not list(gate.folder.glob("new.*"))
+
+
+def test_days_that_the_certificate_has_left_are_sent(aws, secret):
+    gate, _ = secret
+    gate.run("follow")
+    assert aws.sent("certificate_days_left")[0] in (89, 90)
+    alarm = Stack().properties("CertificateAlarm")
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("trailgate", "certificate_days_left")
+    assert alarm["Dimensions"] == [{"Name": "Stack", "Value": STACK}]

@@ -45,8 +45,8 @@ all_access: { backend_roles: [opendistro_security_anonymous_backendrole] }
 
 
 @contextlib.contextmanager
-def mapped(aws, folder, engine, url):
-    """What map-roles has done by a gate before the stand-in, which passes on to `url` what is signed."""
+def mapped(aws, folder, engine, url, program="map-roles", *arguments):
+    """What map-roles has done by a gate before the stand-in, which passes on to `url` what is signed; or `program`."""
     serve = [GATE / "trailgate-domain", "serve", "--elasticsearch", url]
     serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
     try:
@@ -54,7 +54,7 @@ def mapped(aws, folder, engine, url):
         gate = Gate(aws, folder, EngineVersion=engine, FineGrainedAccessControl="true")
         settings = (folder / "stack.env").read_text()
         (folder / "stack.env").write_text(re.sub("ENDPOINT=.*", f"ENDPOINT={endpoint}", settings))
-        yield gate.run("map-roles")
+        yield gate.run(program, *arguments)
     finally:
         serving.terminate()
         serving.wait(10)
