@@ -54,10 +54,10 @@ class Aws:
         """Writes the stack's allowlist, as its reader edits it."""
         self.client("ssm").put_parameter(Name=f"/trailgate/{STACK}/allowlist", Type="String", Value=text, Overwrite=True)
 
-    def sent(self, metric):
+    def sent(self, metric, stack=STACK):
         """What the stack's metric was, by the minute, the last first."""
         now = datetime.datetime.now(datetime.UTC)
-        dimensions = [{"Name": "Stack", "Value": STACK}]
+        dimensions = [{"Name": "Stack", "Value": stack}]
         wanted = {"Namespace": "trailgate", "MetricName": metric, "Dimensions": dimensions}
         found = self.client("cloudwatch").get_metric_data(
             MetricDataQueries=[{"Id": "last", "MetricStat": {"Metric": wanted, "Period": 60, "Stat": "Maximum"}}],

@@ -256,8 +256,11 @@ def test_certificate_without_its_key_stays_out(tmp_path, secret):
 
 def test_days_that_the_certificate_has_left_are_sent(aws, secret):
     gate, _ = secret
+    # Other gates of the same minute have other certificates.
+    settings = (gate.folder / "stack.env").read_text()
+    (gate.folder / "stack.env").write_text(settings.replace(f"STACK={STACK}\n", "STACK=other\n"))
     gate.run("follow")
-    assert aws.sent("certificate_days_left")[0] in (89, 90)
+    assert aws.sent("certificate_days_left", "other")[0] in (89, 90)
     alarm = Stack().properties("CertificateAlarm")
     assert (alarm["Namespace"], alarm["MetricName"]) == ("trailgate", "certificate_days_left")
     assert alarm["Dimensions"] == [{"Name": "Stack", "Value": STACK}]
