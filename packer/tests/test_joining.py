@@ -219,6 +219,19 @@ def test_an_edit_of_the_parameter_is_in_force_without_a_restart(aws, joined):
     assert joined.machine.pid() == before
 
 
+def test_list_of_20_kb_from_s3_is_in_effect_without_a_restart(aws, joined):
+    before = joined.machine.pid()
+    entry = '[[allow]]\ncidr = "198.51.{}.{}"\nname = "somebody"\naccess = "full"\n\n'
+    text = "".join(entry.format(number // 200, number % 200) for number in range(400))
+    assert len(text) > 20_000
+    aws.client("s3").put_object(Bucket="code", Key="allowlist.toml", Body=text + entry.format(0, 0).replace("198.51.0.0", "127.0.0.1"))
+    aws.put_allowlist("s3://code/allowlist.toml")
+    joined.follow()
+    joined.machine.wait(f"[ $({ask(joined)}) = 200 ]")
+    assert "401 entries" in joined.machine.output("trailgate check")
+    assert joined.machine.pid() == before
+
+
 def test_a_gate_of_a_fleet_is_told_the_client_by_the_load_balancer_before_the_handshake(aws, joined):
     files = {name: joined.machine.output(f"cat /etc/trailgate/tls/{name}.pem") for name in ("certificate", "key")}
     secret = aws.client("secretsmanager").create_secret(Name="tls", SecretString=json.dumps(files))["ARN"]
@@ -230,6 +243,22 @@ def test_a_gate_of_a_fleet_is_told_the_client_by_the_load_balancer_before_the_ha
     joined.machine.output("systemctl restart trailgate")
     subprocess.run(["ip", "address", "replace", f"{BALANCER}/32", "dev", "lo"], check=True)
     assert [status_for(client) for client in ("203.0.113.7", "203.0.113.8")] == [200, 403]
+
+
+def test_renewed_certificate_is_shown_without_a_restart(aws, joined):
+    before = joined.machine.pid()
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=renewed"
+    joined.machine.output(f"{made} -keyout /tmp/key.pem -out /tmp/certificate.pem")
+    files = {name: joined.machine.output(f"cat /tmp/{name}.pem") + "\n" for name in ("certificate", "key")}
+    aws.client("secretsmanager").put_secret_value(SecretId="tls", SecretString=json.dumps(files))
+    joined.machine.output("touch -d '2 days ago' /etc/trailgate/tls/fetched")
+    joined.follow()
+    shown = "journalctl -u trailgate-follow -o cat | grep 'the certificate has changed'"
+    joined.machine.output(shown)
+    end = 'date -d "$(openssl x509 -in /tmp/certificate.pem -noout -enddate | cut -d= -f2)" +%s'
+    joined.machine.wait(f'curl -s http://127.0.0.1:9180/metrics | grep "^trailgate_certificate_expiry.* $({end})$"')
+    assert joined.machine.output("stat -c %a:%G /etc/trailgate/tls/key.pem") == "640:trailgate"
+    assert joined.machine.pid() == before
 
 
 def status_for(client):

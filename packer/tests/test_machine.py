@@ -105,6 +105,10 @@ def test_the_journal_has_the_access_lines(running):
     running.wait(f"journalctl -u trailgate -o cat | grep -q '\"status\":{ADMITTED}'")
 
 
+def test_journal_has_its_bound_without_a_reboot(machine):
+    assert "max 512.0M" in machine.output("journalctl -u systemd-journald -o cat | tail -n 1")
+
+
 def test_a_stack_that_cannot_be_reached_leaves_the_list_alone(running):
     before = running.output("sha256sum /etc/trailgate/allowlist.toml")
     running.output("printf 'AWS_REGION=eu-west-1\\nSTACK=audit\\nALLOWLIST_PARAMETER=/audit/allowlist\\n' >/etc/trailgate/stack.env")
