@@ -32,5 +32,6 @@ pub mod settings;
 pub mod template;
 
 pub mod load;
+pub mod reload;
 
 pub mod dashboards;

@@ -5,6 +5,7 @@ things are not Amazon's: Debian is the system, and cfn-signal, which no registry
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ import pytest
 from guest import CONSOLE, PATIENCE, ROOT, booted
 from template import ACCOUNT, REGION, STACK, Stack
 
+BUNDLE = ROOT / "target/bundle/trailgate-x86_64.tar.gz"
 METADATA = "169.254.169.254"
 # An address of the network that the mock says the instance is in.
 BALANCER = "192.0.2.1"
@@ -103,6 +105,7 @@ class Instance:
 
     def start(self, **parameters):
         """Runs the user data of a stack; gives how it has ended, and what the stack was told."""
+        parameters = {"GateBundleSha256": hashlib.sha256(BUNDLE.read_bytes()).hexdigest()} | parameters
         script = Stack(**parameters).properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
         for written, found in self._settings.items():
             script = script.replace(f"{written}\n", f"{found}\n")
@@ -128,7 +131,7 @@ class Instance:
 def instance(aws, domain, tmp_path_factory):
     ec2, s3 = aws.client("ec2"), aws.client("s3")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.upload_file(ROOT / "target/bundle/trailgate-x86_64.tar.gz", "code", "gate.tar.gz")
+    s3.upload_file(BUNDLE, "code", "gate.tar.gz")
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     (started,) = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"]
     address = ec2.allocate_address(Domain="vpc")
@@ -166,6 +169,13 @@ def ask(joined):
     """Asks on the machine for the status that somebody gets who trusts its certificate and knows its address."""
     trust = "--cacert /etc/trailgate/tls/certificate.pem --connect-to ::127.0.0.1:"
     return f"curl -s -o /dev/null -w '%{{http_code}}' {trust} https://{joined.address()['PublicIp']}/_search"
+
+
+def test_bundle_that_is_not_the_stack_s_is_not_unpacked(instance):
+    done, told = instance.start(GateBundleSha256="0" * 64)
+    assert (done.returncode, told) == (1, told_by(1)), done.stdout + done.stderr
+    assert "/root/trailgate.tar.gz: FAILED" in done.stdout + done.stderr
+    assert instance.machine.run("test -e /root/trailgate").returncode != 0
 
 
 def test_a_gate_that_has_no_allowlist_to_begin_with_fails_the_stack(aws, instance):

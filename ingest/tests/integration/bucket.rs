@@ -16,14 +16,14 @@ use crate::rig::{patiently, project, signing_key};
 use crate::server::free_port;
 
 /// A bucket of a server that plays S3.
-struct Bucket {
+pub(crate) struct Bucket {
     client: Client,
-    endpoint: String,
+    pub(crate) endpoint: String,
     _server: Child,
 }
 
 impl Bucket {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let setup = Command::new(project().join("tests/aws/setup.sh")).status().await.unwrap();
         assert!(setup.success(), "S3's stand-in cannot be installed");
         let port = free_port().await;
@@ -52,7 +52,7 @@ impl Bucket {
         Self { client, endpoint, _server: server }
     }
 
-    async fn put(&self, key: String, content: &str) {
+    pub(crate) async fn put(&self, key: String, content: &str) {
         self.client.put_object().bucket(NAME).key(key).body(gzip(content).into()).send().await.unwrap();
     }
 }
@@ -114,5 +114,5 @@ async fn a_bucket_that_is_not_there_is_named() {
     assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
 }
 
-const NAME: &str = "trail";
-const REGION: &str = "eu-west-1";
+pub(crate) const NAME: &str = "trail";
+pub(crate) const REGION: &str = "eu-west-1";

@@ -39,5 +39,8 @@ mod load;
 /// The same from a bucket.
 mod bucket;
 
+/// A failed hour comes back from a bucket by one call of the function.
+mod reload;
+
 /// Dashboards on every kind of engine, and what they find there.
 mod dashboards;

@@ -23,15 +23,15 @@ use crate::payloads::{log_data_of, subscription};
 use crate::rig::{AWS_KEY, patiently};
 
 /// As much of Lambda as a program sees of it: hands out invocations, takes answers.
-struct Lambda {
-    address: String,
+pub(crate) struct Lambda {
+    pub(crate) address: String,
     invocations: mpsc::UnboundedSender<Value>,
     answers: mpsc::UnboundedReceiver<(String, Value)>,
 }
 
 impl Lambda {
     /// With so much time for each invocation.
-    async fn start(time: Duration) -> Self {
+    pub(crate) async fn start(time: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (invocations, queue) = mpsc::unbounded_channel();
@@ -48,7 +48,7 @@ impl Lambda {
     }
 
     /// Calls the program, and gives the end of the path that it answers at, and the answer.
-    async fn invoke(&mut self, payload: Value) -> (String, Value) {
+    pub(crate) async fn invoke(&mut self, payload: Value) -> (String, Value) {
         self.invocations.send(payload).unwrap();
         patiently(self.answers.recv()).await.unwrap()
     }
@@ -82,7 +82,7 @@ pub(crate) fn bootstrap() -> OsString {
     env::var_os("BOOTSTRAP").unwrap_or_else(|| env!("CARGO_BIN_EXE_bootstrap").into())
 }
 
-fn program(variables: &[(&str, &str)]) -> Command {
+pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
     let mut program = Command::new(bootstrap());
     program
         .env_clear()
