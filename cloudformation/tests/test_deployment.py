@@ -126,6 +126,7 @@ def test_each_role_is_for_one_service(aws, deployment):
     assert trusted == {
         "CloudTrailRole": "cloudtrail.amazonaws.com",
         "FunctionRole": "lambda.amazonaws.com",
+        "ReloadRole": "lambda.amazonaws.com",
         "GateRole": "ec2.amazonaws.com",
     }
 
@@ -201,7 +202,7 @@ def test_the_image_is_one_that_amazon_publishes(aws, deployment):
 
 def test_the_gate_s_network_has_a_way_out(aws, deployment):
     (table,) = aws.client("ec2").describe_route_tables(RouteTableIds=[deployment.id("Routes")])["RouteTables"]
-    routes = {route["DestinationCidrBlock"]: route.get("GatewayId") for route in table["Routes"]}
+    routes = {route.get("DestinationCidrBlock"): route.get("GatewayId") for route in table["Routes"]}
     assert routes["0.0.0.0/0"] == deployment.id("Gateway")
 
 

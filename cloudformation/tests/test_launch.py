@@ -112,6 +112,7 @@ def test_a_second_launch_changes_what_it_is_given_and_nothing_else(aws, changed)
 
 def test_a_second_launch_reaches_the_resources_and_says_what_there_is(aws, changed):
     # moto does not see that a parameter within Fn::Sub has changed, so this one is in a Ref.
-    (function,) = aws.client("lambda").list_functions()["Functions"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described(aws)["Outputs"]}
+    function = aws.client("lambda").get_function(FunctionName=outputs["IngestFunctionName"])["Configuration"]
     assert function["Environment"]["Variables"]["RETENTION_DAYS"] == "9"
     assert f"IngestFunctionName\t{function['FunctionName']}\n" in changed[1].stdout

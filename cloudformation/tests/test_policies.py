@@ -5,7 +5,8 @@ import pytest
 from policy import allows
 from template import ACCOUNT, REGION, STACK, Stack
 
-GATE, FUNCTION, CLOUDTRAIL, LOGS = "GateRole", "FunctionRole", "CloudTrailRole", "LogsToStreamRole"
+GATE, FUNCTION, RELOAD, CLOUDTRAIL = "GateRole", "FunctionRole", "ReloadRole", "CloudTrailRole"
+LOGS = "LogsToStreamRole"
 EVERYTHING = {
     "UseKinesis": "true",
     "DomainInVpc": "true",
@@ -41,7 +42,8 @@ def statements(stack, role):
 def test_the_domain_names_the_gate_and_the_function_and_nobody_else():
     for parameters in ({}, EVERYTHING):
         policy = Stack(**parameters).properties("CloudTrailESDomain")["AccessPolicies"]
-        assert {statement["Principal"]["AWS"] for statement in policy["Statement"]} == {arn(GATE), arn(FUNCTION)}
+        gate, *functions = (statement["Principal"]["AWS"] for statement in policy["Statement"])
+        assert (gate, functions) == (arn(GATE), [[arn(FUNCTION), arn(RELOAD)]] * 2)
         assert all(statement["Principal"].keys() == {"AWS"} for statement in policy["Statement"])
 
 
@@ -76,6 +78,7 @@ def test_another_role_may_nothing():
 )
 def test_the_function_may_write_its_indices_and_prepare_them(method, path):
     assert may_reach(FUNCTION, method, path)
+    assert may_reach(RELOAD, method, path)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,35 @@ def test_the_function_may_write_its_indices_and_prepare_them(method, path):
 )
 def test_the_function_may_nothing_else_with_the_domain(method, path):
     assert not may_reach(FUNCTION, method, path)
+    assert not may_reach(RELOAD, method, path)
+
+
+def test_reload_reads_the_trail_and_the_function_does_not():
+    stack = Stack()
+    trail = "arn:aws:s3:::S3CloudTrailBucket"
+    assert allows(statements(stack, RELOAD), "s3:GetObject", f"{trail}/AWSLogs/x.json.gz")
+    assert allows(statements(stack, RELOAD), "s3:ListBucket", trail)
+    for action in ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"):
+        assert not allows(statements(stack, RELOAD), action, f"{trail}/AWSLogs/x.json.gz")
+    assert not allows(statements(stack, FUNCTION), "s3:GetObject", f"{trail}/AWSLogs/x.json.gz")
+
+
+def test_reload_decrypts_the_trail_s_files_by_s3_only():
+    key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
+    reload = statements(Stack(KmsKeyArn=key), RELOAD)
+    assert allows(reload, "kms:Decrypt", key, context={"kms:ViaService": f"s3.{REGION}.amazonaws.com"})
+    assert not allows(reload, "kms:Decrypt", key)
+
+
+def test_existing_log_group_without_its_bucket_has_no_reload():
+    stack = Stack(CreateTrail="false")
+    assert not {"ReloadFunction", "ReloadRole"} & stack.resources.keys()
+    (named,) = {tuple(found["Principal"]["AWS"]) for found in statements_of_domain(stack)[1:]}
+    assert named == (arn(FUNCTION),)
+
+
+def statements_of_domain(stack):
+    return stack.properties("CloudTrailESDomain")["AccessPolicies"]["Statement"]
 
 
 def test_the_domain_of_another_name_is_none_of_the_gates_business():
@@ -137,6 +169,7 @@ def test_long_allowlist_is_read_and_never_written():
 CALLERS = {
     "CloudTrailRole": ("cloudtrail.amazonaws.com", {}),
     "FunctionRole": ("lambda.amazonaws.com", {}),
+    "ReloadRole": ("lambda.amazonaws.com", {}),
     "GateRole": ("ec2.amazonaws.com", {}),
     "GateRefreshRole": ("scheduler.amazonaws.com", {"aws:SourceAccount": ACCOUNT}),
     "LogsToStreamRole": ("logs.amazonaws.com", {"aws:SourceArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:x"}),

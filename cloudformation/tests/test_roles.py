@@ -212,4 +212,4 @@ def test_in_elasticsearch_the_same_is_asked_of_open_distro_s_api(aws, tmp_path, 
     path = "/_opendistro/_security/api"
     assert (role_path, mapping_path) == (f"{path}/roles/trailgate-ingest", f"{path}/rolesmapping/trailgate-ingest")
     assert [permission["index_patterns"] for permission in role["index_permissions"]] == [["cwl-*"]]
-    assert mapping == {"backend_roles": [FUNCTION]}
+    assert mapping == {"backend_roles": [FUNCTION, FUNCTION.replace("FunctionRole", "ReloadRole")]}

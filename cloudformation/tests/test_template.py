@@ -152,8 +152,21 @@ def test_the_function_runs_on_the_runtime_it_is_packaged_for_and_finds_the_domai
         "ENDPOINT": "https://CloudTrailESDomain.DomainEndpoint",
         "REGION": REGION,
         "SERVICE": "es",
+        "DOCUMENT_ID": "event_id",
         "RETENTION_DAYS": "90",
     }
+
+
+def test_both_functions_name_documents_by_their_event():
+    stack = Stack()
+    ids = {stack.properties(name)["Environment"]["Variables"]["DOCUMENT_ID"] for name in stack.names("AWS::Lambda::Function")}
+    assert (len(stack.names("AWS::Lambda::Function")), ids) == (2, {"event_id"})
+
+
+def test_reload_in_the_vpc_reaches_the_bucket():
+    stack = Stack(DomainInVpc="true")
+    assert stack.properties("ReloadFunction")["VpcConfig"] == stack.properties("IngestFunction")["VpcConfig"]
+    assert stack.properties("BucketEndpoint")["RouteTableIds"] == ["Routes"]
 
 
 def test_a_stream_stands_between_for_large_accounts():
@@ -578,6 +591,7 @@ def test_the_gate_is_told_where_everything_is():
         "ALLOWLIST_PARAMETER": f"/trailgate/{STACK}/allowlist",
         "SECURITY_API": "",
         "FUNCTION_ROLE": f"arn:aws:iam::{ACCOUNT}:role/FunctionRole",
+        "RELOAD_ROLE": f"arn:aws:iam::{ACCOUNT}:role/ReloadRole",
     }
 
 
