@@ -1,10 +1,24 @@
-// The gate's image: `packer init packer && packer build packer`, after packer/bundle for both architectures.
+// The gate's image: `packer init packer && packer build -only 'amazon-ebs.*' packer`, after packer/bundle for both
+// architectures.
 //
-// The source "null.machine" provisions a machine that is there, by the same steps; the tests use it.
+// The source "null.machine" provisions an existing machine by the same steps; the tests use it. Without -only it would
+// provision this one.
 
 variable "region" {
   type    = string
   default = env("AWS_REGION")
+}
+
+variable "subnet_id" {
+  type        = string
+  default     = ""
+  description = "A public subnet to build in; the default VPC's if empty."
+}
+
+variable "kms_key_id" {
+  type        = string
+  default     = ""
+  description = "The key of the image's volume; the account's default for EBS if empty. An image under aws/ebs cannot be shared."
 }
 
 variable "bundles" {
@@ -32,6 +46,12 @@ source "amazon-ebs" "gate" {
   ssh_username                = "ec2-user"
   associate_public_ip_address = true
   encrypt_boot                = true
+  kms_key_id                  = var.kms_key_id
+  subnet_id                   = var.subnet_id
+
+  // Packer's key must not stay in the image.
+  ssh_clear_authorized_keys = true
+  run_tags                  = { Name = "trailgate-image" }
 
   launch_block_device_mappings {
     device_name           = "/dev/xvda"

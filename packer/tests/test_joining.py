@@ -266,7 +266,8 @@ def test_renewed_certificate_is_shown_without_a_restart(aws, joined):
     shown = "journalctl -u trailgate-follow -o cat | grep 'the certificate has changed'"
     joined.machine.output(shown)
     end = 'date -d "$(openssl x509 -in /tmp/certificate.pem -noout -enddate | cut -d= -f2)" +%s'
-    joined.machine.wait(f'curl -s http://127.0.0.1:9180/metrics | grep "^trailgate_certificate_expiry.* $({end})$"')
+    metric = "^trailgate_certificate_expiry_timestamp_seconds.* $({end}).0$".replace("{end}", end)
+    joined.machine.wait(f'curl -s http://127.0.0.1:9180/metrics | grep "{metric}"')
     assert joined.machine.output("stat -c %a:%G /etc/trailgate/tls/key.pem") == "640:trailgate"
     assert joined.machine.pid() == before
 
