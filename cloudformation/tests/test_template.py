@@ -277,8 +277,10 @@ def test_the_domain_hides_in_the_vpc_where_it_is_wanted():
     }
     assert sources == {"NgninxProxySecurityGroup", "FunctionSecurityGroup"}
     # Gates of before a load balancer keep their way until they are replaced.
-    balanced = Stack(DomainInVpc="true", **FLEET).properties("DomainSecurityGroup")["SecurityGroupIngress"]
-    assert {rule["SourceSecurityGroupId"] for rule in balanced} == sources | {"GateSecurityGroup"}
+    balanced = Stack(DomainInVpc="true", **FLEET)
+    assert balanced.properties("DomainSecurityGroup") == stack.properties("DomainSecurityGroup")
+    added = balanced.properties("DomainIngressOfBalancedGates")
+    assert (added["GroupId"], added["SourceSecurityGroupId"]) == ("DomainSecurityGroup", "GateSecurityGroup")
     both = Stack(DomainInVpc="true", DomainInstanceCount="2").properties("CloudTrailESDomain")
     assert both["VPCOptions"]["SubnetIds"] == ["FirstSubnet", "SecondSubnet"]
     assert both["ClusterConfig"]["ZoneAwarenessEnabled"] is True
