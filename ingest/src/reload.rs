@@ -40,6 +40,7 @@ pub struct Reloaded {
 
 impl Reload {
     /// Parses the payload of an invocation; returns nothing if it does not ask for a reload.
+    #[must_use]
     pub fn parse(payload: &[u8]) -> Option<anyhow::Result<Self>> {
         #[derive(Deserialize)]
         struct Event {
