@@ -19,6 +19,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::home::Home;
 use crate::listener::Listener;
+use crate::quota::SearchLimits;
 use crate::server::ConnectionLimits;
 use crate::upstream::UpstreamLimits;
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub allowlist: PathBuf,
     /// What a body may take.
     pub body: BodyLimits,
+    /// What each read entry may take of the domain at once.
+    pub searches: SearchLimits,
     /// What a connection may take.
     pub connections: ConnectionLimits,
     /// Where the operator asks for health, metrics and status.
@@ -157,6 +160,7 @@ mod tests {
         assert_eq!(config.upstream.response_timeout, Duration::from_mins(5));
         assert_eq!(config.body.max_body, 100 * 1024 * 1024);
         assert_eq!(config.log_level, LevelFilter::INFO);
+        assert_eq!(config.searches.keep_alive, Duration::from_mins(5));
         assert_eq!(config.admin.to_string(), "127.0.0.1:9180");
     }
 

@@ -11,6 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use ipnet::IpNet;
 
 use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
@@ -24,10 +25,17 @@ use crate::home::Home;
 use crate::listener::Connection;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
+use crate::quota::Quotas;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
 use crate::request_id::{REQUEST_ID, RequestId};
 use crate::target::Target;
+
+/// What the entry that lets a client in says of it.
+struct Granted {
+    access: Access,
+    block: IpNet,
+}
 
 /// Everything that a request needs on its way through.
 #[derive(Debug)]
@@ -42,6 +50,8 @@ pub struct Gate {
     pub engine: KnownEngine,
     /// Where browsers are sent from `/`.
     pub home: Home,
+    /// What each read entry may take of the domain at once.
+    pub quotas: Arc<Quotas>,
     /// How long the domain may be silent within an answer.
     pub idle_timeout: Duration,
     /// Where each request's line goes.
@@ -60,6 +70,7 @@ impl Gate {
             exchange: self.exchange.with_own_pool(),
             engine: self.engine.clone(),
             home: self.home.clone(),
+            quotas: Arc::clone(&self.quotas),
             idle_timeout: self.idle_timeout,
             access_log: self.access_log.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -125,7 +136,7 @@ impl Gate {
         self.access_log.check()?;
         let listener = &connection.listener;
         let client = listener.trusted_proxies.client(connection.peer.ip(), &head.headers)?;
-        let access = self.admit(client, line.time(), line)?;
+        let Granted { access, block } = self.admit(client, line.time(), line)?;
         check_form(&head)?;
         let is_proxied = listener.trusted_proxies.contains(connection.peer.ip());
         listener.hosts.check(&head, is_proxied)?;
@@ -138,14 +149,17 @@ impl Gate {
         if let Some(response) = self.home.redirect(&head.method, &head.headers, &target) {
             return Ok(redirected(response));
         }
-        let check = grant::decide(access, self.engine.get(), &head.method, &target, &head.headers)?;
+        let longest = self.quotas.keep_alive();
+        let check = grant::decide(access, self.engine.get(), &head.method, &target, &head.headers, longest)?;
         let body = self.budget.buffer(body).await?;
         line.add_bytes_in(body.len() as u64);
-        check.run(&body)?;
+        let load = check.run(&body)?;
+        let ticket = self.quotas.admit(block, load).await?;
         let hop = Hop::new(&connection, &head.headers);
         let outgoing = Outgoing { method: head.method, target, headers: head.headers, hop: Some(hop.clone()), body };
         let sent = Instant::now();
         let response = self.exchange.send(&outgoing).await?;
+        ticket.answered(response.status());
         line.set_upstream(sent.elapsed(), response.headers());
         if access != Access::Full && may_be_unknown_route(&outgoing.method, response.status()) {
             self.engine.doubt();
@@ -161,16 +175,16 @@ impl Gate {
         self.allowlist.grant(client, SystemTime::now()).is_some()
     }
 
-    fn admit(&self, client: IpAddr, now: SystemTime, line: &mut AccessLine) -> Result<Access, Reject> {
+    fn admit(&self, client: IpAddr, now: SystemTime, line: &mut AccessLine) -> Result<Granted, Reject> {
         line.set_client(client);
         let entry = self.allowlist.grant(client, now);
         let entry = entry.ok_or_else(|| match self.allowlist.expiry(client, now) {
             Some(at) => Reject::Expired(client, at),
             None => Reject::NotListed(client),
         })?;
-        let access = entry.access;
+        let granted = Granted { access: entry.access, block: entry.cidr };
         line.set_entry(entry);
-        Ok(access)
+        Ok(granted)
     }
 
     fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {

@@ -5,24 +5,35 @@
 //! Where only the body tells, a [`BodyCheck`] is left for when it is there.
 
 mod body;
+mod content;
+mod contexts;
 mod engines;
+mod json;
+mod objects;
 mod path;
 mod rules;
+mod search;
+mod shape;
 mod statement;
 mod table;
+mod timelion;
 mod tunnel;
 
 use std::fmt;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use hyper::Method;
-use hyper::header::{self, HeaderMap};
+use hyper::header::HeaderMap;
 use hyper::http::HeaderName;
 use serde::Serialize;
 
 pub use self::body::BodyCheck;
 use self::body::Question;
-use self::path::{parameters, readings};
+use self::content::Content;
+pub use self::contexts::Load;
+use self::objects::Kind;
+use self::path::{pairs, parameters, readings};
 use self::rules::{Place, Rule, Verdict};
 use crate::engine::Engine;
 use crate::target::Target;
@@ -56,7 +67,7 @@ pub struct ReadOnly {
     why: Why,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Why {
     #[error("writes, or is not known to read")]
     Unknown,
@@ -64,8 +75,10 @@ enum Why {
     Named(&'static str),
     #[error("can be read in more than one way")]
     Ambiguous,
-    #[error("has a body that cannot be looked into")]
+    #[error("has a body that cannot be looked into: send JSON, plain or with one gzip member")]
     Unreadable,
+    #[error("has a body of more than 4 MiB, and no more is looked into: send it in parts")]
+    TooLong,
     #[error("has a statement that writes, or is not known to read")]
     Statement,
     #[error("is no API of {0}, which could take it for a document")]
@@ -74,29 +87,47 @@ enum Why {
     EngineUnknown,
     #[error("would end everybody's searches")]
     Everybody,
+    #[error("has the member {0:?}, which the pages do not send")]
+    Member(String),
+    #[error("has the parameter {0:?} in a form that the pages do not send")]
+    Parameter(String),
+    #[error("names {0:?}, a part of the server's own objects")]
+    Prototype(String),
+    #[error("would make the server fetch: {0}")]
+    Fetches(String),
+    #[error("changes the setting {0:?}, by which the server fetches or takes on more work")]
+    Setting(String),
+    #[error("asks to keep a search open for {asked:?}, and the longest is {} s: see limits.search_keep_alive", longest.as_secs())]
+    KeepAlive { asked: String, longest: Duration },
+    #[error("keeps a search open for long unless it says otherwise: add keep_alive, of at most {} s", .0.as_secs())]
+    NoKeepAlive(Duration),
 }
 
-/// Decides on a request as far as its head tells. `engine` is the domain's, if it is known.
+/// What the head of a request leaves to its body, and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Decision {
+    question: Question,
+    load: Load,
+}
+
+/// Decides on a request as far as its head tells. `engine` is the domain's, if it is known; a search may be kept open
+/// for `longest`.
 pub fn decide(
     access: Access,
     engine: Option<Engine>,
     method: &Method,
     target: &Target,
     headers: &HeaderMap,
+    longest: Duration,
 ) -> Result<BodyCheck, ReadOnly> {
-    let call = Call { method: method.as_str(), target, engine };
-    let question = match access {
-        Access::Full => Question::None,
-        // Whoever believes these sees another method than the one that is decided on.
-        Access::Read if OVERRIDES.iter().any(|name| headers.contains_key(name)) => {
-            return Err(call.refuse(Why::Ambiguous));
-        }
-        Access::Read => call.agree(below_prefix)?,
-    };
-    Ok(match question {
-        Question::None => BodyCheck::nothing(),
-        question => BodyCheck::new(question, &call, is_plain_json(headers)),
-    })
+    let call = Call { method: method.as_str(), target, context: Context { engine, longest } };
+    let content = Content::of(headers);
+    match access {
+        Access::Full => Ok(BodyCheck::nothing(content)),
+        // A server that goes by these sees another method than the one that is decided on.
+        Access::Read if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(Why::Ambiguous)),
+        Access::Read => Ok(BodyCheck::new(call.agree(below_prefix)?, &call, content)),
+    }
 }
 
 /// A call of the engine or of Kibana, on the wire or inside another.
@@ -104,18 +135,27 @@ pub fn decide(
 struct Call<'a> {
     method: &'a str,
     target: &'a Target,
+    context: Context,
+}
+
+/// What a decision depends on besides the call.
+#[derive(Clone, Copy, Debug)]
+struct Context {
+    /// The domain's engine, if it is known.
     engine: Option<Engine>,
+    /// How long a search may be kept open.
+    longest: Duration,
 }
 
 impl Call<'_> {
     /// Decides under every reading of the path; they have to come to the same.
-    fn agree(&self, decide: fn(&Self, &[&str]) -> Result<Question, ReadOnly>) -> Result<Question, ReadOnly> {
+    fn agree(&self, decide: fn(&Self, &[&str]) -> Result<Decision, ReadOnly>) -> Result<Decision, ReadOnly> {
         let readings = readings(self.target).ok_or_else(|| self.refuse(Why::Ambiguous))?;
         let mut agreed = None;
         for segments in &readings {
             let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-            let question = decide(self, &segments)?;
-            if *agreed.get_or_insert(question) != question {
+            let decision = decide(self, &segments)?;
+            if *agreed.get_or_insert(decision) != decision {
                 return Err(self.refuse(Why::Ambiguous));
             }
         }
@@ -142,7 +182,7 @@ impl fmt::Display for Call<'_> {
 }
 
 /// Decides on what came by the wire: the domain's prefixes lead to Kibana, everything else to the engine.
-fn below_prefix(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
+fn below_prefix(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     match segments {
         // A space of Kibana, or a workspace of Dashboards, holds all of it again.
         ["_plugin", "kibana", "s" | "w", _, inner @ ..]
@@ -153,40 +193,58 @@ fn below_prefix(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly
     }
 }
 
-fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
-    match (rules::find(Place::Kibana, call.method, segments), segments) {
-        (Some(rule), _) => ask(rule, call),
-        // Kibana 4 to 6 pass on what is below these.
-        (None, ["elasticsearch" | "es_admin", engine @ ..]) => of_engine(call, engine),
-        (None, _) => Err(call.refuse(Why::Unknown)),
+fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
+    if let ["api" | "internal", ..] = segments
+        && call.target.query().is_some()
+    {
+        let parameters = pairs(call.target).ok_or_else(|| call.refuse(Why::Ambiguous))?;
+        shape::check(segments, &parameters).map_err(|why| call.refuse(why))?;
     }
+    let rule = match (rules::find(Place::Kibana, call.method, segments), segments) {
+        (Some(rule), _) => rule,
+        // Kibana 4 to 6 pass on what is below these.
+        (None, ["elasticsearch" | "es_admin", engine @ ..]) => return of_engine(call, engine),
+        (None, _) => return Err(call.refuse(Why::Unknown)),
+    };
+    if rule.verdict == Verdict::Console {
+        return tunnel::console(call);
+    }
+    let load = match segments.last() {
+        // Both by a scroll that is given a minute.
+        Some(&"legacy_scroll_start") => Load::Open(SCROLL),
+        Some(&"legacy_scroll_continue") => Load::Extend(SCROLL),
+        _ if call.method == "GET" || call.method == "HEAD" => Load::None,
+        _ => Load::Call,
+    };
+    Ok(Decision { question: ask(rule, call, segments)?, load })
 }
 
-fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
+fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     let rule = rules::find(Place::Engine, call.method, segments).ok_or_else(|| call.refuse(Why::Unknown))?;
     // No engine takes a `GET` for a write, whatever its body.
-    if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.engine) {
-        return Err(call.refuse(call.engine.map_or(Why::EngineUnknown, Why::NotOnEngine)));
+    if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
+        return Err(call.refuse(call.context.engine.map_or(Why::EngineUnknown, Why::NotOnEngine)));
     }
-    ask(rule, call)
+    contexts::decide(call, segments, ask(rule, call, segments)?)
 }
 
-/// Decides by the query what a rule leaves open.
-fn ask(rule: &Rule, call: &Call<'_>) -> Result<Question, ReadOnly> {
-    if rule.place == Place::Kibana && rule.verdict.needs_body() {
+/// Decides by the path and the query what a rule leaves open.
+fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
+    if rule.place == Place::Kibana && rule.verdict.is_said_by_body() {
         // Some versions of the plug-ins look for what the body should say in the query, too.
         let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
         if !call.parameters()?.iter().all(is_usual) {
             return Err(call.refuse(Why::Ambiguous));
         }
     }
+    let writes = call.method != "DELETE";
     match rule.verdict {
         Verdict::Allow => Ok(Question::None),
         Verdict::Refuse => Err(call.refuse(Why::Named(rule.what))),
         Verdict::OwnIndex => {
             let is_usual = |(key, _): &(String, String)| OWN_INDEX_PARAMETERS.contains(&key.as_str());
             let is_own = call.parameters()?.iter().all(is_usual);
-            is_own.then_some(Question::None).ok_or_else(|| call.refuse(Why::Unknown))
+            if is_own { document(call, segments) } else { Err(call.refuse(Why::Unknown)) }
         }
         Verdict::Statement(language) => {
             for (key, value) in parameters_beside_body(call)? {
@@ -203,11 +261,39 @@ fn ask(rule: &Rule, call: &Call<'_>) -> Result<Question, ReadOnly> {
             }
             Ok(Question::Cursors)
         }
-        Verdict::Console => tunnel::console(call),
+        // Decided before.
+        Verdict::Console => Err(call.refuse(Why::Unknown)),
         Verdict::ApiCaller => Ok(Question::ApiCaller),
         Verdict::Search => Ok(Question::Search),
         Verdict::Batch => Ok(Question::Batch),
+        Verdict::Json => Ok(Question::Json),
+        Verdict::Timelion => Ok(Question::Timelion),
+        Verdict::Settings => {
+            if let [_, _, "settings", name] = segments {
+                objects::check_setting_name(name).map_err(|why| call.refuse(why))?;
+            }
+            Ok(if writes { Question::Settings } else { Question::None })
+        }
+        Verdict::Object => {
+            let kind = segments.get(2).copied().unwrap_or_default();
+            let kind = Kind::of(kind).map_err(|why| call.refuse(why))?;
+            Ok(if writes { Question::Object(kind) } else { Question::None })
+        }
+        Verdict::Objects => Ok(Question::Objects),
+        Verdict::Import => Ok(Question::Import),
+        Verdict::ShortLink => Ok(Question::ShortLink),
     }
+}
+
+/// Returns what is asked of a document that Kibana 4 to 6 write into their own index.
+fn document(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
+    let kind = match segments {
+        [_, _, "_mapping" | "_refresh", ..] => return Ok(Question::None),
+        [_, _, name, ..] => Kind::of(name).map_err(|why| call.refuse(why))?,
+        _ => return Err(call.refuse(Why::Unknown)),
+    };
+    let is_update = segments.contains(&"_update");
+    Ok(if call.method == "DELETE" { Question::None } else { Question::Document { kind, is_update } })
 }
 
 /// The parameters of a call that is also decided by its body.
@@ -219,17 +305,6 @@ fn parameters_beside_body(call: &Call<'_>) -> Result<Vec<(String, String)>, Read
         return Err(call.refuse(Why::Ambiguous));
     }
     Ok(parameters)
-}
-
-/// Whether the body is what every server takes for the same JSON: a form can be written so that it is JSON, too.
-fn is_plain_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let (first, second) = (types.next(), types.next());
-    let is_json = first.and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        let essence = value.split(';').next().unwrap_or_default();
-        essence.trim().eq_ignore_ascii_case("application/json") && !value.contains(',')
-    });
-    is_json && second.is_none() && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 static OVERRIDES: [HeaderName; 3] = [
@@ -254,6 +329,9 @@ const OWN_INDEX_PARAMETERS: &[&str] = &[
     "version_type",
     "wait_for_active_shards",
 ];
+
+/// How long Dashboards keeps the scrolls open that it makes for its pages.
+const SCROLL: Duration = Duration::from_mins(1);
 
 /// Bytes of a path that a refusal repeats.
 const SHOWN: usize = 200;

@@ -12,7 +12,7 @@
 //! 5. [`target`] gives the URL one spelling. [`home`] sends browsers to the page they look for.
 //! 6. [`grant`] tells whether the client may ask for this, where need be with a look at the body, and by the domain's
 //!    [`engine`].
-//! 7. [`body`] reads and hashes the body within bounds.
+//! 7. [`body`] reads and hashes the body within bounds, and [`quota`] bounds what one entry takes at once.
 //! 8. [`exchange`] gets the answer: [`sign`] with the [`credentials`] and the [`clock`], [`headers`] towards the domain,
 //!    [`upstream`] to send, [`refusal`] to understand a 403.
 //! 9. [`reply`] streams the answer back.
@@ -48,6 +48,7 @@ pub mod target;
 
 pub mod engine;
 pub mod grant;
+pub mod quota;
 
 pub mod body;
 

@@ -28,6 +28,7 @@ use crate::gate::Gate;
 use crate::line_pipe::{LinePipe, Loss};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::server::{self, Entrance, Worker};
 use crate::sign::Signer;
 use crate::systemd::Manager;
@@ -238,6 +239,7 @@ pub fn gate(
         engine,
         home: config.home,
         idle_timeout: config.idle_timeout,
+        quotas: Arc::new(Quotas::new(config.searches)),
         access_log,
         metrics,
     })

@@ -18,6 +18,7 @@ use crate::csrf::CrossSite;
 use crate::grant::ReadOnly;
 use crate::head::HeadError;
 use crate::outcome::Outcome;
+use crate::quota::QuotaError;
 use crate::target::TargetError;
 use crate::upstream::{SendError, causes};
 
@@ -40,6 +41,8 @@ pub enum Reject {
     CrossSite(CrossSite),
     /// The client may only read.
     ReadOnly(ReadOnly),
+    /// The client's entry takes as much of the domain as it may.
+    Quota(QuotaError),
     /// The target has no canonical spelling.
     Target(TargetError),
     /// `CONNECT`, or an upgrade to a protocol that cannot be signed.
@@ -78,6 +81,7 @@ impl Reject {
             Self::UnknownHost(_) => Outcome::UnknownHost,
             Self::CrossSite(_) => Outcome::CrossSite,
             Self::ReadOnly(_) => Outcome::ReadOnly,
+            Self::Quota(_) => Outcome::QuotaExceeded,
             Self::Target(TargetError::TooLong) => Outcome::TargetTooLong,
             Self::Target(_) => Outcome::MalformedTarget,
             Self::Unsupported(_) => Outcome::Unsupported,
@@ -110,6 +114,7 @@ impl Reject {
             Self::UnknownHost(error) => error.to_string(),
             Self::CrossSite(error) => error.to_string(),
             Self::ReadOnly(error) => error.to_string(),
+            Self::Quota(error) => error.to_string(),
             Self::Target(error) => error.to_string(),
             Self::Unsupported(what) => format!("{what} is not supported here"),
             Self::Body(BodyError::TooLarge { limit }) => format!("the body is larger than {limit} bytes"),
@@ -159,7 +164,7 @@ impl Reject {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
         }
         if self.closes() {
@@ -235,6 +240,12 @@ impl From<CrossSite> for Reject {
 impl From<ReadOnly> for Reject {
     fn from(error: ReadOnly) -> Self {
         Self::ReadOnly(error)
+    }
+}
+
+impl From<QuotaError> for Reject {
+    fn from(error: QuotaError) -> Self {
+        Self::Quota(error)
     }
 }
 

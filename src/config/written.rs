@@ -18,6 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::{Engine, UnknownEngine};
 use crate::head::HeadLimits;
 use crate::home::Home;
+use crate::quota::SearchLimits;
 use crate::server::ConnectionLimits;
 use crate::upstream::UpstreamLimits;
 
@@ -91,6 +92,9 @@ struct Limits {
     body_timeout: Time,
     keep_alive: Time,
     drain: Time,
+    search_keep_alive: Time,
+    search_contexts: NonZeroUsize,
+    concurrent_searches: NonZeroUsize,
 }
 
 #[derive(Default, Deserialize)]
@@ -146,6 +150,7 @@ impl Config {
             assume_role: self.aws.assume_role,
             allowlist: folder.join(self.allowlist.file),
             body: self.limits.body()?,
+            searches: self.limits.searches(),
             connections: self.limits.connections(),
             admin: self.admin.address(folder)?,
             admin_hosts: hosts(&self.admin.hosts)?,
@@ -220,6 +225,14 @@ impl Limits {
         Ok(BodyLimits { max_body, buffer_memory: buffer_memory.0.max(max_body), timeout: self.body_timeout.0 })
     }
 
+    fn searches(&self) -> SearchLimits {
+        SearchLimits {
+            keep_alive: self.search_keep_alive.0,
+            contexts: self.search_contexts.get(),
+            concurrent: self.concurrent_searches.get(),
+        }
+    }
+
     fn connections(&self) -> ConnectionLimits {
         ConnectionLimits {
             connections: self.connections.get(),
@@ -260,6 +273,9 @@ impl Default for Limits {
             body_timeout: Time::seconds(30),
             keep_alive: Time::seconds(75),
             drain: Time::seconds(30),
+            search_keep_alive: Time::seconds(300),
+            search_contexts: nonzero(20),
+            concurrent_searches: nonzero(32),
         }
     }
 }

@@ -1,22 +1,26 @@
 //! What only a request's body tells.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
+use super::content::Content;
+use super::contexts::{Load, check_keep_alive, check_scroll_body, check_search_body};
+use super::objects::Kind;
 use super::statement::Language;
-use super::tunnel::ApiCall;
-use super::{Call, ReadOnly, Why};
+use super::{Call, Context, Decision, ReadOnly, Why, json, objects, search, timelion, tunnel};
 use crate::body::Buffered;
-use crate::engine::Engine;
 
 /// What is left to be decided once the body is there.
 #[derive(Debug)]
 pub struct BodyCheck {
-    question: Question,
+    decision: Decision,
     call: String,
-    engine: Option<Engine>,
-    /// Whether its headers promise a body that can be read.
-    is_plain_json: bool,
+    /// The form that its headers promise for the body.
+    content: Content,
+    context: Context,
 }
 
 /// What a body is asked.
@@ -28,76 +32,129 @@ pub(super) enum Question {
     Statement(Language),
     /// Whether it ends searches of others.
     Cursors,
+    /// For how long it keeps a scroll open.
+    Scroll,
+    /// Whether one of its searches keeps a point in time open, and for how long.
+    Searches,
+    /// The same, for a template of a search.
+    Template,
     /// Which function of the engine's client it calls.
     ApiCaller,
     /// Whether it stays a search.
     Search,
     /// Whether each of its searches stays one.
     Batch,
+    /// Whether it is JSON with one meaning.
+    Json,
+    /// Whether none of its expressions fetches.
+    Timelion,
+    /// Whether none of its settings makes the server fetch.
+    Settings,
+    /// Whether the saved object of this kind does not make the server fetch.
+    Object(Kind),
+    /// The same, for many objects.
+    Objects,
+    /// The same, for objects in a file.
+    Import,
+    /// The same, for a document in Kibana's own index.
+    Document {
+        /// What the path says that it is.
+        kind: Kind,
+        /// Whether it is a part of the document.
+        is_update: bool,
+    },
+    /// Whether its link leads to a page of the same server.
+    ShortLink,
 }
 
 impl BodyCheck {
-    pub(super) fn new(question: Question, call: &Call<'_>, is_plain_json: bool) -> Self {
-        Self { question, call: call.to_string(), engine: call.engine, is_plain_json }
+    pub(super) fn new(decision: Decision, call: &Call<'_>, content: Content) -> Self {
+        Self { decision, call: call.to_string(), content, context: call.context }
     }
 
-    pub(super) fn nothing() -> Self {
-        Self { question: Question::None, call: String::new(), engine: None, is_plain_json: false }
+    /// A check that passes whatever the body is, of a client whose load is not counted.
+    pub(super) fn nothing(content: Content) -> Self {
+        let decision = Decision { question: Question::None, load: Load::None };
+        Self { decision, call: String::new(), content, context: Context { engine: None, longest: Duration::ZERO } }
     }
 
-    /// Decides on the rest. A body that is asked nothing is not touched.
-    pub fn run(self, body: &Buffered) -> Result<(), ReadOnly> {
+    /// Decides on the rest, and returns what the request costs. A body that is asked nothing is not touched.
+    pub fn run(self, body: &Buffered) -> Result<Load, ReadOnly> {
+        let Decision { question, load } = self.decision;
         // What asks for nothing does nothing.
-        if self.question == Question::None || body.is_empty() {
-            return Ok(());
+        if question == Question::None || body.is_empty() {
+            return Ok(load);
         }
-        if !self.is_plain_json || body.len() > READABLE {
-            return Err(self.refuse(Why::Unreadable));
-        }
-        let body = body.joined();
-        match self.question {
-            Question::None => Ok(()),
-            Question::Statement(language) => {
-                let Statement { query, sql, cursor } = self.read(&body)?;
-                let statements: Vec<String> = query.into_iter().chain(sql).collect();
-                if statements.is_empty() && cursor.is_none()
-                    || !statements.iter().all(|statement| language.reads(statement))
-                {
-                    return Err(self.refuse(Why::Statement));
-                }
-                Ok(())
-            }
+        let changed = match question {
+            // The nested call names itself.
+            Question::ApiCaller => return self.api_caller(body, load),
+            question => self.ask(question, body),
+        };
+        let changed = changed.map_err(|why| ReadOnly { call: self.call, why })?;
+        Ok(changed.unwrap_or(load))
+    }
+
+    /// Asks the body, and returns what the request costs if that is not what its head says.
+    fn ask(&self, question: Question, body: &Buffered) -> Result<Option<Load>, Why> {
+        match question {
+            Question::None | Question::ApiCaller => Ok(None),
+            Question::Statement(language) => self.statement(language, body),
             Question::Cursors => {
-                let Cursors { scroll_id, pit_id, id } = self.read(&body)?;
+                let Cursors { scroll_id, pit_id, id } = self.read(body)?;
                 let names_all = |names: Names| names.iter().any(|name| name == "_all");
-                if [scroll_id, pit_id, id].into_iter().flatten().any(names_all) {
-                    return Err(self.refuse(Why::Everybody));
-                }
-                Ok(())
+                let is_all = [scroll_id, pit_id, id].into_iter().flatten().any(names_all);
+                if is_all { Err(Why::Everybody) } else { Ok(None) }
             }
-            Question::ApiCaller => self.read::<ApiCall>(&body)?.check(&self.call, self.engine),
-            Question::Search => self.all_search(&[self.read(&body)?]),
-            Question::Batch => {
-                let Batch { batch } = self.read(&body)?;
-                if batch.iter().any(|item| !item.options.is_known()) {
-                    return Err(self.refuse(Why::Unknown));
-                }
-                self.all_search(&batch.into_iter().map(|item| item.request).collect::<Vec<_>>())
+            Question::Scroll => check_scroll_body(self.content, body, self.context.longest),
+            Question::Searches | Question::Template => {
+                check_search_body(self.content, body, question, self.context.longest)
             }
+            Question::Import => objects::check_import(&self.content.form(body)?).map(|()| None),
+            _ => ask_json(question, &json::parse(&self.content.json(body)?)?).map(|()| None),
         }
+    }
+
+    fn api_caller(self, body: &Buffered, load: Load) -> Result<Load, ReadOnly> {
+        let text = self.content.json(body).and_then(|text| json::parse(&text));
+        let call = text.map_err(|why| ReadOnly { call: self.call.clone(), why })?;
+        tunnel::check_api_call(&call, &self.call, self.context).map(|inner| inner.unwrap_or(load))
+    }
+
+    fn statement(&self, language: Language, body: &Buffered) -> Result<Option<Load>, Why> {
+        let Statement { query, sql, cursor, fetch_size, page_timeout, keep_alive } = self.read(body)?;
+        let statements: Vec<String> = query.into_iter().chain(sql).collect();
+        if statements.is_empty() && cursor.is_none() || !statements.iter().all(|statement| language.reads(statement)) {
+            return Err(Why::Statement);
+        }
+        let mut asked = CURSOR;
+        for text in [page_timeout, keep_alive].iter().flatten() {
+            asked = asked.max(check_keep_alive(text, self.context.longest)?);
+        }
+        Ok(match (cursor, fetch_size) {
+            (Some(_), _) => Some(Load::Extend(asked)),
+            (None, Some(_)) => Some(Load::Open(asked)),
+            (None, None) => None,
+        })
     }
 
     /// Reads JSON. A key that decides something and is there twice is an error.
-    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, ReadOnly> {
-        serde_json::from_slice(body).map_err(|_| self.refuse(Why::Unreadable))
+    fn read<T: DeserializeOwned>(&self, body: &Buffered) -> Result<T, Why> {
+        serde_json::from_slice(&self.content.json(body)?).map_err(|_| Why::Unreadable)
     }
+}
 
-    fn all_search(&self, searches: &[Search]) -> Result<(), ReadOnly> {
-        searches.iter().all(Search::is_search).then_some(()).ok_or_else(|| self.refuse(Why::Unknown))
-    }
-
-    fn refuse(&self, why: Why) -> ReadOnly {
-        ReadOnly { call: self.call.clone(), why }
+/// Asks a body of which the whole has to be understood.
+fn ask_json(question: Question, body: &Value) -> Result<(), Why> {
+    match question {
+        Question::Search => search::check(body),
+        Question::Batch => search::check_batch(body),
+        Question::Timelion => timelion::check_run(body),
+        Question::Settings => objects::check_settings(body),
+        Question::Object(kind) => objects::check_one(kind, body),
+        Question::Objects => objects::check_many(body),
+        Question::Document { kind, is_update } => objects::check_document(kind, is_update, body),
+        Question::ShortLink => objects::check_short_link(body),
+        _ => Ok(()),
     }
 }
 
@@ -108,6 +165,10 @@ struct Statement {
     sql: Option<String>,
     /// Goes on with a query that has passed before.
     cursor: Option<String>,
+    /// Makes a cursor for what does not fit.
+    fetch_size: Option<IgnoredAny>,
+    page_timeout: Option<String>,
+    keep_alive: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,57 +176,6 @@ struct Cursors {
     scroll_id: Option<Names>,
     pit_id: Option<Names>,
     id: Option<Names>,
-}
-
-/// Searches by Kibana's search service.
-#[derive(Deserialize)]
-struct Batch {
-    batch: Vec<BatchItem>,
-}
-
-#[derive(Deserialize)]
-struct BatchItem {
-    request: Search,
-    #[serde(default)]
-    options: Options,
-}
-
-#[derive(Default, Deserialize)]
-struct Options {
-    strategy: Option<String>,
-}
-
-impl Options {
-    fn is_known(&self) -> bool {
-        self.strategy.as_deref().is_none_or(|name| ["es", "ese", "opensearch"].contains(&name))
-    }
-}
-
-#[derive(Deserialize)]
-struct Search {
-    id: Option<String>,
-    #[serde(default)]
-    params: Params,
-}
-
-#[derive(Default, Deserialize)]
-struct Params {
-    index: Option<Names>,
-    /// The engine's client lets these stand in for the search's own.
-    method: Option<IgnoredAny>,
-    path: Option<IgnoredAny>,
-}
-
-impl Search {
-    /// Whether the engine's client makes a search of it: some versions write `index` and `id` into a path as they are.
-    fn is_search(&self) -> bool {
-        let is_name = |name: &str| !name.contains(['/', '?', '#', '%', '\\']) && !name.starts_with('_');
-        let Params { index, method, path } = &self.params;
-        let indices = index.iter().flat_map(Names::iter).flat_map(|list| list.split(','));
-        method.is_none()
-            && path.is_none()
-            && indices.chain(self.id.as_deref()).all(|name| name == "_all" || is_name(name))
-    }
 }
 
 /// One name, or a list of them.
@@ -186,5 +196,5 @@ impl Names {
     }
 }
 
-/// Bytes of a body that is looked into: more than Kibana sends, and little beside the memory for bodies.
-const READABLE: usize = 4 * 1024 * 1024;
+/// How long SQL keeps a cursor open unless the domain says otherwise.
+const CURSOR: Duration = Duration::from_mins(1);

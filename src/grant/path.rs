@@ -30,17 +30,21 @@ pub(super) fn readings(target: &Target) -> Option<Vec<Vec<Cow<'_, str>>>> {
 
 /// The pairs of `target`'s query, decoded, or nothing if one is no text or a key is there twice.
 pub(super) fn parameters(target: &Target) -> Option<Vec<(String, String)>> {
+    let pairs = pairs(target)?;
+    let is_known = |at: usize, name: &String| pairs[..at].iter().any(|(earlier, _)| earlier == name);
+    let is_twice = pairs.iter().enumerate().any(|(at, (name, _))| is_known(at, name));
+    (!is_twice).then_some(pairs)
+}
+
+/// Returns the pairs of `target`'s query, decoded, or nothing if one is no text.
+pub(super) fn pairs(target: &Target) -> Option<Vec<(String, String)>> {
     let pairs = target.query().into_iter().flat_map(|query| query.split('&'));
-    let mut parameters: Vec<(String, String)> = Vec::new();
-    for pair in pairs {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (key, value) = (decode(key)?.into_owned(), decode(value)?.into_owned());
-        if parameters.iter().any(|(known, _)| *known == key) {
-            return None;
-        }
-        parameters.push((key, value));
-    }
-    Some(parameters)
+    pairs
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Some((decode(key)?.into_owned(), decode(value)?.into_owned()))
+        })
+        .collect()
 }
 
 /// Whether the segments fit a pattern of the rules.

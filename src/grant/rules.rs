@@ -49,14 +49,37 @@ pub(super) enum Verdict {
     Search,
     /// The same, for many searches.
     Batch,
+    /// It searches, if the body is JSON with one meaning.
+    Json,
+    /// It computes, if no function in the body fetches.
+    Timelion,
+    /// It writes settings, if none makes the server fetch.
+    Settings,
+    /// It writes a saved object of the type that the path names, if that does not make the server fetch.
+    Object,
+    /// The same, for many objects, each with its type.
+    Objects,
+    /// The same, for a form with a file of objects.
+    Import,
+    /// It makes a short link, if that leads to a page of the same server.
+    ShortLink,
 }
 
 impl Verdict {
-    /// Whether the body has a say.
-    pub(super) fn needs_body(self) -> bool {
+    /// Whether the body says what is done, so that the query must not.
+    pub(super) fn is_said_by_body(self) -> bool {
         match self {
-            Self::Statement(_) | Self::Cursors | Self::ApiCaller | Self::Search | Self::Batch => true,
-            Self::Allow | Self::Refuse | Self::OwnIndex | Self::Console => false,
+            Self::Statement(_) | Self::Cursors | Self::ApiCaller | Self::Search | Self::Batch | Self::Timelion => true,
+            Self::Allow
+            | Self::Refuse
+            | Self::OwnIndex
+            | Self::Console
+            | Self::Json
+            | Self::Settings
+            | Self::Object
+            | Self::Objects
+            | Self::Import
+            | Self::ShortLink => false,
         }
     }
 }

@@ -1,86 +1,104 @@
 //! Calls of the engine that travel inside Kibana's own: in the console's query, in a plug-in's body.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 use super::body::Question;
-use super::{Call, ReadOnly, Why, of_engine};
-use crate::engine::Engine;
+use super::contexts::{Load, check_searches};
+use super::search::{check_plain, known, object};
+use super::{Call, Context, Decision, ReadOnly, Why, of_engine};
 use crate::target::Target;
 
 /// Decides on the call that the console carries.
 ///
 /// Kibana up to 5.1 sends it with its own method and `uri`; later ones and Dashboards name both in the query.
-pub(super) fn console(call: &Call<'_>) -> Result<Question, ReadOnly> {
+pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
     let (mut uri, mut path, mut method) = (None, None, None);
+    let mut context = call.context;
     for (key, value) in call.parameters()? {
         match key.as_str() {
             "uri" => uri = Some(value),
             "path" => path = Some(value),
             "method" => method = Some(value.to_ascii_uppercase()),
-            // Against caches; which cluster; how the answer looks.
+            // Another cluster, whose engine may be any.
+            "dataSourceId" if !value.is_empty() => context.engine = None,
+            // Against caches; how the answer looks.
             "_" | "dataSourceId" | "withProductOrigin" => {}
             _ => return Err(call.refuse(Why::Unknown)),
         }
     }
     match (uri, path, method) {
-        (Some(uri), None, None) => engine(call, call.method, &uri),
-        (None, Some(path), Some(method)) if call.method == "POST" => engine(call, &method, &path),
+        (Some(uri), None, None) => engine(call, context, call.method, &uri),
+        (None, Some(path), Some(method)) if call.method == "POST" => engine(call, context, &method, &path),
         _ => Err(call.refuse(Why::Unknown)),
     }
 }
 
-/// What index management passes on: the engine's client by the name of its function.
-#[derive(Deserialize)]
-pub(super) struct ApiCall {
-    endpoint: String,
-    #[serde(default)]
-    data: Data,
+/// Decides on the call that index management passes on: the engine's client by the name of its function, and the
+/// parameters of the call.
+///
+/// The client lets some parameters stand in for the method, the path or the headers of its call, and one that it does
+/// not expect can end the process. So only those that the pages send pass.
+pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Result<Option<Load>, ReadOnly> {
+    let refuse = |why| ReadOnly { call: format!("a call in {outer}"), why };
+    let call = object(call).map_err(refuse)?;
+    known(call, &["data", "endpoint", "hideLog"]).map_err(refuse)?;
+    let endpoint = call.get("endpoint").and_then(Value::as_str).ok_or_else(|| refuse(Why::Unreadable))?;
+    let none = Value::Object(Map::new());
+    let data = call.get("data").filter(|data| !data.is_null()).unwrap_or(&none);
+    let data = object(data).map_err(refuse)?;
+    if endpoint == "transport.request" {
+        return transport(data, context, refuse);
+    }
+    let (_, parameters) = FUNCTIONS.iter().find(|(name, _)| *name == endpoint).ok_or_else(|| refuse(Why::Unknown))?;
+    known(data, parameters).map_err(refuse)?;
+    data.iter().try_for_each(|(name, value)| check_plain(name, value)).map_err(refuse)?;
+    Ok(None)
 }
 
-#[derive(Default, Deserialize)]
-struct Data {
-    method: Option<String>,
-    path: Option<String>,
-    body: Option<IgnoredAny>,
-}
-
-impl ApiCall {
-    /// Decides on the call.
-    pub(super) fn check(&self, outer: &str, engine: Option<Engine>) -> Result<(), ReadOnly> {
-        let refuse = |what: &str, why| ReadOnly { call: format!("{what} in {outer}"), why };
-        match (self.endpoint.as_str(), &self.data) {
-            ("transport.request", Data { method, path: Some(path), body }) => {
-                // Without a method it depends on the body.
-                let method = match (method, body) {
-                    (Some(method), _) => method.to_ascii_uppercase(),
-                    (None, None) => "GET".to_owned(),
-                    (None, Some(_)) => return Err(refuse("a call", Why::Ambiguous)),
-                };
-                let ambiguous = || refuse("a call", Why::Ambiguous);
-                let target = inner_target(path).ok_or_else(ambiguous)?;
-                if !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                    return Err(ambiguous());
-                }
-                match (Call { method: &method, target: &target, engine }).agree(of_engine)? {
-                    Question::None => Ok(()),
-                    _ => Err(refuse("a call", Why::Unknown)),
-                }
-            }
-            // The client lets `method` stand in for the function's own: `indices.get` becomes a deletion.
-            (name, Data { method: None, path: None, .. }) if READING.contains(&name) => Ok(()),
-            _ => Err(refuse("a call", Why::Unknown)),
+/// Decides on a call that names its method and path.
+fn transport(
+    data: &Map<String, Value>,
+    context: Context,
+    refuse: impl Fn(Why) -> ReadOnly,
+) -> Result<Option<Load>, ReadOnly> {
+    known(data, &["body", "method", "path"]).map_err(&refuse)?;
+    let text = |name: &str| data.get(name).map(|value| value.as_str().ok_or_else(|| refuse(Why::Unreadable)));
+    let path = text("path").transpose()?.ok_or_else(|| refuse(Why::Unknown))?;
+    let method = match (text("method").transpose()?, data.get("body")) {
+        (Some(method), _) => method.to_ascii_uppercase(),
+        (None, None) => "GET".to_owned(),
+        // Without a method it depends on the body.
+        (None, Some(_)) => return Err(refuse(Why::Ambiguous)),
+    };
+    let target = inner_target(path).ok_or_else(|| refuse(Why::Ambiguous))?;
+    if !METHODS.contains(&method.as_str()) {
+        return Err(refuse(Why::Unknown));
+    }
+    let inner = Call { method: &method, target: &target, context };
+    let Decision { question, load } = inner.agree(of_engine)?;
+    let body = match data.get("body") {
+        None | Some(Value::Null) => return Ok(Some(load)),
+        Some(body) if body.is_object() => body.to_string(),
+        Some(_) => return Err(refuse(Why::Unreadable)),
+    };
+    match question {
+        Question::None => Ok(Some(load)),
+        Question::Searches | Question::Template => {
+            let changed =
+                check_searches(body.as_bytes(), question, context.longest).map_err(|why| inner.refuse(why))?;
+            Ok(Some(changed.unwrap_or(load)))
         }
+        _ => Err(refuse(Why::Unknown)),
     }
 }
 
 /// Decides on a call of the engine inside `outer`.
-fn engine(outer: &Call<'_>, method: &str, path: &str) -> Result<Question, ReadOnly> {
+fn engine(outer: &Call<'_>, context: Context, method: &str, path: &str) -> Result<Decision, ReadOnly> {
     let target = inner_target(path).ok_or_else(|| outer.refuse(Why::Ambiguous))?;
     if !METHODS.contains(&method) {
         return Err(outer.refuse(Why::Unknown));
     }
-    Call { method, target: &target, engine: outer.engine }.agree(of_engine)
+    Call { method, target: &target, context }.agree(of_engine)
 }
 
 /// The target that Kibana makes of a path with a query, if there is no doubt about it.
@@ -99,44 +117,46 @@ fn inner_target(path: &str) -> Option<Target> {
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"];
 
-/// Functions of the engine's client that read. By their whole names: `cat.client.indices.delete` is one, too.
-const READING: &[&str] = &[
-    "cat.aliases",
-    "cat.allocation",
-    "cat.count",
-    "cat.fielddata",
-    "cat.health",
-    "cat.indices",
-    "cat.nodes",
-    "cat.recovery",
-    "cat.segments",
-    "cat.shards",
-    "cat.tasks",
-    "cat.templates",
-    "cat.threadPool",
-    "cluster.health",
-    "cluster.stats",
-    "count",
-    "indices.exists",
-    "indices.existsAlias",
-    "indices.get",
-    "indices.getAlias",
-    "indices.getDataStream",
-    "indices.getFieldMapping",
-    "indices.getIndexTemplate",
-    "indices.getMapping",
-    "indices.getSettings",
-    "indices.getTemplate",
-    "indices.recovery",
-    "indices.segments",
-    "indices.stats",
-    "search",
-    "tasks.get",
-    "tasks.list",
+/// Functions of the engine's client that read, each with the parameters that the pages of index management send. By
+/// their whole names: `cat.client.indices.delete` is one, too.
+const FUNCTIONS: &[(&str, &[&str])] = &[
+    ("cat.aliases", &["expand_wildcards", "format", "h", "name", "s"]),
+    ("cat.allocation", CAT),
+    ("cat.count", CAT),
+    ("cat.health", CAT),
+    ("cat.indices", &["bytes", "expand_wildcards", "format", "h", "health", "index", "s"]),
+    ("cat.nodes", CAT),
+    ("cat.recovery", CAT),
+    ("cat.segments", CAT),
+    ("cat.shards", CAT),
+    ("cat.templates", &["format", "h", "name", "s"]),
+    ("cluster.health", &["index", "level"]),
+    ("cluster.stats", &[]),
+    ("count", &["index"]),
+    ("indices.exists", &["index"]),
+    ("indices.existsAlias", &["index", "name"]),
+    ("indices.get", &["expand_wildcards", "flat_settings", "index"]),
+    ("indices.getAlias", &["expand_wildcards", "index", "name"]),
+    ("indices.getDataStream", &["name"]),
+    ("indices.getFieldMapping", &["fields", "index"]),
+    ("indices.getIndexTemplate", &["flat_settings", "name"]),
+    ("indices.getMapping", &["expand_wildcards", "index"]),
+    ("indices.getSettings", &["expand_wildcards", "flat_settings", "index"]),
+    ("indices.getTemplate", &["flat_settings", "name"]),
+    ("indices.recovery", &["index"]),
+    ("indices.segments", &["index"]),
+    ("indices.stats", &["index", "metric"]),
+    ("tasks.get", &["taskId", "task_id"]),
+    ("tasks.list", &["actions", "detailed"]),
 ];
+
+const CAT: &[&str] = &["bytes", "format", "h", "index", "s"];
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::json;
     use super::*;
 
     #[track_caller]
@@ -168,10 +188,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn api(body: &str, is_read: bool) {
-        let call: Option<ApiCall> = serde_json::from_str(body).ok();
-        let passes = call.is_some_and(|call| call.check("POST /_dashboards/api/ism/apiCaller", None).is_ok());
-        assert_eq!(passes, is_read, "{body}");
+    fn api(body: &str, passes: bool) {
+        let engine = Some("OpenSearch_2.19".parse().unwrap());
+        let context = Context { engine, longest: Duration::from_mins(5) };
+        let check = |call: Value| check_api_call(&call, "POST /_dashboards/api/ism/apiCaller", context);
+        let found = json::parse(body.as_bytes()).ok().map(check);
+        assert_eq!(matches!(found, Some(Ok(_))), passes, "{body} {found:?}");
     }
 
     #[test]
@@ -193,5 +215,39 @@ mod tests {
         api(r#"{"endpoint":"cat.client.indices.delete","data":{"index":"a"}}"#, false);
         api(r#"{"endpoint":"cat.transport.request"}"#, false);
         api("[]", false);
+    }
+
+    #[test]
+    fn parameter_that_the_pages_do_not_send_is_rejected() {
+        api(r#"{"endpoint":"cat.aliases","data":{"format":"json","name":"**","s":"alias:desc"}}"#, true);
+        api(r#"{"endpoint":"indices.get","data":{"index":["a"],"flat_settings":true},"hideLog":true}"#, true);
+        api(r#"{"endpoint":"cat.indices","data":null}"#, true);
+        for name in ["headers", "method", "path", "ignore", "requestTimeout", "maxRetries", "body", "Method", "source"]
+        {
+            let value = if name == "headers" { r#"{"a b":"x"}"# } else { r#""x""# };
+            api(&format!(r#"{{"endpoint":"cat.indices","data":{{"{name}":{value}}}}}"#), false);
+            api(&format!(r#"{{"endpoint":"cat.indices","{name}":{value}}}"#), false);
+        }
+        for name in ["headers", "querystring", "query", "ignore", "requestTimeout", "bulkBody", "Path", "auth"] {
+            let data = format!(r#"{{"method":"GET","path":"/_cat/indices","{name}":{{}}}}"#);
+            api(&format!(r#"{{"endpoint":"transport.request","data":{data}}}"#), false);
+        }
+        api(r#"{"endpoint":"search","data":{"index":"a","headers":{"a b":"x"},"body":{"size":0}}}"#, false);
+        api(r#"{"endpoint":"indices.get","data":{"index":{"toString":1}}}"#, false);
+        api(r#"{"endpoint":"cat.indices","data":{"constructor":1}}"#, false);
+        api(r#"{"endpoint":"cat.indices","data":[]}"#, false);
+    }
+
+    #[test]
+    fn search_in_a_nested_call_is_bounded() {
+        let call = |path: &str, body: &str| {
+            let data = format!(r#"{{"method":"POST","path":"{path}","body":{body}}}"#);
+            format!(r#"{{"endpoint":"transport.request","data":{data}}}"#)
+        };
+        api(&call("a/_search?scroll=1m", "{}"), true);
+        api(&call("a/_search?scroll=24h", "{}"), false);
+        api(&call("_search", r#"{"pit":{"id":"a","keep_alive":"24h"}}"#), false);
+        api(&call("_search", r#""{\"pit\":{}}""#), false);
+        api(&call("_search/scroll", r#"{"scroll":"24h","scroll_id":"a"}"#), false);
     }
 }

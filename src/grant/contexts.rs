@@ -1,0 +1,231 @@
+//! Searches that stay open on the domain: scrolls, points in time, asynchronous searches, cursors of SQL.
+//!
+//! Each holds memory and files on every shard that it searches, and the engine allows a few hundred on a node for
+//! everybody. So a read grant bounds for how long one may be asked for; how many an entry has is the gate's to count.
+
+use std::time::Duration;
+
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::body::Question;
+use super::content::{Content, Media};
+use super::json::shown;
+use super::{Call, Decision, ReadOnly, Why};
+use crate::body::Buffered;
+
+/// What a request costs the domain beyond its own duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nothing that is counted: pages and what they are made of.
+    None,
+    /// A call that lasts until its answer.
+    Call,
+    /// It opens a search that stays open for as long as this.
+    Open(Duration),
+    /// It makes an open search stay open for as long as this from now on.
+    Extend(Duration),
+    /// It ends an open search, if the answer says so by its status.
+    End,
+}
+
+/// Decides on a call of the engine whose rule left `question`: what stays open because of it, and for how long.
+pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: Question) -> Result<Decision, ReadOnly> {
+    let query = call.target.query().unwrap_or_default();
+    let asked = if query.contains("scroll") || query.contains("keep_alive") { asked(call)? } else { None };
+    let is_among = |names: &[&str]| segments.iter().any(|segment| names.contains(segment));
+    let is_async = is_among(&["_asynchronous_search"]);
+    let is_cursor = is_among(&["scroll"]) && is_among(&["_search"]);
+    let load = match call.method {
+        // The answer to the end of a point in time of OpenSearch is the same whether there was one.
+        "DELETE" if is_async || is_cursor => Load::End,
+        "DELETE" => Load::Call,
+        "POST" if is_async => Load::Open(asked.ok_or_else(|| call.refuse(Why::NoKeepAlive(call.context.longest)))?),
+        "POST" if is_among(&["point_in_time"]) => Load::Open(asked.unwrap_or(call.context.longest)),
+        _ if is_cursor => Load::Extend(asked.unwrap_or(call.context.longest)),
+        _ if is_async => asked.map_or(Load::Call, Load::Extend),
+        _ => asked.map_or(Load::Call, Load::Open),
+    };
+    let question = match question {
+        Question::None if is_cursor && call.method != "DELETE" => Question::Scroll,
+        Question::None if is_among(&["_search", "_msearch", "_asynchronous_search"]) => {
+            if is_among(&["template"]) {
+                Question::Template
+            } else {
+                Question::Searches
+            }
+        }
+        other => other,
+    };
+    if matches!(question, Question::Searches | Question::Template)
+        && query.contains("source=")
+        && let Some((_, source)) = call.parameters()?.iter().find(|(name, _)| name == "source")
+    {
+        // It stands in for the body.
+        check_searches(source.as_bytes(), question, call.context.longest).map_err(|why| call.refuse(why))?;
+    }
+    Ok(Decision { question, load })
+}
+
+/// Returns how long the query asks to keep a search open.
+fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
+    let mut longest = None;
+    for (name, value) in call.parameters()? {
+        // Engines up to 6 begin a new parameter at `;`.
+        if name.contains(';') || value.contains(';') {
+            return Err(call.refuse(Why::Ambiguous));
+        }
+        if ["scroll", "keep_alive"].contains(&name.as_str()) {
+            let asked = check_keep_alive(&value, call.context.longest).map_err(|why| call.refuse(why))?;
+            longest = longest.max(Some(asked));
+        }
+    }
+    Ok(longest)
+}
+
+/// Parses how long to keep a search open, as the engine does, and rejects more than `longest`.
+pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration, Why> {
+    let too_long = || Why::KeepAlive { asked: shown(text), longest };
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let nanos: u64 = match unit.to_ascii_lowercase().as_str() {
+        "nanos" => 1,
+        "micros" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        // Only zero stands without a unit.
+        "" if number == "0" => 1,
+        _ => return Err(too_long()),
+    };
+    let asked = number.parse::<u64>().ok().and_then(|number| number.checked_mul(nanos)).map(Duration::from_nanos);
+    asked.filter(|asked| *asked <= longest).ok_or_else(too_long)
+}
+
+/// Checks the bodies of searches on their way to the engine, and returns what they cost.
+pub(super) fn check_search_body(
+    content: Content,
+    body: &Buffered,
+    question: Question,
+    longest: Duration,
+) -> Result<Option<Load>, Why> {
+    if content.media() == Media::Binary {
+        return Err(Why::Unreadable);
+    }
+    check_searches(&content.decode_search(body)?, question, longest)
+}
+
+/// Looks for a point in time in one search or many. Only a text that may hold one is parsed.
+pub(super) fn check_searches(text: &[u8], question: Question, longest: Duration) -> Result<Option<Load>, Why> {
+    // The engine's parser also knows UTF-16 and UTF-32.
+    if memchr::memchr(0, text).is_some() {
+        return Err(Why::Unreadable);
+    }
+    let holds = |needle: &[u8]| memmem::find(text, needle).is_some();
+    if question == Question::Template {
+        // A template makes the search that counts out of texts.
+        let is_doubtful = holds(b"pit") || holds(b"keep_alive") || holds(b"\\u");
+        return if is_doubtful {
+            Err(Why::Named("may extend a point in time: send the search itself"))
+        } else {
+            Ok(None)
+        };
+    }
+    if !holds(b"\"pit\"") && !holds(b"\\u") {
+        return Ok(None);
+    }
+    let mut load = None;
+    for search in serde_json::Deserializer::from_slice(text).into_iter::<PointedSearch>() {
+        if let Some(pit) = search.map_err(|_| Why::Unreadable)?.pit {
+            let asked = pit.keep_alive.map_or(Ok(longest), |text| check_keep_alive(&text, longest))?;
+            load = load.max(Some(asked));
+        }
+    }
+    Ok(load.map(Load::Extend))
+}
+
+/// Checks the body that goes on with a scroll: JSON, or on old engines the identifier alone.
+pub(super) fn check_scroll_body(content: Content, body: &Buffered, longest: Duration) -> Result<Option<Load>, Why> {
+    let text = content.decode(body)?;
+    let is_identifier = text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_=+/".contains(byte));
+    if is_identifier && content.media() != Media::Binary {
+        return Ok(None);
+    }
+    if content.media() == Media::Binary {
+        return Err(Why::Unreadable);
+    }
+    let Scroll { scroll } = serde_json::from_slice(&text).map_err(|_| Why::Unreadable)?;
+    scroll.map(|text| check_keep_alive(&text, longest).map(Load::Extend)).transpose()
+}
+
+/// A search, of which only its point in time matters. One that is there twice is an error.
+#[derive(Deserialize)]
+struct PointedSearch {
+    pit: Option<Pit>,
+}
+
+#[derive(Deserialize)]
+struct Pit {
+    keep_alive: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Scroll {
+    scroll: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_mins(5);
+
+    #[test]
+    fn keep_alive_up_to_the_limit_passes() {
+        for (text, seconds) in [("1m", 60), ("5m", 300), ("300s", 300), ("0", 0), ("300000ms", 300), (" 1M", 60)] {
+            assert_eq!(check_keep_alive(text, LONGEST), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn longer_or_unclear_keep_alive_is_rejected() {
+        for text in
+            ["24h", "301s", "5.5m", "-1", "5", "", "m", "1w", "99999999999999999999d", "99999999999999d", "1m1m"]
+        {
+            let why = Why::KeepAlive { asked: shown(text), longest: LONGEST };
+            assert_eq!(check_keep_alive(text, LONGEST), Err(why), "{text}");
+        }
+    }
+
+    #[track_caller]
+    fn searches(text: &str, expected: Result<Option<Load>, ()>) {
+        assert_eq!(check_searches(text.as_bytes(), Question::Searches, LONGEST).map_err(drop), expected, "{text}");
+    }
+
+    #[test]
+    fn point_in_time_in_a_search_is_bounded() {
+        let minute = Ok(Some(Load::Extend(Duration::from_mins(1))));
+        searches(r#"{"pit":{"id":"a","keep_alive":"1m"},"size":1}"#, minute);
+        searches("{}\n{\"pit\":{\"id\":\"a\",\"keep_alive\":\"1m\"}}\n{}\n{}\n", minute);
+        searches(r#"{"pit":{"id":"a"}}"#, Ok(Some(Load::Extend(LONGEST))));
+        searches(r#"{"pit":{"id":"a","keep_alive":"24h"}}"#, Err(()));
+        searches("{}\n{\"p\\u0069t\":{\"id\":\"a\",\"keep_alive\":\"24h\"}}\n", Err(()));
+        searches(r#"{"pit":{"keep_alive":"1m","keep\u005falive":"24h"}}"#, Err(()));
+        searches(r#"{"pit":{"keep_alive":"1m"},"pit":{"keep_alive":"24h"}}"#, Err(()));
+        searches("{\0\"\0p\0i\0t\0", Err(()));
+        searches(r#"{"query":{"term":{"a":"p\u0069t"}}}"#, Ok(None));
+        searches("no JSON, which the engine says better", Ok(None));
+    }
+
+    #[test]
+    fn point_in_time_in_a_template_is_rejected() {
+        let template = |text: &str| check_searches(text.as_bytes(), Question::Template, LONGEST);
+        assert_eq!(template(r#"{"source":{"query":{"match_all":{}}},"params":{}}"#), Ok(None));
+        for text in [r#"{"source":"{\"pit\":{}}"}"#, r#"{"source":"{\"p\u0069t\":{}}"}"#] {
+            assert!(template(text).is_err(), "{text}");
+        }
+    }
+}

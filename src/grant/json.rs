@@ -1,0 +1,144 @@
+//! JSON that has one meaning: no member twice, and no member that a JavaScript server could take for its own.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::Why;
+
+/// Parses JSON in which every member is there once and none is named after a part of JavaScript's objects.
+///
+/// Parsers differ in which of two members of one name they keep, so such a text is rejected.
+pub(super) fn parse(text: &[u8]) -> Result<Value, Why> {
+    let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| Why::Unreadable)?;
+    reject_prototypes(&value)?;
+    Ok(value)
+}
+
+/// Rejects a member, or a whole text, that names a part of the objects that all others inherit from.
+fn reject_prototypes(value: &Value) -> Result<(), Why> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(reject_prototypes),
+        Value::Object(members) => members.iter().try_for_each(|(name, value)| {
+            if is_inherited(name) { Err(Why::Prototype(shown(name))) } else { reject_prototypes(value) }
+        }),
+        // Some pages build paths into objects out of texts.
+        Value::String(text) if text == "constructor" || text == "prototype" || text.contains("__proto__") => {
+            Err(Why::Prototype(shown(text)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether assigning below `name` changes what every object of a JavaScript server inherits (prototype pollution).
+pub(super) fn is_inherited(name: &str) -> bool {
+    name.split(['.', '[', ']']).any(|part| matches!(part, "__proto__" | "constructor" | "prototype"))
+}
+
+/// A name as a message repeats it: short, and without what a terminal or a page would interpret.
+pub(super) fn shown(name: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.:*@$/".contains(*c);
+    name.chars().map(|c| if is_plain(&c) { c } else { '?' }).take(SHOWN).collect()
+}
+
+/// A value without a member that is there twice.
+struct Unambiguous(Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Builder).map(Self)
+    }
+}
+
+struct Builder;
+
+impl<'de> Visitor<'de> for Builder {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Unambiguous(item)) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, Unambiguous(value))) = access.next_entry::<String, Unambiguous>()? {
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("a member is there twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+/// Characters of a name that a message repeats.
+const SHOWN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_with_one_meaning_is_parsed() {
+        for text in [r#"{"a":[1,-2,0.5,true,null,"b"],"c":{"a":{}}}"#, "[]", "\"a constructor of\"", "1e400"] {
+            assert_eq!(parse(text.as_bytes()).ok(), serde_json::from_str(text).ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn duplicate_member_is_rejected_at_any_depth() {
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"\u0061":2}}]"#, "{", "", "{} {}"] {
+            assert_eq!(parse(text.as_bytes()), Err(Why::Unreadable), "{text}");
+        }
+    }
+
+    #[test]
+    fn prototype_pollution_is_rejected_at_any_depth() {
+        for text in [
+            r#"{"__proto__":{}}"#,
+            r#"[{"a":{"constructor":1}}]"#,
+            r#"{"a.prototype.b":1}"#,
+            r#"{"id":"__proto__"}"#,
+            r#"{"id":"constructor"}"#,
+            r#"{"\u005f_proto__":1}"#,
+        ] {
+            assert!(matches!(parse(text.as_bytes()), Err(Why::Prototype(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Saved objects and settings, in every form in which Kibana takes them: one by one, many at once, in an import.
+//!
+//! Some of them make the server of the pages ask an address (server-side request forgery): a read grant does not write
+//! those.
+
+use serde_json::{Map, Value};
+
+use super::json::{parse, shown};
+use super::{Why, timelion};
+
+/// The kind of a saved object, as far as the grant treats kinds differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The settings, or a part of them.
+    Config,
+    /// The target of a short link.
+    Link,
+    /// Any other that does not fetch.
+    Plain,
+}
+
+impl Kind {
+    /// Returns the kind of the type `name`, unless it stands for a server that Dashboards would connect to.
+    pub(super) fn of(name: &str) -> Result<Self, Why> {
+        match name {
+            "config" | "config-global" => Ok(Self::Config),
+            "url" => Ok(Self::Link),
+            "data-source" | "data-connection" | "credential" | "remote-cluster" => {
+                Err(Why::Fetches(format!("a {name}")))
+            }
+            _ => Ok(Self::Plain),
+        }
+    }
+
+    /// Checks the attributes of an object of this kind.
+    pub(super) fn check(self, attributes: &Value) -> Result<(), Why> {
+        match (self, attributes) {
+            (Self::Config, Value::Object(settings)) => {
+                settings.iter().try_for_each(|(name, value)| check_setting(name, value))
+            }
+            (Self::Link, Value::Object(members)) => check_link(members),
+            (Self::Plain, attributes) => check_texts(attributes, 0),
+            _ => Err(Why::Unreadable),
+        }
+    }
+}
+
+/// Checks the body of a route that writes one object: `{"attributes":{…},…}`.
+pub(super) fn check_one(kind: Kind, body: &Value) -> Result<(), Why> {
+    check_members(kind, body.as_object().ok_or(Why::Unreadable)?)
+}
+
+/// Checks a list of objects, each with its type and attributes.
+pub(super) fn check_many(body: &Value) -> Result<(), Why> {
+    let objects = match body {
+        Value::Array(objects) => objects,
+        // The import of whole dashboards.
+        Value::Object(members) => members.get("objects").and_then(Value::as_array).ok_or(Why::Unreadable)?,
+        _ => return Err(Why::Unreadable),
+    };
+    objects.iter().try_for_each(check_typed)
+}
+
+/// Checks a form with a file of objects, one a line.
+///
+/// Parsers differ in where they see a part of a form end, so each line counts, in whatever part it is.
+pub(super) fn check_import(form: &[u8]) -> Result<(), Why> {
+    let text = std::str::from_utf8(form).map_err(|_| Why::Unreadable)?;
+    for line in text.split('\n').map(|line| line.trim_matches(['\r', ' ', '\t'])) {
+        match line.as_bytes().first() {
+            None => {}
+            Some(b'-') if line.starts_with("--") => {}
+            Some(b'{') => {
+                let object = parse(line.as_bytes())?;
+                // The last line of an export counts the objects.
+                let is_summary = object.get("exportedCount").is_some() && object.get("attributes").is_none();
+                if !is_summary {
+                    check_typed(&object)?;
+                }
+            }
+            // How conflicts are to be solved.
+            Some(b'[') => check_texts(&parse(line.as_bytes())?, 0)?,
+            _ if is_part_header(line) || matches!(line, "true" | "false") => {}
+            _ => return Err(Why::Unreadable),
+        }
+    }
+    Ok(())
+}
+
+/// Checks the body of a settings route: the value of one, or the changes of several.
+pub(super) fn check_settings(body: &Value) -> Result<(), Why> {
+    for (name, value) in body.as_object().ok_or(Why::Unreadable)? {
+        match (name.as_str(), value) {
+            ("value", value) => check_value("value", value)?,
+            ("changes", Value::Object(changes)) => {
+                changes.iter().try_for_each(|(name, value)| check_setting(name, value))?;
+            }
+            _ => return Err(Why::Member(shown(name))),
+        }
+    }
+    Ok(())
+}
+
+/// Checks a document that Kibana 4 to 6 write into their index themselves, whole or as an update.
+pub(super) fn check_document(kind: Kind, is_update: bool, body: &Value) -> Result<(), Why> {
+    let document = body.as_object().ok_or(Why::Unreadable)?;
+    if !is_update {
+        return check_whole_document(kind, body);
+    }
+    for (name, value) in document {
+        match name.as_str() {
+            "doc" | "upsert" => check_whole_document(kind, value)?,
+            "doc_as_upsert" | "detect_noop" => {}
+            _ => return Err(Why::Member(shown(name))),
+        }
+    }
+    Ok(())
+}
+
+/// Checks the body of a route that makes short links.
+pub(super) fn check_short_link(body: &Value) -> Result<(), Why> {
+    check_link(body.as_object().ok_or(Why::Unreadable)?)
+}
+
+/// Checks the name of a setting, and that its value names no address.
+pub(super) fn check_setting(name: &str, value: &Value) -> Result<(), Why> {
+    check_setting_name(name)?;
+    check_value(name, value)
+}
+
+/// Rejects a setting by which the server fetches, or by which it takes on more work than it should.
+pub(super) fn check_setting_name(name: &str) -> Result<(), Why> {
+    let lower = name.to_ascii_lowercase();
+    let of_timelion = lower.strip_prefix("timelion:").or(lower.strip_prefix("timeline:"));
+    if of_timelion.is_some_and(|setting| !OF_TIMELION.contains(&setting))
+        || lower.ends_with("max_buckets")
+        || lower.ends_with("url")
+        || lower.contains("wmsdefaults")
+    {
+        return Err(Why::Setting(shown(name)));
+    }
+    Ok(())
+}
+
+fn check_typed(object: &Value) -> Result<(), Why> {
+    let members = object.as_object().ok_or(Why::Unreadable)?;
+    // Old exports begin their names with an underscore.
+    let name = members.get("type").or(members.get("_type")).and_then(Value::as_str).ok_or(Why::Unreadable)?;
+    check_members(Kind::of(name)?, members)
+}
+
+fn check_members(kind: Kind, members: &Map<String, Value>) -> Result<(), Why> {
+    for (name, value) in members {
+        match name.as_str() {
+            "attributes" | "_source" => kind.check(value)?,
+            _ => check_texts(value, 0)?,
+        }
+    }
+    Ok(())
+}
+
+/// Kibana 6 puts the type of a document into it, and the attributes below a member of that name.
+fn check_whole_document(kind: Kind, document: &Value) -> Result<(), Why> {
+    let members = document.as_object().ok_or(Why::Unreadable)?;
+    kind.check(document)?;
+    for (name, value) in members {
+        // `url` and `config` are names of ordinary members, too.
+        if let (kind @ (Kind::Config | Kind::Link), Value::Object(_)) = (Kind::of(name)?, value) {
+            kind.check(value)?;
+        }
+    }
+    Ok(())
+}
+
+/// A short link leads to a page of the same server.
+fn check_link(members: &Map<String, Value>) -> Result<(), Why> {
+    let Some(url) = members.get("url") else { return Ok(()) };
+    let is_own = url.as_str().is_some_and(|url| {
+        url.starts_with('/') && !url.starts_with("//") && !url.contains('\\') && !url.contains(char::is_control)
+    });
+    if is_own { Ok(()) } else { Err(Why::Named("has a link that leads elsewhere")) }
+}
+
+/// Rejects an address in the value of a setting: pages and servers fetch it for everybody.
+fn check_value(name: &str, value: &Value) -> Result<(), Why> {
+    match value {
+        Value::String(text) if text.contains("://") || text.trim_start().starts_with("//") => {
+            Err(Why::Fetches(format!("the address in {}", shown(name))))
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| check_value(name, item)),
+        Value::Object(members) => members.values().try_for_each(|item| check_value(name, item)),
+        _ => check_texts(value, 0),
+    }
+}
+
+/// Rejects functions that fetch in any text, and in JSON within texts: visualizations are saved as that.
+fn check_texts(value: &Value, depth: usize) -> Result<(), Why> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|item| check_texts(item, depth)),
+        Value::Object(members) => members.values().try_for_each(|item| check_texts(item, depth)),
+        Value::String(text) => {
+            timelion::check_text(text)?;
+            if !text.trim_start().starts_with(['{', '[']) {
+                return Ok(());
+            }
+            if depth == NESTING {
+                return Err(Why::Unreadable);
+            }
+            match parse(text.as_bytes()) {
+                Ok(inner) => check_texts(&inner, depth + 1),
+                // Not JSON, as Vega's specifications are not: then an escape is the only way to hide something.
+                Err(Why::Unreadable) if !text.contains("\\u") => Ok(()),
+                Err(why) => Err(why),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The headers of a part of a form that browsers send. Not `Content-Transfer-Encoding`.
+fn is_part_header(line: &str) -> bool {
+    let name = line.split(':').next().unwrap_or_default();
+    ["content-disposition", "content-type"].iter().any(|header| name.eq_ignore_ascii_case(header))
+}
+
+/// Settings of Timelion that neither fetch nor lift a limit.
+const OF_TIMELION: &[&str] = &[
+    "default_columns",
+    "default_rows",
+    "es.default_index",
+    "es.timefield",
+    "legacychartslibrary",
+    "min_interval",
+    "showtutorial",
+    "target_buckets",
+];
+
+/// Levels of JSON in texts in JSON.
+const NESTING: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn setting(name: &str, value: &Value, passes: bool) {
+        assert_eq!(check_setting(name, value).is_ok(), passes, "{name} {value}");
+        for body in [json!({ "changes": { name: value } }), json!({ "changes": { "theme": "dark", name: value } })] {
+            assert_eq!(check_settings(&body).is_ok(), passes, "{body}");
+        }
+        let config = json!({ "attributes": { name: value } });
+        assert_eq!(check_one(Kind::Config, &config).is_ok(), passes, "{config}");
+        let typed = json!([{ "type": "config", "id": "7", "attributes": { name: value } }]);
+        assert_eq!(check_many(&typed).is_ok(), passes, "{typed}");
+        assert_eq!(check_many(&json!({ "version": "7", "objects": typed })).is_ok(), passes, "{typed}");
+        assert_eq!(check_import(format!("--b\r\n\r\n{}\r\n--b--", typed[0]).as_bytes()).is_ok(), passes, "{typed}");
+        let document = json!({ name: value });
+        assert_eq!(check_document(Kind::Config, false, &document).is_ok(), passes, "{document}");
+        assert_eq!(check_document(Kind::Config, true, &json!({ "doc": document })).is_ok(), passes, "{document}");
+        let newer = json!({ "type": "config", "config": document });
+        assert_eq!(check_document(Kind::Plain, false, &newer).is_ok(), passes, "{newer}");
+    }
+
+    #[test]
+    fn setting_that_makes_the_server_fetch_is_rejected_everywhere() {
+        for name in ["timelion:graphite.url", "timeline:graphite.url", "TIMELION:Graphite.url", "timelion:quandl.key"] {
+            setting(name, &json!("x"), false);
+            setting(name, &json!(null), false);
+        }
+        setting("timelion:new.thing", &json!("x"), false);
+        setting("visualization:tileMap:WMSdefaults", &json!("{}"), false);
+        setting("timelion:max_buckets", &json!(1_000_000), false);
+        setting("metrics:max_buckets", &json!(1_000_000), false);
+        setting("siem:newsFeedUrl", &json!("x"), false);
+        setting("notifications:banner", &json!("see http://127.0.0.1"), false);
+        setting("anything", &json!(["//127.0.0.1/x"]), false);
+    }
+
+    #[test]
+    fn ordinary_setting_passes_everywhere() {
+        setting("defaultIndex", &json!("cwl-*"), true);
+        setting("defaultIndex", &json!(null), true);
+        setting("discover:sampleSize", &json!(250), true);
+        setting("timelion:es.timefield", &json!("@timestamp"), true);
+        setting(
+            "timepicker:quickRanges",
+            &json!("[{\"from\":\"now/d\",\"to\":\"now/d\",\"display\":\"Today\"}]"),
+            true,
+        );
+    }
+
+    #[track_caller]
+    fn object(kind: &str, attributes: &Value, passes: bool) {
+        let typed = json!({ "type": kind, "id": "a", "attributes": attributes });
+        let found = Kind::of(kind).and_then(|kind| check_one(kind, &typed));
+        assert_eq!(found.is_ok(), passes, "{typed}");
+        assert_eq!(check_many(&json!([typed])).is_ok(), passes, "{typed}");
+    }
+
+    #[test]
+    fn object_that_makes_a_server_fetch_is_rejected() {
+        object("data-source", &json!({ "endpoint": "http://127.0.0.1" }), false);
+        object("timelion-sheet", &json!({ "timelion_sheet": [".es(*)", ".graphite(x)"] }), false);
+        let state = json!({ "type": "timelion", "params": { "expression": ".es(*).divide(.quandl(a))" } }).to_string();
+        object("visualization", &json!({ "visState": state }), false);
+        let escaped = state.replace("quandl", "\\u0071uandl");
+        object("visualization", &json!({ "visState": escaped }), false);
+        let panels = json!([{ "embeddableConfig": { "savedVis": { "params": { "expression": ".wb(a)" } } } }]);
+        object("dashboard", &json!({ "panelsJSON": panels.to_string() }), false);
+        let twice = r#"{"params":{"expression":".es()","expression":"\u002egraphite(a)"}}"#;
+        object("visualization", &json!({ "visState": twice }), false);
+        object("visualization", &json!({ "visState": "{\"__proto__\":{\"a\":1}}" }), false);
+        object("url", &json!({ "url": "https://evil.test" }), false);
+        object("url", &json!({ "url": "//evil.test" }), false);
+    }
+
+    #[test]
+    fn ordinary_object_passes() {
+        object("timelion-sheet", &json!({ "timelion_sheet": [".es(*)"] }), true);
+        let vega = "{ // a comment\n $schema: https://vega.github.io/schema/vega/v5.json }";
+        let state = json!({ "type": "vega", "params": { "spec": vega } }).to_string();
+        object("visualization", &json!({ "visState": state }), true);
+        let markdown = json!({ "type": "markdown", "params": { "markdown": "[a](https://a.test) {{b}}" } }).to_string();
+        object("visualization", &json!({ "visState": markdown }), true);
+        object("url", &json!({ "url": "/app/discover#/?_g=()", "accessCount": 0 }), true);
+    }
+
+    #[test]
+    fn import_that_cannot_be_read_line_by_line_is_rejected() {
+        let import = |part: &str| {
+            let form = format!(
+                "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.ndjson\"\r\n\
+                 Content-Type: application/octet-stream\r\n\r\n{part}\r\n--b--\r\n"
+            );
+            check_import(form.as_bytes())
+        };
+        let search = r#"{"type":"search","id":"a","attributes":{"title":"a"}}"#;
+        assert_eq!(import(&format!("{search}\n{search}\n{{\"exportedCount\":2,\"missingRefCount\":0}}")), Ok(()));
+        assert_eq!(import(""), Ok(()));
+        for part in [
+            "{\n\"type\":\"config\"}",
+            "Content-Transfer-Encoding: base64",
+            "eyJ0eXBlIjoiY29uZmlnIn0=",
+            "{\"attributes\":{}}",
+            r#"{"exportedCount":1,"type":"data-source","attributes":{}}"#,
+        ] {
+            assert!(import(part).is_err(), "{part}");
+        }
+    }
+
+    #[test]
+    fn update_by_script_is_rejected() {
+        let script = json!({ "script": "ctx._source.x = 1" });
+        assert_eq!(check_document(Kind::Plain, true, &script), Err(Why::Member("script".to_owned())));
+    }
+}

@@ -1,0 +1,286 @@
+//! Timelion's expressions, which Dashboards calls Timeline: functions that a server runs for whoever sends them.
+//!
+//! Some of them fetch from an address that a setting names (server-side request forgery), and one assigns to any
+//! property of an object (prototype pollution, CVE-2019-7609).
+
+use serde_json::Value;
+
+use super::Why;
+use super::json::shown;
+use super::search::{check_plain, known, object};
+
+/// Checks the body of a route that computes expressions: `{"sheet":[…],"time":{…}}`.
+pub(super) fn check_run(body: &Value) -> Result<(), Why> {
+    let body = object(body)?;
+    known(body, &["extended", "sheet", "time"])?;
+    if let Some(time) = body.get("time") {
+        let time = object(time)?;
+        known(time, &["from", "interval", "mode", "timezone", "to"])?;
+        time.iter().try_for_each(|(name, value)| check_plain(name, value))?;
+    }
+    let sheet = body.get("sheet").and_then(Value::as_array).ok_or(Why::Unreadable)?;
+    sheet.iter().try_for_each(|cell| check(cell.as_str().ok_or(Why::Unreadable)?))
+}
+
+/// Rejects an expression that calls a function which is not known to be harmless, or that cannot be tokenised.
+pub(super) fn check(expression: &str) -> Result<(), Why> {
+    check_text(expression)?;
+    if let Some(name) = INHERITED.iter().find(|name| expression.contains(**name)) {
+        return Err(Why::Prototype((*name).to_owned()));
+    }
+    let mut rest = expression;
+    let mut depth = 0_usize;
+    // A dot within a word is part of it: only one at the start of a token begins a function.
+    let mut is_in_word = false;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '"' | '\'' => {
+                rest = after_text(rest, c).ok_or(Why::Unreadable)?;
+                is_in_word = false;
+            }
+            '.' if !is_in_word => {
+                let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
+                let (name, after) = rest.split_at(end);
+                if !after.starts_with('(') {
+                    return Err(Why::Unreadable);
+                }
+                if !HARMLESS.contains(&name) {
+                    return Err(Why::Fetches(format!(".{}()", shown(name))));
+                }
+                if name == "label" && is_slow(after) {
+                    return Err(Why::Named("has a regular expression that can take for ever"));
+                }
+                rest = after;
+            }
+            '(' => {
+                depth += 1;
+                is_in_word = false;
+            }
+            ')' => {
+                depth = depth.checked_sub(1).ok_or(Why::Unreadable)?;
+                is_in_word = false;
+            }
+            ',' | '=' | ' ' | '\t' | '\n' | '\r' => is_in_word = false,
+            _ => is_in_word = true,
+        }
+        if depth > DEPTH {
+            return Err(Why::Unreadable);
+        }
+    }
+    if depth == 0 { Ok(()) } else { Err(Why::Unreadable) }
+}
+
+/// Rejects a text that calls a function which fetches, wherever it stands: it may become an expression later.
+pub(super) fn check_text(text: &str) -> Result<(), Why> {
+    for (at, _) in text.match_indices('.') {
+        let rest = &text[at + 1..];
+        let end = rest.find(|c: char| !is_name(c) || c == '.').unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        if !after.trim_start().starts_with('(') {
+            continue;
+        }
+        let name = name.to_ascii_lowercase();
+        if FETCHING.contains(&name.as_str()) {
+            return Err(Why::Fetches(format!(".{name}()")));
+        }
+        if name == "props"
+            && let Some(inherited) = INHERITED.iter().find(|inherited| after.contains(**inherited))
+        {
+            return Err(Why::Prototype((*inherited).to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Returns what follows a quoted text that has begun.
+fn after_text(rest: &str, quote: char) -> Option<&str> {
+    let mut is_escaped = false;
+    for (at, c) in rest.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            c if c == quote => return Some(&rest[at + 1..]),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether a text holds a quantified group, by which matching a regular expression can take exponential time.
+fn is_slow(text: &str) -> bool {
+    [")+", ")*", "){"].iter().any(|quantified| text.contains(quantified))
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || ".-_".contains(c)
+}
+
+/// Groups and arguments within others.
+const DEPTH: usize = 64;
+
+/// Functions of Kibana 5 to 7 and of Dashboards that compute with what they are given, or search the engine.
+const HARMLESS: &[&str] = &[
+    "abs",
+    "add",
+    "aggregate",
+    "bars",
+    "color",
+    "condition",
+    "cusum",
+    "derivative",
+    "divide",
+    "elasticsearch",
+    "es",
+    "first",
+    "fit",
+    "hide",
+    "holt",
+    "if",
+    "label",
+    "legend",
+    "lines",
+    "log",
+    "max",
+    "min",
+    "movingaverage",
+    "movingstd",
+    "multiply",
+    "mvavg",
+    "mvstd",
+    "opensearch",
+    "plus",
+    "points",
+    "precision",
+    "props",
+    "range",
+    "scale_interval",
+    "static",
+    "subtract",
+    "sum",
+    "title",
+    "trend",
+    "trim",
+    "value",
+    "yaxis",
+];
+
+const FETCHING: &[&str] = &["graphite", "quandl", "wb", "wbi", "worldbank", "worldbank_indicators"];
+
+/// Properties that every object of a JavaScript server inherits.
+const INHERITED: &[&str] = &[
+    "__proto__",
+    "__defineGetter__",
+    "__defineSetter__",
+    "__lookupGetter__",
+    "__lookupSetter__",
+    "constructor",
+    "hasOwnProperty",
+    "isPrototypeOf",
+    "propertyIsEnumerable",
+    "prototype",
+    "toLocaleString",
+    "toString",
+    "valueOf",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_expressions_pass() {
+        for expression in [
+            ".es(*)",
+            ".es(index='cwl-*',timefield='@timestamp')",
+            ".es(index=cwl-*, timefield=@timestamp, metric=avg:additional.bytes.total).label('mean (avg.)')",
+            ".es(q='eventSource:ec2.amazonaws.com (a OR b)').divide(.es()).multiply(0.5).lines(fill=1,width=0.5)",
+            "(.es(a), .es(b)).movingaverage(5).label(\"it's \\\"quoted\\\"\")",
+            ".es(offset=-1d).props(label=last.week)",
+            ".es(split=eventName:5).label('$1', '^.* > eventName:(.*) > .*')",
+            "@1:2.abs()",
+            "$a=.es(*), $a.if(gt, 1, null)",
+            ".static(5), .value(6)",
+        ] {
+            assert_eq!(check(expression), Ok(()), "{expression}");
+            assert_eq!(check_text(expression), Ok(()), "{expression}");
+        }
+    }
+
+    #[test]
+    fn function_that_fetches_is_rejected_in_any_place() {
+        for expression in [
+            ".graphite('x')",
+            ".es(*), .graphite(x)",
+            ".es(*).divide(.quandl(code='a'))",
+            "(.worldbank('a'))",
+            ".wbi()",
+            ".wb (x)",
+            ".es(q=.worldbank_indicators(a))",
+            "@1.graphite(x)",
+            "5.graphite(x)",
+            ".es(q='.graphite(x)')",
+            ".es(q=\"\\\".graphite(x)\")",
+            ".GRAPHITE(x)",
+            ".graphite\t(x)",
+            ".graphite\n(x)",
+        ] {
+            assert!(matches!(check(expression), Err(Why::Fetches(_))), "{expression}");
+        }
+    }
+
+    #[test]
+    fn function_that_is_not_known_is_rejected() {
+        for expression in [".constructor(a)", ".es.graphite(x)", ".fetch(a)", ".(a)", ".Es(*)"] {
+            assert!(check(expression).is_err(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn prototype_pollution_by_props_is_rejected() {
+        for expression in [
+            ".es(*).props(label.__proto__.env.AAAA='require(\"child_process\")')",
+            ".es(*).props(constructor.prototype.a=1)",
+            ".es(*).props(toString.call=1)",
+            ".es(*).props(a.hasOwnProperty.call=1)",
+        ] {
+            assert!(matches!(check(expression), Err(Why::Prototype(_))), "{expression}");
+            assert!(matches!(check_text(expression), Err(Why::Prototype(_))), "{expression}");
+        }
+    }
+
+    #[test]
+    fn every_cell_of_a_sheet_is_checked() {
+        let run = |body: &str| check_run(&serde_json::from_str(body).unwrap());
+        assert_eq!(
+            run(r#"{"sheet":[".es(*)",".es()"],"time":{"from":"now-1d","to":"now","interval":"auto"}}"#),
+            Ok(())
+        );
+        for body in [
+            r#"{"sheet":[".es(*)",".graphite(x)"]}"#,
+            r#"{"sheet":[[".graphite(x)"]]}"#,
+            r#"{"sheet":".graphite(x)"}"#,
+            r#"{"sheet":[],"Sheet":[]}"#,
+            r#"{"sheet":[],"time":{"url":"x"}}"#,
+            r#"{"sheet":[],"time":{"from":{"a":1}}}"#,
+            "{}",
+        ] {
+            assert!(run(body).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn expression_that_cannot_be_tokenised_is_rejected() {
+        for expression in [".es('", ".es(*", ".es(*))", ".es", ".", ".es(\"a\\\")", &"(".repeat(100)] {
+            assert_eq!(check(expression), Err(Why::Unreadable), "{expression}");
+        }
+    }
+
+    #[test]
+    fn regular_expression_with_exponential_time_is_rejected() {
+        for pattern in ["(a+)+$", "(a|a)*b", "(.*){9}x"] {
+            let expression = format!(".es(*).label(aaaaaaaaaaaaaaaaaaaaaa).label('$1', '{pattern}')");
+            assert!(check(&expression).is_err(), "{expression}");
+        }
+    }
+}
