@@ -30,7 +30,6 @@ use serde::Serialize;
 
 pub use self::body::BodyCheck;
 use self::body::Question;
-use self::content::Content;
 pub use self::contexts::Load;
 use self::objects::Kind;
 use self::path::{pairs, parameters, readings};
@@ -121,12 +120,11 @@ pub fn decide(
     longest: Duration,
 ) -> Result<BodyCheck, ReadOnly> {
     let call = Call { method: method.as_str(), target, context: Context { engine, longest } };
-    let content = Content::of(headers);
     match access {
-        Access::Full => Ok(BodyCheck::nothing(content)),
+        Access::Full => Ok(BodyCheck::nothing()),
         // A server that goes by these sees another method than the one that is decided on.
         Access::Read if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(Why::Ambiguous)),
-        Access::Read => Ok(BodyCheck::new(call.agree(below_prefix)?, &call, content)),
+        Access::Read => Ok(BodyCheck::new(call.agree(below_prefix)?, &call, headers)),
     }
 }
 

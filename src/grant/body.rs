@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hyper::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -68,14 +69,18 @@ pub(super) enum Question {
 }
 
 impl BodyCheck {
-    pub(super) fn new(decision: Decision, call: &Call<'_>, content: Content) -> Self {
-        Self { decision, call: call.to_string(), content, context: call.context }
+    pub(super) fn new(decision: Decision, call: &Call<'_>, headers: &HeaderMap) -> Self {
+        if decision.question == Question::None {
+            return Self { decision, ..Self::nothing() };
+        }
+        Self { decision, call: call.to_string(), content: Content::of(headers), context: call.context }
     }
 
     /// A check that passes whatever the body is, of a client whose load is not counted.
-    pub(super) fn nothing(content: Content) -> Self {
+    pub(super) fn nothing() -> Self {
         let decision = Decision { question: Question::None, load: Load::None };
-        Self { decision, call: String::new(), content, context: Context { engine: None, longest: Duration::ZERO } }
+        let context = Context { engine: None, longest: Duration::ZERO };
+        Self { decision, call: String::new(), content: Content::UNREAD, context }
     }
 
     /// Decides on the rest, and returns what the request costs. A body that is asked nothing is not touched.

@@ -38,6 +38,9 @@ enum Coding {
 }
 
 impl Content {
+    /// The form of a body that is not looked into.
+    pub(super) const UNREAD: Self = Self { media: Media::Other, coding: Coding::Other };
+
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self { media: media(headers), coding: coding(headers) }
     }

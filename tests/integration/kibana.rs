@@ -1,3 +1,4 @@
+mod attack;
 mod install;
 mod load;
 mod session;

@@ -8,6 +8,9 @@ mod forward;
 /// The same, exchange by exchange, of two recorded sessions of a browser.
 mod recorded;
 
+/// What a client with a read grant could do harm with.
+mod attacks;
+
 /// Who is let in, and for how long.
 mod allowlist;
 

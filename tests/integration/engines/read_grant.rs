@@ -11,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::Engine;
+use crate::attacks;
 use crate::support::{Rig, allow, json, request};
 
 /// Sends every path of the read grant's table and of the engines' routes with every method and every body, for names
@@ -33,6 +34,8 @@ async fn leaves_the_cluster_as_it_was(name: &str, document: &str) {
         .await;
     assert!(passed > 2500, "{passed} requests passed");
 
+    // None of them reaches the engine: there are no pages before it.
+    attacks::all_are_rejected(&rig, &["/_dashboards"]).await;
     let after = State::of(&engine).await;
     assert_eq!(after.documents, before.documents);
     for (key, value) in before.metadata.as_object().unwrap() {
