@@ -68,7 +68,7 @@ impl Line {
                 coding = Some("gzip");
             }
             Spelling::Suffix if is_json => {
-                content_type = "application/vnd.elasticsearch+json; compatible-with=7".to_owned();
+                content_type = "application/vnd.elasticsearch+json; compatible-with=7".into();
             }
             Spelling::Escaped if is_json => body = escaped(&parsed?).into_bytes(),
             Spelling::Blanks if is_json => body = serde_json::to_vec_pretty(&parsed?).unwrap(),
