@@ -81,3 +81,78 @@ impl<I: Write + Unpin> Write for AnswerFirst<I> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::Request;
+    use hyper::client::conn::http1;
+
+    use super::*;
+
+    /// A peer that answers and closes while the request is being written: the next write fails, and only then the answer
+    /// is there to be read.
+    #[derive(Default)]
+    struct EarlyAnswer {
+        is_closed: bool,
+        answer: &'static [u8],
+        reader: Option<Waker>,
+    }
+
+    impl Read for EarlyAnswer {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            mut buf: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.is_closed {
+                buf.put_slice(std::mem::take(&mut self.answer));
+                return Poll::Ready(Ok(()));
+            }
+            self.reader = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+
+    impl Write for EarlyAnswer {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            self.is_closed = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Sends an upload to a peer that closes with this answer, and returns the answer's body.
+    async fn upload(answer: &'static [u8]) -> hyper::Result<Bytes> {
+        let peer = EarlyAnswer { answer, ..EarlyAnswer::default() };
+        let (mut sender, connection) = http1::handshake(AnswerFirst::new(peer)).await?;
+        tokio::spawn(connection);
+        let request = Request::post("/").body(Full::new(Bytes::from_static(b"upload"))).expect("it is a request");
+        let answer = sender.send_request(request).await?;
+        Ok(answer.into_body().collect().await?.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn answer_behind_a_failed_write_is_read() {
+        let answer = b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge";
+        assert_eq!(upload(answer).await.unwrap(), "large");
+    }
+
+    #[tokio::test]
+    async fn failed_write_without_an_answer_ends_the_request() {
+        assert!(upload(b"").await.unwrap_err().is_incomplete_message());
+    }
+}

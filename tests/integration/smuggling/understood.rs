@@ -59,7 +59,7 @@ fn half_closed_client_is_answered_and_closed() {
             let mut stream = gate.rig.open().await;
             stream.write_all(text.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
-            gate.rig.domain.wait_for_requests(before + 1).await;
+            patiently(gate.rig.domain.wait_for_requests(before + 1)).await;
             // Time for the proxy to see the end of the client's side before the answer.
             tokio::time::sleep(Duration::from_millis(50)).await;
             release.notify_one();
