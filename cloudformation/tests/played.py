@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 
-PROGRAM = """#!{python}
+PROGRAM = """#!{python} -IS
 import json, pathlib, sys
 folder = pathlib.Path(__file__).parent
 arguments = sys.argv[1:]
