@@ -15,7 +15,7 @@ fuzz_target!(|input: (u16, &[u8])| {
         // hyper reads this head only as the proxy encodes it.
         Ok(passed) if validator.take_raw() => {
             let encoded = encode_target(&bytes[..passed]);
-            check_against_httparse(&[&encoded, &bytes[passed..]].concat(), Ok(encoded.len()));
+            check_against_httparse(&[&encoded[..], &bytes[passed..]].concat(), Ok(encoded.len()));
         }
         passed => check_against_httparse(bytes, passed),
     }
