@@ -1,10 +1,11 @@
 //! The request's body: read whole, since its hash is signed, but never without bound.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,12 +19,18 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// The memory that all bodies in flight share.
 ///
-/// One lane of `max_body` bytes is kept apart: a request that finds the rest taken waits for it, and whoever has it can
-/// read to its end. So uploads that together want more than there is take turns, instead of waiting for each other.
+/// One lane of `max_body` bytes is kept apart: a request that finds the rest taken waits for it, and the request that
+/// has it can read to its end. So uploads that together want more than there is queue, instead of waiting for each
+/// other.
+///
+/// A part is kept for the first [`SMALL_BODY`] bytes of bodies that find the rest taken, so that no search waits for
+/// uploads. Of either part, one client gets only a share: its stalled uploads delay itself.
 #[derive(Clone, Debug)]
 pub struct Budget {
     shared: Arc<Semaphore>,
+    small: Arc<Semaphore>,
     lane: Arc<Semaphore>,
+    clients: Arc<Clients>,
     limits: BodyLimits,
     waits: Histogram,
 }
@@ -46,16 +53,21 @@ impl Budget {
     /// A budget of `limits.buffer_memory` bytes; how many seconds bodies wait for it goes into `waits`.
     #[must_use]
     pub fn new(limits: BodyLimits, waits: Histogram) -> Self {
-        let shared = shared_bytes(limits);
-        Self { shared: Arc::new(Semaphore::new(shared)), lane: Arc::new(Semaphore::new(1)), limits, waits }
+        let parts = Parts::of(limits);
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let clients = Arc::new(Clients { parts: parts.of_client(limits), known: Mutex::default() });
+        let (shared, small, lane) = (semaphore(parts.shared), semaphore(parts.small), semaphore(1));
+        Self { shared, small, lane, clients, limits, waits }
     }
 
     /// Bytes that are taken; the lane counts whole when somebody has it.
     #[must_use]
     pub fn taken(&self) -> usize {
-        let shared = shared_bytes(self.limits) - self.shared.available_permits();
+        let parts = Parts::of(self.limits);
+        let shared = parts.shared - self.shared.available_permits();
+        let small = parts.small - self.small.available_permits();
         let lane = if self.lane.available_permits() == 0 { self.limits.max_body } else { 0 };
-        shared + lane
+        shared + small + lane
     }
 
     /// Bytes that there are.
@@ -67,7 +79,7 @@ impl Budget {
     /// Reads `body` to its end and hashes it on the way.
     ///
     /// Memory is taken as bytes arrive, and given back when the [`Buffered`] body is dropped.
-    pub async fn buffer<B>(&self, mut body: B) -> Result<Buffered, BodyError<B::Error>>
+    pub async fn buffer<B>(&self, client: IpAddr, mut body: B) -> Result<Buffered, BodyError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -78,7 +90,7 @@ impl Budget {
         if body.is_end_stream() {
             return Ok(Buffered::from(Bytes::new()));
         }
-        let mut share = Share::default();
+        let mut share = Share { client: Some(self.clients.of(client)), ..Share::default() };
         let mut frames = Frames::default();
         let mut hash = digest::Context::new(&SHA256);
         let mut stride = Stride::start(self.limits.timeout);
@@ -92,7 +104,7 @@ impl Budget {
                 return Err(BodyError::TooLarge { limit });
             }
             let waited = Instant::now();
-            self.take(&mut share, data.len()).await.ok_or(BodyError::Crowded)?;
+            self.take(&mut share, frames.len, data.len()).await.ok_or(BodyError::Crowded)?;
             stride.advance(data.len(), waited.elapsed());
             hash.update(&data);
             frames.push(data);
@@ -106,25 +118,37 @@ impl Budget {
     }
 
     /// Adds `bytes` to `share`, or gives nothing when they did not come in time.
-    async fn take(&self, share: &mut Share, bytes: usize) -> Option<()> {
+    async fn take(&self, share: &mut Share, before: usize, bytes: usize) -> Option<()> {
         if share.lane.is_some() {
             return Some(());
         }
         let permits = u32::try_from(bytes).ok()?;
-        match Arc::clone(&self.shared).try_acquire_many_owned(permits) {
-            Ok(more) => {
-                share.add(more);
+        let client = Arc::clone(share.client.as_ref()?);
+        let own = Arc::clone(&client.shared).try_acquire_many_owned(permits);
+        match own.and_then(|own| Ok((own, Arc::clone(&self.shared).try_acquire_many_owned(permits)?))) {
+            Ok((own, more)) => {
+                share.add(own, more);
                 Some(())
             }
             // Boxed, for it is large and seldom.
-            Err(_) => Box::pin(self.wait(share, permits)).await,
+            Err(_) => Box::pin(self.wait(share, &client, before + bytes, permits)).await,
         }
     }
 
-    async fn wait(&self, share: &mut Share, permits: u32) -> Option<()> {
+    async fn wait(&self, share: &mut Share, client: &Client, total: usize, permits: u32) -> Option<()> {
         let _wait = Wait { since: Instant::now(), waits: &self.waits };
+        let from = async |own: &Arc<Semaphore>, all: &Arc<Semaphore>| {
+            // Its own part first: a client that has used that up must not stand in the queue of all.
+            let own = Arc::clone(own).acquire_many_owned(permits).await.ok()?;
+            Some((own, Arc::clone(all).acquire_many_owned(permits).await.ok()?))
+        };
         tokio::select! {
-            more = Arc::clone(&self.shared).acquire_many_owned(permits) => share.add(more.ok()?),
+            biased;
+            more = from(&client.shared, &self.shared) => {
+                let (own, more) = more?;
+                share.add(own, more);
+            }
+            more = from(&client.small, &self.small), if total <= SMALL_BODY => share.small.extend(more),
             // What it holds already stays counted against the shared part; the lane covers the rest.
             lane = Arc::clone(&self.lane).acquire_owned() => share.lane = lane.ok(),
             () = sleep(self.limits.timeout) => return None,
@@ -145,8 +169,55 @@ impl Drop for Wait<'_> {
     }
 }
 
-fn shared_bytes(limits: BodyLimits) -> usize {
-    limits.buffer_memory.saturating_sub(limits.max_body)
+/// Bytes of the parts of a budget, without the lane.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    shared: usize,
+    small: usize,
+}
+
+impl Parts {
+    fn of(limits: BodyLimits) -> Self {
+        let both = limits.buffer_memory.saturating_sub(limits.max_body);
+        let small = (both / 8).min(SMALL_PART);
+        Self { shared: both - small, small }
+    }
+
+    /// What one client may take of these: half, or the largest body if that is more.
+    fn of_client(self, limits: BodyLimits) -> Self {
+        Self { shared: self.shared.min(limits.max_body.max(self.shared / 2)), small: self.small.div_ceil(2) }
+    }
+}
+
+/// The shares of the clients that have bodies in flight.
+#[derive(Debug)]
+struct Clients {
+    parts: Parts,
+    known: Mutex<HashMap<IpAddr, Weak<Client>>>,
+}
+
+/// What one client may still take.
+#[derive(Debug)]
+struct Client {
+    shared: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+}
+
+impl Clients {
+    fn of(&self, client: IpAddr) -> Arc<Client> {
+        // A poisoned map is whole: nothing below panics half-way.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = known.get(&client).and_then(Weak::upgrade) {
+            return share;
+        }
+        if known.len() >= FORGET_AT {
+            known.retain(|_, share| share.strong_count() > 0);
+        }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let share = Arc::new(Client { shared: semaphore(self.parts.shared), small: semaphore(self.parts.small) });
+        known.insert(client, Arc::downgrade(&share));
+        share
+    }
 }
 
 /// Reads and drops the rest of a body whose request has been answered, within bounds.
@@ -277,15 +348,22 @@ impl Body for Sending {
 /// What one body holds of the [`Budget`].
 #[derive(Debug, Default)]
 struct Share {
-    shared: Option<OwnedSemaphorePermit>,
+    /// Of its client's part, and of the shared part.
+    shared: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    /// Of the parts for small bodies.
+    small: Vec<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
     lane: Option<OwnedSemaphorePermit>,
+    client: Option<Arc<Client>>,
 }
 
 impl Share {
-    fn add(&mut self, more: OwnedSemaphorePermit) {
+    fn add(&mut self, own: OwnedSemaphorePermit, more: OwnedSemaphorePermit) {
         match &mut self.shared {
-            Some(held) => held.merge(more),
-            none => *none = Some(more),
+            Some((held_own, held)) => {
+                held_own.merge(own);
+                held.merge(more);
+            }
+            none => *none = Some((own, more)),
         }
     }
 }
@@ -351,14 +429,63 @@ impl Frames {
 /// Of no bytes.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+/// Bytes of a body that can come out of the part for small bodies: searches are far shorter.
+const SMALL_BODY: usize = 64 * 1024;
+/// Bytes of the part for small bodies at the most.
+const SMALL_PART: usize = 16 * 1024 * 1024;
+/// Clients that are remembered before those without a body in flight are forgotten.
+const FORGET_AT: usize = 1024;
+
 /// Bytes below which a frame is copied rather than kept.
 const SMALL: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::Full;
+    use std::net::Ipv4Addr;
+
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{Full, StreamBody};
 
     use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+
+    /// An upload that stalls after so many bytes.
+    fn stalled(bytes: usize) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let frame: Result<_, Infallible> = Ok(Frame::data(Bytes::from(vec![b'x'; bytes])));
+        StreamBody::new(stream::iter([frame]).chain(stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stalled_uploads_of_one_client_hold_up_no_search() {
+        const MIB: usize = 1024 * 1024;
+        let limits = BodyLimits { max_body: 4 * MIB, buffer_memory: 12 * MIB, timeout: Duration::from_mins(1) };
+        let budget = Budget::new(limits, Histogram::new([]));
+        for _ in 0..4 {
+            let budget = budget.clone();
+            tokio::spawn(async move { budget.buffer(CLIENT, stalled(3 * MIB)).await.map(drop) });
+        }
+        tokio::task::yield_now().await;
+        let since = Instant::now();
+        // The lane and the client's part are taken, the rest is not.
+        for client in [OTHER, CLIENT] {
+            assert!(budget.buffer(client, Full::new(Bytes::from_static(b"a search"))).await.is_ok());
+        }
+        let upload = Full::new(Bytes::from(vec![b'x'; MIB]));
+        assert!(budget.buffer(OTHER, upload).await.is_ok());
+        assert_eq!(since.elapsed(), Duration::ZERO);
+    }
+
+    #[test]
+    fn clients_without_a_body_in_flight_are_forgotten() {
+        let limits = BodyLimits { max_body: 4, buffer_memory: 64, timeout: Duration::from_mins(1) };
+        let budget = Budget::new(limits, Histogram::new([]));
+        for number in 0..10_000_u32 {
+            budget.clients.of(IpAddr::V4(Ipv4Addr::from(number)));
+        }
+        assert!(budget.clients.known.lock().unwrap().len() <= FORGET_AT);
+    }
 
     #[test]
     fn no_body_has_the_hash_of_no_bytes() {
@@ -371,12 +498,13 @@ mod tests {
         let waits = Histogram::new([]);
         let budget = Budget::new(limits, waits.clone());
         let body = || Full::new(Bytes::from_static(b"abcd"));
-        let first = budget.buffer(body()).await.unwrap();
+        let first = budget.buffer(CLIENT, body()).await.unwrap();
         assert_eq!((budget.taken(), waits.count()), (4, 0));
-        let lane = budget.buffer(body()).await.unwrap();
+        let lane = budget.buffer(CLIENT, body()).await.unwrap();
         assert_eq!((budget.taken(), waits.count()), (8, 1));
         let other = budget.clone();
-        let waiting = tokio::spawn(async move { other.buffer(Full::new(Bytes::from_static(b"abcd"))).await.is_ok() });
+        let waiting =
+            tokio::spawn(async move { other.buffer(CLIENT, Full::new(Bytes::from_static(b"abcd"))).await.is_ok() });
         tokio::task::yield_now().await;
         assert_eq!(waits.count(), 1);
         drop(first);

@@ -32,13 +32,17 @@ impl Hosts {
     /// Whether `authority`, a host with or without port, is one of these.
     pub(crate) fn names(&self, authority: &str) -> bool {
         let authority: Option<Authority> = authority.parse().ok();
-        authority.is_some_and(|authority| self.0.iter().any(|host| host.eq_ignore_ascii_case(authority.host())))
+        authority.is_some_and(|authority| {
+            // A name with the dot of the root is the same name.
+            let name = authority.host().strip_suffix('.').unwrap_or(authority.host());
+            self.0.iter().any(|host| host.eq_ignore_ascii_case(name))
+        })
     }
 }
 
 /// A request asks for a host that is not among those answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this host name is not answered here")]
+#[error("this host name is not answered here: the operator can add it to listen.hosts")]
 pub struct UnknownHost;
 
 /// The hosts, with their ports, that a request was sent to: by its own account, and by that of the proxy before it.

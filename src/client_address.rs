@@ -59,6 +59,11 @@ impl TrustedProxies {
         self.0.is_empty()
     }
 
+    /// Returns whether every IPv4 or every IPv6 address is trusted.
+    pub(crate) fn is_everyone(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+
     /// Whether `address` is one of these proxies.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -26,6 +26,8 @@ use crate::upstream::UpstreamLimits;
 /// All that the gate is told. It exists only when every value makes sense.
 #[derive(Debug)]
 pub struct Config {
+    /// Settings that are valid, and probably not meant so.
+    pub warnings: Vec<String>,
     /// Where the gate listens; at least one.
     pub listeners: Vec<Listener>,
     /// The domain.
@@ -216,7 +218,7 @@ mod tests {
         );
         refuse(
             &format!("{SMALLEST}[listen]\naddress = \"localhost\"\n"),
-            "4: listen.address: invalid socket address syntax",
+            "4: listen.address: \"localhost\" is no IP address with a port: write one like \"127.0.0.1:8080\"",
         );
         refuse(
             &format!("{SMALLEST}[log]\nlevel = \"loud\"\n"),
@@ -253,6 +255,19 @@ mod tests {
         .unwrap();
         assert_eq!((config.region.as_str(), config.service.as_str()), ("eu-west-1", "aoss"));
         assert_eq!(config.home, Home::at("/_dashboards/"));
+    }
+
+    #[test]
+    fn region_and_role_must_look_like_what_they_are() {
+        let aws = |line: &str| format!("{SMALLEST}[aws]\n{line}\n");
+        refuse(&aws("region = \"\""), "4: aws.region: \"\" is no region: write one like \"eu-west-1\"");
+        let message = "is no role's ARN: write one like \"arn:aws:iam::123456789012:role/trailgate\"";
+        for role in ["trailgate", "", "arn:aws:iam::123456789012:user/a", "arn:aws:iam::1234:role/a"] {
+            refuse(&aws(&format!("assume_role = {role:?}")), &format!("4: aws.assume_role: {role:?} {message}"));
+        }
+        for role in ["arn:aws:iam::123456789012:role/a/b", "arn:aws-cn:iam::123456789012:role/a"] {
+            assert!(parse(&aws(&format!("assume_role = {role:?}"))).is_ok(), "{role}");
+        }
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Gate {
         }
         let longest = self.quotas.keep_alive();
         let check = grant::decide(access, self.engine.get(), &head.method, &target, &head.headers, longest)?;
-        let body = self.budget.buffer(body).await?;
+        let body = self.budget.buffer(client, body).await?;
         line.add_bytes_in(body.len() as u64);
         let load = check.run(&body)?;
         let ticket = self.quotas.admit(block, load).await?;

@@ -22,7 +22,7 @@
 //!
 //! [`metrics`] counts what happens on the way, and [`admin`] answers the operator; [`systemd`] is told.
 //!
-//! [`config`] and [`process`] set all this up; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
+//! [`config`] and [`process`] set all this up; [`descriptors`] says how many connections fit; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
 //!
 //! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist,
 //! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
@@ -80,6 +80,7 @@ pub mod generate;
 
 pub mod cidr;
 pub mod config;
+pub mod descriptors;
 pub mod endpoint;
 pub mod process;
 pub mod signals;

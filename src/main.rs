@@ -62,7 +62,11 @@ fn runtime() -> anyhow::Result<Runtime> {
 }
 
 fn check(files: &Files) -> anyhow::Result<ExitCode> {
-    println!("{}", process::describe(&files.config, &Config::load(&files.config)?)?);
+    let config = Config::load(&files.config)?;
+    println!("{}", process::describe(&files.config, &config)?);
+    for warning in process::warnings(&config) {
+        eprintln!("trailgate: warning: {warning}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

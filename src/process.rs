@@ -22,6 +22,7 @@ use crate::allowlist::{Allowlist, Entries, Reloader};
 use crate::body::Budget;
 use crate::config::Config;
 use crate::credentials::{self, CredentialCache};
+use crate::descriptors::{self, Share};
 use crate::engine::{self, KnownEngine};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
@@ -33,7 +34,7 @@ use crate::server::{self, Entrance, Worker};
 use crate::sign::Signer;
 use crate::systemd::Manager;
 use crate::upstream::{self, Upstream};
-use crate::{signals, tls};
+use crate::{signals, systemd, tls};
 
 /// Where the lines of a process go; they outlive its runtime, so that the last ones are written, too.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ fn tell_of_access_log(loss: &Loss) {
 /// Runs the gate until SIGTERM or SIGINT, or until one of its background tasks fails.
 ///
 /// `passed` are the sockets that the service manager has opened, by name: `admin` stands in for the admin address, those
-/// called `listen` for the listeners, in their order.
+/// called `listen` for the listeners that have their addresses.
 pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, logs: &Logs) -> anyhow::Result<()> {
     // Before the first load, so that no signal or change of a file falls between.
     let hangups = signals::hangups().context("cannot listen to signals")?;
@@ -99,15 +100,29 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
     credentials::load_roots();
     let provider = credentials::provider(&config.region, config.assume_role.as_deref());
     let (cache, renewal) = credentials::cache(provider);
-    let limits = config.connections;
+    let mut limits = config.connections;
     let is_engine_configured = config.engine.is_some();
     let mut background = Background::default();
     let metrics = Arc::<Metrics>::default();
     let admin = config.admin.listen(take(&mut passed, "admin"))?;
     let admin_hosts = config.admin_hosts.clone();
-    let entrances = open(std::mem::take(&mut config.listeners), &mut passed, &metrics, &mut background).await?;
+    let sockets = systemd::assign(&config.listeners, &mut passed)?;
+    let listeners = std::mem::take(&mut config.listeners).into_iter().zip(sockets);
+    let entrances = open(listeners, &metrics, &mut background).await?;
     if let Some((name, _)) = passed.first() {
         bail!("the socket {name:?} that was passed on is for nobody: name it \"listen\" or \"admin\"");
+    }
+    if let Some(limit) = descriptors::raise_limit() {
+        // The workers take theirs later.
+        let share = Share::of(limit, descriptors::count_open().max(descriptors::AT_START), limits.connections);
+        if let Some(warning) = share.warning(limit, limits.connections) {
+            tracing::warn!("{warning}");
+        }
+        limits.connections = share.clients;
+        config.upstream.connections = share.upstream;
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
     let access_pipe = config.log_access.then(|| logs.access.clone());
     let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
@@ -144,14 +159,13 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
 
 /// Opens what is listened on, and lets certificates follow their files.
 async fn open(
-    listeners: Vec<Listener>,
-    passed: &mut Vec<(String, StdListener)>,
+    listeners: impl Iterator<Item = (Listener, Option<StdListener>)>,
     metrics: &Arc<Metrics>,
     background: &mut Background,
 ) -> anyhow::Result<Vec<Entrance>> {
-    let mut entrances = Vec::with_capacity(listeners.len());
-    for listener in listeners {
-        let (entrance, reloader) = match take(passed, "listen") {
+    let mut entrances = Vec::new();
+    for (listener, socket) in listeners {
+        let (entrance, reloader) = match socket {
             Some(socket) => Entrance::on(TcpListener::from_std(socket)?, listener)?,
             None => Entrance::open(listener).await?,
         };
@@ -196,6 +210,16 @@ impl Background {
             }
         }
     }
+}
+
+/// Returns what `trailgate check` warns of: settings that are valid, and probably not meant so.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let connections = config.connections.connections;
+    let limit = descriptors::raise_limit();
+    let descriptors =
+        limit.and_then(|limit| Share::of(limit, descriptors::AT_START, connections).warning(limit, connections));
+    config.warnings.iter().cloned().chain(descriptors).collect()
 }
 
 /// What `trailgate check` says of a configuration whose parts have all been read.

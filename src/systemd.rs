@@ -2,11 +2,14 @@
 //! (`sd_listen_fds(3)`).
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use anyhow::ensure;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
+
+use crate::listener::Listener;
 
 /// systemd, when it waits for news of this process; nobody else is told anything.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,4 +83,90 @@ pub fn listeners() -> io::Result<Vec<(String, TcpListener)>> {
         }
     }
     Ok(listeners)
+}
+
+/// Takes the sockets named `listen` out of `passed`, and returns the one for each of `listeners`, in their order.
+///
+/// A single socket is for a single listener. Among several, only the bound address says which is which: systemd passes
+/// them in the order of their units' names, and TLS on the wrong port would answer nobody, or plain HTTP everybody.
+pub fn assign(
+    listeners: &[Listener],
+    passed: &mut Vec<(String, TcpListener)>,
+) -> anyhow::Result<Vec<Option<TcpListener>>> {
+    let is_ours = |(name, _): &mut (String, TcpListener)| name == "listen";
+    let mut sockets: Vec<TcpListener> = passed.extract_if(.., is_ours).map(|(_, socket)| socket).collect();
+    if let ([_], [_]) = (listeners, &sockets[..]) {
+        return Ok(vec![sockets.pop()]);
+    }
+    let mut assigned = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let index = sockets.iter().position(|socket| socket.local_addr().is_ok_and(|it| is_at(it, listener.address)));
+        assigned.push(index.map(|index| sockets.remove(index)));
+    }
+    let left: Vec<String> = sockets.iter().filter_map(|it| it.local_addr().ok()).map(|it| it.to_string()).collect();
+    let addresses: Vec<String> = listeners.iter().map(|listener| listener.address.to_string()).collect();
+    ensure!(
+        left.is_empty(),
+        "the sockets named \"listen\" on {} match the address of no [[listen]], which are {}: write the address of \
+         its socket into each [[listen]]",
+        left.join(" and "),
+        addresses.join(" and "),
+    );
+    Ok(assigned)
+}
+
+/// Returns whether a socket that is bound to `bound` is the one for `address`. `[::]` takes IPv4 as well.
+fn is_at(bound: SocketAddr, address: SocketAddr) -> bool {
+    let is_any = bound.ip().is_unspecified() && address.ip().is_unspecified();
+    bound.port() == address.port() && (is_any || bound.ip().to_canonical() == address.ip().to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(address: SocketAddr) -> Listener {
+        let (trusted_proxies, hosts, trusted_origins) = Default::default();
+        Listener { address, trusted_proxies, hosts, trusted_origins, proxy_protocol: false, tls: None, to_https: None }
+    }
+
+    fn sockets(count: usize) -> Vec<(String, TcpListener)> {
+        (0..count).map(|_| ("listen".to_owned(), TcpListener::bind("127.0.0.1:0").unwrap())).collect()
+    }
+
+    #[test]
+    fn sockets_that_arrive_swapped_go_to_the_listener_at_their_address() {
+        let mut passed = sockets(2);
+        passed.push(("admin".to_owned(), TcpListener::bind("127.0.0.1:0").unwrap()));
+        let addresses = [1, 0].map(|index: usize| passed[index].1.local_addr().unwrap());
+        let assigned = assign(&addresses.map(listener), &mut passed).unwrap();
+        let bound = assigned.into_iter().map(|socket| socket.unwrap().local_addr().unwrap());
+        assert!(bound.eq(addresses));
+        assert_eq!(passed.len(), 1);
+    }
+
+    #[test]
+    fn socket_at_the_address_of_no_listener_is_an_error() {
+        let mut passed = sockets(2);
+        let addresses = [passed[0].1.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 1))];
+        let bound = passed[1].1.local_addr().unwrap();
+        let error = assign(&addresses.map(listener), &mut passed).unwrap_err().to_string();
+        let expected =
+            format!("on {bound} match the address of no [[listen]], which are {} and 127.0.0.1:1", addresses[0]);
+        assert!(error.contains(&expected), "{error}");
+    }
+
+    #[test]
+    fn single_socket_is_for_the_single_listener_wherever_it_is_bound() {
+        let assigned = assign(&[listener(SocketAddr::from(([0; 4], 80)))], &mut sockets(1)).unwrap();
+        assert!(assigned[0].is_some());
+    }
+
+    #[test]
+    fn wildcard_of_both_families_is_one_address() {
+        let at = |bound: &str, address: &str| is_at(bound.parse().unwrap(), address.parse().unwrap());
+        assert!(at("[::]:80", "0.0.0.0:80"));
+        assert!(!at("[::]:80", "0.0.0.0:443"));
+        assert!(!at("[::]:80", "127.0.0.1:80"));
+    }
 }

@@ -52,6 +52,8 @@ pub struct UpstreamLimits {
     pub response_timeout: Duration,
     /// Idle connections kept.
     pub pool_idle: usize,
+    /// Connections open at once, over all pools: the others leave file descriptors for clients and for files.
+    pub connections: usize,
 }
 
 type Connector = BoxCloneSyncService<Uri, Io, BoxError>;
@@ -126,6 +128,11 @@ impl Upstream {
     }
 
     async fn connect(&self) -> Result<Box<Link>, SendError> {
+        let open = usize::try_from(self.metrics.upstream_connections.get()).unwrap_or_default();
+        if open >= self.limits.connections {
+            let reason = format!("{open} connections to the domain are open, no file descriptor is left for another");
+            return Err(SendError::Connect(reason.into()));
+        }
         let io = self.connector.clone().oneshot(self.origin.clone()).await.map_err(SendError::of_connecting)?;
         Ok(Box::new(Link::over(AnswerFirst::new(io), &self.metrics).await.map_err(SendError::broken)?))
     }

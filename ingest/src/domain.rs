@@ -148,5 +148,9 @@ fn describe(reject: &Reject) -> String {
 }
 
 /// A request ends when its sender's patience does; a domain that cannot be connected to is tried again before that.
-const LIMITS: UpstreamLimits =
-    UpstreamLimits { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_mins(5), pool_idle: 4 };
+const LIMITS: UpstreamLimits = UpstreamLimits {
+    connect_timeout: Duration::from_secs(5),
+    response_timeout: Duration::from_mins(5),
+    pool_idle: 4,
+    connections: usize::MAX,
+};

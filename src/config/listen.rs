@@ -1,7 +1,8 @@
 //! `[listen]` as it is written: one table, or one `[[listen]]` a listener.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use hyper::http::uri::Authority;
@@ -20,16 +21,29 @@ use crate::tls::CertificateFiles;
 
 pub(super) struct Listens(Vec<Listen>);
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Listen {
-    address: SocketAddr,
+    address: Option<Spanned<Address>>,
     hosts: Vec<Spanned<String>>,
     trusted_proxies: Vec<Spanned<String>>,
     trusted_origins: Vec<Spanned<String>>,
     proxy_protocol: Option<Spanned<bool>>,
-    redirect_to_https: Option<Spanned<bool>>,
+    redirect_to_https: Option<Spanned<Redirect>>,
     tls: Option<Tls>,
+}
+
+/// An address and a port.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Address(SocketAddr);
+
+/// Whether a listener redirects: to the port of the listener with TLS, or to the port that is named.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged, expecting = "expected true, false, or the port that https is at")]
+enum Redirect {
+    Is(bool),
+    To(NonZeroU16),
 }
 
 #[derive(Deserialize)]
@@ -43,14 +57,37 @@ impl Listens {
     /// Relative paths start at `folder`.
     pub(super) fn check(self, folder: &Path) -> Result<Vec<Listener>, Problem> {
         let secure = self.0.iter().find(|listen| listen.tls.is_some());
-        // Without one, there is something before the gate that speaks TLS.
-        let port = secure.map_or(443, |listen| listen.address.port());
+        let port = secure.map(|listen| listen.address().port());
+        for (index, listen) in self.0.iter().enumerate() {
+            let is_taken = |other: &Listen| other.address() == listen.address() && listen.address().port() != 0;
+            if let Some(written) = listen.address.as_ref().filter(|_| self.0[..index].iter().any(is_taken)) {
+                let message = format!("{} is the address of another [[listen]]", listen.address());
+                return Err(problem(written, message));
+            }
+        }
         self.0.into_iter().map(|listen| listen.check(folder, port)).collect()
+    }
+
+    /// Returns what is valid and probably not meant so.
+    pub(super) fn warnings(listeners: &[Listener]) -> Vec<String> {
+        let is_open = |listener: &&Listener| listener.trusted_proxies.is_everyone();
+        let warning = |listener: &Listener| {
+            format!(
+                "listen.trusted_proxies of {} trusts every address: any client can name another one in \
+                 X-Forwarded-For, and so pass the allowlist; name the networks of your proxies",
+                listener.address
+            )
+        };
+        listeners.iter().filter(is_open).map(warning).collect()
     }
 }
 
 impl Listen {
-    fn check(self, folder: &Path, https_port: u16) -> Result<Listener, Problem> {
+    fn address(&self) -> SocketAddr {
+        self.address.as_ref().map_or(ADDRESS, |address| address.get_ref().0)
+    }
+
+    fn check(self, folder: &Path, https_port: Option<u16>) -> Result<Listener, Problem> {
         let trusted_proxies = self.trusted_proxies.iter().map(|text| {
             cidr::parse(text.get_ref()).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
         });
@@ -60,17 +97,28 @@ impl Listen {
             let message = "is believed from trusted_proxies alone: name the load balancer's networks there";
             return Err(problem(proxy_protocol, message));
         }
-        let redirect = self.redirect_to_https.as_ref().filter(|it| *it.get_ref());
+        let redirect = self.redirect_to_https.as_ref().filter(|it| !matches!(it.get_ref(), Redirect::Is(false)));
         if let Some(redirect) = redirect.filter(|_| self.tls.is_some()) {
             return Err(problem(redirect, "is for a listener without tls"));
         }
+        let port = |redirect: &Spanned<Redirect>| {
+            match redirect.get_ref() {
+            Redirect::To(port) => Ok(port.get()),
+            Redirect::Is(_) => https_port.ok_or_else(|| {
+                let message = "leads nowhere, because no [[listen]] has tls: write the port of what speaks TLS in front \
+                               of this, like 443";
+                problem(redirect, message)
+            }),
+        }
+        };
+        let to_https = redirect.map(port).transpose()?.map(|port| ToHttps { port });
         Ok(Listener {
-            address: self.address,
+            address: self.address(),
             hosts: hosts(&self.hosts)?,
             trusted_proxies,
             trusted_origins: trusted_origins(&self.trusted_origins)?,
             proxy_protocol: proxy_protocol.is_some(),
-            to_https: redirect.map(|_| ToHttps { port: https_port }),
+            to_https,
             tls: self
                 .tls
                 .map(|tls| CertificateFiles { certificate: folder.join(tls.certificate), key: folder.join(tls.key) }),
@@ -78,14 +126,18 @@ impl Listen {
     }
 }
 
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
 /// Host names as they are written, here and for the admin address.
 pub(super) fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
     let name = |text: &Spanned<String>| {
         let host = text.get_ref();
+        // The root's dot is no part of the name as it is compared.
+        let host = host.strip_suffix('.').unwrap_or(host);
         // An authority that is nothing but its host.
         let is_host = host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
         let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
-        is_host.then(|| host.clone()).ok_or_else(|| problem(text, message()))
+        is_host.then(|| host.to_owned()).ok_or_else(|| problem(text, message()))
     };
     Ok(Hosts::new(written.iter().map(name).collect::<Result<_, _>>()?))
 }
@@ -97,17 +149,20 @@ fn trusted_origins(written: &[Spanned<String>]) -> Result<TrustedOrigins, Proble
     Ok(TrustedOrigins::new(written.iter().map(origin).collect::<Result<_, _>>()?))
 }
 
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            hosts: Vec::new(),
-            trusted_proxies: Vec::new(),
-            trusted_origins: Vec::new(),
-            proxy_protocol: None,
-            redirect_to_https: None,
-            tls: None,
-        }
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| {
+            let hint = match text.rsplit_once(':') {
+                Some(("", port)) if port.parse::<u16>().is_ok() => {
+                    format!("write \"0.0.0.0:{port}\" or \"[::]:{port}\" for all addresses of this machine")
+                }
+                Some(("localhost", port)) => format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
+                _ => "write one like \"127.0.0.1:8080\"".to_owned(),
+            };
+            format!("{text:?} is no IP address with a port: {hint}")
+        })
     }
 }
 
@@ -180,7 +235,10 @@ mod tests {
 
     #[test]
     fn a_mistake_in_one_of_several_listeners_is_found() {
-        refuse("[[listen]]\n[[listen]]\naddress = \"x\"\n", "5: listen.address: invalid socket address syntax");
+        refuse(
+            "[[listen]]\n[[listen]]\naddress = \"x\"\n",
+            "5: listen.address: \"x\" is no IP address with a port: write one like \"127.0.0.1:8080\"",
+        );
         refuse("[[listen]]\n[listen.tls]\nkey = \"a\"\n", "4: listen.tls: missing field `certificate`");
         let none = "1: invalid length 0, expected [listen], or [[listen]] for each of several";
         let error = Config::parse(Path::new("a.toml"), &format!("listen = []\n{SMALLEST}")).unwrap_err().to_string();
@@ -203,6 +261,56 @@ mod tests {
             "[listen]\nredirect_to_https = true\n[listen.tls]\ncertificate = \"a\"\nkey = \"b\"\n",
             "4: listen.redirect_to_https: is for a listener without tls",
         );
+    }
+
+    #[test]
+    fn address_that_others_would_take_gets_a_hint() {
+        refuse(
+            "[listen]\naddress = \":8080\"\n",
+            "4: listen.address: \":8080\" is no IP address with a port: write \"0.0.0.0:8080\" or \"[::]:8080\" for \
+             all addresses of this machine",
+        );
+        refuse(
+            "[listen]\naddress = \"localhost:8080\"\n",
+            "4: listen.address: \"localhost:8080\" is no IP address with a port: write \"127.0.0.1:8080\" or \
+             \"[::1]:8080\"",
+        );
+    }
+
+    #[test]
+    fn two_listeners_on_one_address_are_refused() {
+        let listen = "[[listen]]\naddress = \"0.0.0.0:80\"\n";
+        refuse(&listen.repeat(2), "6: listen.address: 0.0.0.0:80 is the address of another [[listen]]");
+        assert!(parse(&"[[listen]]\naddress = \"0.0.0.0:0\"\n".repeat(2)).is_ok());
+    }
+
+    #[test]
+    fn redirect_to_https_needs_tls_or_a_port() {
+        refuse(
+            "[listen]\nredirect_to_https = true\n",
+            "4: listen.redirect_to_https: leads nowhere, because no [[listen]] has tls: write the port of what speaks \
+             TLS in front of this, like 443",
+        );
+        let listeners = parse("[listen]\nredirect_to_https = 443\n").unwrap();
+        assert_eq!(listeners[0].to_https, Some(ToHttps { port: 443 }));
+        assert_eq!(parse("[listen]\nredirect_to_https = false\n").unwrap()[0].to_https, None);
+    }
+
+    #[test]
+    fn trusted_proxies_of_every_address_are_warned_of() {
+        let warned = |networks: &str| {
+            let text = format!("{SMALLEST}[listen]\ntrusted_proxies = [{networks}]\n");
+            Config::parse(Path::new("a.toml"), &text).unwrap().warnings.len()
+        };
+        assert_eq!(warned("\"0.0.0.0/0\""), 1);
+        assert_eq!(warned("\"10.0.0.0/8\", \"::/0\""), 1);
+        assert_eq!(warned("\"10.0.0.0/8\""), 0);
+    }
+
+    #[test]
+    fn host_loses_the_dot_of_the_root() {
+        let hosts = &parse("[listen]\nhosts = [\"audit.example.\"]\n").unwrap()[0].hosts;
+        assert!(hosts.names("audit.example") && hosts.names("audit.example.:8080"));
     }
 
     #[test]

@@ -62,9 +62,9 @@ struct Upstream {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Aws {
-    region: Option<String>,
+    region: Option<Spanned<String>>,
     service: Option<Service>,
-    assume_role: Option<String>,
+    assume_role: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -128,13 +128,15 @@ impl Config {
     pub(super) fn check(self, folder: &Path) -> Result<super::Config, Problem> {
         let endpoint = self.upstream.endpoint()?;
         let unnamed = |message: &str| problem(&self.upstream.endpoint, message);
-        let region = self.aws.region.as_deref().or(endpoint.region());
+        let region = self.aws.region()?.or(endpoint.region());
         let region = region.ok_or_else(|| unnamed("does not name a region: set aws.region"))?.to_owned();
         let service = self.aws.service.map(Service::name).or(endpoint.service());
         let service =
             service.ok_or_else(|| unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""))?;
+        let listeners = self.listen.check(folder)?;
         Ok(super::Config {
-            listeners: self.listen.check(folder)?,
+            warnings: Listens::warnings(&listeners),
+            listeners,
             home: self.upstream.home(service)?,
             engine: self.upstream.engine(service)?,
             ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
@@ -142,12 +144,13 @@ impl Config {
                 connect_timeout: self.upstream.connect_timeout.0,
                 response_timeout: self.upstream.response_timeout.0,
                 pool_idle: self.upstream.pool_idle,
+                connections: usize::MAX,
             },
             idle_timeout: self.upstream.idle_timeout.0,
             endpoint,
             region,
             service: service.to_owned(),
-            assume_role: self.aws.assume_role,
+            assume_role: self.aws.role()?.map(str::to_owned),
             allowlist: folder.join(self.allowlist.file),
             body: self.limits.body()?,
             searches: self.limits.searches(),
@@ -200,6 +203,33 @@ impl Upstream {
             }
             other => Err(problem(home, format!("{other:?} is no path: write \"/…\", or \"off\""))),
         }
+    }
+}
+
+impl Aws {
+    fn region(&self) -> Result<Option<&str>, Problem> {
+        let Some(written) = &self.region else { return Ok(None) };
+        let region = written.get_ref();
+        let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if region.is_empty() || !region.bytes().all(is_region) {
+            return Err(problem(written, format!("{region:?} is no region: write one like \"eu-west-1\"")));
+        }
+        Ok(Some(region))
+    }
+
+    fn role(&self) -> Result<Option<&str>, Problem> {
+        let Some(written) = &self.assume_role else { return Ok(None) };
+        let role = written.get_ref();
+        // arn:partition:iam::account:role/path/name
+        let parts: Vec<&str> = role.splitn(6, ':').collect();
+        let is_role = matches!(parts[..], ["arn", partition, "iam", "", account, resource]
+            if partition.starts_with("aws")
+                && account.len() == 12
+                && account.bytes().all(|byte| byte.is_ascii_digit())
+                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())));
+        let message =
+            || format!("{role:?} is no role's ARN: write one like \"arn:aws:iam::123456789012:role/trailgate\"");
+        if is_role { Ok(Some(role)) } else { Err(problem(written, message())) }
     }
 }
 

@@ -24,7 +24,7 @@ impl Bare {
     fn patient_upstream(&self, response_timeout: Duration, pool_idle: usize, metrics: &Arc<Metrics>) -> Arc<Upstream> {
         let address: SocketAddr = self.0.local_addr().unwrap();
         let endpoint = Endpoint::parse(&format!("http://{address}")).unwrap();
-        let limits = UpstreamLimits { connect_timeout: PATIENCE, response_timeout, pool_idle };
+        let limits = UpstreamLimits { connect_timeout: PATIENCE, response_timeout, pool_idle, connections: usize::MAX };
         Arc::new(Upstream::new(endpoint, RootCertStore::empty(), limits, Arc::clone(metrics)))
     }
 

@@ -12,7 +12,7 @@ async fn listening(listen: &str, allowed: &str) -> Rig {
 
 #[tokio::test]
 async fn a_listener_can_send_everybody_who_is_listed_to_https() {
-    let rig = listening("redirect_to_https = true", "127.0.0.1").await;
+    let rig = listening("redirect_to_https = 443", "127.0.0.1").await;
     let response = rig.get("/_search?q=a").await;
     assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
     assert_eq!(header(&response, "location"), Some("https://gate.test/_search?q=a"));

@@ -22,7 +22,7 @@ pub(crate) async fn metrics(program: &Program) -> String {
 
 /// The value of a series, written with its labels.
 #[track_caller]
-pub(super) fn value<'a>(metrics: &'a str, series: &str) -> &'a str {
+pub(crate) fn value<'a>(metrics: &'a str, series: &str) -> &'a str {
     let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     values.next().unwrap_or_else(|| panic!("no {series} in\n{metrics}"))
 }
