@@ -179,7 +179,8 @@ struct Parts {
 impl Parts {
     fn of(limits: BodyLimits) -> Self {
         let both = limits.buffer_memory.saturating_sub(limits.max_body);
-        let small = (both / 8).min(SMALL_PART);
+        // A memory that is hardly larger than one body is not cut further.
+        let small = if both < SMALLEST_CUT { 0 } else { (both / 8).min(SMALL_PART) };
         Self { shared: both - small, small }
     }
 
@@ -433,6 +434,8 @@ const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 const SMALL_BODY: usize = 64 * 1024;
 /// Bytes of the part for small bodies at the most.
 const SMALL_PART: usize = 16 * 1024 * 1024;
+/// Bytes below which there is no part for small bodies: a frame of a body must fit into the shared part.
+const SMALLEST_CUT: usize = 1024 * 1024;
 /// Clients that are remembered before those without a body in flight are forgotten.
 const FORGET_AT: usize = 1024;
 
