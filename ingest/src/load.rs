@@ -2,32 +2,47 @@
 //! CloudWatch Logs, and for a local try.
 //!
 //! 1. [`source`] finds the files: on disk, on standard input, in S3.
-//! 2. [`content`] makes log events of what is in them.
-//! 3. [`done`] remembers the files that are in the index, so that a run that was interrupted goes on where it was.
-//! 4. [`progress`] shows how far it is.
+//! 2. [`input`] makes text of their bytes, [`values`] JSON values of the text, and [`kind`] log events of the values.
+//! 3. [`reading`] gathers them into chunks, on a thread of its own.
+//! 4. [`tally`] keeps account of the chunks that are sent: of files, events and failures.
+//! 5. [`done`] remembers the files that are in the index, so that a run that was interrupted goes on where it was;
+//!    [`failures`] keeps what failed.
+//! 6. [`progress`] shows how far it is.
+//!
+//! Memory is bounded whatever the files are: by [`SENDERS`] chunks that are sent and [`WAITING`] that wait, each of about
+//! the size of a request, by a request's body for each sender, and by the largest single value.
 
-pub mod content;
 pub mod done;
+pub mod failures;
+mod input;
+mod kind;
 pub mod progress;
+mod reading;
 pub mod source;
+pub mod tally;
+mod values;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use jiff::civil::Date;
-use jiff::tz::Offset;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use self::content::Content;
 use self::done::Done;
+use self::failures::Failures;
 use self::progress::Progress;
+use self::reading::{Chunk, Reading};
 use self::source::{Source, Sources};
+use self::tally::{Summary, Tally};
 use crate::delivery::{Delivery, Limits};
 use crate::document::{Document, Shaping, degraded, document};
 use crate::domain::Domain;
+use crate::ledger::Report;
 use crate::payload::{LogBatch, LogEvent};
 use crate::settings::Settings;
 use crate::template::{self, State};
@@ -41,45 +56,19 @@ pub struct Days {
     pub to: Option<Date>,
 }
 
-/// What a run came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Files read.
-    pub files: usize,
-    /// Files passed over, by the reason.
-    pub passed_over: BTreeMap<&'static str, usize>,
-    /// Events in them, of the days that are wanted.
-    pub events: usize,
-    /// Events in the index as they are.
-    pub indexed: usize,
-    /// Events in the index in their degraded form.
-    pub degraded: usize,
-    /// Events that are not in the index, and files that could not be read: what, and why.
-    pub failures: Vec<String>,
-    /// Events by the index they belong to.
-    pub by_index: BTreeMap<String, usize>,
-}
-
 /// A run from files to the index.
 #[derive(Debug)]
 pub struct Load {
     shaping: Shaping,
     days: Days,
-    to: Option<Destination>,
+    to: Option<Arc<Destination>>,
 }
 
 #[derive(Debug)]
 struct Destination {
     delivery: Delivery,
     mapping_type: Option<&'static str>,
-}
-
-/// Files whose events are sent together.
-#[derive(Default)]
-struct Gathered {
-    batches: Vec<LogBatch>,
-    sources: Vec<Source>,
-    bytes: usize,
+    shaping: Shaping,
 }
 
 impl Load {
@@ -100,10 +89,12 @@ impl Load {
         if let Some(Err(error)) = ensured.retention {
             tracing::warn!(%error, "the retention policy cannot be installed");
         }
-        let limits = Limits { patience: PATIENCE, ..Limits::default() };
+        // A chunk is about one request; those of several chunks go in parallel.
+        let limits = Limits { patience: PATIENCE, parallel: 1, ..Limits::default() };
+        let shaping = settings.shaping.clone();
         let delivery = Delivery::new(domain, limits, settings.gzip);
-        let to = Destination { delivery, mapping_type: ensured.engine.document_type() };
-        Ok(Self { shaping: settings.shaping.clone(), days, to: Some(to) })
+        let to = Destination { delivery, mapping_type: ensured.engine.document_type(), shaping: shaping.clone() };
+        Ok(Self { shaping, days, to: Some(Arc::new(to)) })
     }
 
     /// Reads `sources` and indexes what is in them, until `stop` says so.
@@ -111,85 +102,97 @@ impl Load {
     /// A file counts as done once each of its events is in the index.
     pub async fn run(
         &self,
-        sources: &Sources,
+        sources: &Arc<Sources>,
         done: &mut Done,
+        failures: &mut Failures,
         progress: &Progress,
         mut stop: impl FnMut() -> bool,
     ) -> anyhow::Result<Summary> {
-        let mut summary = Summary::default();
-        let mut gathered = Gathered::default();
-        for source in sources.list() {
-            if stop() {
-                break;
-            }
-            if done.contains(source) {
-                *summary.passed_over.entry("done before").or_default() += 1;
-            } else if source.day().is_some_and(|day| !self.days.contain(day)) {
-                *summary.passed_over.entry("of other days").or_default() += 1;
-            } else {
-                self.gather(sources, source, &mut gathered, &mut summary).await;
-            }
-            progress.advance(&summary);
-            if gathered.bytes >= GATHER_BYTES {
-                self.deliver(std::mem::take(&mut gathered), done, &mut summary).await?;
-                progress.show(&summary);
-            }
+        let mut tally = Tally::new(sources.list(), done, failures);
+        let mut wanted = Vec::new();
+        for file in tally.begin(sources, self.days)? {
+            wanted.push((file, sources.list()[file].clone()));
         }
-        self.deliver(gathered, done, &mut summary).await?;
-        progress.finish(&summary);
-        Ok(summary)
-    }
+        progress.begin(wanted.len());
 
-    async fn gather(&self, sources: &Sources, source: &Source, gathered: &mut Gathered, summary: &mut Summary) {
-        let content = match sources.read(source).await {
-            Ok(bytes) => content::read(source.name(), &bytes, Timestamp::now()).map_err(anyhow::Error::from),
-            Err(error) => Err(error),
-        };
-        match content {
-            Ok(Content::Digest) => *summary.passed_over.entry("digest files").or_default() += 1,
-            Ok(Content::Events(batches)) => {
-                summary.files += 1;
-                gathered.sources.push(source.clone());
-                for mut batch in batches {
-                    batch.events.retain(|event| self.days.contain(day(event)));
-                    gathered.bytes += batch.events.iter().map(|event| event.message.len()).sum::<usize>();
-                    gathered.batches.push(batch);
+        let (out, mut chunks) = mpsc::channel(WAITING);
+        let reading = tokio::spawn(read(Arc::clone(sources), wanted, Reading::new(out, self.days)));
+        let reading = AbortOnDropHandle::new(reading);
+        let index = |batch: &LogBatch, event: &LogEvent| document(batch, event, &self.shaping).index;
+        let mut sending = FuturesUnordered::new();
+        let (mut is_read, mut is_stopped) = (false, false);
+        loop {
+            tokio::select! {
+                Some(sent) = sending.next() => {
+                    let (chunk, report): (Chunk, Report) = sent?;
+                    tally.settle(&chunk, &report)?;
                 }
+                chunk = chunks.recv(), if !is_read && sending.len() < SENDERS => match chunk {
+                    Some(mut chunk) => {
+                        tally.enter(&mut chunk, self.to.is_none().then_some(&index as &IndexOf<'_>))?;
+                        match &self.to {
+                            None => tally.settle(&chunk, &Report::default())?,
+                            Some(to) => sending.push(AbortOnDropHandle::new(tokio::spawn(Arc::clone(to).send(chunk)))),
+                        }
+                    }
+                    None => is_read = true,
+                },
+                else => break,
             }
-            Err(error) => summary.failures.push(format!("{}: {error:#}", source.name())),
+            progress.show(tally.summary());
+            if !is_read && stop() {
+                // What is sent already is waited for, and what is read is dropped.
+                chunks.close();
+                (is_read, is_stopped) = (true, true);
+            }
         }
-    }
-
-    async fn deliver(&self, gathered: Gathered, done: &mut Done, summary: &mut Summary) -> anyhow::Result<()> {
-        let events: Vec<(&LogBatch, &LogEvent)> =
-            gathered.batches.iter().flat_map(|batch| batch.events.iter().map(move |event| (batch, event))).collect();
-        let documents: Vec<Document> =
-            events.iter().map(|(batch, event)| document(batch, event, &self.shaping)).collect();
-        summary.events += events.len();
-        for document in &documents {
-            *summary.by_index.entry(document.index.clone()).or_default() += 1;
+        // A reader that waits for its input may do so for ever.
+        if !is_stopped {
+            reading.await??;
         }
-        let Some(to) = &self.to else { return Ok(()) };
-
-        let degrade = |index: usize, reason: &str| {
-            let (batch, event) = events[index];
-            degraded(batch, event, &self.shaping, reason)
-        };
-        let report = to.delivery.run(documents, &degrade, to.mapping_type, Instant::now() + DEADLINE).await;
-        summary.indexed += report.indexed;
-        summary.degraded += report.degraded;
-        let name = |failure: usize| format!("{}: {}", events[failure].0.log_stream, events[failure].1.id);
-        summary
-            .failures
-            .extend(report.failed.iter().map(|failure| format!("{}: {}", name(failure.document), failure.reason)));
-        let failed: Vec<&str> =
-            report.failed.iter().map(|failure| events[failure.document].0.log_stream.as_str()).collect();
-        for source in gathered.sources.iter().filter(|source| !failed.contains(&source.name())) {
-            done.add(source)?;
-        }
-        Ok(())
+        progress.finish(tally.summary());
+        Ok(tally.into_summary())
     }
 }
+
+impl Destination {
+    async fn send(self: Arc<Self>, chunk: Chunk) -> (Chunk, Report) {
+        let documents: Vec<Document> =
+            chunk.events.iter().map(|it| document(&chunk.batches[it.batch], &it.event, &self.shaping)).collect();
+        let degrade = |index: usize, reason: &str| {
+            let it = &chunk.events[index];
+            degraded(&chunk.batches[it.batch], &it.event, &self.shaping, reason)
+        };
+        let deadline = Instant::now() + DEADLINE;
+        let report = self.delivery.run(documents, &degrade, self.mapping_type, deadline).await;
+        (chunk, report)
+    }
+}
+
+/// Reads files one after another, while the next ones in S3 are asked for.
+async fn read(sources: Arc<Sources>, wanted: Vec<(usize, Source)>, mut reading: Reading) -> anyhow::Result<()> {
+    let opened = stream::iter(wanted).map(|(file, source)| {
+        let sources = Arc::clone(&sources);
+        async move { (file, sources.open(&source).await, source) }
+    });
+    let mut opened = std::pin::pin!(opened.buffered(OPENED));
+    while let Some((file, input, source)) = opened.next().await {
+        let read = spawn_blocking(move || {
+            let stopped = reading.read(file, source.name(), input);
+            stopped.map(|()| reading)
+        });
+        match read.await? {
+            Ok(rest) => reading = rest,
+            Err(_) => return Ok(()),
+        }
+    }
+    // Nobody may want the rest.
+    let _ = spawn_blocking(move || reading.finish()).await?;
+    Ok(())
+}
+
+/// Names the index of an event.
+type IndexOf<'a> = dyn Fn(&LogBatch, &LogEvent) -> String + Sync + 'a;
 
 impl Days {
     /// Whether `day` is one of them.
@@ -197,16 +200,22 @@ impl Days {
     pub fn contain(&self, day: Date) -> bool {
         self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
     }
+
+    /// Whether a folder of files that were delivered on `day` may have events of these days: the last events of a day are
+    /// delivered on the next.
+    #[must_use]
+    pub fn may_be_delivered(&self, day: Date) -> bool {
+        self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to.tomorrow().unwrap_or(to))
+    }
 }
 
-fn day(event: &LogEvent) -> Date {
-    let time = Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
-    Offset::UTC.to_datetime(time).date()
-}
-
-/// Bytes of events that are gathered from files before they are sent: some bodies, so that they go in parallel.
-const GATHER_BYTES: usize = 16 * 1024 * 1024;
+/// Chunks that are sent at the same time.
+const SENDERS: usize = 4;
+/// Chunks that are read ahead.
+const WAITING: usize = 2;
+/// Files that are opened ahead.
+const OPENED: usize = 8;
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long the events gathered may take, with all repetitions, before they count as failed.
+/// How long a chunk may take, with all repetitions, before its events count as failed.
 const DEADLINE: Duration = Duration::from_mins(10);

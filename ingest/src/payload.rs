@@ -165,12 +165,26 @@ fn batches(body: &str, now: Timestamp) -> Result<Vec<Result<LogBatch, PayloadErr
 
 /// A batch as it travels: JSON, in gzip, in base64.
 fn batch(data: &RawValue, now: Timestamp) -> Result<LogBatch, PayloadError> {
-    let compressed = BASE64.decode(said(data).as_bytes())?;
-    decode_delivery(&gunzip::gunzip(&compressed, MAX_DECOMPRESSED)?, now)
+    decode_delivery(&gunzip::gunzip(&decode_base64(data)?, MAX_DECOMPRESSED)?, now)
+}
+
+/// Decodes one delivery of CloudWatch Logs from its `data`; see [`decode`] for `now`.
+pub(crate) fn decode_data(data: &RawValue, now: Timestamp) -> Result<LogBatch, PayloadError> {
+    batch(data, now)
+}
+
+/// Decodes what a string says in base64.
+pub(crate) fn decode_base64(data: &RawValue) -> Result<Vec<u8>, PayloadError> {
+    Ok(BASE64.decode(said(data).as_bytes())?)
+}
+
+/// Decompresses what is in gzip, and returns what is not as it is.
+pub(crate) fn decompress(bytes: Vec<u8>) -> Result<Vec<u8>, PayloadError> {
+    if gunzip::is_gzip(&bytes) { gunzip::gunzip(&bytes, MAX_DECOMPRESSED) } else { Ok(bytes) }
 }
 
 /// What a string of JSON says, and any other value as it is written; nothing for `null`.
-fn said(value: &RawValue) -> Cow<'_, str> {
+pub(crate) fn said(value: &RawValue) -> Cow<'_, str> {
     match string_content(value.get()) {
         Some(inside) => unescape(inside),
         None if value.get() == "null" => Cow::Borrowed(""),

@@ -266,9 +266,7 @@ pub enum TemplateError {
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAnswer { request, error: DomainError::Rejected(reject) } => {
-                write!(f, "{request}: {}", reject.reason())
-            }
+            Self::NoAnswer { request, error: error @ DomainError::Rejected(_) } => write!(f, "{request}: {error}"),
             Self::NoAnswer { request, error: DomainError::BrokeOff(error) } => {
                 write!(f, "{request}: the answer broke off: {error}")
             }

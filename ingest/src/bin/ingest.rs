@@ -10,7 +10,12 @@ use anyhow::Context as _;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::{Args, Parser, Subcommand};
+use indicatif::ProgressBar;
 use jiff::civil::Date;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate::credentials;
 use trailgate_ingest::dashboards::install::{self, install};
 use trailgate_ingest::dashboards::saved::{self, Form};
@@ -19,9 +24,11 @@ use trailgate_ingest::dashboards::{self, file};
 use trailgate_ingest::document::Shaping;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::load::done::Done;
-use trailgate_ingest::load::progress::Progress;
+use trailgate_ingest::load::failures::Failures;
+use trailgate_ingest::load::progress::{AboveBar, Progress};
 use trailgate_ingest::load::source::Sources;
-use trailgate_ingest::load::{Days, Load, Summary};
+use trailgate_ingest::load::tally::{PassedOver, Summary};
+use trailgate_ingest::load::{Days, Load};
 use trailgate_ingest::settings::Settings;
 use trailgate_ingest::template;
 
@@ -81,9 +88,12 @@ struct LoadArgs {
     /// Say what would be indexed, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Where to remember which files are done, to go on there after an interruption. It is removed at the end.
+    /// The checkpoint: remembers which files are done, to go on there after an interruption. It is removed at the end.
     #[arg(long, value_name = "FILE", default_value = ".trailgate-ingest.done")]
     done: PathBuf,
+    /// Write what is not indexed, and why, to a new file, which can be loaded again.
+    #[arg(long, value_name = "FILE")]
+    failures: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -96,19 +106,22 @@ struct DashboardsArgs {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let command = Cli::parse().command;
+    let bar = ProgressBar::no_length();
+    log_above(&bar, command.is_unsigned());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
     };
     let ended = runtime.block_on(async {
         match command {
-            Command::Load(args) => load(&args).await.map(|summary| summary.failures.is_empty()),
+            Command::Load(args) => load(&args, bar).await.map(|summary| summary.is_complete()),
             Command::Dashboards(args) => dashboards(args).await.map(|()| true),
             Command::WriteDashboards { folder } => write_dashboards(&folder).map(|()| true),
         }
     });
+    // A thread that still reads standard input would be waited for.
+    runtime.shutdown_background();
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -116,36 +129,76 @@ fn main() -> ExitCode {
     }
 }
 
+/// Logs to stderr, above the bar. Credentials that stand for none are not worth a line.
+fn log_above(bar: &ProgressBar, is_unsigned: bool) {
+    let is_wanted = move |metadata: &Metadata<'_>| {
+        let least =
+            if is_unsigned && metadata.target() == "trailgate::credentials" { Level::WARN } else { Level::INFO };
+        *metadata.level() <= least
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(AboveBar(bar.clone())).with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter_fn(is_wanted))).init();
+}
+
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("ingest: {error:#}");
     ExitCode::FAILURE
 }
 
-async fn load(args: &LoadArgs) -> anyhow::Result<Summary> {
-    let settings = settings(&args.connection)?;
+async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     let days = Days { from: args.from, to: args.to };
-    let sources = Sources::find(&args.paths, async || s3(&settings.region).await).await?;
-    let progress = Progress::new(sources.list().len());
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from > to
+    {
+        anyhow::bail!("--from {from} is after --to {to}");
+    }
+    let settings = settings(&args.connection)?;
+    let sources = Arc::new(Sources::find(&args.paths, async || s3(&settings.region).await).await?);
+    let progress = Progress::new(bar);
     if args.dry_run {
         let dry = Load::dry(settings.shaping.clone(), days);
-        let summary = dry.run(&sources, &mut Done::forgetful(), &progress, || false).await?;
+        let (mut done, mut failures) = (Done::forgetful(), Failures::dropped());
+        let summary = dry.run(&sources, &mut done, &mut failures, &progress, || false).await?;
         print(&summary, true);
         return Ok(summary);
     }
 
+    let mut done = Done::open(&args.done, &args.scope())?;
+    let mut failures = args.failures.as_deref().map_or_else(|| Ok(Failures::dropped()), Failures::create)?;
     let domain = args.connection.domain(&settings)?;
-    let mut done = Done::open(&args.done)?;
-    let load = Load::into(Arc::new(domain), &settings, days).await?;
+    let load = Load::into(Arc::new(domain), &settings, days).await;
+    let load = load.map_err(|error| args.connection.with_hint(error))?;
     let interrupted = interrupted();
-    let summary = load.run(&sources, &mut done, &progress, || interrupted.load(Ordering::Relaxed)).await?;
+    let is_interrupted = || interrupted.load(Ordering::Relaxed);
+    let summary = load.run(&sources, &mut done, &mut failures, &progress, is_interrupted).await?;
+    failures.finish()?;
     print(&summary, false);
     if interrupted.load(Ordering::Relaxed) {
         anyhow::bail!("interrupted; the same command goes on from here ({})", args.done.display());
     }
-    if summary.failures.is_empty() {
+    if summary.failed == 0 {
         done.clear()?;
     }
     Ok(summary)
+}
+
+impl LoadArgs {
+    /// What the checkpoint is of: where the events go, and which ones.
+    fn scope(&self) -> String {
+        let Connection { endpoint, index_prefix, .. } = &self.connection;
+        let day = |day: Option<Date>| day.map_or_else(String::new, |day| day.to_string());
+        format!("{}\n{index_prefix}\n{}\n{}", endpoint.trim_end_matches('/'), day(self.from), day(self.to))
+    }
+}
+
+impl Command {
+    fn is_unsigned(&self) -> bool {
+        match self {
+            Self::Load(args) => args.connection.unsigned,
+            Self::Dashboards(args) => args.connection.unsigned,
+            Self::WriteDashboards { .. } => false,
+        }
+    }
 }
 
 fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
@@ -180,6 +233,16 @@ impl Connection {
         };
         Domain::connect(settings, provider)
     }
+
+    /// Says what may be missing where a domain that is asked for over plain http cannot be used.
+    fn with_hint(&self, error: anyhow::Error) -> anyhow::Error {
+        let is_plain = self.endpoint.starts_with("http://");
+        if self.unsigned || !is_plain {
+            return error;
+        }
+        let hint = "if this endpoint needs no signature, as a trailgate or a local server does, add --unsigned";
+        anyhow::anyhow!("{error:#}; {hint}")
+    }
 }
 
 /// The function's settings, from flags instead of variables.
@@ -195,7 +258,18 @@ fn settings(connection: &Connection) -> anyhow::Result<Settings> {
         }
         _ => None,
     });
-    settings.context("the settings make no sense")
+    settings.map_err(|error| anyhow::anyhow!("{}", in_flags(&error.to_string())))
+}
+
+/// The same message with the flags that stand for the function's variables here.
+fn in_flags(message: &str) -> String {
+    let flags = [
+        ("ENDPOINT", "--endpoint"),
+        ("REGION", "--region"),
+        ("SERVICE", "--service"),
+        ("INDEX_PREFIX", "--index-prefix"),
+    ];
+    flags.iter().fold(message.to_owned(), |message, (variable, flag)| message.replace(variable, flag))
 }
 
 async fn s3(region: &str) -> aws_sdk_s3::Client {
@@ -219,27 +293,38 @@ fn interrupted() -> Arc<AtomicBool> {
 
 fn print(summary: &Summary, is_dry: bool) {
     let verb = if is_dry { "would be indexed" } else { "indexed" };
-    let count = if is_dry { summary.events } else { summary.indexed };
-    println!("{} events in {} files, {count} {verb}", summary.events, summary.files);
-    if summary.degraded > 0 {
-        println!("{} of them in a degraded form: search for @degraded", summary.degraded);
+    let count = if is_dry { summary.events } else { summary.indexed + summary.degraded };
+    print!("{} events in {} files, {count} {verb}", summary.events, summary.files);
+    match summary.failed {
+        0 => println!(),
+        failed => println!(", {failed} failed"),
     }
-    for (reason, files) in &summary.passed_over {
-        println!("{files} files passed over: {reason}");
+    if summary.degraded > 0 {
+        println!("{} of the indexed in a degraded form: search for @degraded", summary.degraded);
+    }
+    if summary.other_days > 0 {
+        println!("{} events passed over: of other days", summary.other_days);
+    }
+    for (kind, values) in &summary.foreign {
+        println!("{values} values passed over: {kind}");
+    }
+    for (reason, PassedOver { files, names }) in &summary.passed_over {
+        let more = if *files > names.len() { ", …" } else { "" };
+        println!("{files} files passed over: {reason} ({}{more})", names.join(", "));
     }
     for (index, events) in summary.by_index.iter().filter(|_| is_dry) {
         println!("{index}: {events}");
     }
-    for failure in summary.failures.iter().take(SHOWN) {
+    for failure in &summary.failures {
         println!("failed: {failure}");
     }
-    if summary.failures.len() > SHOWN {
-        println!("failed: {} more", summary.failures.len() - SHOWN);
+    if summary.failed > summary.failures.len() {
+        println!("failed: {} more; --failures FILE keeps all", summary.failed - summary.failures.len());
+    }
+    if summary.failed == 0 && !summary.has_found() {
+        println!("failed: there are no CloudTrail events in what was named");
     }
 }
 
 /// Kibana takes a second or two for an import.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Failures that are printed.
-const SHOWN: usize = 20;

@@ -1,47 +1,54 @@
-//! The files that are in the index already, kept in a file of its own until all are.
+//! The checkpoint: which files are in the index already, kept in a file of its own until all are.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use trailgate::body::Buffered;
 
 use super::source::Source;
 
 /// Which files are done. Each is written down as it gets done, so that any interruption loses little.
+///
+/// A line is of one scope: what is done for one domain, index prefix and period says nothing of another.
 #[derive(Debug)]
 pub struct Done {
+    scope: String,
     known: HashSet<String>,
+    /// Whether the file has lines of other scopes.
+    has_others: bool,
     log: Option<(PathBuf, File)>,
 }
 
 impl Done {
-    /// What `file` remembers; a new one is made.
-    pub fn open(file: &Path) -> anyhow::Result<Self> {
-        let read = || -> io::Result<Self> {
-            if let Some(folder) = file.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            let text = match fs::read_to_string(file) {
-                Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-                text => text?,
-            };
+    /// Opens `file`, or makes a new one, and locks it. `scope` says into what the files are loaded, and which days.
+    pub fn open(file: &Path, scope: &str) -> anyhow::Result<Self> {
+        let unusable = || format!("{}: the checkpoint cannot be read or written", file.display());
+        let mut log = lock(file)?;
+        let mut read = || -> io::Result<String> {
+            let mut text = String::new();
+            log.read_to_string(&mut text)?;
             // A line that was cut short by a crash has no end, and is not believed.
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-            let log = OpenOptions::new().create(true).append(true).open(file)?;
-            if whole.len() + 1 < text.len() {
-                log.set_len(whole.len() as u64 + u64::from(!whole.is_empty()))?;
-            }
-            Ok(Self { known: whole.lines().map(str::to_owned).collect(), log: Some((file.to_owned(), log)) })
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            log.set_len(whole as u64)?;
+            text.truncate(whole);
+            Ok(text)
         };
-        read().with_context(|| format!("{}: cannot be read or written", file.display()))
+        let text = read().with_context(unusable)?;
+        let scope = digest(scope);
+        let (own, others): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with(&scope));
+        let known = own.iter().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect();
+        Ok(Self { scope, known, has_others: !others.is_empty(), log: Some((file.to_owned(), log)) })
     }
 
     /// Remembers nothing.
     #[must_use]
     pub fn forgetful() -> Self {
-        Self { known: HashSet::new(), log: None }
+        Self { scope: String::new(), known: HashSet::new(), has_others: false, log: None }
     }
 
     /// Whether this file, with just this content, is done.
@@ -53,12 +60,55 @@ impl Done {
     /// Writes down that a file is done.
     pub fn add(&mut self, source: &Source) -> anyhow::Result<()> {
         let (Some((file, log)), Some(version)) = (&mut self.log, source.version()) else { return Ok(()) };
-        writeln!(log, "{version}").with_context(|| format!("{}: cannot be written", file.display()))
+        let line = format!("{} {version}\n", self.scope);
+        log.write_all(line.as_bytes()).with_context(|| format!("{}: the checkpoint cannot be written", file.display()))
     }
 
-    /// Forgets all: the run has come to its end.
+    /// Forgets all of this scope: the run has come to its end.
     pub fn clear(self) -> anyhow::Result<()> {
-        let Some((file, _)) = self.log else { return Ok(()) };
-        fs::remove_file(&file).with_context(|| format!("{}: cannot be removed", file.display()))
+        let Some((file, mut log)) = self.log else { return Ok(()) };
+        let mut clear = || -> io::Result<()> {
+            if !self.has_others {
+                return fs::remove_file(&file);
+            }
+            let mut text = String::new();
+            log.rewind()?;
+            log.read_to_string(&mut text)?;
+            let others: String = text.split_inclusive('\n').filter(|line| !line.starts_with(&self.scope)).collect();
+            log.set_len(0)?;
+            log.write_all(others.as_bytes())
+        };
+        clear().with_context(|| format!("{}: the checkpoint cannot be removed", file.display()))
     }
 }
+
+/// Opens and locks a file, which no other process can have locked then. The lock ends with the process.
+fn lock(file: &Path) -> anyhow::Result<File> {
+    let unusable = || format!("{}: the checkpoint cannot be read or written", file.display());
+    loop {
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).with_context(unusable)?;
+        }
+        let log = OpenOptions::new().create(true).read(true).append(true).open(file).with_context(unusable)?;
+        match log.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "{}: another run uses this checkpoint; wait for its end, or name another file with --done",
+                file.display()
+            ),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(unusable),
+        }
+        // A run that ended between these two steps has removed the file.
+        match fs::metadata(file) {
+            Ok(metadata) if metadata.ino() == log.metadata().with_context(unusable)?.ino() => return Ok(log),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(unusable),
+            _ => {}
+        }
+    }
+}
+
+fn digest(scope: &str) -> String {
+    Buffered::from(Bytes::copy_from_slice(scope.as_bytes())).sha256()[..SCOPE_DIGITS].to_owned()
+}
+
+const SCOPE_DIGITS: usize = 16;

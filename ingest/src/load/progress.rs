@@ -1,12 +1,13 @@
 //! How far a run is: a bar on a terminal, a line now and then elsewhere.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tracing_subscriber::fmt::MakeWriter;
 
-use super::Summary;
+use super::tally::Summary;
 
 /// Where progress is shown: on stderr, so that the summary on stdout stays clean.
 #[derive(Debug)]
@@ -15,46 +16,44 @@ pub enum Progress {
     Bar(ProgressBar),
     /// In a file or a pipe: a line every ten seconds.
     Lines {
-        /// How many files there are.
-        files: usize,
-        /// When the last line was written.
-        last: Mutex<Instant>,
+        /// How many files there are, and when the last line was written.
+        state: Mutex<(usize, Instant)>,
     },
 }
 
 impl Progress {
-    /// Progress over so many files.
+    /// Progress on `bar`, if stderr is a terminal.
     #[must_use]
-    pub fn new(files: usize) -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self::Lines { files, last: Mutex::new(Instant::now()) };
+    pub fn new(bar: ProgressBar) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self::Lines { state: Mutex::new((0, Instant::now())) };
         }
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files, {msg}, {elapsed}, {eta} left");
-        let bar = ProgressBar::new(files as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self::Bar(bar)
+        Self::Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
-    /// One more file is read, or passed over.
-    pub(super) fn advance(&self, summary: &Summary) {
-        if let Self::Bar(bar) = self {
-            bar.inc(1);
-        }
-        self.show(summary);
-    }
-
-    pub(super) fn show(&self, summary: &Summary) {
-        let message = format!("{} events indexed", summary.indexed + summary.degraded);
+    /// There are so many files to read.
+    pub(super) fn begin(&self, files: usize) {
         match self {
-            Self::Bar(bar) => bar.set_message(message),
-            Self::Lines { files, last } => {
-                // Nobody can have panicked while holding it: it holds an instant.
-                let Ok(mut last) = last.lock() else { return };
-                if last.elapsed() >= EVERY {
-                    *last = Instant::now();
-                    eprintln!(
-                        "{} of {files} files, {message}",
-                        summary.files + summary.passed_over.values().sum::<usize>()
-                    );
+            Self::Bar(bar) => bar.set_length(files as u64),
+            // Nobody can have panicked while holding it: it holds a number and an instant.
+            Self::Lines { state } => state.lock().into_iter().for_each(|mut state| state.0 = files),
+        }
+    }
+
+    /// A file counts once its events are indexed.
+    pub(super) fn show(&self, summary: &Summary) {
+        let message = || format!("{} events indexed", summary.indexed + summary.degraded);
+        match self {
+            Self::Bar(bar) => {
+                bar.set_position(summary.files_done as u64);
+                bar.set_message(message());
+            }
+            Self::Lines { state } => {
+                let Ok(mut state) = state.lock() else { return };
+                if state.1.elapsed() >= EVERY {
+                    state.1 = Instant::now();
+                    eprintln!("{} of {} files, {}", summary.files_done, state.0, message());
                 }
             }
         }
@@ -65,6 +64,28 @@ impl Progress {
         if let Self::Bar(bar) = self {
             bar.finish();
         }
+    }
+}
+
+/// Writes log lines to stderr above the bar, which stays where it is.
+#[derive(Clone, Debug)]
+pub struct AboveBar(pub ProgressBar);
+
+impl<'w> MakeWriter<'w> for AboveBar {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for AboveBar {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(line)).map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

@@ -1,20 +1,27 @@
 //! Where the files are: on disk, on standard input, or in S3.
 
+mod disk;
+mod names;
+
 use std::fmt;
-use std::io::Read as _;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_s3::Client;
-use bytes::Bytes;
+use aws_sdk_s3::error::DisplayErrorContext;
 use jiff::civil::Date;
-use tokio::fs;
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
+use tokio_util::io::SyncIoBridge;
+
+use super::input::Input;
 
 /// All files of a run, in the order in which they are read, and the way to those in S3.
 pub struct Sources {
     list: Vec<Source>,
+    passed_over: Vec<PassedOver>,
+    failures: Vec<(String, String)>,
     s3: Option<Client>,
 }
 
@@ -25,6 +32,15 @@ pub struct Source {
     place: Place,
     /// What changes when the content does.
     mark: Option<String>,
+}
+
+/// A file in a folder or a bucket that is not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its name.
+    pub name: String,
+    /// Why it is not read.
+    pub reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,17 +54,28 @@ impl Sources {
     /// Finds the files that `paths` name: files, folders with all that is in them, `-` for standard input,
     /// `s3://BUCKET/PREFIX`. `client` is asked for when there is one in S3.
     pub async fn find(paths: &[String], client: impl AsyncFnOnce() -> Client) -> anyhow::Result<Self> {
-        let mut sources = Self { list: Vec::new(), s3: None };
+        let mut sources = Self { list: Vec::new(), passed_over: Vec::new(), failures: Vec::new(), s3: None };
         if paths.iter().any(|path| path.starts_with(S3)) {
             sources.s3 = Some(client().await);
         }
         for path in paths {
+            let before = sources.list.len() + sources.passed_over.len() + sources.failures.len();
             match path.strip_prefix(S3) {
                 Some(place) => sources.add_bucket(place).await.with_context(|| path.clone())?,
                 None if path == "-" => {
                     sources.list.push(Source { name: path.clone(), place: Place::Stdin, mark: None });
                 }
-                None => sources.add_path(Path::new(path)).await.with_context(|| path.clone())?,
+                None => {
+                    let root = path.clone();
+                    let found = spawn_blocking(move || disk::find(Path::new(&root))).await?;
+                    let found = found.with_context(|| path.clone())?;
+                    sources.list.extend(found.sources);
+                    sources.passed_over.extend(found.passed_over);
+                    sources.failures.extend(found.failures);
+                }
+            }
+            if sources.list.len() + sources.passed_over.len() + sources.failures.len() == before {
+                bail!("{path}: there are no files");
             }
         }
         Ok(sources)
@@ -60,50 +87,34 @@ impl Sources {
         &self.list
     }
 
-    pub(super) async fn read(&self, source: &Source) -> anyhow::Result<Bytes> {
-        match &source.place {
-            Place::Stdin => {
-                let read = || {
-                    let mut bytes = Vec::new();
-                    std::io::stdin().read_to_end(&mut bytes).map(|_| bytes.into())
-                };
-                spawn_blocking(read).await?.context("standard input")
-            }
-            Place::Disk(path) => Ok(fs::read(path).await?.into()),
-            Place::S3 { bucket, key } => {
-                let client = self.s3.as_ref().context("there is no way to S3")?;
-                let object = client.get_object().bucket(bucket).key(key).send().await?;
-                Ok(object.body.collect().await?.into_bytes())
-            }
-        }
+    /// The files that are not read.
+    #[must_use]
+    pub fn passed_over(&self) -> &[PassedOver] {
+        &self.passed_over
     }
 
-    /// Adds a file, or all files in a folder and below it, in the order of their names: CloudTrail's begin with the
-    /// date.
-    async fn add_path(&mut self, path: &Path) -> anyhow::Result<()> {
-        let mut waiting = vec![path.to_owned()];
-        let mut files = Vec::new();
-        while let Some(path) = waiting.pop() {
-            let metadata = fs::metadata(&path).await?;
-            if metadata.is_dir() {
-                let mut entries = fs::read_dir(&path).await?;
-                while let Some(entry) = entries.next_entry().await? {
-                    waiting.push(entry.path());
+    /// The names of what was found and cannot be read, and why.
+    #[must_use]
+    pub fn failures(&self) -> &[(String, String)] {
+        &self.failures
+    }
+
+    /// Opens a file. One in S3 is asked for here; the reader must not be used on a thread of the runtime.
+    pub(super) async fn open(&self, source: &Source) -> anyhow::Result<Input> {
+        match &source.place {
+            Place::Stdin => Ok(Box::new(std::io::stdin())),
+            Place::Disk(path) => Ok(Box::new(disk::Lazy::new(path.clone()))),
+            Place::S3 { bucket, key } => {
+                let client = self.s3.as_ref().context("there is no way to S3")?;
+                let object = client.get_object().bucket(bucket).key(key).send().await;
+                let object = object.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+                if object.content_length().is_some_and(|length| length <= SMALL) {
+                    return Ok(Box::new(Cursor::new(object.body.collect().await?.into_bytes())));
                 }
-            } else {
-                let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-                let mark = format!("{}-{}", metadata.len(), modified.as_nanos());
-                let place = Place::Disk(fs::canonicalize(&path).await?);
-                files.push(Source { name: path.display().to_string(), place, mark: Some(mark) });
+                let body = object.body.into_async_read();
+                Ok(Box::new(SyncIoBridge::new_with_handle(Box::pin(body), Handle::current())))
             }
         }
-        // What a folder holds beside logs is passed over; a file that is named is read, whatever it is called.
-        if files.len() > 1 || path.is_dir() {
-            files.retain(|file| ENDINGS.iter().any(|ending| file.name.ends_with(ending)));
-        }
-        files.sort_by(|a, b| a.name.cmp(&b.name));
-        self.list.append(&mut files);
-        Ok(())
     }
 
     async fn add_bucket(&mut self, place: &str) -> anyhow::Result<()> {
@@ -112,15 +123,22 @@ impl Sources {
         let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
         while let Some(page) = pages.next().await {
             for object in page?.contents.unwrap_or_default() {
-                let Some(key) = object.key.filter(|key| ENDINGS.iter().any(|ending| key.ends_with(ending))) else {
-                    continue;
-                };
+                let Some(key) = object.key else { continue };
                 let name = format!("{S3}{bucket}/{key}");
-                self.list.push(Source {
-                    name,
-                    place: Place::S3 { bucket: bucket.to_owned(), key },
-                    mark: object.e_tag,
-                });
+                // What S3's console makes for a folder.
+                if key.ends_with('/') && object.size == Some(0) {
+                    continue;
+                }
+                // An object that is named is read, whatever it is called.
+                let reason = if key == prefix { None } else { names::reason_to_pass_over(&name) };
+                match reason {
+                    Some(reason) => self.passed_over.push(PassedOver { name, reason }),
+                    None => self.list.push(Source {
+                        name,
+                        place: Place::S3 { bucket: bucket.to_owned(), key },
+                        mark: object.e_tag,
+                    }),
+                }
             }
         }
         Ok(())
@@ -145,6 +163,15 @@ impl Source {
         Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
     }
 
+    /// The file on disk, if it is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Disk(path) => Some(path),
+            Place::Stdin | Place::S3 { .. } => None,
+        }
+    }
+
     /// Name and content on one line; none for what cannot be read twice.
     pub(super) fn version(&self) -> Option<String> {
         let place = match &self.place {
@@ -163,4 +190,5 @@ impl fmt::Debug for Sources {
 }
 
 const S3: &str = "s3://";
-const ENDINGS: [&str; 4] = [".json", ".json.gz", ".jsonl", ".jsonl.gz"];
+/// Objects up to here are read as a whole while others are still worked on: most of CloudTrail's are this small.
+const SMALL: i64 = 1024 * 1024;

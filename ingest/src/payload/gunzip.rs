@@ -27,6 +27,11 @@ pub(super) fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, Payload
     }
 }
 
+/// Returns whether `bytes` begin as gzip data does.
+pub(super) fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
 /// The length that the last four bytes claim, as far as so few bytes can hold so much: a claim costs no memory.
 fn claimed_length(compressed: &[u8]) -> usize {
     let claimed = compressed.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));

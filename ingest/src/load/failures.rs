@@ -1,0 +1,128 @@
+//! The file of what failed, which `load` reads as any other: the events as deliveries of CloudWatch Logs, under their
+//! ids, and all else as text.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+
+use super::kind::FAILURE;
+use crate::payload::{LogBatch, LogEvent};
+
+/// Where failures are written to, if anywhere.
+#[derive(Debug)]
+pub struct Failures(Option<(PathBuf, BufWriter<File>)>);
+
+/// What failed, and why.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Failure<'a> {
+    /// The file that it is in.
+    pub(super) file: &'a str,
+    /// The lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lines: Option<(u64, u64)>,
+    /// Why it is not indexed.
+    pub(super) reason: &'a str,
+    /// What it is, if it is no event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) text: Option<&'a str>,
+}
+
+impl Failures {
+    /// Makes a new file at `path`.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(Self(Some((path.to_owned(), BufWriter::new(file))))),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!("{}: is there already; load it, remove it, or name another file with --failures", path.display())
+            }
+            Err(error) => Err(error).with_context(|| format!("{}: cannot be written", path.display())),
+        }
+    }
+
+    /// Keeps nothing.
+    #[must_use]
+    pub fn dropped() -> Self {
+        Self(None)
+    }
+
+    /// Writes down something that is no event.
+    pub(super) fn add(&mut self, failure: &Failure<'_>) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(rename = "trailgateFailure")]
+            failure: &'a Failure<'a>,
+        }
+
+        debug_assert_eq!(FAILURE, "trailgateFailure");
+        self.write(&Line { failure })
+    }
+
+    /// Writes down an event.
+    pub(super) fn add_event(
+        &mut self,
+        failure: &Failure<'_>,
+        batch: &LogBatch,
+        event: &LogEvent,
+    ) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Delivery<'a> {
+            message_type: &'static str,
+            owner: &'a str,
+            log_group: &'a str,
+            log_stream: &'a str,
+            log_events: [Event<'a>; 1],
+            #[serde(rename = "failure")]
+            failure: &'a Failure<'a>,
+        }
+
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Event<'a> {
+            id: &'a str,
+            timestamp: i64,
+            message: &'a str,
+            #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+            extracted_fields: serde_json::Map<String, serde_json::Value>,
+        }
+
+        let fields = event.extracted_fields.iter().map(|(key, value)| (key.clone(), value.clone().into()));
+        self.write(&Delivery {
+            message_type: "DATA_MESSAGE",
+            owner: &batch.owner,
+            log_group: &batch.log_group,
+            log_stream: &batch.log_stream,
+            log_events: [Event {
+                id: &event.id,
+                timestamp: event.timestamp,
+                message: &event.message,
+                extracted_fields: fields.collect(),
+            }],
+            failure,
+        })
+    }
+
+    /// Ends the file; one with nothing in it is removed.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let Some((path, mut file)) = self.0 else { return Ok(()) };
+        let mut finish = || -> std::io::Result<()> {
+            file.flush()?;
+            if file.get_ref().metadata()?.len() == 0 { std::fs::remove_file(&path) } else { Ok(()) }
+        };
+        finish().with_context(|| format!("{}: cannot be written", path.display()))
+    }
+
+    fn write(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
+        let Some((path, file)) = &mut self.0 else { return Ok(()) };
+        let write = |file: &mut BufWriter<File>| -> std::io::Result<()> {
+            serde_json::to_writer(&mut *file, line)?;
+            file.write_all(b"\n")?;
+            // A run that is killed leaves what it knew.
+            file.flush()
+        };
+        write(file).with_context(|| format!("{}: cannot be written", path.display()))
+    }
+}

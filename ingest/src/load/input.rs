@@ -1,0 +1,64 @@
+//! A file's bytes as UTF-8 text: decompressed, and out of UTF-16.
+
+mod utf16;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Cursor, Read};
+
+use flate2::read::MultiGzDecoder;
+
+use self::utf16::Utf16;
+
+/// A reader that any thread may have.
+pub(super) type Input = Box<dyn Read + Send>;
+
+/// Why a file's bytes are no text.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InputError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is compressed or coded in a format that is not read here.
+    #[error("is {0}: {1}")]
+    Unsupported(&'static str, &'static str),
+}
+
+/// Returns the text of `input`: that of gzip data as often as it is wrapped, UTF-16 as UTF-8, and all else as it is.
+pub(super) fn text(mut input: Input) -> Result<Input, InputError> {
+    for _ in 0..MAX_LAYERS {
+        let (start, whole) = peek(input)?;
+        input = match &start[..] {
+            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(whole)),
+            [0xff, 0xfe, ..] | [b'{' | b'[', 0, ..] => return Ok(Box::new(Utf16::new(whole, u16::from_le_bytes))),
+            [0xfe, 0xff, ..] | [0, b'{' | b'[', ..] => return Ok(Box::new(Utf16::new(whole, u16::from_be_bytes))),
+            start => {
+                let known = UNSUPPORTED.iter().find(|(magic, ..)| start.starts_with(magic));
+                return known.map_or(Ok(whole), |(_, what, advice)| Err(InputError::Unsupported(what, advice)));
+            }
+        };
+    }
+    Err(InputError::Unsupported("gzip within gzip too often", "decompress it first"))
+}
+
+/// Reads the first bytes and puts them back.
+fn peek(mut input: Input) -> io::Result<(Vec<u8>, Input)> {
+    let mut start = Vec::with_capacity(PEEKED);
+    input.by_ref().take(PEEKED as u64).read_to_end(&mut start)?;
+    Ok((start.clone(), Box::new(Cursor::new(start).chain(input))))
+}
+
+const PEEKED: usize = 8;
+
+/// Firehose compresses what CloudWatch Logs compressed; nobody does it more often.
+const MAX_LAYERS: usize = 4;
+
+/// Formats by how they begin, and what to do.
+const UNSUPPORTED: [(&[u8], &str, &str); 5] = [
+    (b"PK\x03\x04", "a zip archive", "load what `unzip -p FILE` writes, from `-`"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd data", "load what `zstdcat FILE` writes, from `-`"),
+    (b"BZh", "bzip2 data", "load what `bzcat FILE` writes, from `-`"),
+    (&[0xfd, b'7', b'z', b'X', b'Z'], "xz data", "load what `xzcat FILE` writes, from `-`"),
+    (b"PAR1", "a Parquet file", "load the trail's own files"),
+];

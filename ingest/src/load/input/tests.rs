@@ -1,0 +1,57 @@
+use std::io::{Cursor, Write as _};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::*;
+
+fn read(bytes: Vec<u8>) -> Result<String, InputError> {
+    let mut said = String::new();
+    text(Box::new(Cursor::new(bytes)))?.read_to_string(&mut said)?;
+    Ok(said)
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn utf16(said: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    said.encode_utf16().flat_map(bytes).collect()
+}
+
+#[test]
+fn plain_and_compressed_text_are_read() {
+    assert_eq!(read(b"{}".to_vec()).unwrap(), "{}");
+    assert_eq!(read(Vec::new()).unwrap(), "");
+    assert_eq!(read([gzip(b"{}"), gzip(b"[]")].concat()).unwrap(), "{}[]");
+    assert_eq!(read(gzip(&[gzip(b"{}"), gzip(b"[]")].concat())).unwrap(), "{}[]");
+}
+
+#[test]
+fn utf16_is_read_with_and_without_its_mark() {
+    // Pairs that end within a read, wherever it ends.
+    let said = format!("{{\"a\":\"{}é\"}}", "\u{1f600}".repeat(40_000));
+    assert_eq!(read(utf16(&said, u16::to_le_bytes)).unwrap(), said);
+    assert_eq!(read(utf16(&said, u16::to_be_bytes)).unwrap(), said);
+    let marked = format!("\u{feff}{said}");
+    assert_eq!(read(utf16(&marked, u16::to_le_bytes)).unwrap(), marked);
+    assert_eq!(read(utf16(&marked, u16::to_be_bytes)).unwrap(), marked);
+    assert_eq!(read(gzip(&utf16(&marked, u16::to_be_bytes))).unwrap(), marked);
+}
+
+#[test]
+fn utf16_that_breaks_off_ends_in_a_replacement() {
+    assert_eq!(read(b"{\0\"\0x".to_vec()).unwrap(), "{\"\u{fffd}");
+    assert_eq!(read(b"{\0\x3d\xd8".to_vec()).unwrap(), "{\u{fffd}");
+}
+
+#[test]
+fn other_formats_are_named() {
+    let refused = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();
+    assert_eq!(refused(b"PK\x03\x04...."), "is a zip archive: load what `unzip -p FILE` writes, from `-`");
+    assert_eq!(refused(b"\x28\xb5\x2f\xfd...."), "is zstd data: load what `zstdcat FILE` writes, from `-`");
+    assert_eq!(refused(b"BZh9...."), "is bzip2 data: load what `bzcat FILE` writes, from `-`");
+    assert_eq!(refused(b"PAR1...."), "is a Parquet file: load the trail's own files");
+}

@@ -1,0 +1,409 @@
+//! The kind of a JSON value: a CloudTrail record, something that holds some, or neither.
+//!
+//! [`items`] is the one place that decides it, for a whole file, for a line, for an element of an array, and for what is
+//! wrapped in any of these, at any depth.
+
+mod foreign;
+mod record;
+
+pub(super) use self::foreign::of_path;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::values::{PieceKind, Values};
+use crate::payload::{self, LogBatch, LogEvent, PayloadError, said};
+
+/// A thing found in a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// A CloudTrail record, of this account, as a log event.
+    Record {
+        /// The account that received it.
+        owner: String,
+        /// The record under its own id and time.
+        event: LogEvent,
+        /// Whether the time is the record's own.
+        is_dated: bool,
+    },
+    /// What CloudWatch Logs delivers.
+    Delivery(LogBatch),
+    /// Something that is known not to hold CloudTrail records: its kind, in the plural.
+    Foreign(&'static str),
+    /// Something that should hold records and cannot be read, or that is not known.
+    Failed(Failed),
+}
+
+/// A value that is not indexed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    /// What it looks like.
+    pub(super) reason: String,
+    /// The value.
+    pub(super) text: String,
+    /// Whether nothing is known of it, so that it may well be a part of an envelope that is none of its records.
+    is_unknown: bool,
+}
+
+impl Failed {
+    /// A file, or the rest of one, that cannot be read.
+    pub(super) fn unreadable(reason: String) -> Self {
+        Self { reason, text: String::new(), is_unknown: false }
+    }
+
+    /// A line, and perhaps those after it, that begin as no JSON does.
+    pub(super) fn text(text: String) -> Self {
+        Self { reason: format!("no JSON: a line of text that begins with {:?}", cut(&text)), text, is_unknown: true }
+    }
+
+    /// A line that begins as JSON and is none.
+    pub(super) fn broken(problem: &'static str, text: String) -> Self {
+        Self { reason: format!("broken JSON: {problem}"), text, is_unknown: false }
+    }
+}
+
+/// Returns what is in `text`, one JSON value. A value that is known to hold nothing, such as an empty `Records`, has no
+/// items.
+pub(super) fn items(text: &str) -> Vec<Item> {
+    let mut items = Vec::new();
+    Finder { items: &mut items, depth: 0 }.value(text);
+    items
+}
+
+/// Returns the kind of a line of text that is no JSON, if it is known.
+pub(super) fn of_line(line: &str) -> Option<Line<'_>> {
+    if foreign::is_flow_log(line) {
+        return Some(Line::Foreign("VPC flow logs"));
+    }
+    // A JSON text in a JSON string.
+    if line.starts_with('"') && serde_json::from_str::<&RawValue>(line).is_ok() {
+        return Some(Line::Json(line));
+    }
+    // CloudWatch Logs' export to S3: the time, a space, and the message.
+    let (time, message) = line.split_once(' ')?;
+    let is_export = message.starts_with('{') && time.parse::<jiff::Timestamp>().is_ok();
+    is_export.then_some(Line::Json(message))
+}
+
+/// What a line of text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line<'a> {
+    /// It holds this JSON value.
+    Json(&'a str),
+    /// It is of a kind that holds no CloudTrail records.
+    Foreign(&'static str),
+}
+
+struct Finder<'i> {
+    items: &'i mut Vec<Item>,
+    depth: usize,
+}
+
+impl Finder<'_> {
+    fn value(&mut self, text: &str) {
+        if self.depth == MAX_DEPTH {
+            return self.fail(format!("envelopes within each other deeper than {MAX_DEPTH}"), text);
+        }
+        self.depth += 1;
+        match text.trim_start().as_bytes().first() {
+            Some(b'{') => match serde_json::from_str::<Members<'_>>(text) {
+                Ok(members) => self.object(&members, text),
+                Err(error) => self.fail(not_json(&error), text),
+            },
+            Some(b'[') => match serde_json::from_str::<Vec<&RawValue>>(text) {
+                Ok(elements) => elements.iter().for_each(|element| self.value(element.get())),
+                Err(error) => self.fail(not_json(&error), text),
+            },
+            Some(b'"') => match serde_json::from_str::<&RawValue>(text) {
+                Ok(string) => self.string(string),
+                Err(error) => self.fail(not_json(&error), text),
+            },
+            Some(b'n') => self.unknown("null where a record is expected", text),
+            _ => self.unknown("a number or a word where a record is expected", text),
+        }
+        self.depth -= 1;
+    }
+
+    fn object(&mut self, members: &Members<'_>, text: &str) {
+        if members.has("digestS3Bucket") {
+            return self.items.push(Item::Foreign("digest files"));
+        }
+        if record::is_record(members) {
+            return self.items.push(record::item(members, text));
+        }
+        if let Some(failure) = members.get(FAILURE) {
+            return self.failure(failure, text);
+        }
+        if members.has("logEvents") {
+            return self.delivery(payload::decode_delivery(text.as_bytes(), jiff::Timestamp::UNIX_EPOCH), text);
+        }
+        if self.wrapped(members, text) {
+            return;
+        }
+        if let Some(place) = s3_object(members) {
+            return self.fail(format!("a notification of {place}, which holds the events: load that"), text);
+        }
+        if let Some(kind) = foreign::kind(members) {
+            return self.items.push(Item::Foreign(kind));
+        }
+        let lists =
+            members.0.iter().filter(|(key, value)| LISTS.contains(&key.as_ref()) && value.get().starts_with('['));
+        let before = self.items.len();
+        let mut has_list = false;
+        for (_, list) in lists {
+            has_list = true;
+            self.value(list.get());
+        }
+        if has_list || self.search(members) {
+            return;
+        }
+        self.items.truncate(before);
+        let keys: Vec<_> = members.0.iter().take(SHOWN_KEYS).map(|(key, _)| cut(key)).collect();
+        let more = if members.0.len() > SHOWN_KEYS { ", …" } else { "" };
+        self.unknown(format!("no CloudTrail record: an object with the keys {}{more}", keys.join(", ")), text);
+    }
+
+    /// Looks into the envelopes that are known by their members; returns whether this is one.
+    fn wrapped(&mut self, members: &Members<'_>, text: &str) -> bool {
+        if let Some(logs) = members.object("awslogs") {
+            match logs.get("data") {
+                Some(data) => self.delivery(payload::decode_data(data, jiff::Timestamp::UNIX_EPOCH), text),
+                None => self.fail("log data of a subscription without data", text),
+            }
+            return true;
+        }
+        if let Some(payload) = members.get("requestPayload") {
+            self.value(payload.get());
+            return true;
+        }
+        let is_numbered = |members: &Members<'_>| members.has("sequenceNumber") || members.has("recordId");
+        let kinesis = members.object("kinesis");
+        let kinesis = kinesis.as_ref().or_else(|| is_numbered(members).then_some(members));
+        if let Some(data) = kinesis.and_then(|kinesis| kinesis.get("data").or_else(|| kinesis.get("Data"))) {
+            self.data(data, text);
+            return true;
+        }
+        let sns = members.object("Sns");
+        let sns = sns.as_ref().or_else(|| members.has("TopicArn").then_some(members));
+        if let Some(message) = sns.and_then(|sns| sns.get("Message")) {
+            self.string(message);
+            return true;
+        }
+        let is_message =
+            ["messageId", "MessageId", "receiptHandle", "ReceiptHandle"].iter().any(|key| members.has(key));
+        if let Some(body) = members.get("body").or_else(|| members.get("Body")).filter(|_| is_message) {
+            self.string(body);
+            return true;
+        }
+        if let Some(event) = members.get("CloudTrailEvent") {
+            self.string(event);
+            return true;
+        }
+        self.event_bridge(members, text)
+    }
+
+    /// An event of `EventBridge`: a CloudTrail record is its detail.
+    fn event_bridge(&mut self, members: &Members<'_>, text: &str) -> bool {
+        let (Some(kind), Some(detail)) = (members.get("detail-type"), members.get("detail")) else { return false };
+        let kind = said(kind);
+        if said_of(members, "source").as_deref() == Some("aws.s3")
+            && let Some(place) = s3_object(&members.object("detail").unwrap_or_default())
+        {
+            self.fail(format!("a notification of {place}, which holds the events: load that"), text);
+        } else if kind.contains("CloudTrail") {
+            self.value(detail.get());
+        } else {
+            let before = self.items.len();
+            self.value(detail.get());
+            if matches!(self.items[before..], [Item::Failed(_)]) {
+                self.items.truncate(before);
+                self.items.push(Item::Foreign("EventBridge events of other services"));
+            }
+        }
+        true
+    }
+
+    /// Looks for records in the members of an object of which nothing is known; returns whether there are any.
+    fn search(&mut self, members: &Members<'_>) -> bool {
+        let before = self.items.len();
+        for (_, value) in &members.0 {
+            let is_text = |value: &&RawValue| said(value).trim_start().starts_with(['{', '[']);
+            match value.get().as_bytes().first() {
+                Some(b'{' | b'[') => self.value(value.get()),
+                Some(b'"') if is_text(value) => self.string(value),
+                _ => {}
+            }
+        }
+        let mut at = 0;
+        let is_unknown = |item: &Item| matches!(item, Item::Failed(Failed { is_unknown: true, .. }));
+        let is_known = self.items[before..].iter().any(|item| !is_unknown(item));
+        // What is beside records in an envelope is none of them.
+        if is_known {
+            self.items.retain(|item| {
+                at += 1;
+                at <= before || !is_unknown(item)
+            });
+        }
+        is_known
+    }
+
+    /// Looks into a string that holds JSON, one value or several.
+    fn string(&mut self, string: &RawValue) {
+        let said = said(string);
+        self.bytes(said.as_bytes(), string.get());
+    }
+
+    /// Looks into data as Kinesis and Firehose have it: base64, and mostly gzip.
+    fn data(&mut self, data: &RawValue, text: &str) {
+        match payload::decode_base64(data).and_then(payload::decompress) {
+            Ok(bytes) => self.bytes(&bytes, text),
+            Err(error) => self.fail(format!("data of a stream: {error}"), text),
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8], text: &str) {
+        let mut values = Values::new(bytes);
+        let mut has_any = false;
+        while let Ok(Some(piece)) = values.next() {
+            has_any = true;
+            let inner = String::from_utf8_lossy(&piece.bytes);
+            match piece.kind {
+                PieceKind::Value => self.value(&inner),
+                PieceKind::Member => {}
+                PieceKind::Text => match of_line(&inner) {
+                    Some(Line::Foreign(kind)) => self.items.push(Item::Foreign(kind)),
+                    Some(Line::Json(json)) if json.len() < inner.len() => self.value(json),
+                    _ => self.unknown("text within an envelope", &inner),
+                },
+                PieceKind::Broken(problem) => self.fail(format!("broken JSON within an envelope: {problem}"), &inner),
+            }
+        }
+        if !has_any && !values.has_values() {
+            self.fail("an envelope around nothing", text);
+        }
+    }
+
+    fn delivery(&mut self, batch: Result<LogBatch, PayloadError>, text: &str) {
+        match batch {
+            Ok(mut batch) => {
+                batch.events.retain(|event| match foreign::of_message(&event.message) {
+                    Some(kind) => {
+                        self.items.push(Item::Foreign(kind));
+                        false
+                    }
+                    None => true,
+                });
+                self.items.push(Item::Delivery(batch));
+            }
+            Err(error) => self.fail(format!("a delivery of CloudWatch Logs: {error}"), text),
+        }
+    }
+
+    /// A line of a file of failures: what failed is in it.
+    fn failure(&mut self, failure: &RawValue, text: &str) {
+        let failure: Members<'_> = serde_json::from_str(failure.get()).unwrap_or_default();
+        if let Some(inner) = failure.get("text") {
+            return self.string(inner);
+        }
+        let said = |key| said_of(&failure, key).unwrap_or_default();
+        self.fail(format!("failed before: {}: {}", said("file"), said("reason")), text);
+    }
+
+    fn fail(&mut self, reason: impl Into<String>, text: &str) {
+        self.items.push(Item::Failed(Failed { reason: reason.into(), text: text.to_owned(), is_unknown: false }));
+    }
+
+    fn unknown(&mut self, reason: impl Into<String>, text: &str) {
+        self.items.push(Item::Failed(Failed { reason: reason.into(), text: text.to_owned(), is_unknown: true }));
+    }
+}
+
+/// The S3 object that a notification is about, as `s3://BUCKET/KEY`.
+fn s3_object(members: &Members<'_>) -> Option<String> {
+    if let (Some(bucket), Some(keys)) = (said_of(members, "s3Bucket"), members.get("s3ObjectKey")) {
+        let keys = serde_json::from_str::<Vec<&RawValue>>(keys.get()).unwrap_or_default();
+        let keys: Vec<_> = keys.iter().map(|key| format!("s3://{bucket}/{}", said(key))).collect();
+        return Some(keys.join(", "));
+    }
+    let s3 = members.object("s3");
+    let s3 = s3.as_ref().unwrap_or(members);
+    let name = said_of(&s3.object("bucket")?, "name")?;
+    let key = said_of(&s3.object("object")?, "key")?;
+    Some(format!("s3://{name}/{key}"))
+}
+
+/// The members of an object as they are written, those with the same key one after another.
+#[derive(Debug, Default)]
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == key)
+    }
+
+    /// The last value of a key, as JSON's parsers have it.
+    fn get(&self, key: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
+    }
+
+    /// The members of the object at a key.
+    fn object(&self, key: &str) -> Option<Members<'a>> {
+        serde_json::from_str(self.get(key)?.get()).ok()
+    }
+}
+
+/// What the string at a key says; none for other values.
+fn said_of<'a>(members: &Members<'a>, key: &str) -> Option<Cow<'a, str>> {
+    members.get(key).filter(|value| value.get().starts_with('"')).map(said)
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(32);
+                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    members.push((said(key), value));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> String {
+    // Without serde's own words, which can quote what stands there.
+    format!("no JSON: line {}, column {} of it", error.line(), error.column())
+}
+
+fn cut(key: &str) -> String {
+    key.chars().filter(|character| !character.is_control()).take(40).collect()
+}
+
+/// The key of a line in a file of failures.
+pub(super) const FAILURE: &str = "trailgateFailure";
+
+/// Arrays of records, in envelopes that are known and in some that are not.
+const LISTS: [&str; 5] = ["Records", "records", "Events", "events", "Messages"];
+
+/// Envelopes within each other: an SQS message of an SNS notification of an event in a stream has four.
+const MAX_DEPTH: usize = 12;
+
+const SHOWN_KEYS: usize = 6;

@@ -1,0 +1,167 @@
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn record(id: &str) -> Value {
+    json!({ "eventVersion": "1.08", "eventID": id, "eventTime": "2026-03-04T05:06:07Z", "eventName": "GetObject",
+        "eventSource": "s3.amazonaws.com", "recipientAccountId": "111122223333" })
+}
+
+fn delivery(id: &str) -> Value {
+    json!({ "messageType": "DATA_MESSAGE", "owner": "111122223333", "logGroup": "g", "logStream": "s",
+        "logEvents": [{ "id": id, "timestamp": 1, "message": record("not this one").to_string() }] })
+}
+
+fn data(value: &Value) -> String {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(value.to_string().as_bytes()).unwrap();
+    BASE64_STANDARD.encode(gzip.finish().unwrap())
+}
+
+/// What was found, in short: ids, kinds in brackets, and reasons after an exclamation mark.
+fn found(value: &Value) -> Vec<String> {
+    let short = |item: Item| match item {
+        Item::Record { event, .. } => vec![event.id],
+        Item::Delivery(batch) => batch.events.into_iter().map(|event| event.id).collect(),
+        Item::Foreign(kind) => vec![format!("[{kind}]")],
+        Item::Failed(failed) => vec![format!("! {}", failed.reason)],
+    };
+    items(&value.to_string()).into_iter().flat_map(short).collect()
+}
+
+#[track_caller]
+fn finds(value: &Value, expected: &[&str]) {
+    assert_eq!(found(value), expected, "{value}");
+}
+
+#[test]
+fn records_are_found_in_every_envelope() {
+    let a = record("a");
+    finds(&a, &["a"]);
+    finds(&json!([a, [record("b")]]), &["a", "b"]);
+    finds(&json!({ "Records": [a, record("b")] }), &["a", "b"]);
+    finds(&json!({ "version": "0", "detail-type": "AWS API Call via CloudTrail", "detail": a }), &["a"]);
+    finds(&json!({ "Events": [{ "EventId": "x", "CloudTrailEvent": a.to_string() }], "NextToken": "x" }), &["a"]);
+    finds(&json!({ "Records": [{ "messageId": "m", "body": a.to_string() }] }), &["a"]);
+    finds(&json!({ "Messages": [{ "MessageId": "m", "Body": a.to_string() }] }), &["a"]);
+    finds(&json!({ "Records": [{ "EventSource": "aws:sns", "Sns": { "Message": a.to_string() } }] }), &["a"]);
+    finds(&json!({ "Type": "Notification", "TopicArn": "arn", "Message": a.to_string() }), &["a"]);
+    finds(&json!({ "Records": [{ "kinesis": { "sequenceNumber": "1", "data": data(&a) } }] }), &["a"]);
+    finds(&json!({ "records": [{ "recordId": "1", "data": BASE64_STANDARD.encode(a.to_string()) }] }), &["a"]);
+    finds(&json!({ "events": [{ "eventId": "1", "timestamp": 1, "message": a.to_string() }] }), &["a"]);
+    finds(&json!({ "_index": "x", "_source": a, "sort": [1] }), &["a"]);
+}
+
+#[test]
+fn deliveries_are_found_in_every_envelope() {
+    let logs = json!({ "awslogs": { "data": data(&delivery("a")) } });
+    finds(&delivery("a"), &["a"]);
+    finds(&logs, &["a"]);
+    finds(&json!({ "Records": [{ "kinesis": { "sequenceNumber": "1", "data": data(&delivery("a")) } }] }), &["a"]);
+    let failed = json!({ "version": "1.0", "requestContext": {}, "requestPayload": logs });
+    finds(&failed, &["a"]);
+    finds(&json!({ "Records": [{ "messageId": "m", "body": failed.to_string() }] }), &["a"]);
+    let control = json!({ "messageType": "CONTROL_MESSAGE", "logEvents": [{ "id": "", "message": "x" }] });
+    finds(&control, &[]);
+}
+
+#[test]
+fn envelopes_within_each_other_are_opened() {
+    let event = json!({ "detail-type": "AWS API Call via CloudTrail", "detail": record("a") });
+    let topic = json!({ "Type": "Notification", "TopicArn": "arn", "Message": event.to_string() });
+    let queue = json!({ "Records": [{ "messageId": "m", "body": topic.to_string() }] });
+    let stream = json!({ "Records": [{ "kinesis": { "sequenceNumber": "1", "data": data(&queue) } }] });
+    finds(&stream, &["a"]);
+}
+
+#[test]
+fn string_of_several_values_gives_all() {
+    let body = format!("{}\n{}{}", record("a"), record("b"), json!({ "Records": [record("c")] }));
+    finds(&json!({ "Records": [{ "messageId": "m", "body": body }] }), &["a", "b", "c"]);
+}
+
+#[test]
+fn doubled_key_gives_both_lists() {
+    let text = format!(r#"{{"x":1,"Records":[{}],"Records":[{}]}}"#, record("a"), record("b"));
+    assert_eq!(items(&text).len(), 2);
+}
+
+#[test]
+fn kinds_without_events_are_named() {
+    finds(&json!({ "digestS3Bucket": "b", "logFiles": [] }), &["[digest files]"]);
+    finds(&json!({ "configSnapshotId": "s", "configurationItems": [{ "a": 1 }] }), &["[AWS Config items]"]);
+    let finding =
+        json!({ "schemaVersion": "2.0", "service": {}, "severity": 2, "arn": "arn:aws:guardduty:eu-west-1:1:d" });
+    finds(&finding, &["[GuardDuty findings]"]);
+    finds(&json!({ "detail-type": "GuardDuty Finding", "detail": finding }), &["[GuardDuty findings]"]);
+    finds(&json!({ "class_uid": 6003, "category_uid": 6, "metadata": {} }), &["[OCSF events]"]);
+    let state = json!({ "detail-type": "EC2 Instance State-change Notification", "detail": { "state": "running" } });
+    finds(&state, &["[EventBridge events of other services]"]);
+    assert_eq!(of_line("2 111122223333 eni-0 192.0.2.1 192.0.2.2 443 1"), Some(Line::Foreign("VPC flow logs")));
+    assert_eq!(of_line("version account-id interface-id srcaddr dstaddr"), Some(Line::Foreign("VPC flow logs")));
+}
+
+#[test]
+fn notification_of_an_object_names_the_object() {
+    let expected = "! a notification of s3://b/k.json.gz, which holds the events: load that";
+    let object = json!({ "bucket": { "name": "b" }, "object": { "key": "k.json.gz" } });
+    // As a CloudTrail record, it has an eventVersion, an eventTime and an eventName.
+    let notified = json!({ "eventVersion": "2.1", "eventSource": "aws:s3", "eventTime": "2026-03-04T05:06:07Z",
+        "eventName": "ObjectCreated:Put", "s3": object });
+    finds(&json!({ "Records": [notified] }), &[expected]);
+    finds(&json!({ "s3Bucket": "b", "s3ObjectKey": ["k.json.gz"] }), &[expected]);
+    finds(&json!({ "source": "aws.s3", "detail-type": "Object Created", "detail": object }), &[expected]);
+}
+
+#[test]
+fn value_of_no_known_kind_is_named() {
+    finds(&json!({ "a": 1, "eventName": "x" }), &["! no CloudTrail record: an object with the keys a, eventName"]);
+    finds(
+        &json!({ "Records": [{ "a": 1 }, record("b")] }),
+        &["! no CloudTrail record: an object with the keys a", "b"],
+    );
+    finds(&json!([null, 1]), &["! null where a record is expected", "! a number or a word where a record is expected"]);
+    let stream = json!({ "eventID": "1", "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb" });
+    assert!(found(&stream)[0].starts_with("! no CloudTrail record"));
+}
+
+#[test]
+fn broken_data_is_named() {
+    let broken = json!({ "awslogs": { "data": "*" } });
+    assert!(found(&broken)[0].starts_with("! a delivery of CloudWatch Logs: the data is not base64"));
+    assert!(found(&json!({ "wrapped": broken }))[0].starts_with("! a delivery of CloudWatch Logs"));
+}
+
+#[test]
+fn record_without_an_id_gets_the_same_one_each_time() {
+    for id in [json!(null), json!(""), json!("x".repeat(513))] {
+        let mut record = record("");
+        record["eventID"] = id;
+        let ids = found(&record);
+        assert_eq!(ids, found(&record));
+        assert_eq!(ids[0].len(), 64);
+    }
+    let aggregated = json!({ "eventVersion": "1.0", "eventId": "a", "timeWindow": {}, "accountId": "111122223333" });
+    finds(&aggregated, &["a"]);
+}
+
+#[test]
+fn export_line_of_cloudwatch_logs_is_the_message() {
+    assert_eq!(of_line("2026-03-04T05:06:07.000Z {\"a\":1}"), Some(Line::Json("{\"a\":1}")));
+    assert_eq!(of_line("INFO {\"a\":1}"), None);
+}
+
+#[test]
+fn deep_nesting_ends_with_a_failure() {
+    let mut value = record("a");
+    for _ in 0..MAX_DEPTH {
+        value = json!({ "Records": [value] });
+    }
+    assert!(found(&value)[0].starts_with("! envelopes within each other"));
+}

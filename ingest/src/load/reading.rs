@@ -1,0 +1,278 @@
+//! Files as chunks of log events: what runs on a thread of its own while the chunks before are sent.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use tokio::sync::mpsc::Sender;
+
+use super::Days;
+use super::input::{self, Input};
+use super::kind::{self, Failed, Item, Line};
+use super::values::{Piece, PieceKind, Values};
+use crate::payload::{LogBatch, LogEvent};
+
+/// Log events that are sent together, of one file or of several, and what there is to say about these files.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// The accounts, groups and streams that the events are from; their own events are in `events`.
+    pub(super) batches: Vec<LogBatch>,
+    /// The events.
+    pub(super) events: Vec<Located>,
+    /// What is to be said once the chunk was read.
+    pub(super) notes: Vec<Note>,
+    /// About how many bytes the documents and the notes have.
+    bytes: usize,
+}
+
+/// A log event where it was found.
+#[derive(Debug)]
+pub(super) struct Located {
+    /// The number of the file.
+    pub(super) file: usize,
+    /// The line where the value begins that the event is in.
+    pub(super) line: u64,
+    /// Which one of the chunk's batches it is of.
+    pub(super) batch: usize,
+    /// The event.
+    pub(super) event: LogEvent,
+}
+
+/// What a file came to beside its events.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// Something is not indexed.
+    Failed {
+        /// The number of the file.
+        file: usize,
+        /// The first line and the last.
+        lines: Option<(u64, u64)>,
+        /// Why.
+        failed: Failed,
+    },
+    /// Values of another kind were passed over in a file that has events too.
+    Foreign(&'static str, usize),
+    /// So many events are of other days.
+    OtherDays(usize),
+    /// All of a file was read; its last events are in this chunk or in one before.
+    End(usize, Ending),
+}
+
+/// What a file was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It has events, or could have.
+    Read,
+    /// It has nothing but what is known to be of this kind.
+    Foreign(&'static str),
+    /// There is nothing in it.
+    Empty,
+    /// It cannot be read, or there is nothing in it that can.
+    Unreadable,
+}
+
+/// Nobody wants more chunks.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+/// Reads files one after another.
+#[derive(Debug)]
+pub(super) struct Reading {
+    out: Sender<Chunk>,
+    days: Days,
+    chunk: Chunk,
+}
+
+/// What was found in a file so far.
+#[derive(Debug, Default)]
+struct Found {
+    events: usize,
+    failed: usize,
+    other_days: usize,
+    foreign: BTreeMap<&'static str, usize>,
+    /// Lines that are no JSON, one after another.
+    region: Option<(u64, u64, Failed)>,
+}
+
+impl Reading {
+    pub(super) fn new(out: Sender<Chunk>, days: Days) -> Self {
+        Self { out, days, chunk: Chunk::default() }
+    }
+
+    /// Reads the file with this number and name.
+    pub(super) fn read(&mut self, file: usize, name: &str, input: anyhow::Result<Input>) -> Result<(), Stopped> {
+        let mut found = Found::default();
+        let text = input.and_then(|input| input::text(input).map_err(anyhow::Error::from));
+        let has_values = match text {
+            Ok(text) => self.read_values(file, name, Values::new(text), &mut found)?,
+            Err(error) => {
+                self.fail(file, None, Failed::unreadable(format!("{error:#}")), &mut found);
+                true
+            }
+        };
+        if found.other_days > 0 {
+            self.chunk.notes.push(Note::OtherDays(found.other_days));
+        }
+        let is_foreign = found.events + found.other_days + found.failed == 0;
+        let kind = found.foreign.keys().next().copied().filter(|_| is_foreign);
+        if kind.is_none() {
+            self.chunk.notes.extend(found.foreign.iter().map(|(kind, count)| Note::Foreign(kind, *count)));
+        }
+        let ending = match kind {
+            Some(kind) => Ending::Foreign(kind),
+            None if found.failed > 0 && found.events + found.other_days == 0 => Ending::Unreadable,
+            None if has_values => Ending::Read,
+            None => Ending::Empty,
+        };
+        self.chunk.notes.push(Note::End(file, ending));
+        self.chunk.bytes += NOTE_BYTES;
+        self.send_if_full()
+    }
+
+    /// Sends what is left.
+    pub(super) fn finish(mut self) -> Result<(), Stopped> {
+        self.send()
+    }
+
+    /// Returns whether there was anything in the file.
+    fn read_values(
+        &mut self,
+        file: usize,
+        name: &str,
+        mut values: Values<Input>,
+        found: &mut Found,
+    ) -> Result<bool, Stopped> {
+        loop {
+            match values.next() {
+                Ok(Some(piece)) => self.add(file, name, piece, found),
+                Ok(None) => break,
+                Err(error) => {
+                    self.end_region(file, found);
+                    let line = values.line();
+                    let failed = Failed::unreadable(format!("cannot be read from here on: {error}"));
+                    self.fail(file, Some((line, line)), failed, found);
+                    return Ok(true);
+                }
+            }
+            self.send_if_full()?;
+        }
+        self.end_region(file, found);
+        Ok(values.has_values())
+    }
+
+    fn add(&mut self, file: usize, name: &str, piece: Piece, found: &mut Found) {
+        let Piece { line, bytes, kind } = piece;
+        let text = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
+        match kind {
+            PieceKind::Value => {
+                self.end_region(file, found);
+                self.add_items(file, name, line, kind::items(&text), found);
+            }
+            PieceKind::Member => {
+                let mut items = kind::items(&text);
+                items.retain(|item| !matches!(item, Item::Failed(_)));
+                self.add_items(file, name, line, items, found);
+            }
+            PieceKind::Text => match kind::of_line(&text) {
+                Some(Line::Foreign(kind)) => *found.foreign.entry(kind).or_default() += 1,
+                Some(Line::Json(json)) => {
+                    self.end_region(file, found);
+                    self.add_items(file, name, line, kind::items(json), found);
+                }
+                None => match &mut found.region {
+                    Some((_, last, _)) => *last = line,
+                    None => found.region = Some((line, line, Failed::text(text))),
+                },
+            },
+            PieceKind::Broken(problem) => {
+                self.end_region(file, found);
+                found.region = Some((line, line, Failed::broken(problem, text)));
+            }
+        }
+    }
+
+    fn add_items(&mut self, file: usize, name: &str, line: u64, items: Vec<Item>, found: &mut Found) {
+        for item in items {
+            match item {
+                Item::Record { owner, event, is_dated } => {
+                    let batch = LogBatch {
+                        owner,
+                        log_group: LOG_GROUP.to_owned(),
+                        log_stream: name.to_owned(),
+                        events: Vec::new(),
+                    };
+                    self.add_event(file, line, &batch, event, is_dated, found);
+                }
+                Item::Delivery(mut batch) => {
+                    let events = std::mem::take(&mut batch.events);
+                    for event in events {
+                        // What was delivered without a time has this one.
+                        let is_dated = event.timestamp != 0;
+                        self.add_event(file, line, &batch, event, is_dated, found);
+                    }
+                }
+                Item::Foreign(kind) => *found.foreign.entry(kind).or_default() += 1,
+                Item::Failed(failed) => self.fail(file, Some((line, line)), failed, found),
+            }
+        }
+    }
+
+    fn add_event(
+        &mut self,
+        file: usize,
+        line: u64,
+        batch: &LogBatch,
+        event: LogEvent,
+        is_dated: bool,
+        found: &mut Found,
+    ) {
+        // An event without a time may be of any day.
+        if is_dated && !self.days.contain(day(&event)) {
+            found.other_days += 1;
+            return;
+        }
+        found.events += 1;
+        let batches = &mut self.chunk.batches;
+        let index = batches.iter().rposition(|known| known == batch).unwrap_or_else(|| {
+            batches.push(batch.clone());
+            batches.len() - 1
+        });
+        self.chunk.bytes += event.message.len() * 9 / 4 + event.id.len() + DOCUMENT_BYTES;
+        self.chunk.events.push(Located { file, line, batch: index, event });
+    }
+
+    fn end_region(&mut self, file: usize, found: &mut Found) {
+        if let Some((first, last, failed)) = found.region.take() {
+            self.fail(file, Some((first, last)), failed, found);
+        }
+    }
+
+    fn fail(&mut self, file: usize, lines: Option<(u64, u64)>, failed: Failed, found: &mut Found) {
+        found.failed += 1;
+        self.chunk.bytes += failed.text.len() + NOTE_BYTES;
+        self.chunk.notes.push(Note::Failed { file, lines, failed });
+    }
+
+    fn send_if_full(&mut self) -> Result<(), Stopped> {
+        if self.chunk.bytes < CHUNK_BYTES { Ok(()) } else { self.send() }
+    }
+
+    fn send(&mut self) -> Result<(), Stopped> {
+        self.out.blocking_send(std::mem::take(&mut self.chunk)).map_err(|_| Stopped)
+    }
+}
+
+fn day(event: &LogEvent) -> Date {
+    let time = Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
+    Offset::UTC.to_datetime(time).date()
+}
+
+/// What stands in `@log_group` of events that came by no log group.
+const LOG_GROUP: &str = "cloudtrail-files";
+/// What a document has beside its event, about.
+const DOCUMENT_BYTES: usize = 600;
+/// What a note costs, about.
+const NOTE_BYTES: usize = 200;
+/// About as much as goes into one request.
+const CHUNK_BYTES: usize = 4 * 1024 * 1024 + 512 * 1024;

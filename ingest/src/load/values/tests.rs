@@ -1,0 +1,105 @@
+use std::io::Read;
+
+use super::*;
+
+/// A reader that returns no more than so many bytes at a time.
+struct Slowly<'a>(&'a [u8], usize);
+
+impl Read for Slowly<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.1.min(buffer.len());
+        self.0.read(&mut buffer[..length])
+    }
+}
+
+fn pieces(text: &[u8], at_once: usize) -> Vec<(u64, String, PieceKind)> {
+    let mut values = Values::new(Slowly(text, at_once));
+    let mut pieces = Vec::new();
+    while let Some(Piece { line, bytes, kind }) = values.next().unwrap() {
+        pieces.push((line, String::from_utf8(bytes).unwrap(), kind));
+    }
+    pieces
+}
+
+/// The pieces are these, wherever the reads end.
+#[track_caller]
+fn reads(text: impl AsRef<[u8]>, expected: &[(u64, &str, PieceKind)]) {
+    let sizes: &[usize] = if text.as_ref().len() < 1_000 { &[1, 2, 3, 7, 1 << 20] } else { &[999, 1 << 20] };
+    for &at_once in sizes {
+        let pieces = pieces(text.as_ref(), at_once);
+        let pieces: Vec<_> = pieces.iter().map(|(line, text, kind)| (*line, text.as_str(), *kind)).collect();
+        assert_eq!(pieces, expected, "{at_once} bytes at once");
+    }
+}
+
+use PieceKind::{Broken, Member, Text, Value};
+
+#[test]
+fn framing_lines_and_concatenation_give_each_value() {
+    reads("{\"a\":1}\n{\"b\":[2]}\r\n", &[(1, "{\"a\":1}", Value), (2, "{\"b\":[2]}", Value)]);
+    reads("{}{}\n\n {}", &[(1, "{}", Value), (1, "{}", Value), (3, "{}", Value)]);
+    reads("{},\n{}", &[(1, "{}", Value), (2, "{}", Value)]);
+    reads("\u{1e}{}\n\u{1e}{}\n", &[(1, "{}", Value), (2, "{}", Value)]);
+    reads("", &[]);
+    reads(" \n\u{feff}\n", &[]);
+}
+
+#[test]
+fn byte_order_marks_between_values_are_blanks() {
+    reads("\u{feff}{\"a\":1}\u{feff}{}", &[(1, "{\"a\":1}", Value), (1, "{}", Value)]);
+}
+
+#[test]
+fn pretty_value_keeps_the_line_where_it_begins() {
+    reads("{\n \"a\": \"}\\\"{\"\n}\n{}", &[(1, "{\n \"a\": \"}\\\"{\"\n}", Value), (4, "{}", Value)]);
+}
+
+#[test]
+fn arrays_and_envelopes_give_their_elements() {
+    reads("[{\"a\":1},\n{}]", &[(1, "{\"a\":1}", Value), (2, "{}", Value)]);
+    reads("{ \"Records\" : [ {} , [ {} ] ] }\n{}", &[(1, "{}", Value), (1, "{}", Value), (2, "{}", Value)]);
+    reads("{\"Records\":[{}],\"Records\":[{}]}", &[(1, "{}", Value), (1, "{}", Value)]);
+    reads("{\"Events\":[{}],\"NextToken\":\"x\"}", &[(1, "{}", Value), (1, "\"x\"", Member)]);
+    reads("{\"Records\":[1,\"]\",null]}", &[(1, "1", Value), (1, "\"]\"", Value), (1, "null", Value)]);
+    reads("{\"Records\":[]}", &[]);
+    reads("{\"a\":1,\"Records\":[]}", &[(1, "{\"a\":1,\"Records\":[]}", Value)]);
+}
+
+#[test]
+fn broken_line_does_not_take_the_next_one_with_it() {
+    let next = (2, "{}", Value);
+    reads("{\"a\":\"b\n{}", &[(1, "{\"a\":\"b", Broken("a line ends within a string")), next]);
+    reads("{\"a\":1,\n{}", &[(1, "{\"a\":1,", Broken("a key is missing")), next]);
+    reads(
+        "{\"a\":\n{}\n{}",
+        &[(1, "{\"a\":", Broken("a comma or a closing bracket is missing")), next, (3, "{}", Value)],
+    );
+    reads("{\"a\" broken\n{}", &[(1, "{\"a\" broken", Broken("a colon is missing")), next]);
+    reads("{\"Records\":[{}, x]}\n{}", &[(1, "{}", Value), (1, "x]}", Broken("a value is missing")), next]);
+}
+
+#[test]
+fn text_lines_are_told_apart() {
+    reads("no JSON {\n{}\n2 1234", &[(1, "no JSON {", Text), (2, "{}", Value), (3, "2 1234", Text)]);
+}
+
+#[test]
+fn records_after_a_broken_one_are_read_in_a_pretty_array() {
+    let text = "{\"Records\":[\n {\n  \"a\": tru,\n  \"b\": [\n  ]\n  \"c\": 1\n },\n {\"d\":1}\n]}\n";
+    let pieces = pieces(text.as_bytes(), 64);
+    assert_eq!(pieces.iter().filter(|(_, _, kind)| *kind == Value).count(), 1, "{pieces:?}");
+    assert!(pieces.contains(&(8, "{\"d\":1}".to_owned(), Value)), "{pieces:?}");
+    assert!(matches!(pieces[0], (2, _, Broken(_))), "{pieces:?}");
+}
+
+#[test]
+fn file_that_breaks_off_says_so() {
+    reads("{\"Records\":[{}", &[(1, "{}", Value), (1, "", Broken("the array that begins here has no end"))]);
+    reads("{\"a\":[", &[(1, "{\"a\":[", Broken("it breaks off"))]);
+}
+
+#[test]
+fn nothing_is_lost_of_a_value_of_many_reads() {
+    let value = format!("{{\"a\":\"{}\"}}", "x".repeat(300_000));
+    reads(format!("{value}\n{value}"), &[(1, value.as_str(), Value), (2, value.as_str(), Value)]);
+}

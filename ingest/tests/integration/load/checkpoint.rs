@@ -1,0 +1,165 @@
+use std::time::Duration;
+
+use tokio::process::Command;
+use trailgate_domain::Fault;
+
+use super::{Rig, assert_ran, assert_says, end, record, records};
+use crate::payloads::gzip;
+use crate::rig::patiently;
+
+#[tokio::test]
+async fn run_that_failed_goes_on_where_it_was() {
+    let rig = Rig::new().await;
+    rig.write("logs/a.json", records(&[record("1", "2026-01-30")]));
+    rig.write("logs/b.json.gz", &gzip(&records(&[record("2", "2026-01-30")]))[..20]);
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    assert_ran(&ran, 1, "1 events in 1 files, 1 indexed, 1 failed");
+    assert!(ran.stdout.contains(&format!("failed: {}:1: ", rig.path("logs/b.json.gz"))), "{}", ran.stdout);
+
+    rig.write("logs/b.json.gz", gzip(&records(&[record("2", "2026-01-30")])));
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
+    assert_says(&ran, &format!("1 files passed over: done before ({})", rig.path("logs/a.json")));
+    assert_eq!(rig.sent(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn payload_whose_events_failed_is_not_done() {
+    let rig = Rig::new().await;
+    let message = record("x", "2026-01-30").to_string();
+    rig.write(
+        "a.json",
+        format!(r#"{{"logStream":"s","logEvents":[{{"id":"1","timestamp":1,"message":{message:?}}}]}}"#),
+    );
+    rig.domain().judge_requests(|seen| seen.target.starts_with("/_bulk").then(|| Fault::status(403, "{}")));
+    let ran = rig.load(&[&rig.path("a.json")], b"").await;
+    assert_ran(&ran, 1, "1 events in 1 files, 0 indexed, 1 failed");
+
+    rig.domain().clear_faults();
+    let ran = rig.load(&[&rig.path("a.json")], b"").await;
+    assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
+    assert_eq!(rig.indexed().await.into_iter().collect::<Vec<_>>(), ["1"]);
+}
+
+/// A checkpoint that knows `logs/a.json` and has a file to come back for.
+async fn unfinished() -> Rig {
+    let rig = Rig::new().await;
+    rig.write("logs/a.json", records(&[record("1", "2026-01-30")]));
+    rig.write("logs/b.json", "{broken");
+    assert_ran(&rig.load(&[&rig.path("logs")], b"").await, 1, "1 events in 1 files, 1 indexed, 1 failed");
+    rig.write("logs/b.json", records(&[record("2", "2026-01-30")]));
+    rig
+}
+
+#[tokio::test]
+async fn checkpoint_of_another_domain_is_not_believed() {
+    let (rig, other) = (unfinished().await, Rig::new().await);
+    let ran = rig.load_into(&other.domain().url(), &[&rig.path("logs")], b"").await;
+    assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
+    assert_eq!(other.indexed().await.len(), 2);
+    // What was known of the first domain is still known.
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
+}
+
+#[tokio::test]
+async fn checkpoint_of_another_prefix_is_not_believed() {
+    let rig = unfinished().await;
+    let ran = rig.load(&["--index-prefix", "trail-", &rig.path("logs")], b"").await;
+    assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
+}
+
+#[tokio::test]
+async fn checkpoint_of_another_period_is_not_believed() {
+    let rig = unfinished().await;
+    let ran = rig.load(&["--from", "2026-01-01", &rig.path("logs")], b"").await;
+    assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
+}
+
+#[tokio::test]
+async fn second_run_with_the_same_checkpoint_is_refused() {
+    let rig = Rig::new().await;
+    rig.write("a.json", records(&[record("1", "2026-01-30")]));
+    let first = rig.start(&rig.domain().url(), &["-"]);
+    patiently(rig.domain().wait_for_requests(1)).await;
+    let ran = rig.load(&[&rig.path("a.json")], b"").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("another run uses this checkpoint; wait for its end"), "{}", ran.stderr);
+    drop(first);
+}
+
+/// Files whose events go in several requests, one of them slow.
+fn write_large(rig: &Rig) {
+    let large = |file: usize| {
+        let event = |id: usize| {
+            let mut record = record(&format!("{file}-{id}"), "2026-01-30");
+            record["requestParameters"] = "x".repeat(250_000).into();
+            record
+        };
+        records(&(0..20).map(event).collect::<Vec<_>>())
+    };
+    (0..6).for_each(|file| rig.write(&format!("logs/{file}.json"), large(file)));
+}
+
+/// Starts a run, and returns it once the domain was sent something.
+async fn begun(rig: &Rig) -> tokio::process::Child {
+    rig.domain()
+        .judge_requests(|seen| seen.target.starts_with("/_bulk").then(|| Fault::Slow(Duration::from_millis(100))));
+    let child = rig.start(&rig.domain().url(), &[&rig.path("logs")]);
+    patiently(async {
+        let bulks = || rig.domain().seen().iter().filter(|seen| seen.target.starts_with("/_bulk")).count();
+        while bulks() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    child
+}
+
+/// How many documents there are in the index, as soon as the domain behaves again.
+async fn count(rig: &Rig) -> u64 {
+    rig.domain().clear_faults();
+    rig.rig.get("/cwl-*/_count").await["count"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn run_that_is_interrupted_goes_on_where_it_was() {
+    let rig = Rig::new().await;
+    write_large(&rig);
+    let child = begun(&rig).await;
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let ran = end(child).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("interrupted; the same command goes on from here"), "{}", ran.stderr);
+
+    assert!(count(&rig).await < 120);
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("files passed over: done before"), "{}", ran.stdout);
+    assert_eq!(count(&rig).await, 120);
+}
+
+#[tokio::test]
+async fn run_that_is_killed_is_repeated_without_loss_or_doubles() {
+    let rig = Rig::new().await;
+    write_large(&rig);
+    let mut child = begun(&rig).await;
+    child.kill().await.unwrap();
+    rig.domain().clear_faults();
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(count(&rig).await, 120);
+}
+
+#[tokio::test]
+async fn two_runs_at_once_make_no_doubles() {
+    let rig = Rig::new().await;
+    write_large(&rig);
+    let (logs, other) = (rig.path("logs"), rig.path("other"));
+    let first = [logs.as_str()];
+    let second = ["--done", other.as_str(), logs.as_str()];
+    let (first, second) = tokio::join!(rig.load(&first, b""), rig.load(&second, b""));
+    assert_eq!((first.code, second.code), (Some(0), Some(0)), "{}{}", first.stderr, second.stderr);
+    assert_eq!(count(&rig).await, 120);
+}

@@ -1,0 +1,74 @@
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use trailgate_domain::ItemRefusal;
+
+use super::{Rig, assert_ran, assert_says, record, records};
+
+#[tokio::test]
+async fn path_that_is_not_there_is_named() {
+    let rig = Rig::new().await;
+    let ran = rig.load(&[&rig.path("nowhere")], b"").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains(&format!("ingest: {}: No such file", rig.path("nowhere"))), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn period_that_ends_before_it_begins_is_refused() {
+    let rig = Rig::new().await;
+    let ran = rig.load(&["--from", "2026-02-01", "--to", "2026-01-31", "-"], b"").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("--from 2026-02-01 is after --to 2026-01-31"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn degraded_events_are_among_the_indexed() {
+    let rig = Rig::new().await;
+    rig.write("a.json", records(&(0..10).map(|id| record(&id.to_string(), "2026-01-30")).collect::<Vec<_>>()));
+    rig.domain()
+        .judge_items(|number, _| (number < 4).then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" }));
+    let ran = rig.load(&[&rig.path("a.json")], b"").await;
+    assert_ran(&ran, 0, "10 events in 1 files, 10 indexed");
+    assert_says(&ran, "4 of the indexed in a degraded form: search for @degraded");
+}
+
+/// Runs the program with these arguments and nothing in its environment.
+async fn ingest(arguments: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.json"), records(&[record("1", "2026-01-30")])).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ingest"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_clear()
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output();
+    let output = output.await.unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn settings_that_are_missing_are_named_by_their_flags() {
+    let (code, stderr) = ingest(&["load", "--endpoint", "https://es.example.com", "a.json"]).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("--region: is not set, and --endpoint does not name a region"), "{stderr}");
+}
+
+#[tokio::test]
+async fn connection_error_has_its_cause_and_no_credentials() {
+    // A port on which nobody listens any more.
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let (code, stderr) = ingest(&["load", "--unsigned", "--endpoint", &endpoint, "a.json"]).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("Connection refused"), "{stderr}");
+    assert!(!stderr.contains("credentials found"), "{stderr}");
+}
+
+#[tokio::test]
+async fn plain_endpoint_without_credentials_hints_at_unsigned() {
+    let rig = Rig::new().await;
+    let connection = ["--endpoint", &rig.domain().url(), "--region", "eu-west-1", "--service", "es"];
+    let arguments = [&["load"][..], &connection[..], &["a.json"][..]].concat();
+    let (code, stderr) = ingest(&arguments).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("add --unsigned"), "{stderr}");
+}
