@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::sleep;
 use trailgate::credentials::sdk_config;
 
-use crate::load::{Rig, record, records};
+use crate::load::{Rig, assert_ran, assert_says, record, records};
 use crate::payloads::gzip;
 use crate::rig::{patiently, project, signing_key};
 use crate::server::free_port;
@@ -96,9 +96,12 @@ async fn the_days_that_are_wanted_are_loaded_from_a_bucket_as_cloudtrail_lays_it
     rig.s3.clone_from(&bucket.endpoint);
     let from_here = format!("s3://{NAME}/AWSLogs");
     let ran = rig.load(&["--from", "2026-01-30", "--to", "2026-01-31", &from_here], b"").await;
-    let expected =
-        "4 events in 3 files, 4 indexed\n1 files passed over: digest files\n1001 files passed over: of other days\n";
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected), "{}", ran.stderr);
+    // What was delivered on the day after the last one may be of the last one.
+    assert_ran(&ran, 0, "4 events in 4 files, 4 indexed");
+    assert_says(&ran, "1 events passed over: of other days");
+    for passed_over in ["1 files passed over: digest files", "1000 files passed over: of other days"] {
+        assert!(ran.stdout.contains(passed_over), "{}", ran.stdout);
+    }
     assert_eq!(rig.sent(), ["of the insight", "1", "2", "3"]);
 }
 

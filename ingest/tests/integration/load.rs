@@ -32,7 +32,8 @@ pub(crate) struct Ran {
 
 /// A folder of CloudTrail's files, and a domain to load them into.
 pub(crate) struct Rig {
-    rig: rig::Rig,
+    /// The domain, and a signed way to look into it.
+    signed: rig::Rig,
     folder: TempDir,
     /// Where S3 is.
     pub(crate) s3: String,
@@ -40,7 +41,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        Self { rig: rig::Rig::new().await, folder: tempfile::tempdir().unwrap(), s3: String::new() }
+        Self { signed: rig::Rig::new().await, folder: tempfile::tempdir().unwrap(), s3: String::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
@@ -54,7 +55,7 @@ impl Rig {
     }
 
     pub(crate) async fn load(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
-        self.load_into(&self.rig.stand_in.url(), arguments, stdin).await
+        self.load_into(&self.signed.stand_in.url(), arguments, stdin).await
     }
 
     /// Loads into the domain at another address.
@@ -84,13 +85,13 @@ impl Rig {
     }
 
     fn domain(&self) -> &trailgate_domain::Domain {
-        &self.rig.stand_in
+        &self.signed.stand_in
     }
 
     /// The ids of the documents in the index, as soon as the domain behaves again.
     async fn indexed(&self) -> BTreeSet<String> {
         self.domain().clear_faults();
-        let reply = self.rig.get("/cwl-*/_search?size=1000000").await;
+        let reply = self.signed.get("/cwl-*/_search?size=1000000").await;
         let hits = reply["hits"]["hits"].as_array().unwrap();
         let ids: BTreeSet<String> = hits.iter().map(|hit| hit["_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(ids.len(), hits.len(), "a document is there twice");
@@ -137,13 +138,13 @@ fn sample(name: &str) -> String {
 
 /// The program ended with this code, after a first line that says this.
 #[track_caller]
-fn assert_ran(ran: &Ran, code: i32, first_line: &str) {
+pub(crate) fn assert_ran(ran: &Ran, code: i32, first_line: &str) {
     let Ran { code: ended, stdout, stderr } = ran;
     assert_eq!((*ended, stdout.lines().next().unwrap_or_default()), (Some(code), first_line), "{stdout}{stderr}");
 }
 
 /// Among what the program said there is this line.
 #[track_caller]
-fn assert_says(ran: &Ran, line: &str) {
+pub(crate) fn assert_says(ran: &Ran, line: &str) {
     assert!(ran.stdout.lines().any(|said| said == line), "no {line:?} in {}{}", ran.stdout, ran.stderr);
 }

@@ -119,7 +119,7 @@ async fn begun(rig: &Rig) -> tokio::process::Child {
 /// How many documents there are in the index, as soon as the domain behaves again.
 async fn count(rig: &Rig) -> u64 {
     rig.domain().clear_faults();
-    rig.rig.get("/cwl-*/_count").await["count"].as_u64().unwrap()
+    rig.signed.get("/cwl-*/_count").await["count"].as_u64().unwrap()
 }
 
 #[tokio::test]

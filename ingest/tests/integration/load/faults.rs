@@ -9,7 +9,8 @@ use super::{Rig, assert_ran, record};
 const EVENTS: usize = 600;
 
 fn lines() -> String {
-    (0..EVENTS).map(|id| format!("{}\n", record(&format!("event-{id}"), "2026-01-30"))).collect()
+    let lines = (0..EVENTS).map(|id| record(&format!("event-{id}"), "2026-01-30").to_string());
+    lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// How often each fault is still to happen.

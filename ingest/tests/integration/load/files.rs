@@ -30,16 +30,13 @@ async fn dry_run_says_what_it_would_do_and_asks_the_domain_nothing() {
 }
 
 /// Each event of a sample reaches the index once, under an id that begins like this.
-#[track_caller]
-fn loads(name: &'static str, ids: &'static str, events: usize) -> impl Future<Output = ()> {
-    async move {
-        let rig = Rig::new().await;
-        let ran = rig.load(&[&sample(name)], b"").await;
-        assert_ran(&ran, 0, &format!("{events} events in 1 files, {events} indexed"));
-        let indexed = rig.indexed().await;
-        assert_eq!(indexed.len(), events, "{name}: {indexed:?}");
-        assert!(indexed.iter().all(|id| id.starts_with(ids)), "{name}: {indexed:?}");
-    }
+async fn loads(name: &'static str, ids: &'static str, events: usize) {
+    let rig = Rig::new().await;
+    let ran = rig.load(&[&sample(name)], b"").await;
+    assert_ran(&ran, 0, &format!("{events} events in 1 files, {events} indexed"));
+    let indexed = rig.indexed().await;
+    assert_eq!(indexed.len(), events, "{name}: {indexed:?}");
+    assert!(indexed.iter().all(|id| id.starts_with(ids)), "{name}: {indexed:?}");
 }
 
 #[tokio::test]
@@ -63,7 +60,7 @@ async fn gzip_members_of_one_file_are_all_read() {
 async fn payloads_of_lambda_are_opened() {
     loads("kinesis-event.json", "a09", 3).await;
     loads("sqs-event.json", "a10", 3).await;
-    loads("subscription.lambda-event.json", "39", 1).await;
+    loads("subscription.lambda-event.json", "39", 3).await;
 }
 
 #[tokio::test]
@@ -282,9 +279,9 @@ async fn last_minutes_of_a_day_are_loaded_from_the_next_folder() {
 #[tokio::test]
 async fn file_that_breaks_off_gives_what_is_before() {
     let rig = Rig::new().await;
-    let lines: String = (0..2_000).map(|id| format!("{}\n", record(&format!("{id:08}"), "2026-01-30"))).collect();
+    let lines: Vec<String> = (0..2_000).map(|id| record(&format!("{id:08}"), "2026-01-30").to_string()).collect();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::none());
-    std::io::Write::write_all(&mut encoder, lines.as_bytes()).unwrap();
+    std::io::Write::write_all(&mut encoder, lines.join("\n").as_bytes()).unwrap();
     let whole = encoder.finish().unwrap();
     rig.write("a.json.gz", &whole[..whole.len() / 2]);
     let ran = rig.load(&[&rig.path("a.json.gz")], b"").await;

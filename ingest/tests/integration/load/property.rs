@@ -201,7 +201,7 @@ impl Case {
             Framing::Lines => lines("\n"),
             Framing::WindowsLines => lines("\r\n"),
             Framing::Concatenated => values.iter().map(Value::to_string).collect(),
-            Framing::Pretty => values.iter().map(|value| format!("{value:#}\n")).collect(),
+            Framing::Pretty => values.iter().map(|value| format!("{value:#}")).collect::<Vec<_>>().join("\n"),
             Framing::Array => json!(values).to_string(),
             Framing::PrettyRecords => format!("{:#}", json!({ "Records": values })),
         };
