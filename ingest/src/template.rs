@@ -266,11 +266,12 @@ pub enum TemplateError {
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAnswer { request, error: error @ DomainError::Rejected(_) } => write!(f, "{request}: {error}"),
             Self::NoAnswer { request, error: DomainError::BrokeOff(error) } => {
                 write!(f, "{request}: the answer broke off: {error}")
             }
-            Self::NoAnswer { request, error: error @ DomainError::Undecodable } => write!(f, "{request}: {error}"),
+            Self::NoAnswer { request, error: error @ (DomainError::Rejected(_) | DomainError::Undecodable) } => {
+                write!(f, "{request}: {error}")
+            }
             Self::NoAnswer { request, error: DomainError::TimedOut } => write!(f, "{request}: no answer in time"),
             Self::Refused { request, status, answer } => write!(f, "{request}: {status}: {answer}"),
             Self::Unreadable(error) => write!(f, "an answer cannot be read: {error}"),

@@ -136,7 +136,7 @@ impl Finder<'_> {
             return self.items.push(Item::Foreign("digest files"));
         }
         if record::is_record(members) {
-            return self.items.push(record::item(members, text));
+            return self.items.push(record::item(text));
         }
         if let Some(failure) = members.get(FAILURE) {
             return self.failure(failure, text);
