@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_s3::Client;
+use indicatif::ProgressBar;
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::domain::Domain;
 use crate::load::done::Done;
+use crate::load::failures::Failures;
 use crate::load::progress::Progress;
 use crate::load::source::Sources;
 use crate::load::{Days, Load};
@@ -84,15 +86,16 @@ impl Reload {
         for region in self.regions(client).await? {
             paths.extend(self.stamps().iter().map(|stamp| self.path(&region, stamp)));
         }
-        let sources = Sources::find(&paths, async || client.clone()).await?;
+        let sources = Arc::new(Sources::find(&paths, async || client.clone()).await?);
         let load = Load::into(domain, settings, Days::default()).await?;
-        let progress = Progress::new(sources.list().len());
+        let progress = Progress::new(ProgressBar::hidden());
         let is_late = || Instant::now() >= deadline;
-        let summary = load.run(&sources, &mut Done::forgetful(), &progress, is_late).await?;
+        let (mut done, mut failures) = (Done::forgetful(), Failures::dropped());
+        let summary = load.run(&sources, &mut done, &mut failures, &progress, is_late).await?;
         if let Some(first) = summary.failures.first() {
-            bail!("{} failures; the first of them: {first}", summary.failures.len());
+            bail!("{} failures; the first of them: {first}", summary.failed);
         }
-        let read = summary.files + summary.passed_over.values().sum::<usize>();
+        let read = summary.files_done;
         if read < sources.list().len() {
             bail!("out of time after {read} of {} files; narrow the prefix to one region", sources.list().len());
         }

@@ -154,6 +154,9 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     }
     let settings = settings(&args.connection)?;
     let sources = Arc::new(Sources::find(&args.paths, async || s3(&settings.region).await).await?);
+    if let [path, ..] = sources.paths_without_files() {
+        anyhow::bail!("{path}: there are no files");
+    }
     let progress = Progress::new(bar);
     if args.dry_run {
         let dry = Load::dry(settings.shaping.clone(), days);

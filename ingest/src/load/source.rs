@@ -22,6 +22,7 @@ pub struct Sources {
     list: Vec<Source>,
     passed_over: Vec<PassedOver>,
     failures: Vec<(String, String)>,
+    paths_without_files: Vec<String>,
     s3: Option<Client>,
 }
 
@@ -54,7 +55,13 @@ impl Sources {
     /// Finds the files that `paths` name: files, folders with all that is in them, `-` for standard input,
     /// `s3://BUCKET/PREFIX`. `client` is asked for when there is one in S3.
     pub async fn find(paths: &[String], client: impl AsyncFnOnce() -> Client) -> anyhow::Result<Self> {
-        let mut sources = Self { list: Vec::new(), passed_over: Vec::new(), failures: Vec::new(), s3: None };
+        let mut sources = Self {
+            list: Vec::new(),
+            passed_over: Vec::new(),
+            failures: Vec::new(),
+            paths_without_files: Vec::new(),
+            s3: None,
+        };
         if paths.iter().any(|path| path.starts_with(S3)) {
             sources.s3 = Some(client().await);
         }
@@ -75,7 +82,7 @@ impl Sources {
                 }
             }
             if sources.list.len() + sources.passed_over.len() + sources.failures.len() == before {
-                bail!("{path}: there are no files");
+                sources.paths_without_files.push(path.clone());
             }
         }
         Ok(sources)
@@ -91,6 +98,12 @@ impl Sources {
     #[must_use]
     pub fn passed_over(&self) -> &[PassedOver] {
         &self.passed_over
+    }
+
+    /// The paths below which there is nothing.
+    #[must_use]
+    pub fn paths_without_files(&self) -> &[String] {
+        &self.paths_without_files
     }
 
     /// The names of what was found and cannot be read, and why.
