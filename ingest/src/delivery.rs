@@ -143,7 +143,8 @@ impl Delivery {
         let is_certain = result.is_ok_and(|reply| reply.status == StatusCode::UNSUPPORTED_MEDIA_TYPE);
         let result = self.send(plain, false, deadline).await;
         if result.as_ref().is_ok_and(|reply| reply.status.is_success()) {
-            self.learn(|known| known.refused(is_certain, Instant::now()));
+            // Requests that were in flight together fail together, for one cause: they count once.
+            self.learn(|known| if known == before { known.refused(is_certain, Instant::now()) } else { known });
         }
         result
     }

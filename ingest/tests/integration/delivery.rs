@@ -296,6 +296,10 @@ async fn a_domain_that_refuses_compressed_bodies_gets_plain_ones_from_then_on() 
     ] {
         let sender = Sender::with(LIMITS, true, signing_key()).await;
         sender.stand_in().judge_requests(rule);
+        // Those that are in flight together count once.
+        for _ in 0..2 {
+            sender.deliver(documents(10, 500)).await;
+        }
         let report = sender.deliver(documents(200, 500)).await;
         assert_eq!(report.retried, 0);
         let before = sender.stand_in().seen().len();
@@ -328,6 +332,17 @@ async fn one_early_failure_does_not_end_compression() {
         assert!(sender.stand_in().seen().iter().skip(before).all(is_gzip), "{fault:?}");
         assert_all(&report, &sender.indexed().await, 200);
     }
+}
+
+#[tokio::test]
+async fn requests_that_fail_together_do_not_end_compression() {
+    let sender = Sender::with(LIMITS, true, signing_key()).await;
+    sender.stand_in().fault(Fault::status(502, ""), Times::Next(LIMITS.parallel));
+    sender.deliver(documents(200, 500)).await;
+    let before = sender.stand_in().seen().len();
+    let report = sender.deliver(documents(200, 500)).await;
+    assert!(sender.stand_in().seen().iter().skip(before).all(is_gzip));
+    assert_all(&report, &sender.indexed().await, 200);
 }
 
 #[tokio::test]
