@@ -252,8 +252,8 @@ fn inline(entry: &Entry) -> String {
 
 fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
     let mut values = vec![("cidr", Value::from(cidr::text(entry.cidr))), ("name", Value::from(&entry.name))];
-    if entry.access == Access::Full {
-        values.push(("access", Value::from("full")));
+    if entry.access != Access::default() {
+        values.push(("access", Value::from(entry.access.to_string())));
     }
     if let Some(expires) = entry.expires.and_then(|at| Timestamp::try_from(at).ok()) {
         let expires = expires.to_string().parse::<Datetime>();

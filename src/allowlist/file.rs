@@ -139,6 +139,7 @@ pub(crate) fn name(name: &str) -> Result<String, Mistake> {
 
 fn access(access: &str) -> Result<Access, Mistake> {
     match access {
+        "view" => Ok(Access::View),
         "read" => Ok(Access::Read),
         "full" => Ok(Access::Full),
         other => Err(Mistake::Access { access: other.to_owned() }),
@@ -212,7 +213,7 @@ pub(crate) enum Mistake {
     EmptyName,
     #[error("name {name:?} has a control character: write it in one line of plain text")]
     ControlCharacter { name: String },
-    #[error(r#"access {access:?} is unknown: write "read" or "full""#)]
+    #[error(r#"access {access:?} is unknown: write "view", "read" or "full""#)]
     Access { access: String },
     #[error("expires {expires} {reason}: write it like 2026-12-31T18:00:00Z, without quotes")]
     Expires { expires: String, reason: &'static str },

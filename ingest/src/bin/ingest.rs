@@ -115,18 +115,14 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match command {
-            Command::Load(args) => load(&args, bar).await.map(|summary| summary.is_complete()),
-            Command::Dashboards(args) => dashboards(args).await.map(|()| true),
-            Command::WriteDashboards { folder } => write_dashboards(&folder).map(|()| true),
+            Command::Load(args) => load(&args, bar).await.map(|summary| u8::from(!summary.is_complete())),
+            Command::Dashboards(args) => dashboards(args).await.map(|is_changed| if is_changed { CHANGED } else { 0 }),
+            Command::WriteDashboards { folder } => write_dashboards(&folder).map(|()| 0),
         }
     });
     // A thread that still reads standard input would be waited for.
     runtime.shutdown_background();
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => fail(&error),
-    }
+    ended.map_or_else(|error| fail(&error), ExitCode::from)
 }
 
 /// Logs to stderr, above the bar. Credentials that stand for none are not worth a line.
@@ -216,15 +212,17 @@ fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn dashboards(args: DashboardsArgs) -> anyhow::Result<()> {
+/// Installs the dashboards, and returns whether one of them is kept as somebody changed it.
+async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
     let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let settings = settings(&args.connection)?;
     let domain = args.connection.domain(&settings)?;
     let pattern = format!("{}*", settings.shaping.prefix);
     let mapping = template::mapping().context("the template makes no sense")?;
     let plan = install::Plan { source, pattern, mapping, is_forced: args.force };
-    print!("{}", install(&domain, &plan, PATIENCE).await?);
-    Ok(())
+    let installed = install(&domain, &plan, PATIENCE).await?;
+    print!("{installed}");
+    Ok(installed.has_changed())
 }
 
 impl Connection {
@@ -328,6 +326,9 @@ fn print(summary: &Summary, is_dry: bool) {
         println!("failed: there are no CloudTrail events in what was named");
     }
 }
+
+/// Exit code when a shipped object is not what was shipped, so that a scheduled run raises an alarm.
+const CHANGED: u8 = 3;
 
 /// Kibana takes a second or two for an import.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -156,6 +156,14 @@ fn with_fields(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<S
     merged
 }
 
+impl Installed {
+    /// Returns whether an object is not what was shipped, because somebody changed it.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.objects.iter().any(|(_, _, state)| *state == State::Kept)
+    }
+}
+
 impl fmt::Display for Installed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.place {

@@ -182,6 +182,7 @@ async fn dashboards_are_imported_through_kibana_7_and_changes_are_kept() {
     assert_eq!(changed.status, StatusCode::OK);
     let kept = installed(&rig, false).await.unwrap();
     assert_eq!((count(&kept, State::Kept), count(&kept, State::Current)), (1, kept.objects.len() - 1));
+    assert!(kept.has_changed() && !second.has_changed());
     let forced = installed(&rig, true).await.unwrap();
     assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
 }

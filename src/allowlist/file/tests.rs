@@ -26,10 +26,12 @@ fn access_is_read_unless_it_says_full() {
     };
     assert_eq!(access(""), Ok(Access::Read));
     assert_eq!(access("access = \"read\""), Ok(Access::Read));
+    assert_eq!(access("access = \"view\""), Ok(Access::View));
     assert_eq!(access("access = \"full\""), Ok(Access::Full));
     for other in ["", "Full", "write", "full\n"] {
         let error = access(&format!("access = {other:?}")).unwrap_err();
-        assert_eq!(error.to_string(), format!("a.toml:4: access {other:?} is unknown: write \"read\" or \"full\""));
+        let expected = format!("a.toml:4: access {other:?} is unknown: write \"view\", \"read\" or \"full\"");
+        assert_eq!(error.to_string(), expected);
     }
 }
 
