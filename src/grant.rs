@@ -41,7 +41,9 @@ use crate::target::Target;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
-    /// Reads, and writes through Kibana's own saved objects alone.
+    /// Reads, and leaves nothing behind: no saved objects either.
+    View,
+    /// Reads, and writes saved objects of Kibana other than the shipped ones.
     #[default]
     Read,
     /// Whatever the role may do that the gate signs with.
@@ -51,6 +53,7 @@ pub enum Access {
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::View => "view",
             Self::Read => "read",
             Self::Full => "full",
         })
@@ -92,6 +95,10 @@ enum Why {
     Parameter(String),
     #[error("names {0:?}, a part of the server's own objects")]
     Prototype(String),
+    #[error("would change {0:?}, which is shipped with trailgate: save yours under another id")]
+    Shipped(String),
+    #[error("saves an object of Kibana, for which this entry needs access = \"read\"")]
+    Saves,
     #[error("would make the server fetch: {0}")]
     Fetches(String),
     #[error("changes the setting {0:?}, by which the server fetches or takes on more work")]
@@ -119,12 +126,12 @@ pub fn decide(
     headers: &HeaderMap,
     longest: Duration,
 ) -> Result<BodyCheck, ReadOnly> {
-    let call = Call { method: method.as_str(), target, context: Context { engine, longest } };
+    let call = Call { method: method.as_str(), target, context: Context { access, engine, longest } };
     match access {
         Access::Full => Ok(BodyCheck::nothing()),
         // A server that goes by these sees another method than the one that is decided on.
-        Access::Read if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(Why::Ambiguous)),
-        Access::Read => Ok(BodyCheck::new(call.agree(below_prefix)?, &call, headers)),
+        _ if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(Why::Ambiguous)),
+        Access::View | Access::Read => Ok(BodyCheck::new(call.agree(below_prefix)?, &call, headers)),
     }
 }
 
@@ -139,6 +146,7 @@ struct Call<'a> {
 /// What a decision depends on besides the call.
 #[derive(Clone, Copy, Debug)]
 struct Context {
+    access: Access,
     /// The domain's engine, if it is known.
     engine: Option<Engine>,
     /// How long a search may be kept open.
@@ -235,9 +243,12 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<Question, Read
             return Err(call.refuse(Why::Ambiguous));
         }
     }
+    if call.context.access == Access::View && rule.verdict.saves() {
+        return Err(call.refuse(Why::Saves));
+    }
     let writes = call.method != "DELETE";
     match rule.verdict {
-        Verdict::Allow => Ok(Question::None),
+        Verdict::Allow | Verdict::UsageCounter => Ok(Question::None),
         Verdict::Refuse => Err(call.refuse(Why::Named(rule.what))),
         Verdict::OwnIndex => {
             let is_usual = |(key, _): &(String, String)| OWN_INDEX_PARAMETERS.contains(&key.as_str());
@@ -275,6 +286,7 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<Question, Read
         Verdict::Object => {
             let kind = segments.get(2).copied().unwrap_or_default();
             let kind = Kind::of(kind).map_err(|why| call.refuse(why))?;
+            check_ids(call, segments)?;
             Ok(if writes { Question::Object(kind) } else { Question::None })
         }
         Verdict::Objects => Ok(Question::Objects),
@@ -290,8 +302,14 @@ fn document(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
         [_, _, name, ..] => Kind::of(name).map_err(|why| call.refuse(why))?,
         _ => return Err(call.refuse(Why::Unknown)),
     };
+    check_ids(call, segments)?;
     let is_update = segments.contains(&"_update");
     Ok(if call.method == "DELETE" { Question::None } else { Question::Document { kind, is_update } })
+}
+
+/// Rejects a path that names a shipped object.
+fn check_ids(call: &Call<'_>, segments: &[&str]) -> Result<(), ReadOnly> {
+    segments.iter().try_for_each(|segment| objects::check_id(segment)).map_err(|why| call.refuse(why))
 }
 
 /// The parameters of a call that is also decided by its body.

@@ -11,7 +11,7 @@ use super::content::Content;
 use super::contexts::{Load, check_keep_alive, check_scroll_body, check_search_body};
 use super::objects::Kind;
 use super::statement::Language;
-use super::{Call, Context, Decision, ReadOnly, Why, json, objects, search, timelion, tunnel};
+use super::{Access, Call, Context, Decision, ReadOnly, Why, json, objects, search, timelion, tunnel};
 use crate::body::Buffered;
 
 /// What is left to be decided once the body is there.
@@ -79,7 +79,7 @@ impl BodyCheck {
     /// A check that passes whatever the body is, of a client whose load is not counted.
     pub(super) fn nothing() -> Self {
         let decision = Decision { question: Question::None, load: Load::None };
-        let context = Context { engine: None, longest: Duration::ZERO };
+        let context = Context { access: Access::Full, engine: None, longest: Duration::ZERO };
         Self { decision, call: String::new(), content: Content::UNREAD, context }
     }
 

@@ -45,6 +45,14 @@ impl Kind {
     }
 }
 
+/// Rejects the id of an object that is shipped with trailgate: everybody looks for trouble by its query.
+///
+/// Kibana 6 and later keep an object under its type and id, such as `search:trailgate-iam`.
+pub(super) fn check_id(id: &str) -> Result<(), Why> {
+    let own = id.rsplit(':').next().unwrap_or_default();
+    if own.starts_with(SHIPPED) { Err(Why::Shipped(shown(id))) } else { Ok(()) }
+}
+
 /// Checks the body of a route that writes one object: `{"attributes":{…},…}`.
 pub(super) fn check_one(kind: Kind, body: &Value) -> Result<(), Why> {
     check_members(kind, body.as_object().ok_or(Why::Unreadable)?)
@@ -79,7 +87,12 @@ pub(super) fn check_import(form: &[u8]) -> Result<(), Why> {
                 }
             }
             // How conflicts are to be solved.
-            Some(b'[') => check_texts(&parse(line.as_bytes())?, 0)?,
+            Some(b'[') => {
+                let retries = parse(line.as_bytes())?;
+                check_texts(&retries, 0)?;
+                let retries = retries.as_array().into_iter().flatten().filter_map(Value::as_object);
+                retries.into_iter().try_for_each(check_member_ids)?;
+            }
             _ if is_part_header(line) || matches!(line, "true" | "false") => {}
             _ => return Err(Why::Unreadable),
         }
@@ -150,6 +163,7 @@ fn check_typed(object: &Value) -> Result<(), Why> {
 }
 
 fn check_members(kind: Kind, members: &Map<String, Value>) -> Result<(), Why> {
+    check_member_ids(members)?;
     for (name, value) in members {
         match name.as_str() {
             "attributes" | "_source" => kind.check(value)?,
@@ -157,6 +171,13 @@ fn check_members(kind: Kind, members: &Map<String, Value>) -> Result<(), Why> {
         }
     }
     Ok(())
+}
+
+/// Rejects an object that would replace a shipped one. What it refers to, in `references`, may be shipped.
+fn check_member_ids(members: &Map<String, Value>) -> Result<(), Why> {
+    // An import replaces the object with the same origin, too, or the one that a retry names.
+    let ids = ["id", "_id", "originId", "destinationId"].into_iter().filter_map(|name| members.get(name));
+    ids.filter_map(Value::as_str).try_for_each(check_id)
 }
 
 /// Kibana 6 puts the type of a document into it, and the attributes below a member of that name.
@@ -222,6 +243,9 @@ fn is_part_header(line: &str) -> bool {
     let name = line.split(':').next().unwrap_or_default();
     ["content-disposition", "content-type"].iter().any(|header| name.eq_ignore_ascii_case(header))
 }
+
+/// How the ids of shipped objects begin; `dashboards/` has them.
+const SHIPPED: &str = "trailgate-";
 
 /// Settings of Timelion that neither fetch nor lift a limit.
 const OF_TIMELION: &[&str] = &[
@@ -297,6 +321,35 @@ mod tests {
         let found = Kind::of(kind).and_then(|kind| check_one(kind, &typed));
         assert_eq!(found.is_ok(), passes, "{typed}");
         assert_eq!(check_many(&json!([typed])).is_ok(), passes, "{typed}");
+    }
+
+    #[test]
+    fn shipped_object_is_not_replaced_in_any_form() {
+        let shipped = |id: &str| {
+            vec![
+                json!({ "type": "search", "id": id, "attributes": {} }),
+                json!({ "_type": "search", "_id": id, "_source": {} }),
+                json!({ "type": "search", "id": "a", "originId": id, "attributes": {} }),
+            ]
+        };
+        for id in ["trailgate-iam", "search:trailgate-iam", "space:search:trailgate-iam"] {
+            for object in shipped(id) {
+                let is_shipped = |found| matches!(found, Err(Why::Shipped(_)));
+                assert!(is_shipped(check_many(&json!([object]))), "{object}");
+                assert!(is_shipped(check_many(&json!({ "objects": [object] }))), "{object}");
+                assert!(is_shipped(check_import(format!("--b\r\n\r\n{object}\r\n--b--").as_bytes())), "{object}");
+            }
+        }
+        let retries =
+            |id| check_import(json!([{ "type": "search", "id": "a", "destinationId": id }]).to_string().as_bytes());
+        assert!(retries("trailgate-iam").is_err());
+        assert!(retries("b").is_ok());
+        for object in shipped("mine-trailgate-iam") {
+            assert_eq!(check_many(&json!([object])), Ok(()), "{object}");
+        }
+        let refers =
+            json!([{ "type": "dashboard", "id": "a", "references": [{ "type": "search", "id": "trailgate-iam" }] }]);
+        assert_eq!(check_many(&refers), Ok(()));
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(super) enum Verdict {
     Import,
     /// It makes a short link, if that leads to a page of the same server.
     ShortLink,
+    /// It counts how the pages are used, in a saved object.
+    UsageCounter,
 }
 
 impl Verdict {
@@ -79,8 +81,23 @@ impl Verdict {
             | Self::Object
             | Self::Objects
             | Self::Import
-            | Self::ShortLink => false,
+            | Self::ShortLink
+            | Self::UsageCounter => false,
         }
+    }
+
+    /// Returns whether a saved object is written.
+    pub(super) fn saves(self) -> bool {
+        matches!(
+            self,
+            Self::OwnIndex
+                | Self::Settings
+                | Self::Object
+                | Self::Objects
+                | Self::Import
+                | Self::ShortLink
+                | Self::UsageCounter
+        )
     }
 }
 

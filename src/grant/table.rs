@@ -386,10 +386,11 @@ pub(super) const TABLE: &[Rule] = &[
     rule(
         Kibana,
         "POST PUT",
-        &["api/ui_metric/report", "api/ui_counters/_report", "api/v1/multitenancy/tenant", "auth/login|logout"],
-        Verdict::Allow,
-        "counters of use, one's own session",
+        &["api/ui_metric/report", "api/ui_counters/_report"],
+        Verdict::UsageCounter,
+        "counters of use",
     ),
+    rule(Kibana, "POST PUT", &["api/v1/multitenancy/tenant", "auth/login|logout"], Verdict::Allow, "one's own session"),
     rule(
         Kibana,
         "POST PUT DELETE",

@@ -22,6 +22,17 @@ fn check(method: &str, target: &str, content_type: Option<&str>, body: &str) -> 
 }
 
 fn check_on(engine: &str, method: &str, target: &str, content_type: Option<&str>, body: &str) -> Result<(), String> {
+    check_as(Access::Read, engine, method, target, content_type, body)
+}
+
+fn check_as(
+    access: Access,
+    engine: &str,
+    method: &str,
+    target: &str,
+    content_type: Option<&str>,
+    body: &str,
+) -> Result<(), String> {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let target = Target::canonical(path, query).map_err(|error| error.to_string())?;
     let method = Method::from_bytes(method.as_bytes()).unwrap();
@@ -30,7 +41,7 @@ fn check_on(engine: &str, method: &str, target: &str, content_type: Option<&str>
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
     }
     let engine = (engine != "unknown").then(|| engine.parse().unwrap());
-    let check = decide(Access::Read, engine, &method, &target, &headers, LONGEST).map_err(|error| error.to_string())?;
+    let check = decide(access, engine, &method, &target, &headers, LONGEST).map_err(|error| error.to_string())?;
     check.run(&Buffered::from(Bytes::from(body.to_owned()))).map(drop).map_err(|error| error.to_string())
 }
 
@@ -397,4 +408,100 @@ fn a_refusal_names_the_call_that_decided() {
         "GET /_nodes/hot_threads stops every node, or slows it down: this address may read only"
     );
     assert_eq!(reason("PUT", &format!("/{}", "a".repeat(5000))).len(), "PUT ".len() + 200 + "… ".len() + unknown.len());
+}
+
+#[test]
+fn post_passes_only_on_engines_that_know_its_route() {
+    let engines = [
+        "unknown",
+        "Elasticsearch_1.5",
+        "Elasticsearch_2.3",
+        "Elasticsearch_5.3",
+        "Elasticsearch_5.6",
+        "Elasticsearch_6.8",
+        "Elasticsearch_7.10",
+        "OpenSearch_1.3",
+        "OpenSearch_2.3",
+        "OpenSearch_3.1",
+    ];
+    // One digit an engine.
+    for (target, expected) in [
+        ("/nowhere/_search", "1011111111"),
+        ("/nowhere/_field_caps", "0000111111"),
+        ("/nowhere/_rank_eval", "0000011111"),
+        ("/nowhere/_field_stats", "0011100011"),
+        ("/nowhere/_suggest", "0011100011"),
+        ("/nowhere/_termvectors/1", "0000001111"),
+        ("/nowhere/_explain/1", "0000001111"),
+        ("/nowhere/_search/point_in_time?keep_alive=1m", "0000000011"),
+        ("/nowhere/_pit?keep_alive=1m", "0000000000"),
+        ("/nowhere/_async_search", "0000000000"),
+        ("/_plugin/kibana/elasticsearch/nowhere/_field_caps", "0000111111"),
+        ("/_dashboards/api/console/proxy?path=nowhere/_field_caps&method=POST", "0000111111"),
+        ("/_dashboards/api/console/proxy?path=nowhere/_field_caps&method=GET", "1111111111"),
+    ] {
+        let digit = |engine: &&str| if check_on(engine, "POST", target, Some(JSON), "").is_ok() { '1' } else { '0' };
+        assert_eq!(engines.iter().map(digit).collect::<String>(), expected, "{target}");
+    }
+    for engine in engines {
+        for route in ["_field_caps", "_rank_eval", "_field_stats", "_termvectors/1", "_explain/1"] {
+            assert_eq!(check_on(engine, "GET", &format!("/nowhere/{route}"), Some(JSON), "{}"), Ok(()), "{route}");
+        }
+    }
+}
+
+#[test]
+fn shipped_object_is_read_only_on_every_route() {
+    let writes = [
+        ("POST", "/_dashboards/api/saved_objects/search/ID?overwrite=true"),
+        ("PUT", "/_dashboards/api/saved_objects/search/ID"),
+        ("DELETE", "/_plugin/kibana/api/saved_objects/search/ID"),
+        ("DELETE", "/_plugin/kibana/s/space/api/saved_objects/search/ID"),
+        ("POST", "/_plugin/kibana/elasticsearch/.kibana/search/ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/search/ID/_create"),
+        ("POST", "/_plugin/kibana/elasticsearch/.kibana/search/ID/_update"),
+        ("POST", "/_plugin/kibana/es_admin/.kibana_1/_update/ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/_create/ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/doc/search:ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/doc/search%3AID"),
+        ("DELETE", "/_plugin/kibana/elasticsearch/.kibana/search/ID"),
+        ("DELETE", "/_plugin/kibana/elasticsearch/.kibana/_doc/search:ID"),
+    ];
+    for (method, target) in writes {
+        passes(method, &target.replace("ID", "mine"));
+        refused(method, &target.replace("ID", "trailgate-iam"));
+        refused(method, &target.replace("ID", "%74railgate-iam"));
+    }
+    let many = |id: &str| format!(r#"[{{"type":"search","id":"{id}","attributes":{{"title":"a"}}}}]"#);
+    for route in ["_bulk_create?overwrite=true", "_bulk_update", "_bulk_delete"] {
+        let target = format!("/_dashboards/api/saved_objects/{route}");
+        body("POST", &target, &many("mine"), true);
+        body("POST", &target, &many("trailgate-iam"), false);
+        body("POST", &target, &many(r"\u0074railgate-iam"), false);
+    }
+    passes("GET", "/_dashboards/api/saved_objects/search/trailgate-iam");
+    passes("GET", "/_plugin/kibana/elasticsearch/.kibana/search/trailgate-iam");
+}
+
+#[test]
+fn view_passes_what_read_passes_but_saved_objects() {
+    let mut wrong = String::new();
+    for line in REQUESTS.lines() {
+        let recorded: Recorded = serde_json::from_str(line).unwrap();
+        let engine = recorded.engine();
+        let Recorded { kind, method, target, content_type, body, .. } = recorded;
+        let found = check_as(Access::View, engine, &method, &target, content_type.as_deref(), &body);
+        // Dashboards counts how often a short link is opened, and that is all that is left behind.
+        let is_read = kind == "read" || target.contains("/goto/");
+        if found.is_ok() != is_read {
+            writeln!(wrong, "{kind} {method} {target} {body}: {found:?}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn new_index_of_kibana_is_not_made_at_will() {
+    refused("POST", "/_plugin/kibana/elasticsearch/.kibana_2/_doc");
+    refused("PUT", "/_plugin/kibana/elasticsearch/.kibana_77/search/a");
 }

@@ -190,7 +190,7 @@ mod tests {
     #[track_caller]
     fn api(body: &str, passes: bool) {
         let engine = Some("OpenSearch_2.19".parse().unwrap());
-        let context = Context { engine, longest: Duration::from_mins(5) };
+        let context = Context { access: crate::grant::Access::Read, engine, longest: Duration::from_mins(5) };
         let check = |call: Value| check_api_call(&call, "POST /_dashboards/api/ism/apiCaller", context);
         let found = json::parse(body.as_bytes()).ok().map(check);
         assert_eq!(matches!(found, Some(Ok(_))), passes, "{body} {found:?}");

@@ -148,3 +148,28 @@ async fn another_host_name_is_not_answered() {
     let mut connection = rig.connect().await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn engine_is_learned_from_the_domain() {
+    let rig = reader().await;
+    let reason = refused(&rig, "POST", "/cwl/_field_caps", "").await;
+    assert!(reason.contains("the domain's engine is not known yet"), "{reason}");
+    rig.learn_engine().await;
+    passes(&rig, "POST", "/cwl/_field_caps", "").await;
+    // The stand-in says that it is Elasticsearch 7.10.
+    let reason = refused(&rig, "POST", "/cwl/_search/point_in_time?keep_alive=1m", "").await;
+    assert!(reason.contains("is no API of Elasticsearch 7.10"), "{reason}");
+}
+
+#[tokio::test]
+async fn answer_that_contradicts_the_engine_has_it_asked_again() {
+    let rig = reader().await;
+    let learning = rig.keep_learning();
+    rig.domain.wait_for_requests(1).await;
+    let answer = rig.send(request("POST", "/cwl/_search/template", &[JSON], "")).await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    // Long before the interval.
+    rig.domain.wait_for_requests(3).await;
+    assert_eq!(rig.domain.seen()[2].target, "/");
+    learning.abort();
+}

@@ -180,6 +180,12 @@ impl Rig {
         }
     }
 
+    /// Keeps asking the domain for its engine.
+    pub(crate) fn keep_learning(&self) -> JoinHandle<()> {
+        let gate = self.gate.with_own_pool();
+        tokio::spawn(async move { match engine::learn(&gate.exchange, &gate.engine).await {} })
+    }
+
     /// The next line of the access log.
     pub(crate) async fn access_line(&self) -> Value {
         patiently(async { self.lines.lock().await.recv().await }).await.expect("the log is open")
