@@ -48,9 +48,10 @@ async fn examine(file: &Path) -> Report {
     let Config { endpoint, region, service, .. } = &config;
     let text = format!("{}: signs for {service} in {region}, forwards to {}", file.display(), endpoint.authority());
     report.add("configuration", Ok(text));
-    report.add("allowlist", judge::allowlist(Entries::load(&config.allowlist), SystemTime::now()));
+    let now = SystemTime::now();
+    report.add("allowlist", judge::allowlist(Entries::load(&config.allowlist), now));
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        report.add("certificate", judge::certificate(files, tls::check(files), SystemTime::now()));
+        report.add("certificate", judge::certificate(files, tls::expiry(files), tls::check(files, now), now));
     }
 
     let reached = reach(&config, &mut report).await;

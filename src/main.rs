@@ -11,6 +11,7 @@ use trailgate::allowlist::LoadError;
 use trailgate::cli::{Cli, Command, Files};
 use trailgate::config::{Config, ConfigError};
 use trailgate::process::{self, Logs};
+use trailgate::tls::CertificateError;
 use trailgate::{admin, allow, doctor, generate, systemd};
 
 /// Takes less time than the platform's, and gives memory back after a burst: docs/performance.md has the figures.
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("trailgate: {error:#}");
-            let is_config = error.is::<ConfigError>() || error.is::<LoadError>();
+            let is_config = error.is::<ConfigError>() || error.is::<LoadError>() || error.is::<CertificateError>();
             if is_config { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }

@@ -227,7 +227,7 @@ pub fn describe(file: &Path, config: &Config) -> anyhow::Result<String> {
     let entries = Entries::load(&config.allowlist)?;
     upstream::roots(config.ca_file.as_deref())?;
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        tls::check(files)?;
+        tls::check(files, SystemTime::now())?;
     }
     let expired = entries.expired(SystemTime::now());
     let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();

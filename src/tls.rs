@@ -11,7 +11,7 @@ use rustls::crypto::ring::{self, Ticketer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use x509_cert::der::Decode as _;
@@ -44,6 +44,7 @@ pub struct CertificateReloader {
 #[derive(Debug)]
 struct Pair {
     certified: Arc<CertifiedKey>,
+    starts: SystemTime,
     expires: SystemTime,
 }
 
@@ -91,7 +92,14 @@ impl CertificateReloader {
 
     fn apply(&self) {
         let file = self.certificate.path().display();
-        match Pair::of(&self.certificate, &self.key) {
+        let now = SystemTime::now();
+        let pair = Pair::of(&self.certificate, &self.key).and_then(|pair| {
+            // Clients refuse either; one that is not valid is better than none only at the start.
+            let is_worse = self.publisher.borrow().check_time(now).is_ok();
+            let wrong = pair.check_time(now).err().filter(|_| is_worse);
+            wrong.map_or(Ok(pair), |reason| Err(CertificateError { file: self.certificate.path().to_owned(), reason }))
+        });
+        match pair {
             Ok(pair) => {
                 tracing::info!(%file, expires = %written(pair.expires), "certificate reloaded");
                 self.publisher.send_replace(Arc::new(pair));
@@ -103,6 +111,11 @@ impl CertificateReloader {
 
     fn warn(&self, now: SystemTime) {
         let expires = self.publisher.borrow().expires;
+        if let Err(reason) = self.publisher.borrow().check_time(now) {
+            let file = self.certificate.path().display();
+            tracing::error!(%file, "the certificate {reason}: clients refuse it");
+            return;
+        }
         let left = expires.duration_since(now).unwrap_or_default();
         if left < WARN_BEFORE {
             let (file, days_left) = (self.certificate.path().display(), left.as_secs() / A_DAY.as_secs());
@@ -148,21 +161,58 @@ impl Pair {
             move |reason| CertificateError { file, reason }
         };
         let chain = chain(certificate.text()).map_err(at(certificate))?;
-        let expires = end(&chain).map_err(at(certificate))?;
+        let (starts, expires) = validity(&chain).map_err(at(certificate))?;
         let key_text = key.text().map_err(|reason| format!("cannot be read: {reason}")).map_err(at(key))?;
-        let private = PrivateKeyDer::from_pem_slice(key_text.as_bytes());
-        let private = private.map_err(|error| format!("holds no private key: {error}")).map_err(at(key))?;
-        let certified = CertifiedKey::from_der(chain, private, &provider());
-        let certified = certified
+        let private = private_key(&key_text).map_err(at(key))?;
+        let certified = CertifiedKey::new(chain, private);
+        certified
+            .keys_match()
             .map_err(|error| format!("does not belong to {}: {error}", certificate.path().display()))
             .map_err(at(key))?;
-        Ok(Self { certified: Arc::new(certified), expires })
+        Ok(Self { certified: Arc::new(certified), starts, expires })
+    }
+
+    /// Names what is wrong with the certificate's time at `now`.
+    fn check_time(&self, now: SystemTime) -> Result<(), String> {
+        if self.expires <= now {
+            return Err(format!("has expired at {}", written(self.expires)));
+        }
+        if now < self.starts {
+            return Err(format!(
+                "is not valid before {}; this machine's time is {}",
+                written(self.starts),
+                written(now)
+            ));
+        }
+        Ok(())
     }
 }
 
-/// Reads both files as the gate would at its start, and says when the certificate ends.
-pub fn check(files: &CertificateFiles) -> Result<SystemTime, CertificateError> {
+/// Reads both files as trailgate does at its start, and returns when the certificate ends.
+pub fn expiry(files: &CertificateFiles) -> Result<SystemTime, CertificateError> {
     CertificateReloader::start(files).map(|(_, certificate)| certificate.expires())
+}
+
+/// Reads both files, and rejects a certificate that clients would not accept at `now`.
+pub fn check(files: &CertificateFiles, now: SystemTime) -> Result<(), CertificateError> {
+    let (_, certificate) = CertificateReloader::start(files)?;
+    let time = certificate.0.borrow().check_time(now);
+    time.map_err(|reason| CertificateError { file: files.certificate.clone(), reason })
+}
+
+/// Reads a key that can sign, or says why it is none.
+fn private_key(text: &str) -> Result<Arc<dyn SigningKey>, String> {
+    if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err("is encrypted: write it without a passphrase, by openssl pkey -in KEY -out PLAIN".to_owned());
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("holds no private key: {error}"))?;
+    let unsupported = |error| {
+        format!(
+            "holds an unsupported key type, use RSA of 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519: {error}"
+        )
+    };
+    provider().key_provider.load_private_key(key).map_err(unsupported)
 }
 
 fn chain(text: Text) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -172,15 +222,18 @@ fn chain(text: Text) -> Result<Vec<CertificateDer<'static>>, String> {
     if chain.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(chain) }
 }
 
-/// The end of the first certificate that ends, for without it the rest does not lead anywhere.
-fn end(chain: &[CertificateDer<'_>]) -> Result<SystemTime, String> {
-    let ends = chain.iter().map(|certificate| {
-        let certificate = x509_cert::Certificate::from_der(certificate);
-        certificate.map(|it| it.tbs_certificate().validity().not_after.to_system_time())
+/// The time in which all certificates are valid: without one of them the rest does not lead anywhere.
+fn validity(chain: &[CertificateDer<'_>]) -> Result<(SystemTime, SystemTime), String> {
+    let times = chain.iter().map(|certificate| {
+        let certificate = x509_cert::Certificate::from_der(certificate)?;
+        let validity = certificate.tbs_certificate().validity();
+        Ok((validity.not_before.to_system_time(), validity.not_after.to_system_time()))
     });
-    let ends: Result<Vec<_>, _> = ends.collect();
-    let ends = ends.map_err(|error| format!("holds a bad certificate: {error}"))?;
-    Ok(ends.into_iter().min().expect("the chain is not empty"))
+    let times: Result<Vec<_>, x509_cert::der::Error> = times.collect();
+    let times = times.map_err(|error| format!("holds a bad certificate: {error}"))?;
+    let (starts, ends): (Vec<_>, Vec<_>) = times.into_iter().unzip();
+    let (starts, ends) = (starts.into_iter().max(), ends.into_iter().min());
+    Ok(starts.zip(ends).expect("the chain is not empty"))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -37,17 +37,14 @@ pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) ->
 pub(super) fn certificate(
     files: &CertificateFiles,
     ends: Result<SystemTime, CertificateError>,
+    valid: Result<(), CertificateError>,
     now: SystemTime,
 ) -> Judgement {
     let ends = ends.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
-    let file = files.certificate.display();
-    match ends.duration_since(now) {
-        Ok(left) => Ok(format!("{file}: ends in {}", roughly(left))),
-        Err(ago) => Err(Problem::new(
-            format!("{file}: ended {} ago", roughly(ago.duration())),
-            "Put a new certificate and its key in the place of the old ones: a running gate takes them up by itself.",
-        )),
-    }
+    let advice = "Replace both files by a valid certificate and its key: a running trailgate reloads them.";
+    valid.map_err(|error| Problem::new(error.to_string(), advice))?;
+    let left = ends.duration_since(now).unwrap_or_default();
+    Ok(format!("{}: ends in {}", files.certificate.display(), roughly(left)))
 }
 
 pub(super) fn name(endpoint: &Endpoint, addresses: &io::Result<Vec<SocketAddr>>) -> Judgement {

@@ -115,7 +115,11 @@ async fn a_certificate_of_the_gates_own_that_has_ended_is_named() {
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     std::fs::write(case.folder.path().join("gate.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(case.folder.path().join("gate.key"), key.serialize_pem()).unwrap();
-    case.examine().await.fails("certificate", "gate.pem: ended ", "a running gate takes them up by itself");
+    case.examine().await.fails(
+        "certificate",
+        "gate.pem: has expired at 2020-01-01",
+        "a running trailgate reloads them",
+    );
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use trailgate_domain::{Domain, Fault, Options, Times};
 
 use crate::admin::metrics::metrics;
 use crate::credentials::free_port;
-use crate::program::{Program, command, files, path};
+use crate::program::{Program, command, files, output, path};
 use crate::support::{Connection, Rig, Setup, allow, header, json, patiently, rest};
 
 #[tokio::test]
@@ -433,4 +433,53 @@ async fn shows(rig: &Rig, certificate: &SelfSigned) {
         }
     })
     .await;
+}
+
+/// A certificate that is valid in these years.
+fn in_years(from: i32, to: i32) -> SelfSigned {
+    let mut params = rcgen::CertificateParams::new(["gate.test".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(from, 1, 1);
+    params.not_after = rcgen::date_time_ymd(to, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    SelfSigned { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+}
+
+#[tokio::test]
+async fn certificate_out_of_its_time_does_not_replace_a_good_one() {
+    let (rig, good) = secure(Setup::default()).await;
+    for bad in [in_years(2010, 2020), in_years(2100, 2110)] {
+        for (name, text) in bad.files() {
+            std::fs::write(rig.folder.path().join(name), text).unwrap();
+        }
+        // Time for it to be seen: what is asserted is that nothing happens.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(good.shake_hands(rig.open().await, &["h2"]).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn mistake_in_the_tls_files_is_named_with_its_file() {
+    let check = async |certificate: &str, key: &str| {
+        let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
+        std::fs::write(path(&folder, "cert.pem"), certificate).unwrap();
+        std::fs::write(path(&folder, "key.pem"), key).unwrap();
+        let config = path(&folder, "trailgate.toml");
+        let tls = "[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n[upstream]";
+        let text = std::fs::read_to_string(&config).unwrap().replace("[upstream]", tls);
+        std::fs::write(&config, text).unwrap();
+        let (code, _, stderr) = output(&["check", "--config", &config]).await;
+        assert_eq!(code, Some(78), "{stderr}");
+        stderr
+    };
+    let (expired, early, good) = (in_years(2010, 2020), in_years(2100, 2110), SelfSigned::new());
+    let stderr = check(&expired.certificate, &expired.key).await;
+    assert!(stderr.contains("cert.pem: has expired at 2020-01-01T00:00:00Z"), "{stderr}");
+    let stderr = check(&early.certificate, &early.key).await;
+    assert!(stderr.contains("cert.pem: is not valid before 2100-01-01T00:00:00Z"), "{stderr}");
+    let encrypted = good.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let stderr = check(&good.certificate, &encrypted).await;
+    assert!(stderr.contains("key.pem: is encrypted"), "{stderr}");
+    let odd = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+    let stderr = check(&good.certificate, odd).await;
+    assert!(stderr.contains("key.pem: holds an unsupported key type"), "{stderr}");
 }
