@@ -19,6 +19,8 @@ pub use chain::{load_roots, provider, sdk_config};
 #[derive(Clone, Debug)]
 pub struct CredentialCache {
     latest: watch::Receiver<Option<Credentials>>,
+    /// When a fetch failed last.
+    failed: watch::Receiver<Option<Instant>>,
     wanted: Arc<Notify>,
 }
 
@@ -27,26 +29,33 @@ pub struct CredentialCache {
 pub struct Renewal {
     provider: SharedCredentialsProvider,
     latest: watch::Sender<Option<Credentials>>,
+    failed: watch::Sender<Option<Instant>>,
     wanted: Arc<Notify>,
 }
 
 /// A cache, and the renewal that has to run for it.
 #[must_use]
 pub fn cache(provider: SharedCredentialsProvider) -> (CredentialCache, Renewal) {
-    let (sender, receiver) = watch::channel(None);
+    let (sender, latest) = watch::channel(None);
+    let (failure, failed) = watch::channel(None);
     let wanted = Arc::new(Notify::new());
-    (CredentialCache { latest: receiver, wanted: Arc::clone(&wanted) }, Renewal { provider, latest: sender, wanted })
+    let cache = CredentialCache { latest, failed, wanted: Arc::clone(&wanted) };
+    (cache, Renewal { provider, latest: sender, failed: failure, wanted })
 }
 
 impl CredentialCache {
     /// Credentials that are valid at `now`, this machine's time.
     ///
-    /// Waits only when there are none: for the fetch that is under way, or that this call asks for.
+    /// Waits only when there are none: for the fetch that is under way, or that this call asks for. Not if one has just
+    /// failed: the next one, which this call asks for as well, is for the client's next try.
     pub async fn current(&self, now: SystemTime) -> Result<Credentials, NoCredentials> {
         if let Some(credentials) = self.latest.borrow().as_ref().filter(|credentials| is_valid(credentials, now)) {
             return Ok(credentials.clone());
         }
         self.wanted.notify_one();
+        if self.failed.borrow().is_some_and(|failed| failed.elapsed() < FRESH) {
+            return Err(NoCredentials);
+        }
         let mut latest = self.latest.clone();
         let valid = latest.wait_for(|latest| latest.as_ref().is_some_and(|credentials| is_valid(credentials, now)));
         match timeout(PATIENCE, valid).await {
@@ -104,6 +113,7 @@ impl Renewal {
                         tracing::info!(access_key_id = credentials.access_key_id(), "AWS credentials found");
                     }
                     failures = 0;
+                    self.failed.send_replace(None);
                     let expiry = credentials.expiry();
                     self.latest.send_replace(Some(credentials));
                     // Who waited for this fetch does not ask for another.
@@ -112,6 +122,7 @@ impl Renewal {
                 }
                 Err(error) => {
                     failures += 1;
+                    self.failed.send_replace(Some(Instant::now()));
                     let delay = retry_delay(failures, self.left(SystemTime::now()));
                     tracing::error!(
                         error = format!("{:#}", anyhow::Error::from(error)),
@@ -132,7 +143,8 @@ impl Renewal {
 
     async fn fetch(&self) -> Result<Credentials, CredentialsError> {
         let fetched = timeout(FETCH_TIMEOUT, self.provider.provide_credentials()).await;
-        let mut fetched = fetched.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(FETCH_TIMEOUT)))?;
+        let fetched = fetched.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(FETCH_TIMEOUT)))?;
+        let mut fetched = trim(fetched)?;
         if let Some(last) = &*self.latest.borrow() {
             keep_expiry(&mut fetched, last);
         }
@@ -156,6 +168,41 @@ fn keep_expiry(fetched: &mut Credentials, last: &Credentials) {
     if fetched.access_key_id() == last.access_key_id() && last.expiry().is_some() {
         *fetched.expiry_mut() = last.expiry().min(fetched.expiry().or(last.expiry()));
     }
+}
+
+/// Removes white space around keys, which an editor or `echo` leaves there, and rejects control characters: they cannot
+/// be sent in a header.
+fn trim(fetched: Credentials) -> Result<Credentials, CredentialsError> {
+    let parts = [
+        ("access key id", Some(fetched.access_key_id())),
+        ("secret access key", Some(fetched.secret_access_key())),
+        ("session token", fetched.session_token()),
+    ];
+    let (mut is_padded, mut trimmed) = (false, [const { None }; 3]);
+    for ((name, part), place) in parts.into_iter().zip(&mut trimmed) {
+        let Some(part) = part else { continue };
+        let plain = part.trim();
+        if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            let source = source(&fetched);
+            return Err(CredentialsError::invalid_configuration(format!(
+                "the {name} from {source} is empty, or has a control character or one that is not ASCII"
+            )));
+        }
+        if plain.len() < part.len() {
+            is_padded = true;
+            tracing::warn!("the {name} from {} has white space around it, which is removed", source(&fetched));
+        }
+        *place = Some(plain.to_owned());
+    }
+    if !is_padded {
+        return Ok(fetched);
+    }
+    let [Some(id), Some(secret), token] = trimmed else { return Ok(fetched) };
+    let mut plain = Credentials::new(id, secret, token, fetched.expiry(), "trailgate");
+    if let Some(features) = fetched.get_property::<Vec<Feature>>() {
+        plain.set_property(features.clone());
+    }
+    Ok(plain)
 }
 
 /// Whether `credentials` have not expired at `now`.
@@ -198,6 +245,8 @@ fn retry_delay(failures: u32, left: Option<Duration>) -> Duration {
 
 /// How long a request waits when there are no credentials.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a failed fetch is an answer.
+const FRESH: Duration = Duration::from_secs(5);
 /// Seconds between two fetches, at the least.
 const GAP: Duration = Duration::from_secs(1);
 /// How long a fetch may take, all providers of the chain tried.
@@ -305,6 +354,7 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(20);
         while Instant::now() < until {
             assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
+            sleep(Duration::from_millis(50)).await;
         }
         assert!(provider.calls.load(Ordering::SeqCst) <= 22);
     }
@@ -335,6 +385,40 @@ mod tests {
         let (cache, renewal, _) = scripted(|_| Ok(key("AKID", Some(SystemTime::now() - Duration::from_secs(1)))));
         tokio::spawn(renewal.run());
         assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_behind_a_failed_fetch_is_answered_at_once() {
+        let (cache, renewal, provider) = scripted(|_| Err(CredentialsError::not_loaded("never")));
+        tokio::spawn(renewal.run());
+        assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
+        let (since, fetches) = (Instant::now(), provider.calls.load(Ordering::SeqCst));
+        for _ in 0..10 {
+            assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
+        }
+        assert_eq!(since.elapsed(), Duration::ZERO);
+        sleep(Duration::from_secs(2)).await;
+        assert!(provider.calls.load(Ordering::SeqCst) > fetches, "it is tried again");
+    }
+
+    #[test]
+    fn blanks_around_keys_are_left_out_and_control_characters_rejected() {
+        let keys = |id: &str, secret: &str, token: Option<&str>| {
+            let plain = trim(Credentials::new(id, secret, token.map(str::to_owned), None, "test"));
+            plain.map(|it| {
+                [it.access_key_id(), it.secret_access_key(), it.session_token().unwrap_or_default()].join(" ")
+            })
+        };
+        assert_eq!(keys("AKID", "secret", None).unwrap(), "AKID secret ");
+        assert_eq!(keys("AKID\n", "secret\r\n", Some(" token ")).unwrap(), "AKID secret token");
+        for (id, secret, token) in [
+            ("AK\nID", "secret", None),
+            ("AKID", "sec\u{1}ret", None),
+            ("AKID", "secret", Some("to\0ken")),
+            ("", "s", None),
+        ] {
+            assert!(keys(id, secret, token).is_err(), "{id:?} {secret:?} {token:?}");
+        }
     }
 
     #[test]
