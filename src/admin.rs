@@ -112,7 +112,10 @@ async fn answer(
             let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             plain(status, checks.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n")
         }
-        "/metrics" => whole(StatusCode::OK, exposition::CONTENT_TYPE, observer.exposition()),
+        "/metrics" if asks_for_open_metrics(&head.headers) => {
+            whole(StatusCode::OK, exposition::OPEN_METRICS, observer.exposition())
+        }
+        "/metrics" => whole(StatusCode::OK, exposition::PLAIN, exposition::plain(&observer.exposition())),
         "/status.json" => match serde_json::to_vec(&observer.status().await) {
             Ok(json) => whole(StatusCode::OK, "application/json", json),
             Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -137,6 +140,11 @@ fn is_from_elsewhere(headers: &HeaderMap, hosts: &Hosts) -> bool {
     let is_link = headers.get(SEC_FETCH_DEST).is_some_and(|destination| destination == "document");
     // A browser sends one; a monitor that speaks HTTP/1.0 may send none.
     names.iter().count() > 1 || !names.iter().all(is_own) || (is_cross_site && !is_link)
+}
+
+fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    accepted.any(|accept| accept.contains("application/openmetrics-text"))
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -1,4 +1,4 @@
-//! The metrics in the text format that Prometheus reads (`OpenMetrics` 1.0).
+//! The metrics in the text formats that Prometheus reads: `OpenMetrics` 1.0 for readers that ask for it, else 0.0.4.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -122,5 +122,52 @@ fn unix(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// What [`text()`] writes.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Rewrites what [`text()`] writes for readers of the older text format: there a counter's metadata has the name of its
+/// samples, an info is a gauge, and there is neither a unit nor an end.
+pub(super) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some(help) = line.strip_prefix("# HELP ") else {
+            if !line.starts_with('#') {
+                out.extend([line, "\n"]);
+            }
+            continue;
+        };
+        let (name, help) = help.split_once(' ').unwrap_or((help, ""));
+        let kind = lines.next_if(|line| line.starts_with("# TYPE ")).and_then(|line| line.rsplit_once(' '));
+        let (end, kind) = match kind.map_or("untyped", |(_, kind)| kind) {
+            "counter" => ("_total", "counter"),
+            "info" => ("_info", "gauge"),
+            kind => ("", kind),
+        };
+        out.extend(["# HELP ", name, end, " ", help, "\n# TYPE ", name, end, " ", kind, "\n"]);
+    }
+    out
+}
+
+/// The type of what [`text()`] writes.
+pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The type of what [`plain()`] writes.
+pub(super) const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_has_the_names_and_types_of_the_older_format() {
+        let mut registry = Registry::with_prefix("t");
+        registry.register("build", "The version", Info::new([("version", "1")]));
+        registry.register_with_unit("sent", "Bytes", Unit::Bytes, Counter::<u64>::default());
+        registry.register("open", "Connections", gauge(3));
+        let mut open_metrics = String::new();
+        text::encode(&mut open_metrics, &registry).unwrap();
+        assert_eq!(
+            plain(&open_metrics),
+            "# HELP t_build_info The version.\n# TYPE t_build_info gauge\nt_build_info{version=\"1\"} 1\n\
+             # HELP t_sent_bytes_total Bytes.\n# TYPE t_sent_bytes_total counter\nt_sent_bytes_total 0\n\
+             # HELP t_open Connections.\n# TYPE t_open gauge\nt_open 3\n"
+        );
+    }
+}

@@ -15,8 +15,7 @@ use crate::support::{Connection, get, header, json, patiently, request};
 
 pub(crate) async fn metrics(program: &Program) -> String {
     let response = ask(program.admin, "/metrics").await;
-    let expected = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    assert_eq!(header(&response, "content-type"), Some(expected));
+    assert_eq!(header(&response, "content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     String::from_utf8(response.body().to_vec()).unwrap()
 }
 
@@ -69,7 +68,34 @@ async fn requests_are_counted_by_outcome_and_status() {
     ] {
         assert_eq!(value(&metrics, series), expected, "{series}");
     }
-    assert!(metrics.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn open_metrics_are_for_readers_that_ask_for_them() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    let accept = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")];
+    let mut request = request("GET", "/metrics", &accept, "");
+    request.headers_mut().insert("host", "localhost".parse().unwrap());
+    let response = Connection::open(program.admin).await.send(request).await;
+    let expected = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(header(&response, "content-type"), Some(expected));
+    assert!(response.body().ends_with(b"# EOF\n"));
+}
+
+#[tokio::test]
+#[ignore = "needs Prometheus"]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    assert_eq!(program.status().await, StatusCode::OK);
+    let file = program.folder.path().join("metrics");
+    std::fs::write(&file, metrics(&program).await).unwrap();
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(std::fs::File::open(file).unwrap());
+    let output = patiently(promtool.output()).await.unwrap();
+    let found = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert_eq!((output.status.success(), found.as_str()), (true, ""));
 }
 
 #[tokio::test]
