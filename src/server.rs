@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -116,9 +118,10 @@ pub async fn run(
     // The threads are kept apart: a connection that outlives the time to drain must not keep its own thread.
     let (servers, threads): (Vec<_>, Vec<_>) = workers.into_iter().map(server).unzip();
     tokio::select! {
-        _ = join_all(entrances.into_iter().map(|entrance| accept(entrance, &servers))) => {}
+        _ = join_all(entrances.iter().map(|entrance| accept(entrance, &servers))) => {}
         () = shutdown => {}
     }
+    accept_last(entrances, &servers).await;
     let open: usize = servers.iter().map(|server| server.connections.len()).sum();
     tracing::info!(connections = open, "draining");
     stop.cancel();
@@ -135,14 +138,26 @@ pub async fn run(
     drop(threads);
 }
 
-async fn accept(Entrance { socket, door }: Entrance, servers: &[Arc<Server>]) {
+/// Accepts the connections that wait in the sockets' queues, which would be reset otherwise, and closes the sockets.
+async fn accept_last(entrances: Vec<Entrance>, servers: &[Arc<Server>]) {
+    // The event queue is looked at before this goes on.
+    yield_now().await;
+    for Entrance { socket, door } in entrances {
+        while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+            let server = servers.iter().min_by_key(|server| server.connections.len());
+            server.expect("there is a worker").take(stream, peer, &door);
+        }
+    }
+}
+
+async fn accept(Entrance { socket, door }: &Entrance, servers: &[Arc<Server>]) {
     let mut delay = FIRST_DELAY;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 delay = FIRST_DELAY;
                 let server = servers.iter().min_by_key(|server| server.connections.len());
-                server.expect("there is a worker").take(stream, peer, &door);
+                server.expect("there is a worker").take(stream, peer, door);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

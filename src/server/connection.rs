@@ -116,7 +116,11 @@ impl Server {
             // Here, not in the future: hyper calls this as it parses a head, before it reads on.
             let refused = refusal.take();
             let (gate, connection, turn) = (Arc::clone(&gate), connection.clone(), at_work.begin());
-            async move { Ok::<_, Infallible>(turn.follow(gate.serve(connection, refused, request).await)) }
+            async move {
+                let mut response = gate.serve(connection, refused, request).await;
+                turn.close_at_end(&mut response);
+                Ok::<_, Infallible>(turn.follow(response))
+            }
         });
         let mut builder = http1::Builder::new();
         // The guard and the pace see to that.
@@ -131,7 +135,7 @@ impl Server {
         // One that is polled only when something has happened to it, and not with each byte.
         let mut ending = FuturesUnordered::from_iter([async {
             tokio::select! {
-                () = self.end(&pace) => {}
+                () = self.end_http1(&pace) => {}
                 () = pace.idle(limits.keep_alive) => {}
                 () = half_closed.notified() => {}
             }
@@ -180,6 +184,12 @@ impl Server {
             () = pace.stalled(limits.write_timeout) => return Ok(()),
         }
         served.await
+    }
+
+    /// Ready when the proxy ends and the connection is idle, after each answer since has announced the end.
+    async fn end_http1(&self, pace: &Pace) {
+        self.stop.child_token().cancelled().await;
+        pace.end(FIRST_REQUEST).await;
     }
 
     /// Ready when the gate ends, and the connection's first request has begun: told to end before that, hyper closes

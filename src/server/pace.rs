@@ -4,13 +4,14 @@
 use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{self, HeaderValue};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -26,8 +27,10 @@ pub(super) struct Pace {
     turns: AtomicUsize,
     /// When the last request ended, in milliseconds after the connection was opened.
     ended: AtomicU64,
-    /// Told of the first request.
+    /// Signalled with the first request.
     begun: Notify,
+    /// The proxy ends: each answer is the last of its connection.
+    is_ending: AtomicBool,
     /// Answers of which the client has to take bytes before they go on.
     owed: AtomicUsize,
     /// Bytes asked for, on any answer.
@@ -43,6 +46,7 @@ impl Pace {
             turns: AtomicUsize::default(),
             ended: AtomicU64::default(),
             begun: Notify::default(),
+            is_ending: AtomicBool::default(),
             owed: AtomicUsize::default(),
             polls: AtomicUsize::default(),
         })
@@ -62,6 +66,23 @@ impl Pace {
         if self.turns.load(Relaxed) == 0 {
             let _ = timeout(patience, self.begun.notified()).await;
         }
+    }
+
+    /// Has each answer from now on close its connection, and is ready when none is under way after `patience`: a client
+    /// that learns of the end from an answer loses no request, and one that has sent it already is answered.
+    pub(super) async fn end(&self, patience: Duration) {
+        self.is_ending.store(true, Relaxed);
+        loop {
+            sleep(patience).await;
+            if self.in_flight.load(Relaxed) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether the next answer is the last of its connection.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Relaxed)
     }
 
     /// Ready after `patience` if no request has come by then.
@@ -104,6 +125,13 @@ impl Pace {
 pub(super) struct Turn(Arc<Pace>);
 
 impl Turn {
+    /// Has an answer by HTTP/1.1 tell its client of the end, if it is near.
+    pub(super) fn close_at_end(&self, response: &mut Response<Reply>) {
+        if self.0.is_ending() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
     /// Goes on for as long as the answer does.
     pub(super) fn follow(self, response: Response<Reply>) -> Response<Paced> {
         response.map(|reply| Paced { reply, turn: self, is_owed: false })

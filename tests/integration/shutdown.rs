@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use trailgate_domain::{Fault, Times};
 
-use crate::support::{Rig, Setup, get, patiently, rest};
+use crate::support::{Rig, Setup, get, header, patiently, rest};
 
 #[tokio::test]
 async fn a_request_in_flight_is_finished() {
@@ -90,4 +90,16 @@ async fn a_request_that_does_not_end_holds_it_up_for_the_time_to_drain_alone() {
     patiently(rig.begin_shutdown()).await.unwrap();
     assert!(!sent.is_finished());
     sent.abort();
+}
+
+#[tokio::test]
+async fn idle_connection_is_answered_once_more_and_told_of_the_end() {
+    let mut rig = Rig::new().await;
+    let mut connection = rig.connect().await;
+    assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
+    let server = rig.begin_shutdown();
+    patiently(async { while TcpStream::connect(rig.address).await.is_ok() {} }).await;
+    let last = connection.send(get("/")).await;
+    assert_eq!((last.status(), header(&last, "connection")), (StatusCode::OK, Some("close")));
+    patiently(server).await.unwrap();
 }
