@@ -145,7 +145,7 @@ impl Reading {
     ) -> Result<bool, Stopped> {
         loop {
             match values.next() {
-                Ok(Some(piece)) => self.add(file, name, piece, found),
+                Ok(Some(piece)) => self.add(file, name, piece, found)?,
                 Ok(None) => break,
                 Err(error) => {
                     self.end_region(file, found);
@@ -161,24 +161,24 @@ impl Reading {
         Ok(values.has_values())
     }
 
-    fn add(&mut self, file: usize, name: &str, piece: Piece, found: &mut Found) {
+    fn add(&mut self, file: usize, name: &str, piece: Piece, found: &mut Found) -> Result<(), Stopped> {
         let Piece { line, bytes, kind } = piece;
         let text = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
         match kind {
             PieceKind::Value => {
                 self.end_region(file, found);
-                self.add_items(file, name, line, kind::items(&text), found);
+                self.add_items(file, name, line, kind::items(&text), found)?;
             }
             PieceKind::Member => {
                 let mut items = kind::items(&text);
                 items.retain(|item| !matches!(item, Item::Failed(_)));
-                self.add_items(file, name, line, items, found);
+                self.add_items(file, name, line, items, found)?;
             }
             PieceKind::Text => match kind::of_line(&text) {
                 Some(Line::Foreign(kind)) => *found.foreign.entry(kind).or_default() += 1,
                 Some(Line::Json(json)) => {
                     self.end_region(file, found);
-                    self.add_items(file, name, line, kind::items(json), found);
+                    self.add_items(file, name, line, kind::items(json), found)?;
                 }
                 None => match &mut found.region {
                     Some((_, last, _)) => *last = line,
@@ -190,9 +190,18 @@ impl Reading {
                 found.region = Some((line, line, Failed::broken(problem, text)));
             }
         }
+        Ok(())
     }
 
-    fn add_items(&mut self, file: usize, name: &str, line: u64, items: Vec<Item>, found: &mut Found) {
+    /// Adds what one JSON value holds. A delivery can hold very many events, so a chunk is sent as soon as it is full.
+    fn add_items(
+        &mut self,
+        file: usize,
+        name: &str,
+        line: u64,
+        items: Vec<Item>,
+        found: &mut Found,
+    ) -> Result<(), Stopped> {
         for item in items {
             match item {
                 Item::Record { owner, event, is_dated } => {
@@ -210,12 +219,15 @@ impl Reading {
                         // What was delivered without a time has this one.
                         let is_dated = event.timestamp != 0;
                         self.add_event(file, line, &batch, event, is_dated, found);
+                        self.send_if_full()?;
                     }
                 }
                 Item::Foreign(kind) => *found.foreign.entry(kind).or_default() += 1,
                 Item::Failed(failed) => self.fail(file, Some((line, line)), failed, found),
             }
+            self.send_if_full()?;
         }
+        Ok(())
     }
 
     fn add_event(
