@@ -93,7 +93,7 @@ pub(crate) fn files(endpoint: &str, allowlist: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let config = format!(
         "[listen]\naddress = \"127.0.0.1:0\"\n[upstream]\nendpoint = \"{endpoint}\"\n\
-         [aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n[admin]\naddress = \"127.0.0.1:0\"\n"
+         engine = \"OpenSearch_2.19\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n[admin]\naddress = \"127.0.0.1:0\"\n"
     );
     std::fs::write(folder.path().join("trailgate.toml"), config).unwrap();
     std::fs::write(folder.path().join("allowlist.toml"), allowlist).unwrap();
@@ -136,6 +136,18 @@ async fn it_signs_with_the_credentials_of_its_environment_and_logs_to_stdout() {
     let line = patiently(program.stdout.next_line()).await.unwrap().unwrap();
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["entry"], &line["outcome"]), (&"auditor".into(), &"forwarded".into()));
+}
+
+#[tokio::test]
+async fn engine_is_asked_for_at_the_start() {
+    let domain = Domain::start(Options::default()).await.unwrap();
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    let config = path(&folder, "trailgate.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("engine = \"OpenSearch_2.19\"\n", "")).unwrap();
+    let _program = Program::of(command(&["run", "--config", &config]), folder).await;
+    let seen = patiently(domain.wait_for_requests(1)).await;
+    assert_eq!((seen[0].target.as_str(), &seen[0].refusal), ("/", &None));
 }
 
 #[tokio::test]
