@@ -2,7 +2,7 @@
 //! arrays, and the arrays of envelopes such as `{"Records":[…]}`, whose elements come one at a time.
 //!
 //! Memory is bounded by the largest single value, which may have [`MAX_VALUE`] bytes; a file may have any length. What
-//! is no JSON is a [`Piece::Broken`] with its line, and reading goes on at the next line.
+//! is no JSON is a [`PieceKind::Broken`] with its line, and reading goes on at the next line.
 
 mod scan;
 
