@@ -155,7 +155,6 @@ impl Finder<'_> {
         }
         let lists =
             members.0.iter().filter(|(key, value)| LISTS.contains(&key.as_ref()) && value.get().starts_with('['));
-        let before = self.items.len();
         let mut has_list = false;
         for (_, list) in lists {
             has_list = true;
@@ -164,7 +163,6 @@ impl Finder<'_> {
         if has_list || self.search(members) {
             return;
         }
-        self.items.truncate(before);
         let keys: Vec<_> = members.0.iter().take(SHOWN_KEYS).map(|(key, _)| cut(key)).collect();
         let more = if members.0.len() > SHOWN_KEYS { ", …" } else { "" };
         self.unknown(format!("no CloudTrail record: an object with the keys {}{more}", keys.join(", ")), text);
@@ -206,6 +204,13 @@ impl Finder<'_> {
             self.string(event);
             return true;
         }
+        // An event of `aws logs filter-log-events`.
+        let is_log_event = ["eventId", "ingestionTime", "logStreamName"].iter().any(|key| members.has(key));
+        let holds_json = |message: &&RawValue| said(message).trim_start().starts_with(['{', '[']);
+        if let Some(message) = members.get("message").filter(|message| is_log_event && holds_json(message)) {
+            self.string(message);
+            return true;
+        }
         self.event_bridge(members, text)
     }
 
@@ -231,27 +236,25 @@ impl Finder<'_> {
     }
 
     /// Looks for records in the members of an object of which nothing is known; returns whether there are any.
+    ///
+    /// A member without any is taken for the envelope's own. Next to a record within one member, an unknown value is one
+    /// that cannot be read, and stays.
     fn search(&mut self, members: &Members<'_>) -> bool {
-        let before = self.items.len();
+        let start = self.items.len();
         for (_, value) in &members.0 {
+            let before = self.items.len();
             let is_text = |value: &&RawValue| said(value).trim_start().starts_with(['{', '[']);
             match value.get().as_bytes().first() {
                 Some(b'{' | b'[') => self.value(value.get()),
                 Some(b'"') if is_text(value) => self.string(value),
                 _ => {}
             }
+            let is_unknown = |item: &Item| matches!(item, Item::Failed(Failed { is_unknown: true, .. }));
+            if self.items[before..].iter().all(is_unknown) {
+                self.items.truncate(before);
+            }
         }
-        let mut at = 0;
-        let is_unknown = |item: &Item| matches!(item, Item::Failed(Failed { is_unknown: true, .. }));
-        let is_known = self.items[before..].iter().any(|item| !is_unknown(item));
-        // What is beside records in an envelope is none of them.
-        if is_known {
-            self.items.retain(|item| {
-                at += 1;
-                at <= before || !is_unknown(item)
-            });
-        }
-        is_known
+        self.items.len() > start
     }
 
     /// Looks into a string that holds JSON, one value or several.

@@ -93,6 +93,17 @@ fn doubled_key_gives_both_lists() {
 }
 
 #[test]
+fn unknown_value_next_to_a_record_is_not_dropped() {
+    let message = json!([{ "x": 1 }, record("a")]).to_string();
+    let unknown = "! no CloudTrail record: an object with the keys x";
+    finds(&json!({ "eventId": "e", "message": message }), &[unknown, "a"]);
+    finds(&json!({ "eventId": "e", "message": "[{\"x\":1},{\"x\":2}]" }), &[unknown, unknown]);
+    finds(&json!({ "text": message }), &[unknown, "a"]);
+    finds(&json!({ "own": { "x": 1 }, "inner": [{ "x": 1 }, record("a")] }), &[unknown, "a"]);
+    finds(&json!({ "own": [{ "x": 1 }], "inner": record("a") }), &["a"]);
+}
+
+#[test]
 fn kinds_without_events_are_named() {
     finds(&json!({ "digestS3Bucket": "b", "logFiles": [] }), &["[digest files]"]);
     finds(&json!({ "configSnapshotId": "s", "configurationItems": [{ "a": 1 }] }), &["[AWS Config items]"]);
