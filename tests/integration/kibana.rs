@@ -59,7 +59,7 @@ async fn an_analyst_reads_in_kibana_what_others_did_and_changes_no_evidence() {
     session.is_refused("delete by query", "POST /cwl-*/_delete_by_query").await;
 
     session.sound_step("before the grant is gone").await;
-    let_in(&mut gate, "").await;
+    let_in(&mut gate, "allow = []\n").await;
     session.go_on().await;
     let refused = session.step("grant gone").await;
     assert_eq!(refused["status"], 403, "{refused}");

@@ -1,12 +1,15 @@
 //! The attacks of the table against a real Kibana and its engine: both are afterwards as they were.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use serde_json::Value;
+use tokio::time::sleep;
 use trailgate_domain::Options;
 
 use super::stack::Stack;
 use crate::attacks::{all_are_rejected, answers_to_the_pages};
-use crate::support::{Rig, Setup, allow, json, request};
+use crate::support::{Rig, Setup, allow, json, patiently, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven and Node"]
@@ -21,6 +24,7 @@ async fn attacks_leave_kibana_and_its_engine_as_they_were() {
         assert_eq!(rig.send(request("PUT", &target, &content_type, event)).await.status(), 201);
     }
     rig.learn_engine().await;
+    patiently(until_kibana_is_set_up(&rig)).await;
 
     let before = state(&rig).await;
     rig.allow(&allow("127.0.0.1").replace("full", "read"));
@@ -37,6 +41,14 @@ async fn attacks_leave_kibana_and_its_engine_as_they_were() {
             assert_eq!(status, StatusCode::OK, "{asked}");
         }
     }
+}
+
+/// Waits until Kibana has written its own settings, which it does some time after it calls itself green.
+async fn until_kibana_is_set_up(rig: &Rig) {
+    while rig.get("/.kibana/config/5.1.1").await.status() != StatusCode::OK {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(rig.send(request("POST", "/.kibana/_refresh", &[], "")).await.status(), StatusCode::OK);
 }
 
 /// All that the attacks could have changed: indices and documents, Kibana's own included, and how often each index was

@@ -42,7 +42,7 @@ async fn dashboards_are_installed_through_the_gate_as_far_as_the_grant_goes() {
     // Kibana 5 keeps its objects in an index, and many at once could be of any.
     let_in(&mut gate, &reader()).await;
     let refused = install(&gate).await.unwrap_err();
-    assert!(refused.contains("ingest: POST /.kibana/_bulk?refresh=true: 403 Forbidden"), "{refused}");
+    assert!(refused.contains("ingest: PUT /.kibana/_mapping/search: 403 Forbidden"), "{refused}");
     assert!(refused.contains("read_only_grant"), "{refused}");
     assert_eq!(dashboards(&gate).await, 0);
 
