@@ -122,33 +122,22 @@ struct Fields<'a> {
 }
 
 impl AccessLog {
-    /// A log that writes to `pipe`, or nowhere, and counts in `metrics` either way.
+    /// A log that writes to `pipe`, or nowhere, and counts in `metrics` either way. Requests are served while it fails.
     #[must_use]
     pub fn new(pipe: Option<LinePipe>, format: Format, metrics: Arc<Metrics>) -> Self {
-        let on_failure = OnFailure::default();
-        Self(Arc::new(Shared {
-            pipe,
-            format,
-            on_failure,
-            metrics,
-            is_cut: AtomicBool::new(false),
-            second: Mutex::default(),
-        }))
+        Self::with_failure_policy(pipe, format, OnFailure::default(), metrics)
     }
 
-    /// The same log with another policy for the time when it cannot be written.
+    /// The same, with a policy for the time when it cannot be written.
     #[must_use]
-    pub fn with_failure_policy(&self, on_failure: OnFailure) -> Self {
-        let Shared { pipe, format, metrics, .. } = &*self.0;
-        let (pipe, format, metrics) = (pipe.clone(), *format, Arc::clone(metrics));
-        Self(Arc::new(Shared {
-            pipe,
-            format,
-            on_failure,
-            metrics,
-            is_cut: AtomicBool::new(false),
-            second: Mutex::default(),
-        }))
+    pub fn with_failure_policy(
+        pipe: Option<LinePipe>,
+        format: Format,
+        on_failure: OnFailure,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (is_cut, second) = (AtomicBool::new(false), Mutex::default());
+        Self(Arc::new(Shared { pipe, format, on_failure, metrics, is_cut, second }))
     }
 
     /// From now on requests that end before their answer are not left by their client, but cut.

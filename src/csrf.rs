@@ -7,8 +7,8 @@
 //! These attacks remain:
 //!
 //! - A browser without `Sec-Fetch-Site` (one of before 2023, or any browser over plain HTTP to another machine than its
-//!   own) is judged by `Origin`, whose scheme is not compared: TLS may end at a proxy. Whoever controls the plain-HTTP
-//!   site of the same host can write. HSTS closes this.
+//!   own) is judged by `Origin`, whose scheme is not compared: TLS may end at a proxy. An attacker who controls the
+//!   plain-HTTP site of the same host can write. HSTS closes this.
 //! - A login path of [`LOGIN_PATHS`] accepts a form of any site, because the identity provider is one. A hostile site
 //!   can log a browser in under the attacker's account (login CSRF) as far as the domain accepts assertions that it did
 //!   not request.

@@ -77,7 +77,7 @@ outcomes! {
     // It is about the name, not about the client: under another one it may well be answered.
     /// The host asked for is not answered.
     UnknownHost = "unknown_host", MISDIRECTED_REQUEST;
-    /// The client's entry takes as much of the domain as it may.
+    /// The client's entry has used up its quota.
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS;
     /// The head is larger than one may be.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE;

@@ -125,8 +125,8 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
         tracing::warn!("{warning}");
     }
     let access_pipe = config.log_access.then(|| logs.access.clone());
-    let access_log = AccessLog::new(access_pipe, config.log_format, Arc::clone(&metrics));
-    let access_log = access_log.with_failure_policy(config.log_on_failure);
+    let access_log =
+        AccessLog::with_failure_policy(access_pipe, config.log_format, config.log_on_failure, Arc::clone(&metrics));
     let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
     for entrance in &entrances {
         tracing::info!(address = %entrance.address()?, domain = %gate.exchange.authority(), "listening");

@@ -41,7 +41,7 @@ pub enum Reject {
     CrossSite(CrossSite),
     /// The client may only read.
     ReadOnly(ReadOnly),
-    /// The client's entry takes as much of the domain as it may.
+    /// The client's entry has used up its quota.
     Quota(QuotaError),
     /// The target has no canonical spelling.
     Target(TargetError),

@@ -186,7 +186,7 @@ async fn read(sources: Arc<Sources>, wanted: Vec<(usize, Source)>, mut reading: 
             Err(_) => return Ok(()),
         }
     }
-    // Nobody may want the rest.
+    // The receiver may have stopped.
     let _ = spawn_blocking(move || reading.finish()).await?;
     Ok(())
 }

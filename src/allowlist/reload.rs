@@ -117,7 +117,7 @@ impl Reloader {
         }
         self.state.send_if_modified(|state| {
             state.compared = self.file.confirmed();
-            // Whoever waits for another list need not look at this.
+            // A receiver that waits for another list need not look at this.
             false
         });
         if self.asked.is_some_and(|since| since.elapsed() > STALE) {

@@ -171,7 +171,7 @@ impl Body for Arriving {
             link.driver.drive(cx);
             next = Pin::new(&mut this.incoming).poll_frame(&mut unwoken());
         }
-        // Trailers end the answer. They are not forwarded (RFC 9110, section 6.5.1): nobody asked for them by `TE`.
+        // Trailers end the answer. They are not forwarded (RFC 9110, section 6.5.1): no request asked for them by `TE`.
         let frame = ready!(next).filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
         if frame.is_none() || this.incoming.is_end_stream() {
             this.settle();

@@ -1,4 +1,4 @@
-//! Requests by which a client with a read grant could do harm, and beside them those of the pages that look alike.
+//! Requests by which a client with a read grant could do harm, and similar ones that the pages send.
 //!
 //! `tests/data/attacks.jsonl` holds them, one a line, and grows with each that is found. `{ui}` stands for the prefix of
 //! Kibana and of Dashboards. A line that `passes` must reach the domain, so that no rule holds by rejecting everything.

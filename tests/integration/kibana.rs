@@ -28,7 +28,7 @@ async fn an_analyst_reads_in_kibana_what_others_did_and_changes_no_evidence() {
     let domain = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let installed = stack::fill(&domain.url(), signing_key(None), Timestamp::now()).await.unwrap();
     assert!(installed.is_default && installed.objects.len() > 50, "{installed}");
-    let mut gate = Program::start(&domain).await;
+    let mut gate = Program::asking_for_engine(&domain).await;
     let_in(&mut gate, &reader()).await;
 
     let without_gate = open_domain(&stack).await;

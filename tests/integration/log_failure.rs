@@ -46,7 +46,7 @@ async fn full_disk_loses_no_line_uncounted_and_is_reported() {
 async fn requests_are_refused_without_an_access_log_where_that_is_set() {
     let domain = Domain::start(Options::default()).await.unwrap();
     let mut program = on_full_disk(&domain, "[log]\non_failure = \"refuse\"\n").await;
-    // Nobody can know of the failure before there is a line to write.
+    // The failure shows only when there is a line to write.
     assert_eq!(program.status().await, StatusCode::OK);
     program.event("the access log cannot be written").await;
     let before = domain.seen().len();

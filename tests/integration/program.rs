@@ -32,6 +32,15 @@ impl Program {
         Self::with(domain, "127.0.0.1", |_| {}).await
     }
 
+    /// Starts it without a configured engine, so that it asks the domain for it. Other tests count requests.
+    pub(crate) async fn asking_for_engine(domain: &Domain) -> Self {
+        let folder = files(&domain.url(), &allow("127.0.0.1"));
+        let config = path(&folder, "trailgate.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("engine = \"OpenSearch_2.19\"\n", "")).unwrap();
+        Self::of(command(&["run", "--config", &config]), folder).await
+    }
+
     /// Lets the clients in `cidr` in, and has `change` change how it is started.
     pub(crate) async fn with(domain: &Domain, cidr: &str, change: impl FnOnce(&mut Command)) -> Self {
         let folder = files(&domain.url(), &allow(cidr));
@@ -141,11 +150,7 @@ async fn it_signs_with_the_credentials_of_its_environment_and_logs_to_stdout() {
 #[tokio::test]
 async fn engine_is_asked_for_at_the_start() {
     let domain = Domain::start(Options::default()).await.unwrap();
-    let folder = files(&domain.url(), &allow("127.0.0.1"));
-    let config = path(&folder, "trailgate.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("engine = \"OpenSearch_2.19\"\n", "")).unwrap();
-    let _program = Program::of(command(&["run", "--config", &config]), folder).await;
+    let _program = Program::asking_for_engine(&domain).await;
     let seen = patiently(domain.wait_for_requests(1)).await;
     assert_eq!((seen[0].target.as_str(), &seen[0].refusal), ("/", &None));
 }

@@ -212,7 +212,7 @@ fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs the dashboards, and returns whether one of them is kept as somebody changed it.
+/// Installs the dashboards, and returns whether one of them stays as a user changed it.
 async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
     let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let settings = settings(&args.connection)?;

@@ -157,7 +157,7 @@ fn with_fields(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<S
 }
 
 impl Installed {
-    /// Returns whether an object is not what was shipped, because somebody changed it.
+    /// Returns whether an object is not what was shipped, because a user changed it.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.objects.iter().any(|(_, _, state)| *state == State::Kept)

@@ -51,7 +51,7 @@ fn peek(mut input: Input) -> io::Result<(Vec<u8>, Input)> {
 
 const PEEKED: usize = 8;
 
-/// Firehose compresses what CloudWatch Logs compressed; nobody does it more often.
+/// Firehose compresses what CloudWatch Logs compressed; no service compresses more often.
 const MAX_LAYERS: usize = 4;
 
 /// Formats by how they begin, and what to do.

@@ -36,7 +36,7 @@ impl Progress {
     pub(super) fn begin(&self, files: usize) {
         match self {
             Self::Bar(bar) => bar.set_length(files as u64),
-            // Nobody can have panicked while holding it: it holds a number and an instant.
+            // No holder can panic: the lock guards a number and an instant.
             Self::Lines { state } => state.lock().into_iter().for_each(|mut state| state.0 = files),
         }
     }

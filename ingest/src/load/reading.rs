@@ -39,7 +39,7 @@ pub(super) struct Located {
     pub(super) event: LogEvent,
 }
 
-/// What a file came to beside its events.
+/// The counts of a file in addition to its events.
 #[derive(Debug)]
 pub(super) enum Note {
     /// Something is not indexed.
@@ -72,7 +72,7 @@ pub(super) enum Ending {
     Unreadable,
 }
 
-/// Nobody wants more chunks.
+/// The receiver of the chunks is gone.
 #[derive(Debug)]
 pub(super) struct Stopped;
 
@@ -282,7 +282,7 @@ fn day(event: &LogEvent) -> Date {
 
 /// What stands in `@log_group` of events that came by no log group.
 const LOG_GROUP: &str = "cloudtrail-files";
-/// What a document has beside its event, about.
+/// Bytes of a document in addition to its event, about.
 const DOCUMENT_BYTES: usize = 600;
 /// What a note costs, about.
 const NOTE_BYTES: usize = 200;

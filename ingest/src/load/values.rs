@@ -29,7 +29,7 @@ pub(super) struct Piece {
 pub(super) enum PieceKind {
     /// One JSON value, by its brackets and quotes.
     Value,
-    /// A member of an envelope, beside the array that holds its events: a token or a count.
+    /// A member of an envelope, other than the array that holds its events: a token or a count.
     Member,
     /// A line that does not begin as an object or an array does.
     Text,

@@ -53,7 +53,7 @@ async fn send_bodies(rig: &Rig, method: &'static str, mut path: String) -> usize
     let mut passed = 0;
     for (content_type, body) in BODIES {
         let response = rig.send(request(method, &path, &[("content-type", content_type)], body)).await;
-        // `HEAD` gives no reason.
+        // A response to `HEAD` has no reason.
         let is_rejected = if method == "HEAD" { response.status() == 403 } else { is_read_only_grant(&response) };
         passed += usize::from(!is_rejected);
     }

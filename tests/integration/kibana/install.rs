@@ -37,7 +37,7 @@ async fn dashboards(gate: &Program) -> u64 {
 async fn dashboards_are_installed_through_the_gate_as_far_as_the_grant_goes() {
     let stack = Stack::start(|_| ()).await.unwrap();
     let domain = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
-    let mut gate = Program::start(&domain).await;
+    let mut gate = Program::asking_for_engine(&domain).await;
 
     // Kibana 5 keeps its objects in an index, and many at once could be of any.
     let_in(&mut gate, &reader()).await;

@@ -60,7 +60,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Gives the types the mapping that Kibana 5 gives them before it saves the first object of each.
+    /// Puts the mapping of each type that Kibana 5 puts before it saves the first object of the type.
     ///
     /// A field has one mapping in all types of an index: with numbers as the engine guesses them, those of the types that
     /// come later, such as Timelion's sheets, would be refused.

@@ -68,8 +68,7 @@ impl<'a> Link<'a> {
         content_type: &'static str,
         body: impl Into<Bytes>,
     ) -> Result<Value, InstallError> {
-        let body = Body { bytes: body.into(), content_type, is_gzip: false };
-        accepted(&format!("POST {path}"), &self.exchange(Method::POST, path, body).await?)
+        self.write(Method::POST, path, content_type, body.into()).await
     }
 
     pub(super) async fn put(
@@ -78,8 +77,18 @@ impl<'a> Link<'a> {
         content_type: &'static str,
         body: impl Into<Bytes>,
     ) -> Result<Value, InstallError> {
-        let body = Body { bytes: body.into(), content_type, is_gzip: false };
-        accepted(&format!("PUT {path}"), &self.exchange(Method::PUT, path, body).await?)
+        self.write(Method::PUT, path, content_type, body.into()).await
+    }
+
+    async fn write(
+        self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        bytes: Bytes,
+    ) -> Result<Value, InstallError> {
+        let request = format!("{method} {path}");
+        accepted(&request, &self.exchange(method, path, Body { bytes, content_type, is_gzip: false }).await?)
     }
 
     async fn exchange(self, method: Method, path: &str, body: Body) -> Result<Reply, InstallError> {

@@ -49,7 +49,7 @@ pub(super) fn find(root: &Path) -> anyhow::Result<Found> {
 impl Found {
     fn add(&mut self, path: &Path, metadata: &Metadata) {
         let name = path.display().to_string();
-        // Nobody may ever write into a pipe.
+        // A pipe may never get a writer.
         let reason = if metadata.is_file() { names::reason_to_pass_over(&name) } else { Some("pipes and devices") };
         match reason {
             Some(reason) => self.passed_over.push(PassedOver { name, reason }),

@@ -54,7 +54,7 @@ async fn settings_that_are_missing_are_named_by_their_flags() {
 
 #[tokio::test]
 async fn connection_error_has_its_cause_and_no_credentials() {
-    // A port on which nobody listens any more.
+    // A port without a listener.
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let endpoint = format!("http://127.0.0.1:{port}");
     let (code, stderr) = ingest(&["load", "--unsigned", "--endpoint", &endpoint, "a.json"]).await;
