@@ -134,7 +134,7 @@ def indexed(aws, opensearch, tmp_path_factory):  # noqa: F811
     serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
     try:
         endpoint = serving.stdout.readline().removeprefix("listening on ").strip()
-        load = [GATE / "ingest", "load", "--endpoint", endpoint, "--service", "es", "--region", REGION]
+        load = [GATE / "trailgate-ingest", "load", "--endpoint", endpoint, "--service", "es", "--region", REGION]
         load += ["--done", folder / "done", folder / "events.jsonl"]
         done = subprocess.run(load, env=aws.environment, capture_output=True, text=True, timeout=120)
     finally:

@@ -37,7 +37,7 @@ fn the_files_to_import_are_those_of_the_source() {
     for form in FORMS {
         let written = std::fs::read_to_string(folder.join(file::name(form))).unwrap();
         let is_same = written == file::text(&all(form), form);
-        assert!(is_same, "cargo run --bin ingest write-dashboards dashboards");
+        assert!(is_same, "cargo run --bin trailgate-ingest write-dashboards dashboards");
     }
 }
 

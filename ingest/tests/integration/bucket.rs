@@ -113,7 +113,7 @@ async fn a_bucket_that_is_not_there_is_named() {
     rig.s3.clone_from(&bucket.endpoint);
     let ran = rig.load(&["s3://nowhere/AWSLogs"], b"").await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("ingest: s3://nowhere/AWSLogs: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("trailgate-ingest: s3://nowhere/AWSLogs: "), "{}", ran.stderr);
     assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
 }
 

@@ -69,7 +69,7 @@ impl Rig {
     }
 
     fn start(&self, endpoint: &str, arguments: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_ingest"))
+        Command::new(env!("CARGO_BIN_EXE_trailgate-ingest"))
             .args(["load", "--endpoint", endpoint, "--region", "eu-west-1", "--service", "es"])
             .args(arguments)
             .args(if arguments.contains(&"--done") { Vec::new() } else { vec!["--done".to_owned(), self.path("done")] })

@@ -13,9 +13,9 @@ use super::{let_in, reader};
 use crate::program::Program;
 use crate::support::{Connection, allow, json, request};
 
-/// What `ingest dashboards` says, or why it fails. `--workspace` builds it beside the gate.
+/// What `trailgate-ingest dashboards` says, or why it fails. `--workspace` builds it beside the gate.
 async fn install(gate: &Program) -> Result<String, String> {
-    let program = Path::new(env!("CARGO_BIN_EXE_trailgate")).with_file_name("ingest");
+    let program = Path::new(env!("CARGO_BIN_EXE_trailgate")).with_file_name("trailgate-ingest");
     let endpoint = format!("http://{}", gate.address);
     let mut command = Command::new(program);
     let run = command.args(["dashboards", "--unsigned", "--endpoint", &endpoint]).output();
@@ -42,7 +42,7 @@ async fn dashboards_are_installed_through_the_gate_as_far_as_the_grant_goes() {
     // Kibana 5 keeps its objects in an index, and many at once could be of any.
     let_in(&mut gate, &reader()).await;
     let refused = install(&gate).await.unwrap_err();
-    assert!(refused.contains("ingest: PUT /.kibana/_mapping/search: 403 Forbidden"), "{refused}");
+    assert!(refused.contains("trailgate-ingest: PUT /.kibana/_mapping/search: 403 Forbidden"), "{refused}");
     assert!(refused.contains("read_only_grant"), "{refused}");
     assert_eq!(dashboards(&gate).await, 0);
 

@@ -9,7 +9,7 @@ async fn path_that_is_not_there_is_named() {
     let rig = Rig::new().await;
     let ran = rig.load(&[&rig.path("nowhere")], b"").await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains(&format!("ingest: {}: No such file", rig.path("nowhere"))), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("trailgate-ingest: {}: No such file", rig.path("nowhere"))), "{}", ran.stderr);
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn degraded_events_are_among_the_indexed() {
 async fn ingest(arguments: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.json"), records(&[record("1", "2026-01-30")])).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_ingest"))
+    let output = Command::new(env!("CARGO_BIN_EXE_trailgate-ingest"))
         .args(arguments)
         .current_dir(folder.path())
         .env_clear()

@@ -1,4 +1,4 @@
-//! `ingest`: CloudTrail's files into the index, and dashboards to look at them, from a command line.
+//! `trailgate-ingest`: loads CloudTrail files into the index and installs the dashboards, from a command line.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ enum Command {
 
 #[derive(Args)]
 struct Connection {
-    /// The domain, or a gate in front of it.
+    /// The domain, or a trailgate in front of it.
     #[arg(long, value_name = "URL")]
     endpoint: String,
     /// What requests are signed for, where the endpoint does not name it.
@@ -67,7 +67,7 @@ struct Connection {
     /// What the names of indices begin with.
     #[arg(long, default_value = "cwl-")]
     index_prefix: String,
-    /// The endpoint asks for no signature: a gate, or a server on this machine. No AWS credentials are looked for.
+    /// The endpoint asks for no signature: a trailgate, or a server on this machine. No AWS credentials are looked for.
     #[arg(long)]
     unsigned: bool,
 }
@@ -137,7 +137,7 @@ fn log_above(bar: &ProgressBar, is_unsigned: bool) {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("ingest: {error:#}");
+    eprintln!("trailgate-ingest: {error:#}");
     ExitCode::FAILURE
 }
 
@@ -250,7 +250,7 @@ impl Connection {
 fn settings(connection: &Connection) -> anyhow::Result<Settings> {
     let settings = Settings::read(|variable| match variable {
         "ENDPOINT" => Some(connection.endpoint.clone()),
-        // A gate and a local server name neither, and do not look at what is signed.
+        // A trailgate and a local server name neither, and do not look at what is signed.
         "REGION" => connection.region.clone().or_else(|| connection.unsigned.then(|| "us-east-1".to_owned())),
         "SERVICE" => connection.service.clone().or_else(|| connection.unsigned.then(|| "es".to_owned())),
         "INDEX_PREFIX" => Some(connection.index_prefix.clone()),
