@@ -65,6 +65,11 @@ class Stack:
     def names(self, resource_type):
         return {name for name, found in self._types.items() if found == resource_type}
 
+    def settings(self):
+        """Returns what the user data tells the gate."""
+        script = self.properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
+        return dict(re.findall(r"^([A-Z_]+)=(.*)$", script, re.MULTILINE))
+
     def complaints(self):
         """The descriptions of the rules' assertions that these parameters break: CloudFormation refuses them."""
         applicable = [rule for rule in self._rules.values() if self._value(rule.get("RuleCondition", True))]

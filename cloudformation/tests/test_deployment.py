@@ -2,7 +2,7 @@
 
 moto's CloudFormation takes no notice of some types; those are put to their services' own APIs as the template has them.
 It also drops the bucket's versioning, closed access and life cycle, and never releases an address nor the network
-interfaces of a group: `test_template.py` looks at those.
+interfaces of a group: `test_trail.py` and `test_network.py` look at those.
 """
 
 import ast
@@ -157,7 +157,7 @@ def test_the_log_group_may_call_the_function(aws, deployment):
     assert statement["Action"] == "lambda:InvokeFunction"
 
 
-def test_failed_events_come_back_to_the_function_and_are_parked_at_last(aws, deployment):
+def test_failed_events_return_to_the_function_then_are_parked(aws, deployment):
     failed, parked = deployment.queue("FailedEventsQueue"), deployment.queue("ParkedEventsQueue")
     assert json.loads(failed["RedrivePolicy"])["deadLetterTargetArn"] == parked["QueueArn"]
     assert failed["SqsManagedSseEnabled"] == parked["SqsManagedSseEnabled"] == "true"
@@ -326,7 +326,7 @@ def test_the_load_balancer_is_taken_by_its_api(aws, deployment):
 # ---- And what becomes of the stack.
 
 
-def test_an_update_changes_what_it_names_and_keeps_what_others_hold_on_to(aws, deployment):
+def test_update_changes_what_it_names_and_keeps_the_rest(aws, deployment):
     before = deployment.outputs()
     deployment.apply("update-stack", IndexRetentionDays="90", GateCount="2", CertificateSecretArn=SECRET)
     assert deployment.describe()["StackStatus"] == "UPDATE_COMPLETE"

@@ -61,7 +61,7 @@ def entry(cidr):
     return f'[[allow]]\ncidr = "{cidr}"\nname = "somebody"\naccess = "full"\n'
 
 
-def test_the_allowlist_of_a_new_stack_is_one_that_the_gate_takes(aws, gate):
+def test_allowlist_of_a_new_stack_is_accepted_by_the_gate(aws, gate):
     aws.put_allowlist(Stack(AllowedIPForEsCluster="198.51.100.0/24").properties("Allowlist")["Value"])
     assert gate.run("follow").returncode == 0
     assert gate.check().returncode == 0
@@ -75,7 +75,7 @@ def test_one_gate_listens_for_clients_themselves(gate):
     assert "proxy_protocol" not in secure
 
 
-def test_a_gate_of_a_fleet_believes_the_load_balancer_and_shows_the_secret_s_certificate(aws, tmp_path, gate):
+def test_gate_of_a_fleet_trusts_the_load_balancer(aws, tmp_path, gate):
     keys = {name: (gate.folder / f"tls/{name}.pem").read_text() for name in ("certificate", "key")}
     secret = aws.client("secretsmanager").create_secret(Name="tls", SecretString=json.dumps(keys))["ARN"]
     folder = tmp_path / "fleet"
@@ -105,7 +105,7 @@ def test_a_host_name_is_the_only_one_that_is_answered(aws, tmp_path):
     assert configuration["listen"][0]["hosts"] == ["audit.example.com"]
 
 
-def test_a_gate_without_a_certificate_makes_one_for_its_address_and_keeps_it(gate):
+def test_missing_certificate_is_made_once_for_the_address(gate):
     certificate = gate.folder / "tls/certificate.pem"
     shown = subprocess.run(["openssl", "x509", "-in", certificate, "-noout", "-text"], capture_output=True, text=True)
     assert "IP Address:198.51.100.9" in shown.stdout
@@ -137,7 +137,7 @@ def test_a_list_that_has_not_changed_is_left_alone(gate):
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_a_bad_edit_keeps_the_list_and_raises_the_alarm_s_metric(aws, gate):
+def test_bad_edit_keeps_the_list_and_sends_the_metric(aws, gate):
     gate.run("follow")
     before = gate.list()
     aws.put_allowlist(entry("203.0.113.7/24"))
@@ -179,7 +179,7 @@ def test_a_gate_that_does_not_answer_is_not_ready(aws, gate):
     assert aws.sent("ready")[0] == 0
 
 
-def test_list_of_20_kb_is_read_from_the_bucket_that_the_parameter_names(aws, gate):
+def test_list_of_20_kb_is_read_from_the_named_bucket(aws, gate):
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="lists", CreateBucketConfiguration={"LocationConstraint": REGION})
     long = "\n".join(entry(f"198.51.{third}.{fourth}") for third in range(2) for fourth in range(200))

@@ -98,7 +98,7 @@ def test_it_uploads_what_is_to_run_where_nobody_else_reads_it(aws, launched):
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
 
 
-def test_a_second_launch_changes_what_it_is_given_and_nothing_else(aws, changed):
+def test_second_launch_changes_what_it_is_given_only(aws, changed):
     before, done = changed
     assert done.returncode == 0, done.stderr
     assert described(aws)["StackStatus"] == "UPDATE_COMPLETE"
@@ -110,7 +110,7 @@ def test_a_second_launch_changes_what_it_is_given_and_nothing_else(aws, changed)
     assert newer["Body"].read() == b"newer"
 
 
-def test_a_second_launch_reaches_the_resources_and_says_what_there_is(aws, changed):
+def test_second_launch_changes_resources_and_prints_outputs(aws, changed):
     # moto does not see that a parameter within Fn::Sub has changed, so this one is in a Ref.
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described(aws)["Outputs"]}
     function = aws.client("lambda").get_function(FunctionName=outputs["IngestFunctionName"])["Configuration"]

@@ -100,7 +100,7 @@ def test_slow_domain_is_waited_for_with_its_events(launch):
     assert len(launch.aws.calls("cloudformation describe-stack-events")) > 120
 
 
-def test_rollback_is_reported_with_its_cause_and_the_next_command(launch):
+def test_rollback_is_reported_with_cause_and_next_command(launch):
     launch.plays(
         cloudformation__describe_stacks=new_stack("CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE"),
         cloudformation__describe_stack_events=[
@@ -135,7 +135,7 @@ def test_running_operation_is_waited_for_before_the_change(launch):
     assert launch.sent()["IndexRetentionDays"] == "7"
 
 
-def test_failure_of_an_earlier_operation_is_not_taken_for_this_one(launch):
+def test_failure_of_an_earlier_operation_is_not_reported(launch):
     running, over = stack("UPDATE_IN_PROGRESS"), stack("UPDATE_ROLLBACK_COMPLETE")
     launch.plays(
         cloudformation__describe_stacks=[running, running, over],
@@ -226,7 +226,7 @@ def test_edited_allowlist_is_not_written_by_a_new_template(launch):
     assert launch.aws.calls("cloudformation delete-change-set")
 
 
-def test_allowlist_that_nobody_edited_is_written_by_a_new_template(launch):
+def test_unedited_allowlist_is_written_by_a_new_template(launch):
     launch.plays(ssm__get_parameter=[{"Parameter": {"Version": 1}}], cloudformation__describe_change_set=[CHANGES_LIST])
     done = launch.exists()("audit")
     assert done.returncode == 0, done.stderr
@@ -336,7 +336,7 @@ def test_refresh_that_fails_is_a_failure(launch):
     assert "an instance did not join" in done.stderr
 
 
-def test_service_linked_role_that_cannot_be_made_ends_the_launch(launch):
+def test_rejected_service_linked_role_ends_the_launch(launch):
     denied = "An error occurred (AccessDenied) when calling CreateServiceLinkedRole: not authorized"
     done = launch.plays(iam__create_service_linked_role=[denied])("audit", "203.0.113.7", "DomainInVpc=true")
     assert done.returncode == 1

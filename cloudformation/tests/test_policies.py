@@ -39,7 +39,7 @@ def statements(stack, role):
     return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
 
 
-def test_the_domain_names_the_gate_and_the_function_and_nobody_else():
+def test_domain_names_the_gate_and_the_functions_only():
     for parameters in ({}, EVERYTHING):
         policy = Stack(**parameters).properties("CloudTrailESDomain")["AccessPolicies"]
         gate, *functions = (statement["Principal"]["AWS"] for statement in policy["Statement"])
@@ -48,7 +48,7 @@ def test_the_domain_names_the_gate_and_the_function_and_nobody_else():
 
 
 @pytest.mark.parametrize("method", ["Get", "Head", "Post", "Put", "Patch", "Delete"])
-def test_the_gate_may_search_and_whatever_else_a_full_grant_covers(method):
+def test_gate_may_do_what_a_full_grant_covers(method):
     assert may_reach(GATE, method, "/cwl-*/_search")
     assert may_reach(GATE, method, "/_dashboards/app/home")
 
@@ -131,7 +131,7 @@ def statements_of_domain(stack):
     return stack.properties("CloudTrailESDomain")["AccessPolicies"]["Statement"]
 
 
-def test_the_domain_of_another_name_is_none_of_the_gates_business():
+def test_gate_reaches_no_domain_of_another_name():
     stack = Stack()
     assert not allows(statements(stack, GATE), "es:ESHttpGet", domain("-too/_search"))
     assert not allows(statements(stack, GATE), "es:DeleteDomain", domain(""))
@@ -229,7 +229,7 @@ def test_the_gate_reads_the_secret_that_it_is_given():
     assert not allows(gate, "secretsmanager:GetSecretValue", secret.replace("tls", "other"))
 
 
-def test_the_gate_takes_its_own_address_and_to_its_own_instances_alone():
+def test_gate_associates_its_own_address_with_its_own_instances():
     gate = statements(Stack(), GATE)
     ec2 = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
     ours, theirs = {"aws:ResourceTag/trailgate": STACK}, {"aws:ResourceTag/trailgate": "other"}
@@ -247,14 +247,14 @@ def test_the_gate_writes_metrics_of_its_own_namespace_alone():
     assert not allows(gate, "cloudwatch:PutMetricData", "*", context={"cloudwatch:namespace": "AWS/ES"})
 
 
-def test_session_manager_can_reach_the_gate_and_no_managed_policy_adds_to_it():
+def test_session_manager_reaches_the_gate_by_inline_policy():
     stack = Stack()
     assert allows(statements(stack, GATE), "ssmmessages:OpenDataChannel", "*")
     assert allows(statements(stack, GATE), "ssm:UpdateInstanceInformation", "*")
     assert "ManagedPolicyArns" not in stack.properties(GATE)
 
 
-def test_the_trail_writes_its_own_folder_and_no_other_trail_does():
+def test_only_the_trail_writes_its_own_folder():
     bucket = Stack().properties("S3CloudTrailBucketPolicy")["PolicyDocument"]["Statement"]
     trail = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/trailgate"
     object_of = f"S3CloudTrailBucket.Arn/AWSLogs/{ACCOUNT}/CloudTrail/x.json.gz"
@@ -306,7 +306,7 @@ def test_cloudtrail_writes_its_own_streams():
     assert not allows(role, "logs:DeleteLogStream", f"{group}:{ACCOUNT}_CloudTrail_{REGION}")
 
 
-def test_only_the_trail_s_log_group_of_this_account_calls_the_function():
+def test_only_the_trail_s_log_group_calls_the_function():
     permission = Stack(LogGroupName="trail").properties("FunctionInvokePermission")
     assert permission["Action"] == "lambda:InvokeFunction"
     assert permission["Principal"] == "logs.amazonaws.com"
@@ -314,7 +314,7 @@ def test_only_the_trail_s_log_group_of_this_account_calls_the_function():
     assert permission["SourceAccount"] == ACCOUNT
 
 
-def test_a_star_stands_for_all_resources_only_where_there_are_none_to_name():
+def test_star_is_used_only_where_no_resource_can_be_named():
     for parameters in ({}, EVERYTHING):
         stack = Stack(**parameters)
         for role in stack.names("AWS::IAM::Role"):
@@ -324,7 +324,7 @@ def test_a_star_stands_for_all_resources_only_where_there_are_none_to_name():
                 assert "*" not in str(statement["Action"]).replace("es:ESHttp*", ""), statement
 
 
-def test_the_stream_is_written_by_the_log_group_and_read_by_the_function():
+def test_stream_is_written_by_logs_and_read_by_the_function():
     stack = Stack(UseKinesis="true")
     assert allows(statements(stack, LOGS), "kinesis:PutRecord", "EventStream.Arn")
     assert not allows(statements(stack, LOGS), "kinesis:GetRecords", "EventStream.Arn")

@@ -160,12 +160,12 @@ def test_a_bulk_request_of_the_function_s_writes_no_other_index(function, index)
         ("DELETE", "/_plugins/_security/api/rolesmapping/trailgate-ingest"),
     ],
 )
-def test_the_function_neither_reads_nor_deletes_nor_gives_rights(function, method, path):
+def test_function_neither_reads_nor_deletes_nor_grants(function, method, path):
     assert function("POST", "/_bulk", document("cwl-2026.01.01"))[0] == 200
     assert function(method, path)[0] == 403
 
 
-def test_somebody_without_the_function_s_role_has_none_of_its_rights(function, opensearch):
+def test_user_without_the_function_s_role_lacks_its_rights(function, opensearch):
     user = json.dumps({"password": OpenSearch.PASSWORD, "backend_roles": [f"{FUNCTION}2"]})
     assert opensearch.ask("PUT", "/_plugins/_security/api/internalusers/other", user)[0] == 201
     assert opensearch.ask("POST", "/_bulk", document("cwl-2026.01.01"), "other")[0] == 403
@@ -205,7 +205,7 @@ def security_api():
     server.server_close()
 
 
-def test_in_elasticsearch_the_same_is_asked_of_open_distro_s_api(aws, tmp_path, security_api):
+def test_elasticsearch_roles_go_to_open_distro_s_api(aws, tmp_path, security_api):
     with mapped(aws, tmp_path, "Elasticsearch_7.10", f"http://127.0.0.1:{security_api.server_port}") as done:
         assert done.returncode == 0, done.stderr
     (role_path, role), (mapping_path, mapping) = security_api.requests

@@ -178,14 +178,14 @@ def test_bundle_that_is_not_the_stack_s_is_not_unpacked(instance):
     assert instance.machine.run("test -e /root/trailgate").returncode != 0
 
 
-def test_a_gate_that_has_no_allowlist_to_begin_with_fails_the_stack(aws, instance):
+def test_first_start_without_an_allowlist_fails_the_stack(aws, instance):
     aws.put_allowlist("nonsense")
     done, told = instance.start()
     assert (done.returncode, told) == (1, told_by(1)), done.stdout + done.stderr
     assert instance.machine.run("systemctl is-active trailgate").stdout.strip() == "inactive"
 
 
-def test_the_gate_answers_whom_the_parameter_names_by_the_address_of_the_stack(joined):
+def test_gate_answers_listed_client_at_the_stack_s_address(joined):
     assert joined.machine.output(ask(joined)) == "200"
     assert joined.address()["InstanceId"] == joined.id
 
@@ -214,7 +214,7 @@ def test_a_gate_that_answers_is_ready(aws, joined):
     assert aws.sent("ready")[0] == 1
 
 
-def test_a_bad_edit_of_the_parameter_keeps_the_list_and_raises_the_alarm_s_metric(aws, joined):
+def test_bad_parameter_keeps_the_list_and_sends_the_metric(aws, joined):
     aws.put_allowlist("nonsense")
     joined.follow()
     assert aws.sent("allowlist_refused")[0] == 1
@@ -242,7 +242,7 @@ def test_list_of_20_kb_from_s3_is_in_effect_without_a_restart(aws, joined):
     assert joined.machine.pid() == before
 
 
-def test_a_gate_of_a_fleet_is_told_the_client_by_the_load_balancer_before_the_handshake(aws, joined):
+def test_gate_of_a_fleet_learns_the_client_before_tls(aws, joined):
     files = {name: joined.machine.output(f"cat /etc/trailgate/tls/{name}.pem") for name in ("certificate", "key")}
     secret = aws.client("secretsmanager").create_secret(Name="tls", SecretString=json.dumps(files))["ARN"]
     aws.put_allowlist(Stack(AllowedIPForEsCluster="203.0.113.7").properties("Allowlist")["Value"])

@@ -69,7 +69,7 @@ def test_the_gate_starts_as_its_own_user_and_answers(running):
     assert running.output(ASK) == ADMITTED
 
 
-def test_an_edit_of_the_allowlist_takes_effect_without_a_restart(running):
+def test_allowlist_edit_takes_effect_without_a_restart(running):
     before = running.pid()
     running.output("sed -i s/127.0.0.1/127.0.0.9/ /etc/trailgate/allowlist.toml")
     running.wait(f"[ $({ASK}) = 403 ]")
@@ -89,7 +89,7 @@ def test_a_gate_that_is_killed_comes_back(running):
     assert running.pid() != before
 
 
-def test_a_restart_refuses_no_connection_where_systemd_has_the_port(running):
+def test_restart_with_a_socket_unit_rejects_no_connection(running):
     running.output("systemctl stop trailgate && systemctl start trailgate.socket trailgate.service")
     before = running.pid()
     # What the gate answers by itself at once: this escape is none.

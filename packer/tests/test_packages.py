@@ -69,14 +69,14 @@ def test_the_debian_package_has_the_files_of_the_bundle(machine):
     assert machine.output("stat -c '%a %U:%G' /etc/trailgate") == "2750 root:trailgate"
 
 
-def test_an_installed_package_has_a_valid_configuration_and_runs_nothing(machine):
+def test_installed_package_is_valid_and_runs_nothing(machine):
     assert "2 entries" in machine.output("trailgate check")
     assert machine.run("systemctl is-active trailgate.service trailgate.socket").stdout.split() == ["inactive"] * 2
     machine.output("systemctl start trailgate")
     assert machine.output(ASK) == ADMITTED
 
 
-def test_an_upgrade_keeps_edited_configuration_and_brings_the_rest(machine, newer):
+def test_upgrade_keeps_edited_configuration(machine, newer):
     machine.output("echo '# mine' >>/etc/trailgate/trailgate.toml")
     install(machine, only(newer, "deb"))
     assert machine.output("tail -n 1 /etc/trailgate/trailgate.toml") == "# mine"
@@ -84,7 +84,7 @@ def test_an_upgrade_keeps_edited_configuration_and_brings_the_rest(machine, newe
     assert machine.files(bundled()) == bundled()
 
 
-def test_an_upgrade_under_load_loses_no_connection_where_systemd_has_the_port(machine, newer):
+def test_upgrade_with_a_socket_unit_loses_no_connection(machine, newer):
     machine.output("systemctl start trailgate.socket trailgate.service")
     before = machine.pid()
     with open(only(newer, "deb")) as file:
@@ -102,7 +102,7 @@ def test_an_upgrade_under_load_loses_no_connection_where_systemd_has_the_port(ma
     assert set(answers) == {"400"}
 
 
-def test_a_removal_stops_the_gate_and_leaves_the_configuration_to_a_purge(machine):
+def test_removal_stops_the_gate_and_purge_deletes_the_rest(machine):
     machine.output("systemctl enable trailgate.socket trailgate.service && systemctl start trailgate.service")
     machine.output("dpkg --remove trailgate")
     assert machine.run(ASK).stdout == "000"
@@ -145,7 +145,7 @@ def test_the_rpm_has_the_files_of_the_bundle(tree):
     assert {path for path in listed if not (tree / path[1:]).is_dir()} == set(bundled())
 
 
-def test_an_upgrade_by_rpm_keeps_edited_configuration_and_brings_the_rest(tree, newer):
+def test_rpm_upgrade_keeps_edited_configuration(tree, newer):
     rpm(tree, "--install", only(PACKAGES, "rpm"))
     with open(tree / "etc/trailgate/trailgate.toml", "a") as file:
         file.write("# mine\n")

@@ -1,0 +1,85 @@
+"""The way of events from the log group into the domain, and what becomes of those that fail."""
+
+from template import REGION, Stack
+
+
+def test_subscription_has_no_filter():
+    subscription = Stack().properties("LogsSubscription")
+    assert subscription["FilterPattern"] == ""
+    assert subscription["DestinationArn"] == "IngestFunction.Arn"
+    assert "RoleArn" not in subscription
+
+
+def test_function_has_its_runtime_and_the_domain_s_address():
+    function = Stack(FunctionArchitecture="arm64", IndexRetentionDays="90").properties("IngestFunction")
+    assert (function["Runtime"], function["Handler"]) == ("provided.al2023", "bootstrap")
+    assert function["Architectures"] == ["arm64"]
+    assert function["Environment"]["Variables"] == {
+        "ENDPOINT": "https://CloudTrailESDomain.DomainEndpoint",
+        "REGION": REGION,
+        "SERVICE": "es",
+        "DOCUMENT_ID": "event_id",
+        "RETENTION_DAYS": "90",
+    }
+
+
+def test_both_functions_name_documents_by_event_id():
+    stack = Stack()
+    ids = {stack.properties(name)["Environment"]["Variables"]["DOCUMENT_ID"] for name in stack.names("AWS::Lambda::Function")}
+    assert (len(stack.names("AWS::Lambda::Function")), ids) == (2, {"event_id"})
+
+
+def test_failed_events_are_kept_for_two_weeks_and_retried():
+    stack = Stack()
+    invoke = stack.properties("FunctionInvokeConfig")
+    assert invoke["DestinationConfig"]["OnFailure"]["Destination"] == "FailedEventsQueue.Arn"
+    queue = stack.properties("FailedEventsQueue")
+    assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == "ParkedEventsQueue.Arn"
+    # "Using Lambda with Amazon SQS": six times the function's timeout at least.
+    assert queue["VisibilityTimeout"] >= 6 * stack.properties("IngestFunction")["Timeout"]
+    again = stack.properties("FailedEventsToFunction")
+    assert again["EventSourceArn"] == "FailedEventsQueue.Arn"
+    assert again["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_message_is_parked_days_before_it_expires():
+    queue = Stack().properties("FailedEventsQueue")
+    parked_after = queue["RedrivePolicy"]["maxReceiveCount"] * queue["VisibilityTimeout"]
+    assert parked_after == 5 * 24 * 3600 < queue["MessageRetentionPeriod"]
+
+
+def test_reload_in_the_vpc_reaches_the_bucket():
+    stack = Stack(DomainInVpc="true")
+    assert stack.properties("ReloadFunction")["VpcConfig"] == stack.properties("IngestFunction")["VpcConfig"]
+    assert stack.properties("BucketEndpoint")["RouteTableIds"] == ["Routes"]
+
+
+def test_kinesis_stream_feeds_the_function():
+    stack = Stack(UseKinesis="true")
+    subscription = stack.properties("LogsSubscription")
+    assert (subscription["DestinationArn"], subscription["RoleArn"].endswith("LogsToStreamRole")) == (
+        "EventStream.Arn",
+        True,
+    )
+    mapping = stack.properties("StreamToFunction")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    kept = stack.properties("EventStream")["RetentionPeriodHours"] * 3600
+    assert mapping["MaximumRecordAgeInSeconds"] < kept
+    assert "EventStream" not in Stack().resources
+
+
+def test_stream_uses_all_of_its_shards_in_parallel():
+    stack = Stack(UseKinesis="true")
+    assert stack.properties("LogsSubscription")["Distribution"] == "Random"
+    assert stack.properties("StreamToFunction")["ParallelizationFactor"] == 10
+    assert "Distribution" not in Stack().properties("LogsSubscription")
+
+
+def test_failing_record_blocks_its_shard_for_hours_at_most():
+    stack = Stack(UseKinesis="true")
+    mapping = stack.properties("StreamToFunction")
+    assert mapping["MaximumRecordAgeInSeconds"] <= 6 * 3600
+    # A bucket gets the payload, a queue the sequence number only.
+    assert mapping["DestinationConfig"]["OnFailure"]["Destination"] == "FailedEventsBucket.Arn"
+    assert stack.resources["EventStream"]["DeletionPolicy"] == "RetainExceptOnCreate"
