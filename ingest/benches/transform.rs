@@ -11,7 +11,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde_json::json;
-use trailgate_ingest::bulk;
+use trailgate_ingest::delivery::bulk;
 use trailgate_ingest::document::{Document, Shaping, degraded, document};
 use trailgate_ingest::payload::{Invocation, LogBatch, decode};
 

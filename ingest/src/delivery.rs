@@ -1,5 +1,8 @@
 //! Sends documents until every one is accounted for.
 
+pub mod bulk;
+mod ledger;
+
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,10 +16,11 @@ use tokio::time::{Instant, sleep_until};
 use trailgate::reject::Reject;
 use trailgate::upstream::SendError;
 
-use crate::bulk::{self, Item, Outcome, Refusal, Verdict};
+use self::bulk::{Item, Outcome, Refusal, Verdict};
+use self::ledger::{Batch, Ledger};
+pub use self::ledger::{Failure, Report};
 use crate::document::Document;
 use crate::domain::{Body, Domain, DomainError, Reply};
-use crate::ledger::{Batch, Ledger, Report};
 
 /// The way into the index, and what was learned about it since the process started.
 #[derive(Debug)]

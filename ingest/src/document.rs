@@ -2,17 +2,19 @@
 //!
 //! The document is the event's JSON, number for number as it was written, and what the stock function of CloudWatch's
 //! console adds to it: `@id`, `@timestamp`, `@message`, `@owner`, `@log_group` and `@log_stream`, in place of fields of
-//! the event that have these names. Beyond the stock function there are the fields of [`promote`], `@lag`, the seconds
+//! the event that have these names. Beyond the stock function there are the fields of [`extract`], `@lag`, the seconds
 //! from CloudTrail's `eventTime` to `@timestamp`, `source.ip` where `sourceIPAddress` is an address and not the name of a
 //! service, and `@aws` with the system fields of a subscription.
 //!
 //! What no engine could index as it is ([`fit`]), or cannot be read ([`crate::json::repair`]), costs a document that part
 //! and no other, and `@degraded` says so.
 
+pub(crate) mod extract;
 mod fit;
 pub(crate) mod identity;
 mod members;
 mod names;
+mod record;
 
 #[cfg(test)]
 mod tests;
@@ -29,17 +31,11 @@ use jiff::tz::Offset;
 use self::fit::Fit;
 use self::identity::{UNDATED, happened, is_id, log_event_id};
 use self::members::Written;
-use crate::json::repair::{Flaw, repair};
-use crate::json::text::write_string;
-use crate::json::{NoTape, Node, Tape};
+use self::names::LAG;
+use self::record::{member, string, with_record};
+use crate::json::Tape;
+use crate::json::text::{write_field, write_key, write_string};
 use crate::payload::{LogBatch, LogEvent, MAX_TIMESTAMP};
-use crate::promote;
-
-/// The parts of a CloudTrail record that differ from call to call: stored, but not indexed.
-pub const UNMAPPED: [&str; 4] = ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"];
-
-/// The field that says by how many seconds the log is behind the event.
-pub(crate) const LAG: &str = "@lag";
 
 /// What is sent to the index for one log event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +126,7 @@ pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Docume
         }
         let is_degraded = !reasons.is_empty();
         if is_degraded {
-            write_field(&mut out, "@degraded", &promote::cut(reasons.join("; ").into()));
+            write_field(&mut out, "@degraded", &extract::cut(reasons.join("; ").into()));
         }
         out.push(b'}');
         addressed(event, id, record, shaping, out, is_degraded)
@@ -149,7 +145,7 @@ pub fn degraded(batch: &LogBatch, event: &LogEvent, shaping: &Shaping, reason: &
             match fit::fit(key, node) {
                 Fit::AsIs => {
                     if let Some(value) = node.as_string() {
-                        write_field(&mut out, key, &promote::cut(value));
+                        write_field(&mut out, key, &extract::cut(value));
                     }
                 }
                 Fit::Rewritten(json) => {
@@ -164,7 +160,7 @@ pub fn degraded(batch: &LogBatch, event: &LogEvent, shaping: &Shaping, reason: &
         if let Some(record) = record {
             write_promoted(&mut out, record);
         }
-        write_field(&mut out, "@degraded", &promote::cut(Cow::Borrowed(reason)));
+        write_field(&mut out, "@degraded", &extract::cut(Cow::Borrowed(reason)));
         out.push(b'}');
         addressed(event, id, record, shaping, out, true)
     })
@@ -182,38 +178,6 @@ const KEPT: [&str; 9] = [
     "eventType",
     "recipientAccountId",
 ];
-
-/// Calls `use_it` with the JSON object that the message ends in, if it does: loggers like to put something before it.
-///
-/// A record of CloudTrail that is no valid JSON is read as far as it goes, and the flaw is passed on.
-fn with_record<T>(message: &str, use_it: impl FnOnce(Option<&Tape<'_>>, Option<Flaw>) -> T) -> T {
-    let Some(start) = message.find('{') else { return use_it(None, None) };
-    let text = &message[start..];
-    let why = match Tape::parse(text) {
-        Ok(record) => return use_it(Some(&record), None),
-        Err(why) => why,
-    };
-    let repaired = repair(text);
-    match Tape::parse(&repaired.text) {
-        Ok(record) if record.members().any(|(_, node)| OF_CLOUDTRAIL.contains(&node.key)) => {
-            use_it(Some(&record), Some(repaired.flaw))
-        }
-        _ => use_it(None, (why == NoTape::TooDeep).then_some(Flaw::TooDeep)),
-    }
-}
-
-/// The members by one of which a record of CloudTrail is recognised.
-const OF_CLOUDTRAIL: [&str; 5] = ["eventName", "eventSource", "eventTime", "eventID", "eventVersion"];
-
-/// The last member of `record` that has the key.
-fn member<'t, 'a>(record: &'t Tape<'a>, key: &str) -> Option<&'t Node<'a>> {
-    record.members().filter(|(_, node)| node.key == key).last().map(|(_, node)| node)
-}
-
-/// What the last member of `record` that has the key says, if it is a string.
-fn string<'a>(record: &Tape<'a>, key: &str) -> Option<Cow<'a, str>> {
-    member(record, key)?.as_string()
-}
 
 fn write_log_fields(out: &mut Vec<u8>, batch: &LogBatch, event: &LogEvent, id: &str) {
     let time = utc(event.timestamp);
@@ -239,23 +203,10 @@ fn write_lag(out: &mut Vec<u8>, record: &Tape<'_>, event: &LogEvent) {
 
 fn write_promoted(out: &mut Vec<u8>, record: &Tape<'_>) {
     let start = out.len();
-    write_key(out, promote::OBJECT);
-    if !promote::write_object(record, out) {
+    write_key(out, extract::OBJECT);
+    if !extract::write_object(record, out) {
         out.truncate(start);
     }
-}
-
-fn write_field(out: &mut Vec<u8>, key: &str, value: &str) {
-    write_key(out, key);
-    write_string(out, value);
-}
-
-fn write_key(out: &mut Vec<u8>, key: &str) {
-    if !out.ends_with(b"{") {
-        out.push(b',');
-    }
-    write_string(out, key);
-    out.push(b':');
 }
 
 fn addressed(

@@ -8,7 +8,7 @@ mod tests;
 
 use std::borrow::Cow;
 
-use text::plain_prefix;
+use self::text::{plain_prefix, string_content};
 
 /// The values of one JSON text in the order they are written, a container before what is in it.
 #[derive(Debug)]
@@ -104,11 +104,6 @@ impl<'a> Node<'a> {
     pub(crate) fn is_array(&self) -> bool {
         self.value.starts_with('[')
     }
-}
-
-/// The text between the quotes of `value`, if it is a string.
-pub(crate) fn string_content(value: &str) -> Option<&str> {
-    value.strip_prefix('"')?.strip_suffix('"')
 }
 
 /// The values directly in a container, with their places on the tape.

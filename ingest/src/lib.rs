@@ -1,37 +1,29 @@
 //! CloudTrail into Elasticsearch or OpenSearch: an AWS Lambda function, and the same from a command line.
 //!
-//! The modules stand in the order of an event's life:
+//! An event's way through the modules, each of which uses only those below it in this list:
 //!
-//! 1. [`payload`] decodes what Lambda was called with into batches of log events.
-//! 2. [`document`] turns a log event into the document to index, with the fields that [`promote`] adds.
-//! 3. [`bulk`] makes `_bulk` bodies of documents, and reads the replies item by item.
-//! 4. [`ledger`] keeps account of the documents and decides what is sent next.
-//! 5. [`delivery`] sends it through a [`domain`] until every document is accounted for.
-//! 6. [`invocation`] takes all these steps, and answers Lambda.
-//!
-//! [`load`] takes the same road from files. [`template`] prepares the domain, [`dashboards`] its Kibana, [`metrics`] tells CloudWatch what happened,
-//! [`settings`] reads the environment.
+//! 1. [`function`] runs one invocation of the Lambda function; [`load`] runs the same steps for files.
+//! 2. [`delivery`] sends documents through a [`domain`] until each is accounted for: `delivery::bulk` builds `_bulk` bodies
+//!    and reads the responses item by item, `delivery::ledger` decides what is sent next.
+//! 3. [`setup`] installs the index template and the retention policy, [`dashboards`] the saved objects of Kibana.
+//! 4. [`domain`] sends signed requests; [`settings`] parses the environment; [`engine`] names the server that the domain runs.
+//! 5. [`document`] turns a log event into the document to index; `document::extract` adds the promoted fields.
+//! 6. [`payload`] decodes the payload of an invocation into batches of log events.
+//! 7. `json` parses a JSON text into a tape of its values.
+
+pub mod function;
+pub mod load;
+
+pub mod dashboards;
+pub mod delivery;
+pub mod setup;
+
+pub mod domain;
+pub mod engine;
+pub mod settings;
+
+pub mod document;
 
 pub mod payload;
 
-pub mod document;
 mod json;
-pub mod promote;
-
-pub mod bulk;
-
-pub mod ledger;
-
-pub mod delivery;
-pub mod domain;
-
-pub mod invocation;
-
-pub mod metrics;
-pub mod settings;
-pub mod template;
-
-pub mod load;
-pub mod reload;
-
-pub mod dashboards;

@@ -12,6 +12,7 @@
 //! Memory is bounded whatever the files are: by [`SENDERS`] chunks that are sent and [`WAITING`] that wait, each of about
 //! the size of a request, by a request's body for each sender, and by the largest single value.
 
+pub mod days;
 pub mod done;
 pub mod failures;
 mod input;
@@ -27,34 +28,25 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
-use jiff::civil::Date;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::days::Days;
 use self::done::Done;
 use self::failures::Failures;
 use self::progress::Progress;
 use self::reading::{Chunk, Reading};
 use self::source::{Source, Sources};
-use self::tally::{Summary, Tally};
+use self::tally::{IndexOf, Summary, Tally};
+use crate::delivery::Report;
 use crate::delivery::{Delivery, Limits};
 use crate::document::{Document, Shaping, degraded, document};
 use crate::domain::Domain;
-use crate::ledger::Report;
 use crate::payload::{LogBatch, LogEvent};
 use crate::settings::Settings;
-use crate::template::{self, State};
-
-/// The days whose events are wanted, both included.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Days {
-    /// The first day, in UTC.
-    pub from: Option<Date>,
-    /// The last day, in UTC.
-    pub to: Option<Date>,
-}
+use crate::setup::{self, State};
 
 /// A run from files to the index.
 #[derive(Debug)]
@@ -80,7 +72,7 @@ impl Load {
 
     /// A run into `domain`, which gets its index template first.
     pub async fn into(domain: Arc<Domain>, settings: &Settings, days: Days) -> anyhow::Result<Self> {
-        let ensured = template::ensure(&domain, &settings.plan, PATIENCE).await;
+        let ensured = setup::ensure(&domain, &settings.plan, PATIENCE).await;
         match ensured.template {
             Ok(State::Installed) => tracing::info!("the index template is installed"),
             Ok(_) => {}
@@ -189,24 +181,6 @@ async fn read(sources: Arc<Sources>, wanted: Vec<(usize, Source)>, mut reading: 
     // The receiver may have stopped.
     let _ = spawn_blocking(move || reading.finish()).await?;
     Ok(())
-}
-
-/// Names the index of an event.
-type IndexOf<'a> = dyn Fn(&LogBatch, &LogEvent) -> String + Sync + 'a;
-
-impl Days {
-    /// Whether `day` is one of them.
-    #[must_use]
-    pub fn contain(&self, day: Date) -> bool {
-        self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
-    }
-
-    /// Whether a folder of files that were delivered on `day` may have events of these days: the last events of a day are
-    /// delivered on the next.
-    #[must_use]
-    pub fn may_be_delivered(&self, day: Date) -> bool {
-        self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to.tomorrow().unwrap_or(to))
-    }
 }
 
 /// Chunks that are sent at the same time.

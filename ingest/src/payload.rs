@@ -1,7 +1,13 @@
 //! What Lambda is called with: CloudWatch Logs subscription data, by itself, in Kinesis records, or in SQS messages.
 
-mod batch;
+mod delivery;
+mod error;
 mod gunzip;
+mod log_batch;
+
+pub use self::error::{MAX_DECOMPRESSED, PayloadError};
+pub(crate) use self::log_batch::MAX_TIMESTAMP;
+pub use self::log_batch::{LogBatch, LogEvent};
 
 #[cfg(test)]
 mod tests;
@@ -13,37 +19,9 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::json::string_content;
-use crate::json::text::unescape;
-
-/// The log events of one CloudWatch Logs delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogBatch {
-    /// The account that the events are from.
-    pub owner: String,
-    /// The log group.
-    pub log_group: String,
-    /// The log stream.
-    pub log_stream: String,
-    /// The events, in order.
-    pub events: Vec<LogEvent>,
-}
-
-/// One log event: for CloudTrail, one API call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEvent {
-    /// CloudWatch's id of the event.
-    pub id: String,
-    /// Milliseconds since 1970 UTC.
-    pub timestamp: i64,
-    /// What was logged; for CloudTrail, a JSON object.
-    pub message: String,
-    /// The fields that a subscription filter's pattern cut out of the message, in order, if it has one.
-    pub extracted_fields: Vec<(String, String)>,
-}
+use crate::json::text::said;
 
 /// What the function was called with.
 #[derive(Debug)]
@@ -67,45 +45,6 @@ pub struct Record {
     pub batch: Result<LogBatch, PayloadError>,
 }
 
-/// Why a payload has no log events to give.
-#[derive(Debug, thiserror::Error)]
-pub enum PayloadError {
-    /// It is not JSON, or not of the shape that it should have.
-    // Without serde's own words, which can quote what stands there: this goes into logs.
-    #[error("cannot be read as JSON: {} at line {}, column {}", kind(.0), .0.line(), .0.column())]
-    Json(#[from] serde_json::Error),
-    /// The data is not base64.
-    #[error("the data is not base64: {0}")]
-    Base64(#[from] base64::DecodeError),
-    /// The data is not gzip, or breaks off.
-    #[error("the data cannot be decompressed: {0}")]
-    Gzip(#[from] std::io::Error),
-    /// The data is longer than any delivery, once decompressed.
-    #[error("the data is more than {MAX_DECOMPRESSED} bytes when decompressed")]
-    TooLarge,
-    /// It is JSON, but of no service that is known here.
-    #[error("neither log data nor records of Kinesis or SQS that hold log data")]
-    Unknown,
-}
-
-fn kind(error: &serde_json::Error) -> &'static str {
-    match error.classify() {
-        Category::Io => "unreadable",
-        Category::Syntax => "malformed",
-        Category::Data => "of another shape",
-        Category::Eof => "cut off",
-    }
-}
-
-/// What a delivery may be after decompression.
-///
-/// Lambda takes 1 MiB at most in an asynchronous call, a Kinesis record may have 10 MiB, and CloudTrail's events shrink
-/// to a tenth: real deliveries are far below this, and the function's memory is above it.
-pub const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;
-
-/// The last millisecond that [`Timestamp`] takes, some hours before the end of 9999: engines go further.
-pub(crate) const MAX_TIMESTAMP: i64 = 253_402_207_200_000;
-
 /// Reads what the function was called with at `now`.
 ///
 /// An event whose timestamp is no time is given that of the event before it in its batch, or of the next one, or `now`:
@@ -124,7 +63,7 @@ pub fn decode(payload: &[u8], now: Timestamp) -> Result<Invocation, PayloadError
 
 /// Reads one delivery of CloudWatch Logs as it is without gzip and base64; see [`decode`] for `now`.
 pub fn decode_delivery(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError> {
-    batch::read(json, now)
+    delivery::read(json, now)
 }
 
 fn kinesis(records: &[EventRecord<'_>], now: Timestamp) -> Result<Vec<Record>, PayloadError> {
@@ -181,15 +120,6 @@ pub(crate) fn decode_base64(data: &RawValue) -> Result<Vec<u8>, PayloadError> {
 /// Decompresses what is in gzip, and returns what is not as it is.
 pub(crate) fn decompress(bytes: Vec<u8>) -> Result<Vec<u8>, PayloadError> {
     if gunzip::is_gzip(&bytes) { gunzip::gunzip(&bytes, MAX_DECOMPRESSED) } else { Ok(bytes) }
-}
-
-/// What a string of JSON says, and any other value as it is written; nothing for `null`.
-pub(crate) fn said(value: &RawValue) -> Cow<'_, str> {
-    match string_content(value.get()) {
-        Some(inside) => unescape(inside),
-        None if value.get() == "null" => Cow::Borrowed(""),
-        None => Cow::Borrowed(value.get()),
-    }
 }
 
 /// Everything that the function may be called with: each key is of one kind of event only.

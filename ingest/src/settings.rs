@@ -1,11 +1,13 @@
 //! The function's settings, read from its environment.
 
+mod plan;
+
 use std::path::PathBuf;
 
 use trailgate::endpoint::{Endpoint, EndpointError};
 
+pub use self::plan::Plan;
 use crate::document::{DocumentId, IndexDay, Shaping};
-use crate::template::Plan;
 
 /// All that the function is told. It exists only when every value makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate::credentials;
 use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::domain::Domain;
-use trailgate_ingest::invocation::{Answer, Function};
-use trailgate_ingest::reload::{Reload, Reloaded};
+use trailgate_ingest::function::reload::{Reload, Reloaded};
+use trailgate_ingest::function::{Answer, Function};
 use trailgate_ingest::settings::Settings;
 
 // A function has a fraction of a processor, and one invocation at a time.

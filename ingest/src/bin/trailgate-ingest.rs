@@ -17,20 +17,22 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate::credentials;
+use trailgate_ingest::dashboards::format::Form;
 use trailgate_ingest::dashboards::install::{self, install};
-use trailgate_ingest::dashboards::saved::{self, Form};
+use trailgate_ingest::dashboards::saved;
 use trailgate_ingest::dashboards::source::Source;
 use trailgate_ingest::dashboards::{self, file};
 use trailgate_ingest::document::Shaping;
 use trailgate_ingest::domain::Domain;
+use trailgate_ingest::load::Load;
+use trailgate_ingest::load::days::Days;
 use trailgate_ingest::load::done::Done;
 use trailgate_ingest::load::failures::Failures;
 use trailgate_ingest::load::progress::{AboveBar, Progress};
 use trailgate_ingest::load::source::Sources;
 use trailgate_ingest::load::tally::{PassedOver, Summary};
-use trailgate_ingest::load::{Days, Load};
 use trailgate_ingest::settings::Settings;
-use trailgate_ingest::template;
+use trailgate_ingest::setup;
 
 /// CloudTrail into Elasticsearch or OpenSearch, from a command line.
 #[derive(Parser)]
@@ -202,7 +204,7 @@ impl Command {
 
 fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
     let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
-    let mapping = template::mapping().context("the template makes no sense")?;
+    let mapping = setup::mapping().context("the template makes no sense")?;
     let pattern = format!("{}*", Shaping::default().prefix);
     for form in [Form::Kibana5, Form::Kibana7] {
         let path = folder.join(file::name(form));
@@ -218,7 +220,7 @@ async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
     let settings = settings(&args.connection)?;
     let domain = args.connection.domain(&settings)?;
     let pattern = format!("{}*", settings.shaping.prefix);
-    let mapping = template::mapping().context("the template makes no sense")?;
+    let mapping = setup::mapping().context("the template makes no sense")?;
     let plan = install::Plan { source, pattern, mapping, is_forced: args.force };
     let installed = install(&domain, &plan, PATIENCE).await?;
     print!("{installed}");

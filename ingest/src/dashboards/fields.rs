@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::saved::Form;
+use super::format::Form;
 
 /// The fields of `mapping`, an object with `properties`, as the text of a list.
 pub(super) fn list(mapping: &Value, form: Form) -> String {

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::saved::{Form, Kind, Object};
+use super::format::{Form, Kind};
+use super::saved::Object;
 
 /// What the file of a form is called.
 #[must_use]

@@ -14,10 +14,11 @@ use self::api::Api;
 use self::index::Index;
 pub use self::link::InstallError;
 use self::link::Link;
-use super::saved::{Form, Kind, Object, digest, is_as_installed, objects};
+use super::format::{Form, Kind};
+use super::saved::{Object, digest, is_as_installed, objects};
 use super::source::Source;
 use crate::domain::Domain;
-use crate::template::{self, Engine};
+use crate::engine::{self, Engine};
 
 /// What is to be installed.
 #[derive(Clone, Debug)]
@@ -92,7 +93,7 @@ pub async fn install(domain: &Domain, plan: &Plan, patience: Duration) -> Result
 
 /// Whether this engine goes with a Kibana that keeps its objects by plain calls to the engine.
 fn has_documents(engine: Engine) -> bool {
-    engine.kind == template::Kind::Elasticsearch && engine.version.0 < 7
+    engine.kind == engine::Kind::Elasticsearch && engine.version.0 < 7
 }
 
 /// The objects to put, and what becomes of each.
@@ -189,6 +190,7 @@ mod tests {
 
     use super::super::SOURCE;
     use super::*;
+    use crate::setup;
 
     fn ours() -> Object {
         objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &Value::Null, Form::Kibana7).pop().unwrap()
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn an_index_pattern_gets_the_fields_that_it_lacks_and_keeps_the_rest() {
-        let mapping = template::mapping().unwrap();
+        let mapping = setup::mapping().unwrap();
         let all = objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &mapping, Form::Kibana7);
         let wanted = all.into_iter().next().unwrap();
         let theirs =

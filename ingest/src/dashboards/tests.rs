@@ -3,10 +3,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::saved::{Form, Kind, Object, objects};
+use super::format::{Form, Kind};
+use super::saved::{Object, objects};
 use super::source::{Panel, Scope, Shows, Source, Split};
 use super::{SOURCE, fields, file, visual};
-use crate::template;
+use crate::setup;
 
 const FORMS: [Form; 2] = [Form::Kibana5, Form::Kibana7];
 
@@ -15,12 +16,12 @@ fn source() -> Source {
 }
 
 fn all(form: Form) -> Vec<Object> {
-    objects(&source(), "cwl-*", &template::mapping().unwrap(), form)
+    objects(&source(), "cwl-*", &setup::mapping().unwrap(), form)
 }
 
 /// The names of the fields that can be counted by.
 fn countable() -> BTreeSet<String> {
-    let fields: Vec<Value> = serde_json::from_str(&fields::list(&template::mapping().unwrap(), Form::Kibana5)).unwrap();
+    let fields: Vec<Value> = serde_json::from_str(&fields::list(&setup::mapping().unwrap(), Form::Kibana5)).unwrap();
     let countable = fields.iter().filter(|field| field["aggregatable"] == true);
     countable.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::saved::{Form, Kind};
+use super::format::{Form, Kind};
 use super::source::{COLUMNS, Panel, Shows, Split};
 
 /// The `visState` of a panel, over events whose time is in the field `time`.

@@ -8,6 +8,10 @@ use std::borrow::Cow;
 use super::identity::{parse_epoch, parse_time};
 use crate::json::Node;
 
+/// The parts of a CloudTrail record that differ from call to call: stored, but not indexed.
+pub(super) const UNMAPPED: [&str; 4] =
+    ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"];
+
 /// What becomes of a member of the record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fit {
@@ -145,7 +149,7 @@ const OBJECTS: [&str; 4] = ["userIdentity", "tlsDetails", "addendum", "insightDe
 pub(super) fn is_mapped(name: &str) -> bool {
     KEYWORDS.contains(&name)
         || has_fields(name)
-        || super::UNMAPPED.contains(&name)
+        || UNMAPPED.contains(&name)
         || matches!(name, "eventTime" | "readOnly" | "managementEvent")
 }
 
@@ -160,7 +164,7 @@ mod tests {
 
     use super::*;
     use crate::json::Tape;
-    use crate::template;
+    use crate::setup;
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "it is written at each call")]
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_the_template_maps_is_known_here() {
-        let mapping = template::mapping().unwrap();
+        let mapping = setup::mapping().unwrap();
         for (name, field) in mapping["properties"].as_object().unwrap() {
             if name.starts_with('@') || name == "ct" || name == "source" {
                 continue;

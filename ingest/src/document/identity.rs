@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use trailgate::body::Buffered;
 
-use super::{string, with_record};
+use super::record::{string, with_record};
 use crate::json::Tape;
 use crate::payload::{LogBatch, LogEvent};
 

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::fit::{Fit, fit, fit_within, has_fields, is_mapped};
-use super::{UNMAPPED, names, write_key};
+use super::fit::{Fit, UNMAPPED, fit, fit_within, has_fields, is_mapped};
+use super::names;
 use crate::json::Tape;
-use crate::json::text::{unescape, write_string};
+use crate::json::text::{unescape, write_key, write_string};
 
 /// What was written of a record.
 #[derive(Debug, Default)]

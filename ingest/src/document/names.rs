@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::{LAG, UNMAPPED};
-use crate::promote;
+use super::extract;
+use super::fit::UNMAPPED;
+
+/// The field that says by how many seconds the log is behind the event.
+pub(super) const LAG: &str = "@lag";
 
 /// The fields of the log event: the record's own of these names give way to them.
 pub(super) const OVERWRITTEN: [&str; 6] = ["@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
@@ -41,7 +44,7 @@ const METADATA: [&str; 23] = [
 
 /// Whether a name of the document itself belongs to an engine or to a field that this function adds.
 pub(super) fn is_taken(name: &str) -> bool {
-    name == promote::OBJECT || name == LAG || name == "@degraded" || name == SYSTEM || METADATA.contains(&name)
+    name == extract::OBJECT || name == LAG || name == "@degraded" || name == SYSTEM || METADATA.contains(&name)
 }
 
 /// Whether a name has to be looked at more closely: a sieve that lets nothing through that [`safe`] would change.
@@ -51,7 +54,7 @@ pub(super) fn is_odd(name: &str) -> bool {
 
 /// The same for the names of the document itself.
 pub(super) fn is_odd_at_top(name: &str) -> bool {
-    is_odd(name) || name.starts_with(['@', '_']) || name == promote::OBJECT || name == "source"
+    is_odd(name) || name.starts_with(['@', '_']) || name == extract::OBJECT || name == "source"
 }
 
 /// Changes the names among `members` that an engine would refuse, or read as a path that another name is in the way of.
@@ -93,7 +96,7 @@ fn is_ambiguous(name: &str, names: &HashSet<String>) -> bool {
 
 /// Fields that this function adds, whether or not they are among the members.
 const OWN: [&str; 10] =
-    [promote::OBJECT, LAG, SYSTEM, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
+    [extract::OBJECT, LAG, SYSTEM, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
 
 fn is_blank(name: &str) -> bool {
     name.chars().all(|character| character.is_whitespace() || character.is_control())

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 /// How many bytes at the start of `bytes` stand for themselves in a JSON string.
 pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     let mut at = 0;
@@ -74,6 +76,20 @@ pub(crate) fn unescape(inside: &str) -> Cow<'_, str> {
     }
 }
 
+/// What a string of JSON says, and any other value as it is written; nothing for `null`.
+pub(crate) fn said(value: &RawValue) -> Cow<'_, str> {
+    match string_content(value.get()) {
+        Some(inside) => unescape(inside),
+        None if value.get() == "null" => Cow::Borrowed(""),
+        None => Cow::Borrowed(value.get()),
+    }
+}
+
+/// The text between the quotes of `value`, if it is a string.
+pub(crate) fn string_content(value: &str) -> Option<&str> {
+    value.strip_prefix('"')?.strip_suffix('"')
+}
+
 /// Writes `said` as a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, said: &str) {
     out.push(b'"');
@@ -96,4 +112,19 @@ pub(crate) fn write_string(out: &mut Vec<u8>, said: &str) {
         rest = after;
     }
     out.push(b'"');
+}
+
+/// Writes a member of an object, whose value is a string.
+pub(crate) fn write_field(out: &mut Vec<u8>, key: &str, value: &str) {
+    write_key(out, key);
+    write_string(out, value);
+}
+
+/// Writes a key, with the comma between it and the member before it.
+pub(crate) fn write_key(out: &mut Vec<u8>, key: &str) {
+    if !out.ends_with(b"{") {
+        out.push(b',');
+    }
+    write_string(out, key);
+    out.push(b':');
 }

@@ -3,71 +3,21 @@
 //! [`items`] is the one place that decides it, for a whole file, for a line, for an element of an array, and for what is
 //! wrapped in any of these, at any depth.
 
-mod foreign;
+pub(super) mod foreign;
+pub(super) mod item;
+mod members;
 mod record;
-
-pub(super) use self::foreign::of_path;
 
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use self::item::{Failed, Item, cut};
+use self::members::{Members, said_of};
 use super::values::{PieceKind, Values};
-use crate::payload::{self, LogBatch, LogEvent, PayloadError, said};
-
-/// A thing found in a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
-    /// A CloudTrail record, of this account, as a log event.
-    Record {
-        /// The account that received it.
-        owner: String,
-        /// The record under its own id and time.
-        event: LogEvent,
-        /// Whether the time is the record's own.
-        is_dated: bool,
-    },
-    /// What CloudWatch Logs delivers.
-    Delivery(LogBatch),
-    /// Something that is known not to hold CloudTrail records: its kind, in the plural.
-    Foreign(&'static str),
-    /// Something that should hold records and cannot be read, or that is not known.
-    Failed(Failed),
-}
-
-/// A value that is not indexed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failed {
-    /// What it looks like.
-    pub(super) reason: String,
-    /// The value.
-    pub(super) text: String,
-    /// Whether nothing is known of it, so that it may well be a part of an envelope that is none of its records.
-    is_unknown: bool,
-}
-
-impl Failed {
-    /// A file, or the rest of one, that cannot be read.
-    pub(super) fn unreadable(reason: String) -> Self {
-        Self { reason, text: String::new(), is_unknown: false }
-    }
-
-    /// A line, and perhaps those after it, that begin as no JSON does.
-    pub(super) fn text(text: String) -> Self {
-        Self { reason: format!("no JSON: a line of text that begins with {:?}", cut(&text)), text, is_unknown: true }
-    }
-
-    /// A line that begins as JSON and is none.
-    pub(super) fn broken(problem: &'static str, text: String) -> Self {
-        Self { reason: format!("broken JSON: {problem}"), text, is_unknown: false }
-    }
-}
+use crate::json::text::said;
+use crate::payload::{self, LogBatch, PayloadError};
 
 /// Returns what is in `text`, one JSON value. A value that is known to hold nothing, such as an empty `Records`, has no
 /// items.
@@ -153,8 +103,7 @@ impl Finder<'_> {
         if let Some(kind) = foreign::kind(members) {
             return self.items.push(Item::Foreign(kind));
         }
-        let lists =
-            members.0.iter().filter(|(key, value)| LISTS.contains(&key.as_ref()) && value.get().starts_with('['));
+        let lists = members.iter().filter(|(key, value)| LISTS.contains(&key.as_ref()) && value.get().starts_with('['));
         let mut has_list = false;
         for (_, list) in lists {
             has_list = true;
@@ -163,8 +112,8 @@ impl Finder<'_> {
         if has_list || self.search(members) {
             return;
         }
-        let keys: Vec<_> = members.0.iter().take(SHOWN_KEYS).map(|(key, _)| cut(key)).collect();
-        let more = if members.0.len() > SHOWN_KEYS { ", …" } else { "" };
+        let keys: Vec<_> = members.iter().take(SHOWN_KEYS).map(|(key, _)| cut(key)).collect();
+        let more = if members.len() > SHOWN_KEYS { ", …" } else { "" };
         self.unknown(format!("no CloudTrail record: an object with the keys {}{more}", keys.join(", ")), text);
     }
 
@@ -241,7 +190,7 @@ impl Finder<'_> {
     /// that cannot be read, and stays.
     fn search(&mut self, members: &Members<'_>) -> bool {
         let start = self.items.len();
-        for (_, value) in &members.0 {
+        for (_, value) in members.iter() {
             let before = self.items.len();
             let is_text = |value: &&RawValue| said(value).trim_start().starts_with(['{', '[']);
             match value.get().as_bytes().first() {
@@ -342,62 +291,9 @@ fn s3_object(members: &Members<'_>) -> Option<String> {
     Some(format!("s3://{name}/{key}"))
 }
 
-/// The members of an object as they are written, those with the same key one after another.
-#[derive(Debug, Default)]
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Members<'a> {
-    fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(name, _)| name == key)
-    }
-
-    /// The last value of a key, as JSON's parsers have it.
-    fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
-    }
-
-    /// The members of the object at a key.
-    fn object(&self, key: &str) -> Option<Members<'a>> {
-        serde_json::from_str(self.get(key)?.get()).ok()
-    }
-}
-
-/// What the string at a key says; none for other values.
-fn said_of<'a>(members: &Members<'a>, key: &str) -> Option<Cow<'a, str>> {
-    members.get(key).filter(|value| value.get().starts_with('"')).map(said)
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(32);
-                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    members.push((said(key), value));
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Object)
-    }
-}
-
 fn not_json(error: &serde_json::Error) -> String {
     // Without serde's own words, which can quote what stands there.
     format!("no JSON: line {}, column {} of it", error.line(), error.column())
-}
-
-fn cut(key: &str) -> String {
-    key.chars().filter(|character| !character.is_control()).take(40).collect()
 }
 
 /// The key of a line in a file of failures.

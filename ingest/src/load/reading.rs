@@ -7,9 +7,10 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use tokio::sync::mpsc::Sender;
 
-use super::Days;
+use super::days::Days;
 use super::input::{self, Input};
-use super::kind::{self, Failed, Item, Line};
+use super::kind::item::{Failed, Item};
+use super::kind::{self, Line};
 use super::values::{Piece, PieceKind, Values};
 use crate::payload::{LogBatch, LogEvent};
 

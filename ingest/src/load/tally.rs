@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::days::Days;
 use super::done::Done;
 use super::failures::{Failure, Failures};
 use super::reading::{Chunk, Ending, Note};
 use super::source::{Source, Sources};
-use super::{Days, IndexOf};
-use crate::ledger::Report;
+use crate::delivery::Report;
+use crate::payload::{LogBatch, LogEvent};
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,9 @@ pub struct PassedOver {
     /// The names of the first.
     pub names: Vec<String>,
 }
+
+/// Names the index of an event.
+pub(super) type IndexOf<'a> = dyn Fn(&LogBatch, &LogEvent) -> String + Sync + 'a;
 
 /// The account while it is kept.
 pub(super) struct Tally<'r> {

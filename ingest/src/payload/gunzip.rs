@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use flate2::bufread::GzDecoder;
 
-use super::PayloadError;
+use super::error::PayloadError;
 
 /// What `compressed` holds, unless it is more than `limit` bytes.
 ///

@@ -10,8 +10,8 @@ use trailgate_ingest::dashboards::install::{InstallError, Installed, Place, Plan
 use trailgate_ingest::dashboards::source::{Panel, Scope, Shows, Source, Split};
 use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::domain::Body;
-use trailgate_ingest::invocation::Function;
-use trailgate_ingest::template;
+use trailgate_ingest::function::Function;
+use trailgate_ingest::setup;
 
 use crate::events;
 use crate::payloads::log_data_at;
@@ -23,7 +23,7 @@ fn source() -> Source {
 }
 
 async fn installed(rig: &Rig, is_forced: bool) -> Result<Installed, InstallError> {
-    let mapping = template::mapping().unwrap();
+    let mapping = setup::mapping().unwrap();
     let plan = Plan { source: source(), pattern: "cwl-*".to_owned(), mapping, is_forced };
     install(&rig.domain, &plan, PATIENCE).await
 }

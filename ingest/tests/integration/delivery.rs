@@ -9,9 +9,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_domain::{Answer, Backend, Fault, ItemRefusal, Seen, Times};
+use trailgate_ingest::delivery::Report;
 use trailgate_ingest::delivery::{Delivery, Limits};
 use trailgate_ingest::document::Document;
-use trailgate_ingest::ledger::Report;
 
 use crate::payloads::gzip;
 use crate::rig::{LIMITS, Rig, patiently, signing_key};

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
-use trailgate_ingest::template::{self, Kind, Plan, State, TemplateError};
+use trailgate_ingest::engine::{Engine, Kind};
+use trailgate_ingest::settings::Plan;
+use trailgate_ingest::setup::{self, State, TemplateError};
 
 use crate::events;
 use crate::rig::{PATIENCE, Rig};
@@ -47,11 +49,11 @@ async fn nothing_is_lost_under_the_template(name: &str) {
 }
 
 /// A template is put where none is, and over an older one; the same and a newer one stay.
-async fn the_template_is_installed_once(rig: &Rig) -> template::Engine {
+async fn the_template_is_installed_once(rig: &Rig) -> Engine {
     let plan = Plan::new("cwl-", None).unwrap();
     let mut ensured = Vec::new();
     for _ in 0..2 {
-        ensured.push(template::ensure(&rig.domain, &plan, PATIENCE).await);
+        ensured.push(setup::ensure(&rig.domain, &plan, PATIENCE).await);
     }
     let engine = ensured[0].engine;
     let [first, second] = &ensured[..] else { unreachable!() };
@@ -60,7 +62,7 @@ async fn the_template_is_installed_once(rig: &Rig) -> template::Engine {
 
     for (version, expected) in [(1_000_000, State::Newer), (0, State::Replaced)] {
         put_other_version(rig, engine, version).await;
-        let ensured = template::ensure(&rig.domain, &plan, PATIENCE).await;
+        let ensured = setup::ensure(&rig.domain, &plan, PATIENCE).await;
         assert!(matches!(ensured.template, Ok(state) if state == expected), "{ensured:?}");
         assert!(ensured.retention.is_none());
     }
@@ -68,7 +70,7 @@ async fn the_template_is_installed_once(rig: &Rig) -> template::Engine {
 }
 
 /// Puts a template in the place of ours that says it is of `version`.
-async fn put_other_version(rig: &Rig, engine: template::Engine, version: u64) {
+async fn put_other_version(rig: &Rig, engine: Engine, version: u64) {
     let mappings = json!({ "_meta": { "trailgate": { "version": version } } });
     let is_composable = engine.kind != Kind::Elasticsearch;
     let template = match (engine.document_type(), engine.version.0) {
@@ -135,7 +137,7 @@ async fn searches_find_what_is_there(rig: &Rig, documents: &[Document]) {
 }
 
 /// Writes `documents` to `index` with `_bulk`, and counts.
-async fn index(rig: &Rig, engine: template::Engine, index: &str, documents: &[Document]) -> Outcome {
+async fn index(rig: &Rig, engine: Engine, index: &str, documents: &[Document]) -> Outcome {
     let mut rejected = BTreeMap::new();
     for batch in documents.chunks(250) {
         let lines = batch.iter().flat_map(|document| {
@@ -185,7 +187,7 @@ pub(crate) fn fields(mapping: &Value) -> usize {
 async fn without_the_template_events_are_lost() {
     let server = Server::start("elasticsearch-7.10", &[]).await;
     let rig = &server.rig;
-    let runs = template::ensure(&rig.domain, &Plan::new("cwl-", None).unwrap(), PATIENCE).await.engine;
+    let runs = setup::ensure(&rig.domain, &Plan::new("cwl-", None).unwrap(), PATIENCE).await.engine;
     let events = events::real();
     let documents: Vec<Document> = events.iter().enumerate().map(|(id, event)| events::stock(event, id)).collect();
     let stock = index(rig, runs, "stock-2023.07.10", &documents).await;
@@ -220,7 +222,7 @@ async fn opensearch_with_three_zones_and_a_false_version_gets_the_template() {
     // Without this such a cluster takes no new index at all, whatever its template.
     let replicas = json!({ "persistent": { "cluster.default_number_of_replicas": 2 } });
     rig.ask(Method::PUT, "/_cluster/settings", &replicas).await;
-    let ensured = template::ensure(&rig.domain, &Plan::new("cwl-", NonZeroU32::new(30)).unwrap(), PATIENCE).await;
+    let ensured = setup::ensure(&rig.domain, &Plan::new("cwl-", NonZeroU32::new(30)).unwrap(), PATIENCE).await;
     assert_eq!((ensured.engine.kind, ensured.engine.version), (Kind::OpenSearch, (7, 10)));
     assert!(matches!(ensured.template, Ok(State::Installed)), "{ensured:?}");
     // This server lacks the plug-in, which costs the retention and nothing else.

@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_ingest::delivery::Limits;
-use trailgate_ingest::invocation::{Function, Outcome};
+use trailgate_ingest::function::{Function, Outcome};
 
 use crate::payloads::{log_data_of, pack};
 use crate::rig::{PATIENCE, Rig};

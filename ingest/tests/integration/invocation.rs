@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_domain::{Fault, ItemRefusal, Times};
-use trailgate_ingest::invocation::{Function, Outcome};
+use trailgate_ingest::function::{Function, Outcome};
 
 use crate::payloads::{log_data, pack, subscription};
 use crate::rig::{LIMITS, Rig, patiently};

@@ -3,7 +3,8 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use trailgate_domain::{Fault, Seen, Times};
-use trailgate_ingest::template::{self, Ensured, Plan, State, TemplateError};
+use trailgate_ingest::settings::Plan;
+use trailgate_ingest::setup::{self, Ensured, State, TemplateError};
 
 use crate::rig::{PATIENCE, Rig};
 
@@ -16,7 +17,7 @@ async fn ensure(answers: &[(u16, Value)]) -> (Ensured, Vec<Seen>) {
         rig.stand_in.fault(Fault::status(*status, body.to_string()), Times::Once);
     }
     let plan = Plan::new("cwl-", NonZeroU32::new(30)).unwrap();
-    let ensured = template::ensure(&rig.domain, &plan, PATIENCE).await;
+    let ensured = setup::ensure(&rig.domain, &plan, PATIENCE).await;
     let seen = rig.stand_in.seen();
     assert!(seen.iter().all(|seen| seen.refusal.is_none()));
     (ensured, seen)
@@ -157,7 +158,7 @@ async fn a_domain_that_does_not_say_what_it_runs_is_believed_the_settings() {
     rig.stand_in.fault(Fault::status(404, "{}"), Times::Once);
     rig.stand_in.fault(Fault::status(200, acknowledged), Times::Once);
     let plan = Plan::new("cwl-", None).unwrap().on("Elasticsearch_5.6".parse().unwrap());
-    let ensured = template::ensure(&rig.domain, &plan, PATIENCE).await;
+    let ensured = setup::ensure(&rig.domain, &plan, PATIENCE).await;
     assert_eq!(ensured.engine.document_type(), Some("event"));
     let seen = rig.stand_in.seen();
     assert_eq!(requests(&seen), ["GET /_template/trailgate-cwl", "PUT /_template/trailgate-cwl"]);

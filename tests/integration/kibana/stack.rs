@@ -27,9 +27,9 @@ use trailgate_ingest::dashboards::install::{Installed, Plan, install};
 use trailgate_ingest::dashboards::source::Source;
 use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::domain::Domain;
-use trailgate_ingest::invocation::Function;
+use trailgate_ingest::function::Function;
 use trailgate_ingest::settings::Settings;
-use trailgate_ingest::template;
+use trailgate_ingest::setup;
 
 /// Both servers on loopback; they end when this is dropped.
 pub(crate) struct Stack {
@@ -79,7 +79,7 @@ pub(crate) async fn fill(domain: &str, key: Credentials, now: Timestamp) -> anyh
     let outcome = function.invoke(payload.to_string().as_bytes(), Instant::now() + START, now).await;
     outcome.answer.context("the events cannot be indexed")?;
     let source = Source::parse(SOURCE)?;
-    let plan = Plan { source, pattern: "cwl-*".to_owned(), mapping: template::mapping()?, is_forced: false };
+    let plan = Plan { source, pattern: "cwl-*".to_owned(), mapping: setup::mapping()?, is_forced: false };
     Ok(install(&domain, &plan, START).await?)
 }
 

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::super::file;
-use super::super::saved::{Form, Object};
+use super::super::format::Form;
+use super::super::saved::Object;
 use super::link::{InstallError, Link};
 
 /// The interface.

@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::domain::{Body, Domain, DomainError, Reply};
-use crate::template::Engine;
+use crate::engine::Engine;
 
 /// The way to the domain, and how long each request may take on it.
 #[derive(Clone, Copy)]

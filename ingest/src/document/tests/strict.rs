@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::UNMAPPED;
+use crate::document::fit::UNMAPPED;
 
 /// Any JSON in which no object has a key twice.
 pub(super) struct Strict;

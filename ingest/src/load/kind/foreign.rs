@@ -1,6 +1,6 @@
 //! Logs and findings of other services, which share CloudTrail's buckets.
 
-use super::{Members, said_of};
+use super::members::{Members, said_of};
 
 /// Returns the kind of an object that is known to be of another service.
 pub(super) fn kind(members: &Members<'_>) -> Option<&'static str> {

@@ -1,6 +1,7 @@
 //! A CloudTrail record by its members.
 
-use super::{Item, Members, said_of};
+use super::item::Item;
+use super::members::{Members, said_of};
 use crate::document::identity::{Identity, UNDATED};
 use crate::payload::LogEvent;
 

@@ -7,7 +7,8 @@ use std::time::UNIX_EPOCH;
 
 use walkdir::WalkDir;
 
-use super::{PassedOver, Place, Source, names};
+use super::file::{PassedOver, Place, Source};
+use super::names;
 
 /// What there is at a path.
 #[derive(Debug, Default)]

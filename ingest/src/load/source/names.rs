@@ -1,12 +1,12 @@
 //! What a file's name says of its content. A file that is named on the command line is read whatever it is called.
 
-use crate::load::kind::of_path;
+use crate::load::kind::foreign;
 
 /// Returns why a file that was found in a folder or a bucket is not read, if its name says so.
 ///
 /// Files without an ending are read: Firehose gives its objects none.
 pub(super) fn reason_to_pass_over(path: &str) -> Option<&'static str> {
-    if let Some(kind) = of_path(path) {
+    if let Some(kind) = foreign::of_path(path) {
         return Some(kind);
     }
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);

@@ -1,5 +1,8 @@
 //! One invocation of the function from the payload to the answer.
 
+mod metrics;
+pub mod reload;
+
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,15 +11,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::delivery::{Delivery, Limits};
+pub use self::metrics::Measures;
+use crate::delivery::{Delivery, Limits, Report};
 use crate::document::identity::parse_time;
 use crate::document::{Document, Shaping, degraded, document};
 use crate::domain::Domain;
-use crate::ledger::Report;
-use crate::metrics::Measures;
+use crate::engine::Engine;
 use crate::payload::{self, Invocation, LogBatch, LogEvent, PayloadError, Record};
-use crate::settings::Settings;
-use crate::template::{self, Engine, Ensured, Plan, TemplateError};
+use crate::settings::{Plan, Settings};
+use crate::setup::{self, Ensured, TemplateError};
 
 /// What lives from one invocation to the next.
 #[derive(Debug)]
@@ -152,7 +155,7 @@ impl Function {
         }
         // Of the time that there is, most belongs to the events: template and policy cost eight requests at the most.
         let patience = deadline.saturating_duration_since(Instant::now()) / 20;
-        let ensured = template::ensure(&self.domain, &self.plan, patience.min(TEMPLATE_PATIENCE)).await;
+        let ensured = setup::ensure(&self.domain, &self.plan, patience.min(TEMPLATE_PATIENCE)).await;
         tell(&ensured);
         let is_settled = ensured.template.is_ok()
             && matches!(ensured.retention, None | Some(Ok(_) | Err(TemplateError::NoStateManagement(_))));

@@ -5,12 +5,12 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::bulk::{self, Item, Outcome, Refusal, Verdict};
+use super::bulk::{self, Item, Outcome, Refusal, Verdict};
 use crate::document::Document;
 
 /// The account of a set of documents on their way into the index. It decides, and sends nothing itself.
 #[derive(Debug)]
-pub struct Ledger {
+pub(super) struct Ledger {
     documents: Vec<Document>,
     states: Vec<State>,
     queue: VecDeque<Batch>,
@@ -26,7 +26,7 @@ const MAX_REFUSED_IN_A_ROW: usize = 48;
 
 /// Documents that go into one body.
 #[derive(Debug)]
-pub struct Batch {
+pub(super) struct Batch {
     members: Vec<usize>,
     /// How often it was tried in vain.
     attempt: u32,
@@ -75,7 +75,7 @@ enum State {
 impl Ledger {
     /// All of `documents` still to be sent, in bodies of `body_bytes` at the most where they can be split.
     #[must_use]
-    pub fn new(documents: Vec<Document>, body_bytes: usize) -> Self {
+    pub(super) fn new(documents: Vec<Document>, body_bytes: usize) -> Self {
         let states = vec![State::Open { is_replaced: false }; documents.len()];
         let all = (0..documents.len()).collect();
         let mut ledger =
@@ -85,13 +85,13 @@ impl Ledger {
     }
 
     /// The batch to send next; it must come back by [`Ledger::settle`] or [`Ledger::give_up`].
-    pub fn next_batch(&mut self) -> Option<Batch> {
+    pub(super) fn next_batch(&mut self) -> Option<Batch> {
         self.queue.pop_front()
     }
 
     /// The body that brings a batch to the domain.
     #[must_use]
-    pub fn body(&self, batch: &Batch, mapping_type: Option<&str>) -> Vec<u8> {
+    pub(super) fn body(&self, batch: &Batch, mapping_type: Option<&str>) -> Vec<u8> {
         let mut body =
             Vec::with_capacity(batch.members.iter().map(|&member| bulk::cost(&self.documents[member])).sum());
         for &member in &batch.members {
@@ -101,7 +101,7 @@ impl Ledger {
     }
 
     /// Enters what became of a batch. `degrade` makes the degraded document of one that does not fit.
-    pub fn settle(&mut self, batch: Batch, outcome: Outcome, degrade: &dyn Fn(usize, &str) -> Document) {
+    pub(super) fn settle(&mut self, batch: Batch, outcome: Outcome, degrade: &dyn Fn(usize, &str) -> Document) {
         match outcome {
             Outcome::Items(items) => {
                 self.refused_in_a_row = 0;
@@ -156,7 +156,7 @@ impl Ledger {
     }
 
     /// Gives up a batch for which there is no time.
-    pub fn give_up(&mut self, batch: Batch) {
+    pub(super) fn give_up(&mut self, batch: Batch) {
         let why = batch.refusal.map_or_else(String::new, |refusal| format!("; before that: {refusal}"));
         for member in batch.members {
             self.states[member] = State::Failed { reason: format!("out of time{why}") };
@@ -165,7 +165,7 @@ impl Ledger {
 
     /// What became of each document. One that is still open has failed.
     #[must_use]
-    pub fn report(self) -> Report {
+    pub(super) fn report(self) -> Report {
         let bytes = self.documents.iter().map(|document| document.source.len()).sum();
         let mut report = Report { received: self.states.len(), retried: self.retried, bytes, ..Report::default() };
         for (document, state) in self.states.into_iter().enumerate() {
@@ -268,19 +268,13 @@ impl Ledger {
 impl Batch {
     /// How many documents.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.members.len()
-    }
-
-    /// Whether there are none, which a batch never is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     /// How often it was tried in vain.
     #[must_use]
-    pub fn attempt(&self) -> u32 {
+    pub(super) fn attempt(&self) -> u32 {
         self.attempt
     }
 }

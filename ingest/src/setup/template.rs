@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::engine::{Engine, Form, Kind};
+use crate::engine::{Engine, Form, Kind};
 
 /// The template of `config/cwl-template.json`, made for one engine and one index prefix.
 ///
@@ -154,7 +154,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::promote;
+    use crate::document::extract;
 
     fn elasticsearch(major: u32) -> Engine {
         Engine { kind: Kind::Elasticsearch, version: (major, 10) }
@@ -223,10 +223,10 @@ mod tests {
         for subtree in ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"] {
             assert_eq!(properties[subtree], json!({ "type": "object", "enabled": false }), "{subtree}");
         }
-        let promoted = properties[promote::OBJECT]["properties"].as_object().unwrap();
+        let promoted = properties[extract::OBJECT]["properties"].as_object().unwrap();
         assert!(promoted.values().all(|field| field["type"] == "keyword"));
         let mapped: BTreeSet<&str> = promoted.keys().map(String::as_str).collect();
-        assert_eq!(mapped, promote::fields().collect());
+        assert_eq!(mapped, extract::fields().collect());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::ledger::Report;
+use crate::delivery::Report;
 
 /// What one invocation measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ const NAMESPACE: &str = "trailgate";
 
 #[cfg(test)]
 mod tests {
-    use crate::ledger::Failure;
+    use crate::delivery::Failure;
 
     use super::*;
 

@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-use crate::json::text::unescape;
-use crate::json::{Node, Tape, string_content};
+use crate::json::text::{string_content, unescape};
+use crate::json::{Node, Tape};
 
 /// What is worth a search in a policy.
 #[derive(Debug, Default, PartialEq, Eq)]

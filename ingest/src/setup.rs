@@ -1,8 +1,7 @@
 //! The index template and the retention policy, installed when absent or older.
 
-mod body;
-mod engine;
 mod retention;
+mod template;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -13,50 +12,15 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-pub use engine::{Engine, Kind, UnknownEngine};
-
 use crate::domain::{Body, Domain, DomainError, Reply};
+use crate::engine::Engine;
+use crate::settings::Plan;
 
 /// The mapping that every index has under the template: an object with `properties`.
 ///
 /// `Err` only if the template is not what it is known for, which a test excludes.
 pub fn mapping() -> Result<Value, serde_json::Error> {
-    body::mapping()
-}
-
-/// What the domain is to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    prefix: String,
-    retention: Option<NonZeroU32>,
-    engine: Option<Engine>,
-}
-
-impl Plan {
-    /// A template for the indices whose names begin with `prefix`, deleted after `retention` days if that is given.
-    ///
-    /// `None` if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of others.
-    #[must_use]
-    pub fn new(prefix: &str, retention: Option<NonZeroU32>) -> Option<Self> {
-        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
-        let begins = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        (begins && prefix.bytes().all(is_name)).then(|| Self { prefix: prefix.to_owned(), retention, engine: None })
-    }
-
-    /// The same for a domain that is known to run `engine`, and is not asked.
-    #[must_use]
-    pub fn on(self, engine: Engine) -> Self {
-        Self { engine: Some(engine), ..self }
-    }
-
-    fn pattern(&self) -> String {
-        format!("{}*", self.prefix)
-    }
-
-    /// The name of both the template and the policy.
-    fn name(&self) -> String {
-        format!("trailgate-{}", self.prefix.trim_end_matches(['-', '_', '.']))
-    }
+    template::mapping()
 }
 
 /// How it went. Whatever did, documents can be written: without the template the engine guesses their mapping.
@@ -109,31 +73,31 @@ pub async fn ensure(domain: &Domain, plan: &Plan, patience: Duration) -> Ensured
 
 async fn install(link: Link<'_>, engine: Engine, plan: &Plan) -> Result<State, TemplateError> {
     let name = plan.name();
-    let path = body::path(engine, &name);
+    let path = template::path(engine, &name);
     let state = match link.get(&path).await? {
         None => State::Installed,
         Some(answer) => {
-            let installed = body::installed_version(engine, &name, &answer).map_err(TemplateError::Unreadable)?;
-            match installed.cmp(&body::version().map_err(TemplateError::Unreadable)?) {
+            let installed = template::installed_version(engine, &name, &answer).map_err(TemplateError::Unreadable)?;
+            match installed.cmp(&template::version().map_err(TemplateError::Unreadable)?) {
                 Ordering::Less => State::Replaced,
                 Ordering::Equal => return Ok(State::Current),
                 Ordering::Greater => return Ok(State::Newer),
             }
         }
     };
-    let mut template = body::for_engine(engine, &plan.pattern()).map_err(TemplateError::Unreadable)?;
+    let mut template = template::for_engine(engine, &plan.pattern()).map_err(TemplateError::Unreadable)?;
     let mut answered = link.send(Method::PUT, &path, &template).await?;
     for _ in 0..PRIORITIES {
-        if !body::is_of_equal_priority(&answered.reply.body) {
+        if !template::is_of_equal_priority(&answered.reply.body) {
             break;
         }
         let answer = answered.beginning();
         tracing::warn!(%answer, "another index template matches with the same priority: this one gets a higher one");
-        body::raise_priority(&mut template);
+        template::raise_priority(&mut template);
         answered = link.send(Method::PUT, &path, &template).await?;
     }
-    if let Some(copies) = body::copies_wanted(&answered.reply.body) {
-        body::set_copies(&mut template, copies);
+    if let Some(copies) = template::copies_wanted(&answered.reply.body) {
+        template::set_copies(&mut template, copies);
         link.send(Method::PUT, &path, &template).await?.accepted()?;
     } else {
         answered.accepted()?;
@@ -289,17 +253,3 @@ const PRIORITIES: usize = 10;
 
 /// As much of an answer as belongs in a log line.
 const ANSWER_CHARS: usize = 500;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_is_for_indices_of_its_own() {
-        let plan = Plan::new("cwl-", None).unwrap();
-        assert_eq!((plan.name().as_str(), plan.pattern().as_str()), ("trailgate-cwl", "cwl-*"));
-        for prefix in ["", "-", ".", "*", "_all", "CWL-", "cwl-*", "cwl,", "a/b"] {
-            assert_eq!(Plan::new(prefix, None), None, "{prefix}");
-        }
-    }
-}

@@ -18,11 +18,11 @@ use std::sync::LazyLock;
 
 use table::{FIELDS, Field, POLICIES, Path};
 
-use crate::json::text::write_string;
+use crate::json::text::{string_content, unescape, write_string};
 use crate::json::{Node, Tape};
 
 /// The object that holds the fields.
-pub const OBJECT: &str = "ct";
+pub(crate) const OBJECT: &str = "ct";
 
 /// Longer values are cut: they are to be searched for, and the whole is in the document anyway.
 pub(crate) const MAX_VALUE: usize = 1024;
@@ -44,7 +44,8 @@ const POLICY_CIDR: &str = "policy_cidr";
 const CROSS_ACCOUNT: &str = "cross_account";
 
 /// The names of all fields within [`OBJECT`], each to be mapped as a keyword.
-pub fn fields() -> impl Iterator<Item = &'static str> {
+#[cfg(test)]
+pub(crate) fn fields() -> impl Iterator<Item = &'static str> {
     [PRINCIPAL].into_iter().chain(FIELDS.iter().map(|field| field.name)).chain([CROSS_ACCOUNT, TRUNCATED])
 }
 
@@ -161,8 +162,8 @@ fn write_values(out: &mut Vec<u8>, values: &[Cow<'_, str>]) {
 
 /// What a scalar says, numbers and booleans as they are written, no longer than [`MAX_VALUE`].
 fn said(written: &str) -> Cow<'_, str> {
-    match crate::json::string_content(written) {
-        Some(inside) => cut(crate::json::text::unescape(inside)),
+    match string_content(written) {
+        Some(inside) => cut(unescape(inside)),
         None => cut(Cow::Borrowed(written)),
     }
 }

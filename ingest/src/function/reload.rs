@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::domain::Domain;
+use crate::load::Load;
+use crate::load::days::Days;
 use crate::load::done::Done;
 use crate::load::failures::Failures;
 use crate::load::progress::Progress;
 use crate::load::source::Sources;
-use crate::load::{Days, Load};
 use crate::settings::Settings;
 
 /// The hour that is wanted, and where its files are.

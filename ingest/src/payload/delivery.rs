@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{LogBatch, LogEvent, MAX_TIMESTAMP, PayloadError, said};
+use super::error::PayloadError;
+use super::log_batch::{LogBatch, LogEvent, MAX_TIMESTAMP};
+use crate::json::text::said;
 
 /// Reads `json`; bytes that are no UTF-8 and surrogates that stand alone become U+FFFD, rather than fail the batch.
 pub(super) fn read(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError> {

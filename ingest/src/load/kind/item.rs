@@ -1,0 +1,55 @@
+//! The things that are found in a file.
+
+use crate::payload::{LogBatch, LogEvent};
+
+/// A thing found in a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::load) enum Item {
+    /// A CloudTrail record, of this account, as a log event.
+    Record {
+        /// The account that received it.
+        owner: String,
+        /// The record under its own id and time.
+        event: LogEvent,
+        /// Whether the time is the record's own.
+        is_dated: bool,
+    },
+    /// What CloudWatch Logs delivers.
+    Delivery(LogBatch),
+    /// Something that is known not to hold CloudTrail records: its kind, in the plural.
+    Foreign(&'static str),
+    /// Something that should hold records and cannot be read, or that is not known.
+    Failed(Failed),
+}
+
+/// A value that is not indexed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::load) struct Failed {
+    /// What it looks like.
+    pub(in crate::load) reason: String,
+    /// The value.
+    pub(in crate::load) text: String,
+    /// Whether nothing is known of it, so that it may well be a part of an envelope that is none of its records.
+    pub(super) is_unknown: bool,
+}
+
+impl Failed {
+    /// A file, or the rest of one, that cannot be read.
+    pub(in crate::load) fn unreadable(reason: String) -> Self {
+        Self { reason, text: String::new(), is_unknown: false }
+    }
+
+    /// A line, and perhaps those after it, that begin as no JSON does.
+    pub(in crate::load) fn text(text: String) -> Self {
+        Self { reason: format!("no JSON: a line of text that begins with {:?}", cut(&text)), text, is_unknown: true }
+    }
+
+    /// A line that begins as JSON and is none.
+    pub(in crate::load) fn broken(problem: &'static str, text: String) -> Self {
+        Self { reason: format!("broken JSON: {problem}"), text, is_unknown: false }
+    }
+}
+
+pub(super) fn cut(key: &str) -> String {
+    key.chars().filter(|character| !character.is_control()).take(40).collect()
+}

@@ -1,0 +1,39 @@
+//! Why a payload cannot be read.
+
+use serde_json::error::Category;
+
+/// Why a payload has no log events to give.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// It is not JSON, or not of the shape that it should have.
+    // Without serde's own words, which can quote what stands there: this goes into logs.
+    #[error("cannot be read as JSON: {} at line {}, column {}", kind(.0), .0.line(), .0.column())]
+    Json(#[from] serde_json::Error),
+    /// The data is not base64.
+    #[error("the data is not base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// The data is not gzip, or breaks off.
+    #[error("the data cannot be decompressed: {0}")]
+    Gzip(#[from] std::io::Error),
+    /// The data is longer than any delivery, once decompressed.
+    #[error("the data is more than {MAX_DECOMPRESSED} bytes when decompressed")]
+    TooLarge,
+    /// It is JSON, but of no service that is known here.
+    #[error("neither log data nor records of Kinesis or SQS that hold log data")]
+    Unknown,
+}
+
+fn kind(error: &serde_json::Error) -> &'static str {
+    match error.classify() {
+        Category::Io => "unreadable",
+        Category::Syntax => "malformed",
+        Category::Data => "of another shape",
+        Category::Eof => "cut off",
+    }
+}
+
+/// What a delivery may be after decompression.
+///
+/// Lambda takes 1 MiB at most in an asynchronous call, a Kinesis record may have 10 MiB, and CloudTrail's events shrink
+/// to a tenth: real deliveries are far below this, and the function's memory is above it.
+pub const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;

@@ -1,0 +1,56 @@
+//! What the domain is to have.
+
+use std::num::NonZeroU32;
+
+use crate::engine::Engine;
+
+/// What the domain is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    prefix: String,
+    /// After how many days an index is deleted; never if none.
+    pub(crate) retention: Option<NonZeroU32>,
+    /// What the domain runs, if that is known without asking it.
+    pub(crate) engine: Option<Engine>,
+}
+
+impl Plan {
+    /// A template for the indices whose names begin with `prefix`, deleted after `retention` days if that is given.
+    ///
+    /// `None` if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of others.
+    #[must_use]
+    pub fn new(prefix: &str, retention: Option<NonZeroU32>) -> Option<Self> {
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+        let begins = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        (begins && prefix.bytes().all(is_name)).then(|| Self { prefix: prefix.to_owned(), retention, engine: None })
+    }
+
+    /// The same for a domain that is known to run `engine`, and is not asked.
+    #[must_use]
+    pub fn on(self, engine: Engine) -> Self {
+        Self { engine: Some(engine), ..self }
+    }
+
+    pub(crate) fn pattern(&self) -> String {
+        format!("{}*", self.prefix)
+    }
+
+    /// The name of both the template and the policy.
+    pub(crate) fn name(&self) -> String {
+        format!("trailgate-{}", self.prefix.trim_end_matches(['-', '_', '.']))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_for_indices_of_its_own() {
+        let plan = Plan::new("cwl-", None).unwrap();
+        assert_eq!((plan.name().as_str(), plan.pattern().as_str()), ("trailgate-cwl", "cwl-*"));
+        for prefix in ["", "-", ".", "*", "_all", "CWL-", "cwl-*", "cwl,", "a/b"] {
+            assert_eq!(Plan::new(prefix, None), None, "{prefix}");
+        }
+    }
+}
