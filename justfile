@@ -37,9 +37,9 @@ shipped:
 # Compares signatures with botocore (Python).
 botocore:
     python3 -m venv target/botocore
-    target/botocore/bin/pip install --quiet --disable-pip-version-check -r tests/domain/botocore/requirements.txt
+    target/botocore/bin/pip install --quiet --disable-pip-version-check -r tests/fake-domain/botocore/requirements.txt
     cargo build --workspace --bins
-    target/botocore/bin/python tests/domain/botocore/compare.py target/debug/trailgate-domain
+    target/botocore/bin/python tests/fake-domain/botocore/compare.py target/debug/fake-domain
 
 # Tests the stack on moto, with cfn-lint and checkov (Python, a JDK, Maven).
 test-stack:

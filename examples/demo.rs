@@ -15,6 +15,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use fake_domain::{FakeDomain, Options};
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -26,7 +27,6 @@ use trailgate::metrics::Metrics;
 use trailgate::server::{self, Entrance, Worker};
 use trailgate::signals::Termination;
 use trailgate::{credentials, process};
-use trailgate_domain::{Domain, Options};
 
 use self::stack::Stack;
 
@@ -73,20 +73,20 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn domain_in_memory() -> anyhow::Result<Domain> {
-    let domain = Domain::start(Options::default()).await?;
+async fn domain_in_memory() -> anyhow::Result<FakeDomain> {
+    let domain = FakeDomain::start(Options::default()).await?;
     domain.load("cwl-2023.07.10", documents().context("the sample events cannot be read")?);
     Ok(domain)
 }
 
 /// Elasticsearch and Kibana behind the stand-in's check of signatures; they end when the second part is dropped.
-async fn real_domain() -> anyhow::Result<(Domain, Option<Stack>)> {
+async fn real_domain() -> anyhow::Result<(FakeDomain, Option<Stack>)> {
     for (program, what) in [("java", "a JDK 17 or later"), ("mvn", "Maven"), ("npm", "Node with npm")] {
         let is_there = Command::new(program).arg("-version").output().is_ok();
         anyhow::ensure!(is_there, "--kibana needs {what}: there is no {program}");
     }
     let stack = Stack::start(|step| println!("  {step} ...")).await?;
-    let domain = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await?;
+    let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await?;
     print!("  {}", stack::fill(&domain.url(), key(), Timestamp::now()).await?);
     Ok((domain, Some(stack)))
 }

@@ -130,7 +130,7 @@ def indexed(aws, opensearch, tmp_path_factory):  # noqa: F811
     events = [*map(json.loads, lines), *made()]
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     # The stand-in takes signed requests, and passes them on without their signature, which the engine would not know.
-    serve = [GATE / "trailgate-domain", "serve", "--elasticsearch", opensearch.url]
+    serve = [GATE / "fake-domain", "serve", "--elasticsearch", opensearch.url]
     serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
     try:
         endpoint = serving.stdout.readline().removeprefix("listening on ").strip()

@@ -47,7 +47,7 @@ all_access: { backend_roles: [opendistro_security_anonymous_backendrole] }
 @contextlib.contextmanager
 def mapped(aws, folder, engine, url, program="map-roles", *arguments):
     """What map-roles has done by a gate before the stand-in, which passes on to `url` what is signed; or `program`."""
-    serve = [GATE / "trailgate-domain", "serve", "--elasticsearch", url]
+    serve = [GATE / "fake-domain", "serve", "--elasticsearch", url]
     serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
     try:
         endpoint = serving.stdout.readline().removeprefix("listening on ").strip()

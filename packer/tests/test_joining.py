@@ -89,7 +89,7 @@ def answers(url):
 @pytest.fixture(scope="module")
 def domain():
     """The stand-in for a domain, which takes what the role has signed, and nothing else; its URL."""
-    serve = (ROOT / "target/debug/trailgate-domain", "serve", "--region", REGION)
+    serve = (ROOT / "target/debug/fake-domain", "serve", "--region", REGION)
     with running(*serve, env=os.environ | KEYS, stdout=subprocess.PIPE, text=True) as serving:
         yield serving.stdout.readline().removeprefix("listening on ").strip()
 

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
+use fake_domain::{Fault, Times};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use trailgate_domain::{Fault, Times};
 
 use crate::support::{Rig, Setup, allow, get, request};
 

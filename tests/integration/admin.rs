@@ -6,11 +6,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fake_domain::{FakeDomain, Fault, Options, Times};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::Notify;
-use trailgate_domain::{Domain, Fault, Options, Times};
 
 use self::metrics::{metrics, reaches, value};
 use crate::program::{Program, command, output, path};
@@ -36,7 +36,7 @@ async fn readiness(program: &Program) -> (StatusCode, Vec<String>) {
 
 #[tokio::test]
 async fn a_gate_that_lives_says_so_whatever_is_wrong() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::BreakOff, Times::UntilCleared);
     let program = Program::start(&domain).await;
     assert_eq!(ask(program.admin, "/healthz").await.status(), StatusCode::OK);
@@ -45,7 +45,7 @@ async fn a_gate_that_lives_says_so_whatever_is_wrong() {
 
 #[tokio::test]
 async fn an_idle_gate_is_ready_after_it_has_asked_the_domain_once_for_all_who_want_to_know() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let admin = program.admin;
     let asked = (0..10).map(|_| tokio::spawn(async move { ask(admin, "/readyz").await.status() }));
@@ -60,7 +60,7 @@ async fn an_idle_gate_is_ready_after_it_has_asked_the_domain_once_for_all_who_wa
 
 #[tokio::test]
 async fn a_clients_answer_vouches_for_the_domain() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
     assert_eq!(readiness(&program).await.0, StatusCode::OK);
@@ -69,7 +69,7 @@ async fn a_clients_answer_vouches_for_the_domain() {
 
 #[tokio::test]
 async fn a_domain_that_fails_a_client_is_asked_again() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
     domain.fault(Fault::Garbage("no HTTP\r\n\r\n".into()), Times::UntilCleared);
@@ -81,7 +81,7 @@ async fn a_domain_that_fails_a_client_is_asked_again() {
 
 #[tokio::test]
 async fn a_domain_that_is_unwell_makes_the_gate_unready() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::status(503, "{}"), Times::UntilCleared);
     let program = Program::start(&domain).await;
     let (status, lines) = readiness(&program).await;
@@ -91,7 +91,7 @@ async fn a_domain_that_is_unwell_makes_the_gate_unready() {
 
 #[tokio::test]
 async fn credentials_that_the_domain_does_not_take_make_the_gate_unready() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::with(&domain, "127.0.0.1", |command| {
         command.env("AWS_ACCESS_KEY_ID", "AKIDUNKNOWN");
     })
@@ -104,7 +104,7 @@ async fn credentials_that_the_domain_does_not_take_make_the_gate_unready() {
 
 #[tokio::test]
 async fn a_gate_without_credentials_is_not_ready() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::with(&domain, "127.0.0.1", |command| {
         command.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true");
     })
@@ -119,7 +119,7 @@ async fn a_gate_without_credentials_is_not_ready() {
 
 #[tokio::test]
 async fn a_wrong_allowlist_makes_the_gate_unready_until_it_is_right() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     program.replace_allowlist("[[allow]]\ncidr = \"203.0.113.7/8\"\nname = \"typo\"\n");
     program.event("allowlist not reloaded").await;
@@ -143,7 +143,7 @@ async fn a_wrong_allowlist_makes_the_gate_unready_until_it_is_right() {
 
 #[tokio::test]
 async fn a_gate_that_ends_is_not_ready() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     let release = Arc::new(Notify::new());
     domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
@@ -160,7 +160,7 @@ async fn a_gate_that_ends_is_not_ready() {
 
 #[tokio::test]
 async fn a_page_whose_own_name_leads_here_reads_nothing() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     for target in ["/healthz", "/readyz", "/metrics", "/status", "/status.json"] {
         let request = request("GET", target, &[], "");
@@ -173,7 +173,7 @@ async fn a_page_whose_own_name_leads_here_reads_nothing() {
 
 #[tokio::test]
 async fn nothing_can_be_changed_there_and_what_is_unknown_is_not_found() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(send(program.admin, "POST", "/healthz").await.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(ask(program.admin, "/_search").await.status(), StatusCode::NOT_FOUND);
@@ -181,7 +181,7 @@ async fn nothing_can_be_changed_there_and_what_is_unknown_is_not_found() {
 
 #[tokio::test]
 async fn status_says_who_was_refused_and_how_to_let_them_in() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::with(&domain, "203.0.113.7", |_| {}).await;
     assert_eq!(program.status().await, StatusCode::FORBIDDEN);
     assert_eq!(program.status().await, StatusCode::FORBIDDEN);
@@ -223,7 +223,7 @@ async fn printed(program: &Program, arguments: &[&str]) -> (Option<i32>, String)
 
 #[tokio::test]
 async fn status_ends_with_1_when_the_gate_is_not_ready() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::status(503, "{}"), Times::UntilCleared);
     let program = Program::start(&domain).await;
     let (code, text) = printed(&program, &[]).await;
@@ -250,7 +250,7 @@ async fn status_of_a_gate_that_does_not_run_says_where_it_was_looked_for() {
 
 #[tokio::test]
 async fn the_admin_address_can_be_a_unix_socket() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = crate::program::files(&domain.url(), &crate::support::allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
     let text = std::fs::read_to_string(&config).unwrap();

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use fake_domain::{FakeDomain, Options};
 use hyper::StatusCode;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
 use trailgate::allowlist::Entries;
-use trailgate_domain::{Domain, Options};
 
 use self::list::{File, allow, command};
 use crate::program::Program;
@@ -274,7 +274,7 @@ fn of_twenty_who_add_at_once_nobody_loses() {
 
 #[tokio::test]
 async fn a_running_gate_follows_within_a_second() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     let config = program.file("trailgate.toml");
     let mut edit = async |arguments: &[&str], expected| {

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
+use fake_domain::{Fault, Times};
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use tokio::sync::Notify;
-use trailgate_domain::{Fault, Times};
 
 use crate::support::{Rig, Setup, allow, get, header, json, patiently, request};
 

@@ -7,13 +7,13 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use bytes::Bytes;
+use fake_domain::{Answer, Fault, Times};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
-use trailgate_domain::{Answer, Fault, Times};
 
 use crate::support::{Rig, Setup, allow, json};
 

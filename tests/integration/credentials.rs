@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fake_domain::verify::Credentials;
+use fake_domain::{FakeDomain, Options};
 use hyper::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -14,14 +16,12 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
-use trailgate_domain::verify::Credentials;
-use trailgate_domain::{Domain, Options};
 
 use crate::program::{Program, command, files, path};
 use crate::support::{Connection, allow, get, json as body, patiently, request};
 
 /// Starts the program with this environment in the place of keys, and with this in its `[aws]` table.
-async fn started(domain: &Domain, aws: &str, environment: &[(&str, String)]) -> Program {
+async fn started(domain: &FakeDomain, aws: &str, environment: &[(&str, String)]) -> Program {
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -109,7 +109,7 @@ async fn found(program: &mut Program) -> String {
 
 /// What a test does with keys that STS gave: the domain takes them, and the program signs with them.
 async fn signs_with_what_sts_gave(sts: &Player, aws: &str, environment: &[(&str, String)]) {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = started(&domain, aws, environment).await;
     let access_key = found(&mut program).await;
     assert!(access_key.starts_with("ASIA"), "{access_key}");
@@ -211,7 +211,7 @@ fn keys(number: usize) -> Credentials {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python"]
 async fn an_instances_keys_that_change_under_load_fail_no_request() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut metadata = Metadata::new().await;
     let (life, rotations) = (6, 5);
     domain.accept(keys(0), seconds(life));
@@ -254,7 +254,7 @@ async fn an_instances_keys_that_change_under_load_fail_no_request() {
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn while_the_metadata_service_is_away_the_last_keys_serve_until_they_expire_and_then_nothing_does() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut metadata = Metadata::new().await;
     let expires = seconds(5);
     domain.accept(keys(1), expires);
@@ -296,7 +296,7 @@ async fn giving(folder: &TempDir, path: &str, content: &Value) -> Player {
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn a_containers_keys_are_found() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let keys = keys(1);
     let given = json!({
@@ -314,7 +314,7 @@ async fn a_containers_keys_are_found() {
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn the_keys_of_a_single_sign_on_are_found() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let keys = keys(1);
     let given = json!({ "roleCredentials": {

@@ -1,28 +1,28 @@
 use std::time::Duration;
 
+use fake_domain::verify::{Credentials, Verifier};
+use fake_domain::{Answer, FakeDomain, Fault, Options, Seen, Times};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use trailgate_domain::verify::{Credentials, Verifier};
-use trailgate_domain::{Answer, Domain, Fault, Options, Seen, Times};
 
 use self::case::{Case, Diagnosis};
 use crate::support::{allow, patiently};
 
 mod case;
 
-async fn domain() -> Domain {
-    Domain::start(Options::default()).await.unwrap()
+async fn domain() -> FakeDomain {
+    FakeDomain::start(Options::default()).await.unwrap()
 }
 
-async fn tls_domain() -> Domain {
-    Domain::start(Options { tls: true, ..Options::default() }).await.unwrap()
+async fn tls_domain() -> FakeDomain {
+    FakeDomain::start(Options { tls: true, ..Options::default() }).await.unwrap()
 }
 
 /// A stand-in for STS: AWS's own client signs to it as to any service.
-async fn sts(status: u16, answer: &str) -> Domain {
+async fn sts(status: u16, answer: &str) -> FakeDomain {
     let verifier =
         Verifier { credentials: Credentials::default(), region: "eu-west-1".to_owned(), service: "sts".to_owned() };
-    let sts = Domain::start(Options { verifier, ..Options::default() }).await.unwrap();
+    let sts = FakeDomain::start(Options { verifier, ..Options::default() }).await.unwrap();
     let headers = vec![("content-type".to_owned(), "text/xml".to_owned())];
     let body = answer.to_owned().into();
     sts.fault(Fault::Answer(Answer { status, headers, body }), Times::UntilCleared);
@@ -149,7 +149,7 @@ async fn a_certificate_that_nobody_vouches_for_is_told_from_one_of_another_host(
 
     // Its certificate is for 127.0.0.1.
     let address = "127.0.0.2:0".parse().unwrap();
-    let domain = Domain::start(Options { tls: true, address, ..Options::default() }).await.unwrap();
+    let domain = FakeDomain::start(Options { tls: true, address, ..Options::default() }).await.unwrap();
     Case::of(&domain).examine().await.fails("tls", "not valid for name", "The certificate is another host's");
 }
 
@@ -227,7 +227,7 @@ async fn credentials_that_the_domain_does_not_take_are_told_by_the_reason() {
     let mut case = Case::of(&domain);
     case.aws = String::new();
     let elsewhere = Verifier { credentials: Credentials::default(), region: "us-east-1".into(), service: "es".into() };
-    let elsewhere = Domain::start(Options { verifier: elsewhere, ..Options::default() }).await.unwrap();
+    let elsewhere = FakeDomain::start(Options { verifier: elsewhere, ..Options::default() }).await.unwrap();
     case.endpoint = elsewhere.url();
     let found = case.examine().await;
     found.fails("request", "scoped to a valid region, not 'eu-west-1'", "Set aws.region to the domain's region");

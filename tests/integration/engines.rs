@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use fake_domain::{Backend, Options};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
-use trailgate_domain::{Backend, Options};
 
 use crate::support::{Rig, Setup};
 

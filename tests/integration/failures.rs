@@ -7,14 +7,14 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use bytes::Bytes;
+use fake_domain::verify::{self, Verifier, parse_date};
+use fake_domain::{Answer, FakeDomain, Fault, Options, Times};
 use futures_util::future::join_all;
 use http_body_util::BodyExt as _;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
-use trailgate_domain::verify::{self, Verifier, parse_date};
-use trailgate_domain::{Answer, Domain, Fault, Options, Times};
 
 use crate::support::{RawAnswer, Rig, Setup, get, header, json as body, patiently, request, signing_key};
 
@@ -45,7 +45,7 @@ async fn a_domain_with_the_right_certificate_is_trusted() {
 
 #[tokio::test]
 async fn a_domain_with_a_certificate_of_another_authority_is_not_trusted() {
-    let other = Domain::start(tls()).await.unwrap();
+    let other = FakeDomain::start(tls()).await.unwrap();
     let ca_pem = other.ca_pem().map(str::to_owned);
     let rig = Rig::with(Setup { domain: tls(), ca_pem, ..Setup::default() }).await;
     fails(&rig, &rig.get("/").await, 502, "upstream_unreachable").await;

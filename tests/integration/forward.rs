@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fake_domain::{Answer, Fault, Options, Times};
 use http_body_util::BodyExt as _;
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 use tokio::sync::Notify;
-use trailgate_domain::{Answer, Fault, Options, Times};
 
 use crate::support::{Rig, Setup, get, header, json, patiently, request};
 

@@ -4,11 +4,11 @@ mod load;
 mod session;
 mod stack;
 
+use fake_domain::{FakeDomain, Options};
 use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
-use trailgate_domain::{Domain, Options};
 
 use self::session::{STEP, Session, words};
 use self::stack::Stack;
@@ -25,7 +25,7 @@ fn shows_something(panel: &Value) -> bool {
 #[ignore = "needs Java, Maven, Node and Chromium"]
 async fn an_analyst_reads_in_kibana_what_others_did_and_changes_no_evidence() {
     let stack = Stack::start(|_| ()).await.unwrap();
-    let domain = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
+    let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let installed = stack::fill(&domain.url(), signing_key(None), Timestamp::now()).await.unwrap();
     assert!(installed.is_default && installed.objects.len() > 50, "{installed}");
     let mut gate = Program::asking_for_engine(&domain).await;
@@ -76,8 +76,8 @@ async fn an_analyst_reads_in_kibana_what_others_did_and_changes_no_evidence() {
 }
 
 /// The same servers for anybody: how a browser would see them without a gate.
-async fn open_domain(stack: &Stack) -> Domain {
-    Domain::start(Options { is_open: true, backend: stack.backend(), ..Options::default() }).await.unwrap()
+async fn open_domain(stack: &Stack) -> FakeDomain {
+    FakeDomain::start(Options { is_open: true, backend: stack.backend(), ..Options::default() }).await.unwrap()
 }
 
 /// An allowlist by which the browser may read.

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fake_domain::{Answer, Fault, Times};
 use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper::{Request, StatusCode};
@@ -10,7 +11,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::sleep;
-use trailgate_domain::{Answer, Fault, Times};
 
 use crate::support::{RawAnswer, Rig, Setup, get, header, json, patiently, request, rest};
 

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fake_domain::{FakeDomain, Fault, Options};
 use futures_util::future::join_all;
 use hyper::StatusCode;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
-use trailgate_domain::{Domain, Fault, Options};
 
 use crate::program::{Program, command, files, path};
 use crate::support::{Connection, allow, get, patiently, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_behave_are_served_beside_those_who_do_not_and_memory_stays_within_its_bounds() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.judge_requests(|seen| (seen.target == "/large").then(|| Fault::status(200, Bytes::from_static(&LARGE))));
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");

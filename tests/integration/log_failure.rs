@@ -1,8 +1,8 @@
 //! An access log that cannot be written: what is lost is counted, and nothing is served without it where that is set.
 
+use fake_domain::{FakeDomain, Options};
 use hyper::StatusCode;
 use tempfile::TempDir;
-use trailgate_domain::{Domain, Options};
 
 use crate::admin::ask;
 use crate::admin::metrics::{metrics, reaches};
@@ -10,7 +10,7 @@ use crate::program::{Program, command_of, files, path};
 use crate::support::{Connection, allow, get, json};
 
 /// A program whose standard output is a full device.
-async fn on_full_disk(domain: &Domain, config: &str) -> Program {
+async fn on_full_disk(domain: &FakeDomain, config: &str) -> Program {
     let folder: TempDir = files(&domain.url(), &allow("127.0.0.1"));
     let file = path(&folder, "trailgate.toml");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -22,7 +22,7 @@ async fn on_full_disk(domain: &Domain, config: &str) -> Program {
 
 #[tokio::test]
 async fn full_disk_loses_no_line_uncounted_and_is_reported() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = on_full_disk(&domain, "").await;
     let mut connection = Connection::open(program.address).await;
     for _ in 0..3 {
@@ -44,7 +44,7 @@ async fn full_disk_loses_no_line_uncounted_and_is_reported() {
 
 #[tokio::test]
 async fn requests_are_refused_without_an_access_log_where_that_is_set() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = on_full_disk(&domain, "[log]\non_failure = \"refuse\"\n").await;
     // The failure shows only when there is a line to write.
     assert_eq!(program.status().await, StatusCode::OK);

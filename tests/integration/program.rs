@@ -3,13 +3,13 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
+use fake_domain::{FakeDomain, Fault, Options, Times};
 use hyper::StatusCode;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::Notify;
-use trailgate_domain::{Domain, Fault, Options, Times};
 
 use crate::admin::ask;
 use crate::admin::metrics::{metrics, reaches, value};
@@ -28,12 +28,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) async fn start(domain: &Domain) -> Self {
+    pub(crate) async fn start(domain: &FakeDomain) -> Self {
         Self::with(domain, "127.0.0.1", |_| {}).await
     }
 
     /// Starts it without a configured engine, so that it asks the domain for it. Other tests count requests.
-    pub(crate) async fn asking_for_engine(domain: &Domain) -> Self {
+    pub(crate) async fn asking_for_engine(domain: &FakeDomain) -> Self {
         let folder = files(&domain.url(), &allow("127.0.0.1"));
         let config = path(&folder, "trailgate.toml");
         let text = std::fs::read_to_string(&config).unwrap();
@@ -42,7 +42,7 @@ impl Program {
     }
 
     /// Lets the clients in `cidr` in, and has `change` change how it is started.
-    pub(crate) async fn with(domain: &Domain, cidr: &str, change: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) async fn with(domain: &FakeDomain, cidr: &str, change: impl FnOnce(&mut Command)) -> Self {
         let folder = files(&domain.url(), &allow(cidr));
         let mut run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
         change(&mut run);
@@ -138,7 +138,7 @@ pub(crate) async fn output(arguments: &[&str]) -> (Option<i32>, String, String) 
 
 #[tokio::test]
 async fn it_signs_with_the_credentials_of_its_environment_and_logs_to_stdout() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
     assert_eq!(domain.seen()[0].refusal, None);
@@ -149,7 +149,7 @@ async fn it_signs_with_the_credentials_of_its_environment_and_logs_to_stdout() {
 
 #[tokio::test]
 async fn engine_is_asked_for_at_the_start() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let _program = Program::asking_for_engine(&domain).await;
     let seen = patiently(domain.wait_for_requests(1)).await;
     assert_eq!((seen[0].target.as_str(), &seen[0].refusal), ("/", &None));
@@ -157,7 +157,7 @@ async fn engine_is_asked_for_at_the_start() {
 
 #[tokio::test]
 async fn a_changed_allowlist_is_in_force_within_a_second() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     let mut connection = Connection::open(program.address).await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
@@ -170,7 +170,7 @@ async fn a_changed_allowlist_is_in_force_within_a_second() {
 
 #[tokio::test]
 async fn a_bad_allowlist_leaves_the_old_one_in_force() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     program.replace_allowlist("[[allow]]\ncidr = \"203.0.113.7/8\"\nname = \"typo\"\n");
     let event = program.event("allowlist not reloaded").await;
@@ -181,7 +181,7 @@ async fn a_bad_allowlist_leaves_the_old_one_in_force() {
 
 #[tokio::test]
 async fn hangup_reloads_the_allowlist() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     program.signal("-HUP").await;
     program.event("allowlist").await;
@@ -190,7 +190,7 @@ async fn hangup_reloads_the_allowlist() {
 
 #[tokio::test]
 async fn termination_finishes_what_is_in_flight_and_ends_well() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     let release = Arc::new(Notify::new());
     domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
@@ -208,7 +208,7 @@ async fn termination_finishes_what_is_in_flight_and_ends_well() {
 
 #[tokio::test]
 async fn a_request_that_outlives_the_time_to_drain_is_logged_as_cut() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::Hang, Times::UntilCleared);
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
@@ -227,7 +227,7 @@ async fn a_request_that_outlives_the_time_to_drain_is_logged_as_cut() {
 
 #[tokio::test]
 async fn a_log_that_nobody_reads_stalls_nobody() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let mut connection = Connection::open(program.address).await;
     // A pipe holds 64 KiB; these lines are some 200 KiB.
@@ -238,7 +238,7 @@ async fn a_log_that_nobody_reads_stalls_nobody() {
 }
 
 /// A program that may have so many file descriptors, as the shell's `ulimit` says it.
-async fn limited(domain: &Domain, ulimit: &str) -> Program {
+async fn limited(domain: &FakeDomain, ulimit: &str) -> Program {
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
     let script = format!("ulimit {ulimit}; exec \"$@\"");
@@ -259,7 +259,7 @@ async fn idle_connections(program: &Program, from: &str, count: usize) -> Vec<Tc
 
 #[tokio::test]
 async fn idle_connections_of_others_leave_descriptors_for_listed_clients_and_the_allowlist() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = limited(&domain, "-n 80").await;
     let mut connection = Connection::open(program.address).await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
@@ -273,7 +273,7 @@ async fn idle_connections_of_others_leave_descriptors_for_listed_clients_and_the
 
 #[tokio::test]
 async fn connections_beyond_the_descriptors_are_refused_and_later_ones_served() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = limited(&domain, "-n 80").await;
     let held = idle_connections(&program, "127.0.0.1", 200).await;
     reaches(&program, "trailgate_connections_accepted_total", "18").await;
@@ -284,7 +284,7 @@ async fn connections_beyond_the_descriptors_are_refused_and_later_ones_served() 
 
 #[tokio::test]
 async fn soft_limit_of_descriptors_is_raised_to_the_hard_one() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = limited(&domain, "-Sn 80").await;
     let _held = idle_connections(&program, "127.0.0.1", 200).await;
     reaches(&program, "trailgate_connections_accepted_total", "200").await;
@@ -351,7 +351,7 @@ async fn a_missing_or_empty_allowlist_is_an_error_at_the_start() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
     let taken = domain.address().to_string();

@@ -6,11 +6,11 @@ use std::io::{BufRead as _, BufReader as Lines};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use fake_domain::{Answer, Fault, Seen, Times};
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use trailgate_domain::{Answer, Fault, Seen, Times};
 
 use crate::support::{Rig, patiently};
 

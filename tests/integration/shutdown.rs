@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
+use fake_domain::{Fault, Times};
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use trailgate_domain::{Fault, Times};
 
 use crate::support::{Rig, Setup, get, header, patiently, rest};
 

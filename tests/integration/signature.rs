@@ -3,6 +3,7 @@
 
 use std::time::SystemTime;
 
+use fake_domain::verify::{self, Verifier};
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method};
 use jiff::Timestamp;
@@ -10,7 +11,6 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use trailgate::sign::{Signer, Signing};
 use trailgate::target::Target;
-use trailgate_domain::verify::{self, Verifier};
 
 use crate::support::signing_key;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
+use fake_domain::{FakeDomain, Options};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
@@ -29,7 +30,6 @@ use trailgate::line_pipe::LinePipe;
 use trailgate::metrics::Metrics;
 use trailgate::server::{self, Entrance, Worker};
 use trailgate::{credentials, process};
-use trailgate_domain::{Domain, Options};
 
 /// How a test wants its rig.
 pub(crate) struct Setup {
@@ -65,7 +65,7 @@ impl Default for Setup {
 
 /// A running gate with all around it; it stops when this is dropped.
 pub(crate) struct Rig {
-    pub(crate) domain: Domain,
+    pub(crate) domain: FakeDomain,
     /// Where the gate listens.
     pub(crate) address: SocketAddr,
     /// Replaces the allowlist.
@@ -85,7 +85,7 @@ impl Rig {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
-        let domain = Domain::start(setup.domain).await.unwrap();
+        let domain = FakeDomain::start(setup.domain).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in &setup.files {
             std::fs::write(folder.path().join(name), text).unwrap();

@@ -1,11 +1,11 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
+use fake_domain::{FakeDomain, Options};
 use hyper::StatusCode;
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 use tokio::process::Command;
-use trailgate_domain::{Domain, Options};
 
 use crate::admin::ask;
 use crate::program::{Program, command, files, path};
@@ -23,7 +23,7 @@ impl Manager {
         Self { socket: UnixDatagram::bind(folder.path().join("notify")).unwrap(), folder }
     }
 
-    async fn start(&self, domain: &Domain, environment: &[(&str, &str)]) -> Program {
+    async fn start(&self, domain: &FakeDomain, environment: &[(&str, &str)]) -> Program {
         Program::with(domain, "127.0.0.1", |command| {
             command.env("NOTIFY_SOCKET", self.folder.path().join("notify")).envs(environment.iter().copied());
         })
@@ -49,7 +49,7 @@ impl Manager {
 
 #[tokio::test]
 async fn it_is_told_of_the_start_each_reload_and_the_end() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let mut program = manager.start(&domain, &[]).await;
     assert_eq!(manager.next().await, "READY=1\n");
@@ -65,7 +65,7 @@ async fn it_is_told_of_the_start_each_reload_and_the_end() {
 
 #[tokio::test]
 async fn a_reload_that_fails_is_over_as_well() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let program = manager.start(&domain, &[]).await;
     assert_eq!(manager.next().await, "READY=1\n");
@@ -77,7 +77,7 @@ async fn a_reload_that_fails_is_over_as_well() {
 
 #[tokio::test]
 async fn a_watchdog_gets_a_sign_of_life_again_and_again() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let _program = manager.start(&domain, &[("WATCHDOG_USEC", "100000")]).await;
     for _ in 0..3 {
@@ -87,7 +87,7 @@ async fn a_watchdog_gets_a_sign_of_life_again_and_again() {
 
 #[tokio::test]
 async fn its_status_line_says_how_the_gate_stands() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let _program = manager.start(&domain, &[("WATCHDOG_USEC", "100000")]).await;
     while manager.any().await != "STATUS=1 entries let in, 0.0 requests/s\n" {}
@@ -102,7 +102,7 @@ fn pass_on(command: &mut Command, name: &str) -> SocketAddr {
     address
 }
 
-async fn with_socket(domain: &Domain, name: &str) -> (Program, SocketAddr) {
+async fn with_socket(domain: &FakeDomain, name: &str) -> (Program, SocketAddr) {
     let mut address = None;
     let program = Program::with(domain, "127.0.0.1", |command| address = Some(pass_on(command, name))).await;
     (program, address.unwrap())
@@ -110,7 +110,7 @@ async fn with_socket(domain: &Domain, name: &str) -> (Program, SocketAddr) {
 
 #[tokio::test]
 async fn a_socket_that_nobody_would_listen_on_is_an_error_at_the_start() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let mut command = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
     pass_on(&mut command, "trailgate.socket");
@@ -123,7 +123,7 @@ async fn a_socket_that_nobody_would_listen_on_is_an_error_at_the_start() {
 
 #[tokio::test]
 async fn a_socket_that_is_passed_on_takes_the_clients() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let (program, address) = with_socket(&domain, "listen").await;
     assert_eq!(program.address, address);
     assert_eq!(program.status().await, StatusCode::OK);
@@ -131,7 +131,7 @@ async fn a_socket_that_is_passed_on_takes_the_clients() {
 
 #[tokio::test]
 async fn a_socket_that_is_passed_on_for_the_operator_takes_no_clients() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let (program, address) = with_socket(&domain, "admin").await;
     assert_eq!(program.admin, address);
     assert_ne!(program.address, address);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fake_domain::{FakeDomain, Fault, Options, Times};
 use futures_util::stream::unfold;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
@@ -22,7 +23,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use trailgate_domain::{Domain, Fault, Options, Times};
 
 use crate::admin::metrics::metrics;
 use crate::credentials::free_port;
@@ -31,7 +31,7 @@ use crate::support::{Connection, Rig, Setup, allow, header, json, patiently, res
 
 #[tokio::test]
 async fn one_listener_of_the_program_leads_to_the_other() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let (folder, certificate) = (files(&domain.url(), &allow("127.0.0.1")), SelfSigned::new());
     for (name, text) in certificate.files() {
         std::fs::write(path(&folder, name), text).unwrap();
@@ -55,7 +55,7 @@ async fn one_listener_of_the_program_leads_to_the_other() {
 
 #[tokio::test]
 async fn the_end_of_a_certificate_is_warned_of_and_measured() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let (tls, config) =
         ("[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n", path(&folder, "trailgate.toml"));

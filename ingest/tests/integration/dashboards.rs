@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
+use fake_domain::Fault;
 use hyper::{HeaderMap, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_domain::Fault;
 use trailgate_ingest::dashboards::SOURCE;
 use trailgate_ingest::dashboards::install::{InstallError, Installed, Place, Plan, State, install};
 use trailgate_ingest::dashboards::source::{Panel, Scope, Shows, Source, Split};

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use bytes::Bytes;
+use fake_domain::{Answer, Backend, FakeDomain, Fault, ItemRefusal, Seen, Times};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_domain::{Answer, Backend, Fault, ItemRefusal, Seen, Times};
 use trailgate_ingest::delivery::Report;
 use trailgate_ingest::delivery::{Delivery, Limits};
 use trailgate_ingest::document::Document;
@@ -34,7 +34,7 @@ impl Sender {
         Self { rig, delivery }
     }
 
-    fn stand_in(&self) -> &trailgate_domain::Domain {
+    fn stand_in(&self) -> &FakeDomain {
         &self.rig.stand_in
     }
 

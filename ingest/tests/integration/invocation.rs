@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fake_domain::{Fault, ItemRefusal, Times};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_domain::{Fault, ItemRefusal, Times};
 use trailgate_ingest::function::{Function, Outcome};
 
 use crate::payloads::{log_data, pack, subscription};

@@ -16,6 +16,7 @@ mod messages;
 use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
 
+use fake_domain::{FakeDomain, Seen};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
@@ -84,7 +85,7 @@ impl Rig {
             .unwrap()
     }
 
-    fn domain(&self) -> &trailgate_domain::Domain {
+    fn domain(&self) -> &FakeDomain {
         &self.signed.stand_in
     }
 
@@ -116,7 +117,7 @@ async fn end(child: Child) -> Ran {
 }
 
 /// A request's body as text.
-fn body(seen: &trailgate_domain::Seen) -> String {
+fn body(seen: &Seen) -> String {
     if seen.header("content-encoding") != Some("gzip") {
         return String::from_utf8(seen.body.to_vec()).unwrap();
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use fake_domain::{FakeDomain, Fault, Options, Times};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::{Mutex, mpsc};
-use trailgate_domain::{Fault, Options, Times};
 
 use crate::events;
 use crate::payloads::{log_data_of, subscription};
@@ -105,7 +105,7 @@ pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
 #[tokio::test]
 async fn the_program_answers_each_invocation_and_writes_its_metrics() {
     let mut lambda = Lambda::start(Duration::from_secs(3)).await;
-    let domain = trailgate_domain::Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut child =
         program(&[("AWS_LAMBDA_RUNTIME_API", &lambda.address), ("ENDPOINT", &domain.url())]).spawn().unwrap();
 
@@ -134,7 +134,7 @@ async fn the_program_answers_each_invocation_and_writes_its_metrics() {
 #[tokio::test]
 async fn a_payload_of_ten_mebibytes_of_documents_fits_into_the_smallest_function() {
     let mut lambda = Lambda::start(Duration::from_mins(1)).await;
-    let domain = trailgate_domain::Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let variables = [("AWS_LAMBDA_RUNTIME_API", lambda.address.as_str()), ("ENDPOINT", &domain.url())];
     let mut child = program(&variables).spawn().unwrap();
     let messages: Vec<String> = events::sample().iter().map(Value::to_string).cycle().take(3_500).collect();

@@ -1,8 +1,8 @@
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
+use fake_domain::{Fault, Seen, Times};
 use serde_json::{Value, json};
-use trailgate_domain::{Fault, Seen, Times};
 use trailgate_ingest::settings::Plan;
 use trailgate_ingest::setup::{self, Ensured, State, TemplateError};
 

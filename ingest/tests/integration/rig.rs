@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use fake_domain::{Backend, FakeDomain, Options};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
-use trailgate_domain::{Backend, Options};
 use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::domain::{Body, Domain};
 use trailgate_ingest::settings::Settings;
 
 /// A stand-in domain, and the function's way to it.
 pub(crate) struct Rig {
-    pub(crate) stand_in: trailgate_domain::Domain,
+    pub(crate) stand_in: FakeDomain,
     pub(crate) settings: Settings,
     pub(crate) domain: Arc<Domain>,
 }
@@ -28,7 +28,7 @@ impl Rig {
     }
 
     pub(crate) async fn with(backend: Backend, provider: SharedCredentialsProvider) -> Self {
-        let stand_in = trailgate_domain::Domain::start(Options { backend, ..Options::default() }).await.unwrap();
+        let stand_in = FakeDomain::start(Options { backend, ..Options::default() }).await.unwrap();
         let settings = Settings::read(|variable| match variable {
             "ENDPOINT" => Some(stand_in.url()),
             "REGION" => Some("eu-west-1".to_owned()),

@@ -3,11 +3,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use fake_domain::Backend;
 use hyper::{Method, StatusCode};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
-use trailgate_domain::Backend;
 
 use crate::rig::{Rig, project, signing_key};
 

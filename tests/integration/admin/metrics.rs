@@ -3,11 +3,11 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use fake_domain::{FakeDomain, Fault, Options, Times};
 use hyper::StatusCode;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
-use trailgate_domain::{Domain, Fault, Options, Times};
 
 use super::ask;
 use crate::program::Program;
@@ -38,7 +38,7 @@ pub(crate) async fn reaches(program: &Program, series: &str, expected: &str) {
 
 #[tokio::test]
 async fn requests_are_counted_by_outcome_and_status() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let mut connection = Connection::open(program.address).await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
@@ -72,7 +72,7 @@ async fn requests_are_counted_by_outcome_and_status() {
 
 #[tokio::test]
 async fn open_metrics_are_for_readers_that_ask_for_them() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let accept = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")];
     let mut request = request("GET", "/metrics", &accept, "");
@@ -86,7 +86,7 @@ async fn open_metrics_are_for_readers_that_ask_for_them() {
 #[tokio::test]
 #[ignore = "needs Prometheus"]
 async fn promtool_finds_nothing_wrong_with_the_metrics() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
     let file = program.folder.path().join("metrics");
@@ -100,7 +100,7 @@ async fn promtool_finds_nothing_wrong_with_the_metrics() {
 
 #[tokio::test]
 async fn a_second_try_is_counted() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     domain.fault(Fault::BreakOff, Times::Once);
     assert_eq!(program.status().await, StatusCode::OK);
@@ -120,7 +120,7 @@ fn names(text: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn metrics_page_rules_and_dashboard_name_existing_metrics() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let metrics = metrics(&program).await;
     let series: Vec<_> = metrics.lines().filter(|line| !line.starts_with('#')).collect();
@@ -139,7 +139,7 @@ async fn metrics_page_rules_and_dashboard_name_existing_metrics() {
 #[tokio::test]
 #[ignore = "needs Prometheus"]
 async fn prometheus_takes_the_metrics_and_the_rules() {
-    let domain = Domain::start(Options::default()).await.unwrap();
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
     let folder = program.folder.path();

@@ -2,11 +2,11 @@
 
 use std::process::Stdio;
 
+use fake_domain::FakeDomain;
+use fake_domain::verify::Credentials;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
-use trailgate_domain::Domain;
-use trailgate_domain::verify::Credentials;
 
 use crate::support::{allow, patiently};
 
@@ -30,7 +30,7 @@ pub(crate) struct Diagnosis {
 
 impl Case {
     /// With everything in order, except that STS cannot be reached.
-    pub(crate) fn of(domain: &Domain) -> Self {
+    pub(crate) fn of(domain: &FakeDomain) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = "connect_timeout = \"5 s\"\n".to_owned();
         if let Some(ca_pem) = domain.ca_pem() {

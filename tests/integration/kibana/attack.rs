@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use fake_domain::Options;
 use hyper::StatusCode;
 use serde_json::Value;
 use tokio::time::sleep;
-use trailgate_domain::Options;
 
 use super::stack::Stack;
 use crate::attacks::{all_are_rejected, answers_to_the_pages};

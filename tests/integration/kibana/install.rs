@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use fake_domain::{FakeDomain, Options};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
-use trailgate_domain::{Domain, Options};
 
 use super::session::STEP;
 use super::stack::Stack;
@@ -36,7 +36,7 @@ async fn dashboards(gate: &Program) -> u64 {
 #[ignore = "needs Java, Maven and Node"]
 async fn dashboards_are_installed_through_the_gate_as_far_as_the_grant_goes() {
     let stack = Stack::start(|_| ()).await.unwrap();
-    let domain = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
+    let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let mut gate = Program::asking_for_engine(&domain).await;
 
     // Kibana 5 keeps its objects in an index, and many at once could be of any.

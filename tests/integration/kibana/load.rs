@@ -1,7 +1,7 @@
 //! How long a page takes to load.
 
+use fake_domain::{FakeDomain, Options};
 use jiff::Timestamp;
-use trailgate_domain::{Domain, Options};
 
 use super::session::Script;
 use super::stack::{self, Stack};
@@ -27,7 +27,7 @@ fn factor(rounds: &[Round], cache: usize) -> f64 {
 
 /// A gate as it is shipped, which the variable `GATE` names. The one just built, which is there without it, is not
 /// optimized: on a busy machine it takes up most of the tenth.
-async fn gate(domain: &Domain) -> Program {
+async fn gate(domain: &FakeDomain) -> Program {
     let program = std::env::var("GATE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_trailgate").to_owned());
     let folder = files(&domain.url(), &reader());
     let run = command_of(&program, &["run", "--config", &path(&folder, "trailgate.toml")]);
@@ -38,7 +38,7 @@ async fn gate(domain: &Domain) -> Program {
 #[ignore = "needs Java, Maven, Node and Chromium"]
 async fn a_page_loads_through_the_gate_within_a_tenth_of_the_time_without() {
     let stack = Stack::start(|_| ()).await.unwrap();
-    let signed = Domain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
+    let signed = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     stack::fill(&signed.url(), signing_key(None), Timestamp::now()).await.unwrap();
     // What checks no signature answers both, so that the gate is all the difference.
     let domain = open_domain(&stack).await;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use fake_domain::Seen;
 use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::{self, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use trailgate::head::HeadError;
-use trailgate_domain::Seen;
 
 use crate::support::{RawAnswer, Rig, rest};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fake_domain::{Fault, Times};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
-use trailgate_domain::{Fault, Times};
 
 use super::rig::{CLOSE, Gate, get, post};
 use crate::support::{RawAnswer, patiently, rest};

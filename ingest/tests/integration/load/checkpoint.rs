@@ -1,7 +1,7 @@
 use std::time::Duration;
 
+use fake_domain::Fault;
 use tokio::process::Command;
-use trailgate_domain::Fault;
 
 use super::{Rig, assert_ran, assert_says, end, record, records};
 use crate::payloads::gzip;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use trailgate_domain::{Fault, ItemRefusal, Seen};
+use fake_domain::{Fault, ItemRefusal, Seen};
 
 use super::{Rig, assert_ran, record};
 

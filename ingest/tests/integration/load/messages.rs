@@ -1,6 +1,6 @@
+use fake_domain::ItemRefusal;
 use tokio::net::TcpListener;
 use tokio::process::Command;
-use trailgate_domain::ItemRefusal;
 
 use super::{Rig, assert_ran, assert_says, record, records};
 

@@ -72,14 +72,14 @@ pub enum Backend {
 
 /// A running domain; it stops when this is dropped.
 #[derive(Debug)]
-pub struct Domain {
+pub struct FakeDomain {
     address: SocketAddr,
     ca_pem: Option<String>,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
 
-impl Domain {
+impl FakeDomain {
     /// Starts a domain; it accepts connections once this returns.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let listener =
@@ -181,7 +181,7 @@ impl Domain {
     }
 }
 
-impl Drop for Domain {
+impl Drop for FakeDomain {
     fn drop(&mut self) {
         self.server.abort();
     }

@@ -137,7 +137,7 @@ impl Indices {
 
     fn health(&self) -> Value {
         json!({
-            "cluster_name": "trailgate-domain", "status": "green", "timed_out": false, "number_of_nodes": 1,
+            "cluster_name": "fake-domain", "status": "green", "timed_out": false, "number_of_nodes": 1,
             "number_of_data_nodes": 1, "active_primary_shards": self.by_name.len(), "active_shards": self.by_name.len(),
             "relocating_shards": 0, "initializing_shards": 0, "unassigned_shards": 0,
         })
@@ -274,9 +274,9 @@ impl Error {
 
 fn banner() -> Value {
     json!({
-        "name": "trailgate-domain",
-        "cluster_name": "trailgate-domain",
-        "cluster_uuid": "trailgate-domain-uuid",
+        "name": "fake-domain",
+        "cluster_name": "fake-domain",
+        "cluster_uuid": "fake-domain-uuid",
         "version": {
             "number": "7.10.2", "build_flavor": "oss", "build_type": "tar", "build_hash": "unknown",
             "build_date": "2021-01-13T00:42:12.435326Z", "build_snapshot": false, "lucene_version": "8.7.0",

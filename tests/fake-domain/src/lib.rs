@@ -16,6 +16,6 @@ mod tls;
 pub mod verify;
 mod wire;
 
-pub use domain::{Backend, Domain, Options};
+pub use domain::{Backend, FakeDomain, Options};
 pub use fault::{Answer, Fault, ItemRefusal, ItemRule, RequestRule, Times};
 pub use seen::Seen;

@@ -3,6 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use fake_domain::{
+    Answer, Backend, FakeDomain, Fault, Options, Times,
+    verify::{Request, date_text},
+};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::{
@@ -18,10 +22,6 @@ use tokio_rustls::{
         crypto::ring,
         pki_types::{CertificateDer, ServerName, pem::PemObject},
     },
-};
-use trailgate_domain::{
-    Answer, Backend, Domain, Fault, Options, Times,
-    verify::{Request, date_text},
 };
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn a_wrong_clock_refuses_right_signatures_and_tells_its_time() {
 
 #[tokio::test]
 async fn a_domain_speaks_tls_under_each_of_its_names() {
-    let domain = Domain::start(Options { tls: true, ..Options::default() }).await.expect("a domain");
+    let domain = FakeDomain::start(Options { tls: true, ..Options::default() }).await.expect("a domain");
     assert!(domain.url().starts_with("https://127.0.0.1:"));
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(domain.ca_pem().expect("a certificate").as_bytes()).expect("PEM");
@@ -315,14 +315,14 @@ async fn a_dropped_domain_closes_its_connections() {
     assert_eq!(stream.read(&mut [0]).await.expect("an end"), 0);
 }
 
-async fn start() -> Domain {
-    Domain::start(Options::default()).await.expect("a domain")
+async fn start() -> FakeDomain {
+    FakeDomain::start(Options::default()).await.expect("a domain")
 }
 
-async fn start_before(elasticsearch: &str, kibana: Option<&str>) -> Domain {
+async fn start_before(elasticsearch: &str, kibana: Option<&str>) -> FakeDomain {
     let url = |url: &str| url.parse().expect("a URL");
     let backend = Backend::PassOn { elasticsearch: url(elasticsearch), kibana: kibana.map(url) };
-    Domain::start(Options { backend, ..Options::default() }).await.expect("a domain")
+    FakeDomain::start(Options { backend, ..Options::default() }).await.expect("a domain")
 }
 
 /// The text of a signed request.
@@ -338,11 +338,11 @@ fn signed(method: &str, target: &str, body: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\n{}\r\n{body}", lines.concat())
 }
 
-async fn get(domain: &Domain, target: &str) -> String {
+async fn get(domain: &FakeDomain, target: &str) -> String {
     send(domain, &closing(&signed("GET", target, ""))).await
 }
 
-async fn post(domain: &Domain, target: &str, body: &str) -> String {
+async fn post(domain: &FakeDomain, target: &str, body: &str) -> String {
     send(domain, &closing(&signed("POST", target, body))).await
 }
 
@@ -352,7 +352,7 @@ fn closing(request: &str) -> String {
 }
 
 /// Sends a request and reads all that comes until the end.
-async fn send(domain: &Domain, request: &str) -> String {
+async fn send(domain: &FakeDomain, request: &str) -> String {
     let mut stream = connect(domain).await;
     stream.write_all(request.as_bytes()).await.expect("to send");
     let mut answer = String::new();
@@ -360,7 +360,7 @@ async fn send(domain: &Domain, request: &str) -> String {
     answer
 }
 
-async fn connect(domain: &Domain) -> TcpStream {
+async fn connect(domain: &FakeDomain) -> TcpStream {
     TcpStream::connect(domain.address()).await.expect("a connection")
 }
 

@@ -10,14 +10,14 @@ use std::{
 use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{Args, Parser};
+use fake_domain::{
+    Backend, FakeDomain, Options,
+    verify::{Credentials, Refusal, Request, Verifier, parse_date},
+};
 use hyper::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
-use trailgate_domain::{
-    Backend, Domain, Options,
-    verify::{Credentials, Refusal, Request, Verifier, parse_date},
-};
 
 /// A stand-in for an AWS Elasticsearch domain.
 #[derive(Parser)]
@@ -67,7 +67,7 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         Some(elasticsearch) => Backend::PassOn { elasticsearch, kibana: arguments.kibana },
         None => Backend::Memory,
     };
-    let domain = Domain::start(Options {
+    let domain = FakeDomain::start(Options {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)),
         tls: arguments.tls,
         verifier: Verifier { credentials: credentials(), region: arguments.region, service: arguments.service },

@@ -1,9 +1,9 @@
-"""Has botocore sign many requests, and `trailgate-domain verify` check them.
+"""Has botocore sign many requests, and `fake-domain verify` check them.
 
 Each must verify as signed, and must not once a byte of its path, query, body or a header has changed.
 All targets are spelled canonically, as trailgate sends them: there all readings of a URL agree.
 
-Usage: python3 compare.py PATH_TO_trailgate-domain
+Usage: python3 compare.py PATH_TO_fake-domain
 """
 
 import base64
