@@ -17,8 +17,7 @@ use trailgate::allowlist::Entries;
 use trailgate::client_address::Address;
 use trailgate::line_pipe::LinePipe;
 use trailgate::request_id::RequestId;
-use trailgate::sign::{Signer, Signing};
-use trailgate::target::Target;
+use trailgate_client::{Signer, SigningParams, Target};
 
 criterion_group!(benches, allowlist, target, sign, access_line);
 criterion_main!(benches);
@@ -64,7 +63,7 @@ fn sign(criterion: &mut Criterion) {
     for (name, path, query) in TARGETS {
         let target = Target::canonical(path, *query).expect("is a good target");
         let (method, time) = (&Method::GET, SystemTime::now());
-        let signing = Signing { method, target: &target, body_sha256, credentials: &credentials, time };
+        let signing = SigningParams { method, target: &target, body_sha256, credentials: &credentials, time };
         group.bench_function(*name, |bencher| {
             let mut headers = HeaderMap::new();
             bencher.iter(|| signer.sign(black_box(&signing), &mut headers));

@@ -24,9 +24,10 @@ use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
 use trailgate::metrics::Metrics;
+use trailgate::process;
 use trailgate::server::{self, Entrance, Worker};
 use trailgate::signals::Termination;
-use trailgate::{credentials, process};
+use trailgate_client::CredentialCache;
 
 use self::stack::Stack;
 
@@ -53,8 +54,8 @@ async fn main() -> anyhow::Result<()> {
     let (entrance, _) = Entrance::open(config.listeners.remove(0)).await.context("name another PORT")?;
     let gate_url = format!("http://{}", entrance.address()?);
     let (_publisher, allowlist) = allowlist::channel(Entries::parse(Path::new("allowlist.toml"), ALLOWLIST)?);
-    let (cache, renewal) = credentials::cache(SharedCredentialsProvider::new(key()));
-    tokio::spawn(renewal.run());
+    let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(key()));
+    tokio::spawn(refresher.run());
     let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
     let metrics = Arc::<Metrics>::default();
     let access_log = AccessLog::new(Some(lines), Format::Text, Arc::clone(&metrics));

@@ -13,6 +13,7 @@ use hyper::{HeaderMap, Method, StatusCode, Uri};
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
+use trailgate_client::Target;
 
 use crate::allowlist::Entry;
 use crate::client_address::Address;
@@ -20,7 +21,6 @@ use crate::line_pipe::LinePipe;
 use crate::metrics::{Ended, Metrics};
 use crate::outcome::Outcome;
 use crate::request_id::RequestId;
-use crate::target::Target;
 
 /// Where access lines go, how they look, and where requests are counted; cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,21 +1,17 @@
 //! The request's body: read whole, since its hash is signed, but never without bound.
 
-use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
+use bytes::Bytes;
+use http_body::Body;
 use http_body_util::BodyExt as _;
 use prometheus_client::metrics::histogram::Histogram;
-use ring::digest::{self, SHA256, digest};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use trailgate_client::{BodyHasher, HashedBody};
 
 /// The memory that all bodies in flight share.
 ///
@@ -78,8 +74,12 @@ impl Budget {
 
     /// Reads `body` to its end and hashes it on the way.
     ///
-    /// Memory is taken as bytes arrive, and given back when the [`Buffered`] body is dropped.
-    pub async fn buffer<B>(&self, client: IpAddr, mut body: B) -> Result<Buffered, BodyError<B::Error>>
+    /// Memory is taken as bytes arrive, and released when the [`MemoryPermit`] is dropped.
+    pub async fn buffer<B>(
+        &self,
+        client: IpAddr,
+        mut body: B,
+    ) -> Result<(HashedBody, MemoryPermit), BodyError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -88,11 +88,10 @@ impl Budget {
             return Err(BodyError::TooLarge { limit });
         }
         if body.is_end_stream() {
-            return Ok(Buffered::from(Bytes::new()));
+            return Ok((HashedBody::empty(), MemoryPermit::default()));
         }
-        let mut share = Share { client: Some(self.clients.of(client)), ..Share::default() };
-        let mut frames = Frames::default();
-        let mut hash = digest::Context::new(&SHA256);
+        let mut permit = MemoryPermit { client: Some(self.clients.of(client)), ..MemoryPermit::default() };
+        let mut hasher = BodyHasher::default();
         let mut stride = Stride::start(self.limits.timeout);
         while !body.is_end_stream() {
             let Some(frame) = timeout_at(stride.deadline, body.frame()).await.map_err(|_| BodyError::Slow)? else {
@@ -100,42 +99,36 @@ impl Budget {
             };
             // Trailers are not forwarded: no reader of an Elasticsearch request knows them.
             let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
-            if frames.len + data.len() > limit {
+            if hasher.len() + data.len() > limit {
                 return Err(BodyError::TooLarge { limit });
             }
             let waited = Instant::now();
-            self.take(&mut share, frames.len, data.len()).await.ok_or(BodyError::Crowded)?;
+            self.take(&mut permit, hasher.len(), data.len()).await.ok_or(BodyError::Crowded)?;
             stride.advance(data.len(), waited.elapsed());
-            hash.update(&data);
-            frames.push(data);
+            hasher.push(data);
         }
-        Ok(Buffered {
-            len: frames.len,
-            frames: frames.finish(),
-            sha256: hex::encode(hash.finish()).into(),
-            _share: share,
-        })
+        Ok((hasher.finish(), permit))
     }
 
-    /// Adds `bytes` to `share`, or gives nothing when they did not come in time.
-    async fn take(&self, share: &mut Share, before: usize, bytes: usize) -> Option<()> {
-        if share.lane.is_some() {
+    /// Adds `bytes` to `permit`, or gives nothing when they did not come in time.
+    async fn take(&self, permit: &mut MemoryPermit, before: usize, bytes: usize) -> Option<()> {
+        if permit.lane.is_some() {
             return Some(());
         }
         let permits = u32::try_from(bytes).ok()?;
-        let client = Arc::clone(share.client.as_ref()?);
+        let client = Arc::clone(permit.client.as_ref()?);
         let own = Arc::clone(&client.shared).try_acquire_many_owned(permits);
         match own.and_then(|own| Ok((own, Arc::clone(&self.shared).try_acquire_many_owned(permits)?))) {
             Ok((own, more)) => {
-                share.add(own, more);
+                permit.add(own, more);
                 Some(())
             }
             // Boxed, for it is large and seldom.
-            Err(_) => Box::pin(self.wait(share, &client, before + bytes, permits)).await,
+            Err(_) => Box::pin(self.wait(permit, &client, before + bytes, permits)).await,
         }
     }
 
-    async fn wait(&self, share: &mut Share, client: &Client, total: usize, permits: u32) -> Option<()> {
+    async fn wait(&self, permit: &mut MemoryPermit, client: &Client, total: usize, permits: u32) -> Option<()> {
         let _wait = Wait { since: Instant::now(), waits: &self.waits };
         let from = async |own: &Arc<Semaphore>, all: &Arc<Semaphore>| {
             // Its own part first: a client that has used that up must not stand in the queue of all.
@@ -146,11 +139,11 @@ impl Budget {
             biased;
             more = from(&client.shared, &self.shared) => {
                 let (own, more) = more?;
-                share.add(own, more);
+                permit.add(own, more);
             }
-            more = from(&client.small, &self.small), if total <= SMALL_BODY => share.small.extend(more),
+            more = from(&client.small, &self.small), if total <= SMALL_BODY => permit.small.extend(more),
             // What it holds already stays counted against the shared part; the lane covers the rest.
-            lane = Arc::clone(&self.lane).acquire_owned() => share.lane = lane.ok(),
+            lane = Arc::clone(&self.lane).acquire_owned() => permit.lane = lane.ok(),
             () = sleep(self.limits.timeout) => return None,
         }
         Some(())
@@ -263,92 +256,9 @@ pub enum BodyError<E> {
     Broken(E),
 }
 
-/// A whole body in memory.
-#[derive(Debug)]
-pub struct Buffered {
-    frames: Arc<[Bytes]>,
-    len: usize,
-    sha256: Cow<'static, str>,
-    _share: Share,
-}
-
-impl From<Bytes> for Buffered {
-    /// A body that is in memory already, and counts against nobody's budget.
-    fn from(body: Bytes) -> Self {
-        let sha256 = if body.is_empty() { EMPTY_SHA256.into() } else { hex::encode(digest(&SHA256, &body)).into() };
-        let frames: Arc<[Bytes]> = if body.is_empty() { Arc::default() } else { Arc::from([body]) };
-        Self { len: frames.iter().map(Bytes::len).sum(), frames, sha256, _share: Share::default() }
-    }
-}
-
-impl Buffered {
-    /// SHA-256 in lower-case hexadecimal.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        &self.sha256
-    }
-
-    /// Bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there is no body.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The body in one piece: a copy, unless it came in one.
-    #[must_use]
-    pub fn joined(&self) -> Bytes {
-        match &*self.frames {
-            [whole] => whole.clone(),
-            frames => frames.concat().into(),
-        }
-    }
-
-    /// The body as it is sent; each try to send it takes a new one.
-    #[must_use]
-    pub fn to_send(&self) -> Sending {
-        Sending { frames: Arc::clone(&self.frames), next: 0, left: self.len as u64 }
-    }
-}
-
-/// A buffered body on its way out, frame by frame as it came in.
-#[derive(Debug)]
-pub struct Sending {
-    frames: Arc<[Bytes]>,
-    next: usize,
-    left: u64,
-}
-
-impl Body for Sending {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = self.frames.get(self.next).cloned();
-        self.next += 1;
-        Poll::Ready(frame.map(|data| {
-            self.left -= data.len() as u64;
-            Ok(Frame::data(data))
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
-/// What one body holds of the [`Budget`].
+/// The memory that one body holds of the [`Budget`].
 #[derive(Debug, Default)]
-struct Share {
+pub struct MemoryPermit {
     /// Of its client's part, and of the shared part.
     shared: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
     /// Of the parts for small bodies.
@@ -357,7 +267,7 @@ struct Share {
     client: Option<Arc<Client>>,
 }
 
-impl Share {
+impl MemoryPermit {
     fn add(&mut self, own: OwnedSemaphorePermit, more: OwnedSemaphorePermit) {
         match &mut self.shared {
             Some((held_own, held)) => {
@@ -392,44 +302,6 @@ impl Stride {
     }
 }
 
-/// Frames as they came. Small ones are joined: a sender of one-byte chunks would make each cost a hundred bytes.
-#[derive(Default)]
-struct Frames {
-    whole: VecDeque<Bytes>,
-    joined: BytesMut,
-    len: usize,
-}
-
-impl Frames {
-    fn push(&mut self, data: Bytes) {
-        self.len += data.len();
-        if data.len() < SMALL {
-            self.joined.extend_from_slice(&data);
-            if self.joined.len() < SMALL {
-                return;
-            }
-            self.whole.push_back(self.joined.split().freeze());
-        } else {
-            self.flush();
-            self.whole.push_back(data);
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.joined.is_empty() {
-            self.whole.push_back(self.joined.split().freeze());
-        }
-    }
-
-    fn finish(mut self) -> Arc<[Bytes]> {
-        self.flush();
-        self.whole.into_iter().collect()
-    }
-}
-
-/// Of no bytes.
-const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
 /// Bytes of a body that can come out of the part for small bodies: searches are far shorter.
 const SMALL_BODY: usize = 64 * 1024;
 /// Bytes of the part for small bodies at the most.
@@ -439,14 +311,13 @@ const SMALLEST_CUT: usize = 1024 * 1024;
 /// Clients that are remembered before those without a body in flight are forgotten.
 const FORGET_AT: usize = 1024;
 
-/// Bytes below which a frame is copied rather than kept.
-const SMALL: usize = 1024;
-
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::net::Ipv4Addr;
 
     use futures_util::{StreamExt as _, stream};
+    use http_body::Frame;
     use http_body_util::{Full, StreamBody};
 
     use super::*;
@@ -488,11 +359,6 @@ mod tests {
             budget.clients.of(IpAddr::V4(Ipv4Addr::from(number)));
         }
         assert!(budget.clients.known.lock().unwrap().len() <= FORGET_AT);
-    }
-
-    #[test]
-    fn no_body_has_the_hash_of_no_bytes() {
-        assert_eq!(Buffered::from(Bytes::new()).sha256(), hex::encode(digest(&SHA256, b"")));
     }
 
     #[tokio::test]

@@ -10,18 +10,17 @@ use std::time::Duration;
 use std::{fmt, fs};
 
 use tracing::level_filters::LevelFilter;
+use trailgate_client::{Endpoint, UpstreamConfig};
 
 use crate::access_log::{Format, OnFailure};
 use crate::admin::Address;
 use crate::body::BodyLimits;
 use crate::browser::Hosts;
-use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::home::Home;
 use crate::listener::Listener;
 use crate::quota::SearchLimits;
 use crate::server::ConnectionLimits;
-use crate::upstream::UpstreamLimits;
 
 /// All that the gate is told. It exists only when every value makes sense.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ pub struct Config {
     /// The domain's engine, if it is not to be learned.
     pub engine: Option<Engine>,
     /// Timeouts and pool towards the domain.
-    pub upstream: UpstreamLimits,
+    pub upstream: UpstreamConfig,
     /// How long the domain may be silent within an answer.
     pub idle_timeout: Duration,
     /// The region that requests are signed for.

@@ -10,10 +10,10 @@ mod report;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
+use trailgate_client::{Clock, Signer, Target, TargetError, Upstream, UpstreamConfig};
 
 use self::denial::Context;
 use self::identity::Identity;
@@ -21,12 +21,8 @@ use self::network::Caller;
 use self::report::{Problem, Report};
 use crate::allowlist::Entries;
 use crate::cli::{Question, print};
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::sign::Signer;
-use crate::target::{Target, TargetError};
 use crate::tls;
-use crate::upstream::{self, Upstream, UpstreamLimits};
 
 /// Examines the gate and prints what was found. The exit code is 1 if anything is wrong.
 pub async fn run(question: &Question) -> anyhow::Result<ExitCode> {
@@ -110,7 +106,7 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
         "tcp",
         Ok(stream.peer_addr().map_or_else(|error| error.to_string(), |peer| format!("connects to {peer}"))),
     );
-    let roots = match upstream::roots(config.ca_file.as_deref()) {
+    let roots = match trailgate_client::load_roots(config.ca_file.as_deref()) {
         Ok(roots) => roots,
         Err(error) => {
             report.add("tls", Err(Problem::new(format!("{error:#}"), "Until then the gate does not start.")));
@@ -130,8 +126,8 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
         return None;
     }
     // A connection for each request: one that turns out closed says nothing about the domain.
-    let limits = UpstreamLimits { response_timeout: limits.response_timeout.min(PATIENCE), pool_idle: 0, ..*limits };
-    let upstream = Upstream::new(endpoint.clone(), roots, limits, Arc::default());
+    let limits = UpstreamConfig { response_timeout: limits.response_timeout.min(PATIENCE), pool_idle: 0, ..*limits };
+    let upstream = Upstream::new(endpoint.clone(), roots, limits);
     // The refusal of an unsigned request tells the time as well as any answer.
     let answer = network::ask(&upstream, &root(), ANY, None).await;
     let local = SystemTime::now();

@@ -3,6 +3,7 @@
 //! Engines with mapping types take an unknown `POST /name/_route` for "index a document of the type `_route`", and make
 //! the index before they reject the type. So a read grant passes such a route only where the engine knows it as an API.
 
+mod banner;
 mod learn;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
+pub(crate) use self::banner::fetch_banner;
 pub use self::learn::learn;
 
 /// A distribution and its version, patch level left out.

@@ -12,12 +12,12 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use ipnet::IpNet;
+use trailgate_client::{PooledBody, SignedClient, Target, UnsignedRequest};
 
 use crate::access_log::{AccessLine, AccessLog};
 use crate::allowlist::Allowlist;
 use crate::body::{self, Budget};
 use crate::engine::KnownEngine;
-use crate::exchange::{Answer, Exchange, Outgoing};
 use crate::grant::{self, Access};
 use crate::head::HeadError;
 use crate::headers::{self, Hop};
@@ -29,7 +29,6 @@ use crate::quota::Quotas;
 use crate::reject::{Reject, wants_html};
 use crate::reply::{Reply, Source, Streaming};
 use crate::request_id::{REQUEST_ID, RequestId};
-use crate::target::Target;
 
 /// What the entry that lets a client in says of it.
 struct Granted {
@@ -45,7 +44,7 @@ pub struct Gate {
     /// The memory for bodies.
     pub budget: Budget,
     /// The way to the domain.
-    pub exchange: Exchange,
+    pub upstream: SignedClient,
     /// The domain's engine, which decides what a read grant covers.
     pub engine: KnownEngine,
     /// Where browsers are sent from `/`.
@@ -67,7 +66,7 @@ impl Gate {
         Self {
             allowlist: self.allowlist.clone(),
             budget: self.budget.clone(),
-            exchange: self.exchange.with_own_pool(),
+            upstream: self.upstream.with_own_pool(),
             engine: self.engine.clone(),
             home: self.home.clone(),
             quotas: Arc::clone(&self.quotas),
@@ -151,17 +150,17 @@ impl Gate {
         }
         let longest = self.quotas.keep_alive();
         let check = grant::decide(access, self.engine.get(), &head.method, &target, &head.headers, longest)?;
-        let body = self.budget.buffer(client, body).await?;
+        let (body, _permit) = self.budget.buffer(client, body).await?;
         line.add_bytes_in(body.len() as u64);
         let load = check.run(&body)?;
         let ticket = self.quotas.admit(block, load).await?;
         let hop = Hop::new(&connection, &head.headers);
-        let outgoing = Outgoing { method: head.method, target, headers: head.headers, hop: Some(hop.clone()), body };
+        let request = UnsignedRequest { method: head.method, target, body };
         let sent = Instant::now();
-        let response = self.exchange.send(&outgoing).await?;
+        let response = self.upstream.send(&request, || headers::to_domain(&head.headers, &hop)).await?;
         ticket.answered(response.status());
         line.set_upstream(sent.elapsed(), response.headers());
-        if access != Access::Full && may_be_unknown_route(&outgoing.method, response.status()) {
+        if access != Access::Full && may_be_unknown_route(&request.method, response.status()) {
             self.engine.doubt();
         }
         // The answer can be minutes after the question, and the list may have changed.
@@ -187,14 +186,9 @@ impl Gate {
         Ok(granted)
     }
 
-    fn answer(&self, mut response: Response<Answer>, client: IpAddr, hop: &Hop) -> Response<Source> {
-        headers::to_client(response.headers_mut(), self.exchange.authority(), hop);
-        response.map(|answer| match answer {
-            Answer::Read(body) => Source::Whole { body, outcome: Outcome::Forwarded },
-            Answer::Streaming(incoming) => {
-                Source::Streaming(Streaming::new(incoming, self.idle_timeout, self.allowlist.clone(), client))
-            }
-        })
+    fn answer(&self, mut response: Response<PooledBody>, client: IpAddr, hop: &Hop) -> Response<Source> {
+        headers::to_client(response.headers_mut(), self.upstream.authority(), hop);
+        response.map(|body| Source::Streaming(Streaming::new(body, self.idle_timeout, self.allowlist.clone(), client)))
     }
 }
 

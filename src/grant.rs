@@ -27,6 +27,7 @@ use hyper::Method;
 use hyper::header::HeaderMap;
 use hyper::http::HeaderName;
 use serde::Serialize;
+use trailgate_client::Target;
 
 pub use self::body::BodyCheck;
 use self::body::Question;
@@ -35,7 +36,6 @@ use self::objects::Kind;
 use self::path::{pairs, parameters, readings};
 use self::rules::{Place, Rule, Verdict};
 use crate::engine::Engine;
-use crate::target::Target;
 
 /// How much an entry of the allowlist grants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]

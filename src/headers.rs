@@ -2,11 +2,11 @@
 
 use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
+use trailgate_client::is_signing_header;
 
 use crate::browser::FORWARDED_HOST;
 use crate::client_address::{Address, FORWARDED_FOR};
 use crate::listener::Connection;
-use crate::sign;
 
 /// What is known of the way that a request came.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub(crate) fn to_domain(client: &HeaderMap, hop: &Hop) -> HeaderMap {
         // The length is known once the body is buffered, and `Expect` is answered here.
         let ends = matches!(text, "host" | "content-length" | "expect" | "forwarded") || is_hop_by_hop(text);
         !ends
-            && !sign::is_signers(text)
+            && !is_signing_header(text)
             && !names_identity(text)
             && (hop.is_trusted || !is_forwarded)
             && !named.contains(name)

@@ -2,9 +2,9 @@
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use trailgate_client::Target;
 
 use crate::reject::wants_html;
-use crate::target::Target;
 
 /// The page that a browser gets for `/`, if any.
 #[derive(Clone, Debug, PartialEq, Eq)]

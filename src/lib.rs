@@ -9,12 +9,11 @@
 //! 3. [`client_address`] tells whose request it is.
 //! 4. [`allowlist`] tells whether that client is let in. [`browser`] is the DNS rebinding protection, [`csrf`] the CSRF
 //!    protection.
-//! 5. [`target`] gives the URL one spelling. [`home`] sends browsers to the page they look for.
+//! 5. [`Target`](trailgate_client::Target) gives the URL one spelling. [`home`] sends browsers to the page they look for.
 //! 6. [`grant`] tells whether the client may ask for this, where need be with a look at the body, and by the domain's
 //!    [`engine`].
 //! 7. [`body`] reads and hashes the body within bounds, and [`quota`] bounds what one entry takes at once.
-//! 8. [`exchange`] gets the answer: [`sign`] with the [`credentials`] and the [`clock`], [`headers`] towards the domain,
-//!    [`upstream`] to send, [`refusal`] to understand a 403.
+//! 8. [`trailgate_client`] signs, sends and gets the answer; [`headers`] are those towards the domain.
 //! 9. [`reply`] streams the answer back.
 //! 10. [`reject`] answers instead when a step fails.
 //! 11. [`access_log`] writes one line a request, through a [`line_pipe`]; [`outcome`] lists how requests end, and
@@ -22,7 +21,7 @@
 //!
 //! [`metrics`] counts what happens on the way, and [`admin`] answers the operator; [`systemd`] is told.
 //!
-//! [`config`] and [`process`] set all this up; [`descriptors`] says how many connections fit; [`cidr`], [`endpoint`], [`signals`] and [`watched_file`] serve them.
+//! [`config`] and [`process`] set all this up; [`descriptors`] says how many connections fit; [`cidr`], [`signals`] and [`watched_file`] serve them.
 //!
 //! [`cli`] is what can be asked of the program besides running: [`allow`] shows and changes the allowlist,
 //! [`doctor`] finds what is wrong, [`generate`] makes the man pages.
@@ -44,7 +43,6 @@ pub mod browser;
 pub mod csrf;
 
 pub mod home;
-pub mod target;
 
 pub mod engine;
 pub mod grant;
@@ -52,13 +50,7 @@ pub mod quota;
 
 pub mod body;
 
-pub mod clock;
-pub mod credentials;
-pub mod exchange;
 pub mod headers;
-pub mod refusal;
-pub mod sign;
-pub mod upstream;
 
 pub mod reply;
 
@@ -81,7 +73,6 @@ pub mod generate;
 pub mod cidr;
 pub mod config;
 pub mod descriptors;
-pub mod endpoint;
 pub mod process;
 pub mod signals;
 mod watched_file;

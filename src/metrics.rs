@@ -38,14 +38,6 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Clients' connections that found no place.
     pub connections_refused: Counter,
-    /// Connections to the domain that are open.
-    pub upstream_connections: Gauge,
-    /// Connections to the domain that were opened.
-    pub upstream_opened: Counter,
-    /// Answers that came over a connection which had brought one before.
-    pub upstream_reused: Counter,
-    retries: [AtomicU64; Retry::ALL.len()],
-    forbidden: [AtomicU64; Forbidden::ALL.len()],
     certificate_expiry: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
     /// Who was refused lately because no entry lets it in.
     pub refused: RefusedClients,
@@ -68,44 +60,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// Why a request was sent to the domain once more.
-#[derive(Clone, Copy, Debug)]
-pub enum Retry {
-    /// The connection from the pool turned out closed.
-    Closed,
-    /// The domain told its time, and the gate's was another.
-    Clock,
-    /// The domain rejected the credentials, and others had been fetched since.
-    Credentials,
-}
-
-/// Why the domain answered 403.
-#[derive(Clone, Copy, Debug)]
-pub enum Forbidden {
-    /// It computed another signature.
-    Signature,
-    /// It found the signature out of time.
-    Expired,
-    /// It does not know the credentials, or finds them expired.
-    Credentials,
-    /// Anything else, as a rule a permission that is missing.
-    NotAuthorized,
-}
-
-impl Retry {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Closed, "connection_closed"), (Self::Clock, "clock"), (Self::Credentials, "credentials")];
-}
-
-impl Forbidden {
-    const ALL: [(Self, &str); 4] = [
-        (Self::Signature, "signature"),
-        (Self::Expired, "expired"),
-        (Self::Credentials, "credentials"),
-        (Self::NotAuthorized, "not_authorized"),
-    ];
 }
 
 /// What is counted of a request that is over.
@@ -146,11 +100,6 @@ impl Default for Metrics {
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
-            upstream_connections: Gauge::default(),
-            upstream_opened: Counter::default(),
-            upstream_reused: Counter::default(),
-            retries: Default::default(),
-            forbidden: Default::default(),
             certificate_expiry: Family::default(),
             refused: RefusedClients::default(),
         }
@@ -169,16 +118,6 @@ impl Metrics {
         }
         self.body_bytes_in.inc_by(ended.bytes_in);
         self.body_bytes_out.inc_by(ended.bytes_out);
-    }
-
-    /// Counts a request that is sent once more.
-    pub fn retry(&self, reason: Retry) {
-        self.retries[reason as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a 403 of the domain.
-    pub fn forbidden(&self, kind: Forbidden) {
-        self.forbidden[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes when the certificate in `file`, which a listener shows, ends.
@@ -221,16 +160,6 @@ impl Metrics {
         registry.register("connections_accepted", "Clients' connections that were taken", taken);
         let shed = self.connections_refused.clone();
         registry.register("connections_refused", "Clients' connections that found no place", shed);
-        let open = self.upstream_connections.clone();
-        registry.register("upstream_connections", "Connections to the domain that are open", open);
-        let opened = self.upstream_opened.clone();
-        registry.register("upstream_connections_opened", "Connections to the domain that were opened", opened);
-        let reused = self.upstream_reused.clone();
-        registry.register("upstream_connections_reused", "Answers over a connection that brought one before", reused);
-        let retries = labelled("reason", Retry::ALL.map(|(_, name)| name), &self.retries);
-        registry.register("upstream_retries", "Requests sent to the domain once more", retries);
-        let forbidden = labelled("kind", Forbidden::ALL.map(|(_, name)| name), &self.forbidden);
-        registry.register("upstream_forbidden", "403s of the domain by what they are about", forbidden);
         let expiry = self.certificate_expiry.clone();
         let help = "When a listener's certificate ends, in Unix time";
         registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, expiry);
@@ -251,18 +180,6 @@ impl Metrics {
         }
         family
     }
-}
-
-fn labelled<const N: usize>(
-    label: &'static str,
-    values: [&'static str; N],
-    counts: &[AtomicU64; N],
-) -> Family<[(&'static str, &'static str); 1], Counter> {
-    let family = Family::<_, Counter>::default();
-    for (value, count) in values.into_iter().zip(counts) {
-        family.get_or_create(&[(label, value)]).inc_by(count.load(Ordering::Relaxed));
-    }
-    family
 }
 
 fn usual_class(outcome: Outcome) -> usize {
@@ -290,12 +207,6 @@ mod tests {
 
     #[test]
     fn a_label_stands_at_the_index_of_what_it_names() {
-        for (index, (retry, _)) in Retry::ALL.iter().enumerate() {
-            assert_eq!(*retry as usize, index);
-        }
-        for (index, (forbidden, _)) in Forbidden::ALL.iter().enumerate() {
-            assert_eq!(*forbidden as usize, index);
-        }
         for (index, outcome) in Outcome::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, index);
         }

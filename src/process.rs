@@ -15,25 +15,22 @@ use tokio::task::{JoinError, JoinSet};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use trailgate_client::{CredentialCache, SignedClient, Signer, Upstream};
 
 use crate::access_log::{AccessLog, Format};
 use crate::admin::{self, Observer};
 use crate::allowlist::{Allowlist, Entries, Reloader};
 use crate::body::Budget;
 use crate::config::Config;
-use crate::credentials::{self, CredentialCache};
 use crate::descriptors::{self, Share};
 use crate::engine::{self, KnownEngine};
-use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::line_pipe::{LinePipe, Loss};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::server::{self, Entrance, Worker};
-use crate::sign::Signer;
 use crate::systemd::Manager;
-use crate::upstream::{self, Upstream};
 use crate::{signals, systemd, tls};
 
 /// Where the lines of a process go; they outlive its runtime, so that the last ones are written, too.
@@ -97,9 +94,9 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
     let (reloader, allowlist) = Reloader::start(config.allowlist.clone(), manager)?;
     let list_state = reloader.state();
     // Before the first client can hold a file descriptor.
-    credentials::load_roots();
-    let provider = credentials::provider(&config.region, config.assume_role.as_deref());
-    let (cache, renewal) = credentials::cache(provider);
+    trailgate_client::load_sdk_roots();
+    let provider = trailgate_client::provider(&config.region, config.assume_role.as_deref());
+    let (cache, refresher) = CredentialCache::new(provider);
     let mut limits = config.connections;
     let is_engine_configured = config.engine.is_some();
     let mut background = Background::default();
@@ -129,14 +126,14 @@ pub async fn run(mut config: Config, mut passed: Vec<(String, StdListener)>, log
         AccessLog::with_failure_policy(access_pipe, config.log_format, config.log_on_failure, Arc::clone(&metrics));
     let gate = Arc::new(gate(config, allowlist, cache, access_log, metrics)?);
     for entrance in &entrances {
-        tracing::info!(address = %entrance.address()?, domain = %gate.exchange.authority(), "listening");
+        tracing::info!(address = %entrance.address()?, domain = %gate.upstream.authority(), "listening");
     }
     background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
-    background.spawn("the credentials' renewal", renewal.run());
+    background.spawn("the credentials' renewal", refresher.run());
     if !is_engine_configured {
         let gate = Arc::clone(&gate);
         background
-            .spawn("the engine's learning", async move { match engine::learn(&gate.exchange, &gate.engine).await {} });
+            .spawn("the engine's learning", async move { match engine::learn(&gate.upstream, &gate.engine).await {} });
     }
     let pipes = [("events", logs.events.clone()), ("access", logs.access.clone())];
     let workers = Worker::start_all(&gate).context("cannot start the workers")?;
@@ -225,7 +222,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
 /// What `trailgate check` says of a configuration whose parts have all been read.
 pub fn describe(file: &Path, config: &Config) -> anyhow::Result<String> {
     let entries = Entries::load(&config.allowlist)?;
-    upstream::roots(config.ca_file.as_deref())?;
+    trailgate_client::load_roots(config.ca_file.as_deref())?;
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         tls::check(files, SystemTime::now())?;
     }
@@ -252,14 +249,14 @@ pub fn gate(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Gate> {
     let signer = Signer::new(config.endpoint.authority(), &config.region, &config.service);
-    let roots = upstream::roots(config.ca_file.as_deref())?;
-    let upstream = Upstream::new(config.endpoint, roots, config.upstream, Arc::clone(&metrics));
+    let roots = trailgate_client::load_roots(config.ca_file.as_deref())?;
+    let upstream = Upstream::new(config.endpoint, roots, config.upstream);
     let engine = KnownEngine::default();
     engine.set(config.engine);
     Ok(Gate {
         allowlist,
         budget: Budget::new(config.body, metrics.buffer_wait.clone()),
-        exchange: Exchange::new(upstream, signer, credentials, Arc::clone(&metrics)),
+        upstream: SignedClient::new(upstream, signer, credentials),
         engine,
         home: config.home,
         idle_timeout: config.idle_timeout,

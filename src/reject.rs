@@ -8,19 +8,17 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderValue};
 use hyper::{HeaderMap, Response, StatusCode};
 use jiff::Timestamp;
+use trailgate_client::{FailureKind, RequestError, TargetError, UpstreamError};
 
 use crate::access_log::LogFailure;
 use crate::body::BodyError;
 use crate::browser::UnknownHost;
 use crate::client_address::BadHop;
-use crate::credentials::NoCredentials;
 use crate::csrf::CrossSite;
 use crate::grant::ReadOnly;
 use crate::head::HeadError;
 use crate::outcome::Outcome;
 use crate::quota::QuotaError;
-use crate::target::TargetError;
-use crate::upstream::{SendError, causes};
 
 /// Why a request got no answer from the domain.
 #[derive(Debug)]
@@ -49,14 +47,8 @@ pub enum Reject {
     Unsupported(&'static str),
     /// The body was not read to its end.
     Body(BodyError<hyper::Error>),
-    /// Nothing to sign with.
-    NoCredentials,
-    /// The domain gave no answer, or a broken one.
-    Upstream(SendError),
-    /// The domain did not take the signature.
-    Signature,
-    /// The domain does not know the credentials, or finds them expired.
-    Credentials,
+    /// The domain gave no answer, or rejected the signature or the credentials.
+    Upstream(RequestError),
     /// The gate itself failed.
     Internal,
 }
@@ -89,15 +81,7 @@ impl Reject {
             Self::Body(BodyError::Slow) => Outcome::BodyTimeout,
             Self::Body(BodyError::Crowded) => Outcome::TooBusy,
             Self::Body(BodyError::Broken(_)) => Outcome::MalformedBody,
-            Self::NoCredentials => Outcome::NoCredentials,
-            Self::Upstream(SendError::Connect(_)) => Outcome::Unreachable,
-            Self::Upstream(SendError::ConnectTimeout) => Outcome::ConnectTimeout,
-            Self::Upstream(SendError::ResponseTimeout) => Outcome::ResponseTimeout,
-            Self::Upstream(SendError::Broken(_) | SendError::HeadTooLarge | SendError::Unasked(_)) => {
-                Outcome::BrokenReply
-            }
-            Self::Signature => Outcome::RefusedSignature,
-            Self::Credentials => Outcome::RefusedCredentials,
+            Self::Upstream(error) => error.kind().into(),
             Self::Internal => Outcome::Internal,
         }
     }
@@ -121,15 +105,13 @@ impl Reject {
             Self::Body(BodyError::Slow) => "the body came too slowly".to_owned(),
             Self::Body(BodyError::Crowded) => "too many large requests at once; try again".to_owned(),
             Self::Body(BodyError::Broken(_)) => "the body is malformed or broke off".to_owned(),
-            Self::NoCredentials => "there is nothing to sign requests with at the moment".to_owned(),
-            Self::Upstream(SendError::Connect(_)) => "the domain cannot be reached".to_owned(),
-            Self::Upstream(SendError::ConnectTimeout) => "the domain takes no connection".to_owned(),
-            Self::Upstream(SendError::ResponseTimeout) => "the domain did not answer in time".to_owned(),
-            Self::Upstream(SendError::Broken(_)) => "the domain broke off or answered nonsense".to_owned(),
-            Self::Upstream(error @ SendError::HeadTooLarge) => format!("cannot read the domain's answer: {error}"),
-            Self::Upstream(SendError::Unasked(_)) => "the domain answered what was not asked for".to_owned(),
-            Self::Signature => "the domain did not accept the signature".to_owned(),
-            Self::Credentials => "the domain did not accept the credentials".to_owned(),
+            Self::Upstream(RequestError::Upstream(error @ UpstreamError::HeadTooLarge)) => {
+                format!("cannot read the domain's answer: {error}")
+            }
+            Self::Upstream(RequestError::Upstream(UpstreamError::Unrequested(_))) => {
+                "the domain answered what was not asked for".to_owned()
+            }
+            Self::Upstream(error) => error.to_string(),
             Self::Internal => "the gate failed".to_owned(),
         }
     }
@@ -138,9 +120,12 @@ impl Reject {
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         match self {
-            Self::Body(BodyError::Broken(error)) => Some(chain(error)),
-            Self::Upstream(SendError::Connect(error) | SendError::Broken(error)) => Some(chain(error.as_ref())),
-            Self::Upstream(error @ (SendError::HeadTooLarge | SendError::Unasked(_))) => Some(error.to_string()),
+            Self::Body(BodyError::Broken(error)) => Some(join_sources(error)),
+            Self::Upstream(RequestError::Upstream(error)) => match error {
+                UpstreamError::Connect(error) | UpstreamError::Broken(error) => Some(join_sources(error.as_ref())),
+                UpstreamError::HeadTooLarge | UpstreamError::Unrequested(_) => Some(error.to_string()),
+                UpstreamError::ConnectTimeout | UpstreamError::ResponseTimeout => None,
+            },
             _ => None,
         }
     }
@@ -261,21 +246,29 @@ impl From<BodyError<hyper::Error>> for Reject {
     }
 }
 
-impl From<NoCredentials> for Reject {
-    fn from(NoCredentials: NoCredentials) -> Self {
-        Self::NoCredentials
-    }
-}
-
-impl From<SendError> for Reject {
-    fn from(error: SendError) -> Self {
+impl From<RequestError> for Reject {
+    fn from(error: RequestError) -> Self {
         Self::Upstream(error)
     }
 }
 
-/// An error and its sources on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+impl From<FailureKind> for Outcome {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::NoCredentials => Self::NoCredentials,
+            FailureKind::Unreachable => Self::Unreachable,
+            FailureKind::ConnectTimeout => Self::ConnectTimeout,
+            FailureKind::ResponseTimeout => Self::ResponseTimeout,
+            FailureKind::BrokenResponse => Self::BrokenReply,
+            FailureKind::SignatureRejected => Self::RefusedSignature,
+            FailureKind::CredentialsRejected => Self::RefusedCredentials,
+        }
+    }
+}
+
+/// Returns an error and its sources on one line.
+pub(crate) fn join_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Writes a time as `2026-11-28T10:00Z`. An expiry within the minute counts as that minute.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
+use trailgate_client::PooledBody;
 
 use crate::access_log::AccessLine;
 use crate::allowlist::Allowlist;
 use crate::outcome::Outcome;
-use crate::upstream::{Arriving, causes};
+use crate::reject::join_sources;
 
 /// The body of an answer. It carries the request's access line, which is written when the body is dropped.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) enum Source {
 
 /// The domain's answer as it arrives, and what can end it early.
 pub(crate) struct Streaming {
-    incoming: Arriving,
+    incoming: PooledBody,
     idle_timeout: Duration,
     allowlist: Allowlist,
     client: IpAddr,
@@ -69,14 +70,14 @@ impl Reply {
 impl Streaming {
     /// Streams `incoming` to `client` for as long as `allowlist` lets it in, and the domain is never silent for
     /// `idle_timeout`.
-    pub(crate) fn new(incoming: Arriving, idle_timeout: Duration, allowlist: Allowlist, client: IpAddr) -> Self {
+    pub(crate) fn new(incoming: PooledBody, idle_timeout: Duration, allowlist: Allowlist, client: IpAddr) -> Self {
         Self { incoming, idle_timeout, allowlist, client, broken: None, waits: None }
     }
 
     /// Logs that the answer stopped short, with the bytes of its `Content-Length` that never came.
     fn log_short(&self, request_id: &str) {
         let cause = match &self.broken {
-            Some(error) => causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": "),
+            Some(error) => join_sources(error),
             None => format!("no bytes for {:?}", self.idle_timeout),
         };
         let missing_bytes = self.incoming.size_hint().exact();

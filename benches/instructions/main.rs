@@ -20,10 +20,10 @@ use trailgate::access_log::{AccessLog, Format};
 use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
 use trailgate::line_pipe::LinePipe;
+use trailgate::process;
 use trailgate::server::{self, Entrance, Worker};
-use trailgate::sign::{Signer, Signing};
-use trailgate::target::Target;
-use trailgate::{credentials, process};
+use trailgate_client::CredentialCache;
+use trailgate_client::{Signer, SigningParams, Target};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
@@ -52,7 +52,7 @@ fn sign(times: u32) {
     let target = Target::canonical(PATH, Some(QUERY)).expect("is a good target");
     let (method, credentials, time) = (&Method::GET, signing_key(), noon());
     let body_sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let signing = Signing { method, target: &target, body_sha256, credentials: &credentials, time };
+    let signing = SigningParams { method, target: &target, body_sha256, credentials: &credentials, time };
     let mut headers = HeaderMap::new();
     for _ in 0..times {
         signer.sign(black_box(&signing), &mut headers);
@@ -80,8 +80,8 @@ async fn request(times: u32) -> anyhow::Result<()> {
     listener.address = LOOPBACK;
     let (entrance, _) = Entrance::open(listener).await?;
     let address = entrance.address()?;
-    let (cache, renewal) = credentials::cache(SharedCredentialsProvider::new(signing_key()));
-    tokio::spawn(renewal.run());
+    let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(signing_key()));
+    tokio::spawn(refresher.run());
     let pipe = LinePipe::start(io::sink(), |_| String::new())?;
     let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::default());
     let (_publisher, allowlist) = allowlist::channel(entries());

@@ -13,8 +13,7 @@ use flate2::write::GzEncoder;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{Method, StatusCode};
 use tokio::time::{Instant, sleep_until};
-use trailgate::reject::Reject;
-use trailgate::upstream::SendError;
+use trailgate_client::{RequestError, UpstreamError};
 
 use self::bulk::{Item, Outcome, Refusal, Verdict};
 use self::ledger::{Batch, Ledger};
@@ -225,10 +224,12 @@ fn may_be_for_gzip(result: &Result<Reply, DomainError>) -> bool {
                 | StatusCode::UNSUPPORTED_MEDIA_TYPE
                 | StatusCode::BAD_GATEWAY
         ),
-        Err(DomainError::Rejected(reject)) => {
-            matches!(reject, Reject::Signature | Reject::Upstream(SendError::Broken(_)))
+        Err(DomainError::Request(error)) => {
+            matches!(error, RequestError::SignatureRejected | RequestError::Upstream(UpstreamError::Broken(_)))
         }
-        Err(DomainError::BrokeOff(_) | DomainError::Undecodable | DomainError::TimedOut) => false,
+        Err(DomainError::Target(_) | DomainError::BrokeOff(_) | DomainError::Undecodable | DomainError::TimedOut) => {
+            false
+        }
     }
 }
 

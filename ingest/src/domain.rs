@@ -1,7 +1,6 @@
 //! The domain as the function uses it: signed requests, small answers.
 
 use std::io::Read as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -12,21 +11,19 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use trailgate::credentials;
-use trailgate::exchange::{Answer, Exchange, Outgoing};
-use trailgate::reject::Reject;
-use trailgate::sign::Signer;
-use trailgate::target::Target;
-use trailgate::upstream::{self, Upstream, UpstreamLimits};
+use trailgate_client::{
+    CredentialCache, RequestError, SignedClient, Signer, Target, TargetError, UnsignedRequest, Upstream,
+    UpstreamConfig, UpstreamError, load_roots,
+};
 
 use crate::settings::Settings;
 
-/// A signed way to one domain: the gate's own signer, credentials and client.
+/// A client of one domain that reads whole answers.
 #[derive(Debug)]
 pub struct Domain {
-    exchange: Exchange,
-    /// The task that renews the credentials.
-    _renewal: AbortOnDropHandle<()>,
+    client: SignedClient,
+    /// The task that refreshes the credentials.
+    _refresh: AbortOnDropHandle<()>,
 }
 
 /// What the domain said.
@@ -41,12 +38,12 @@ pub struct Reply {
 impl Domain {
     /// The domain that `settings` name, to be signed for with what `provider` provides. Nothing is sent yet.
     pub fn connect(settings: &Settings, provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
-        let roots = upstream::roots(settings.ca_file.as_deref())?;
+        let roots = load_roots(settings.ca_file.as_deref())?;
         let signer = Signer::new(settings.endpoint.authority(), &settings.region, &settings.service);
-        let upstream = Upstream::new(settings.endpoint.clone(), roots, LIMITS, Arc::default());
-        let (credentials, renewal) = credentials::cache(provider);
-        let renewal = AbortOnDropHandle::new(tokio::spawn(renewal.run()));
-        Ok(Self { exchange: Exchange::new(upstream, signer, credentials, Arc::default()), _renewal: renewal })
+        let upstream = Upstream::new(settings.endpoint.clone(), roots, UpstreamConfig::default());
+        let (credentials, refresher) = CredentialCache::new(provider);
+        let refresh = AbortOnDropHandle::new(tokio::spawn(refresher.run()));
+        Ok(Self { client: SignedClient::new(upstream, signer, credentials), _refresh: refresh })
     }
 
     /// Sends one request and reads the whole answer, all within `patience`.
@@ -66,24 +63,21 @@ impl Domain {
         patience: Duration,
     ) -> Result<Reply, DomainError> {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        let target = Target::canonical(path, query).map_err(|error| DomainError::Rejected(error.into()))?;
+        let target = Target::canonical(path, query)?;
         if !body.bytes.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
         }
         if body.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let outgoing = Outgoing { method, target, headers, hop: None, body: body.bytes.into() };
+        let request = UnsignedRequest { method, target, body: body.bytes.into() };
         let exchanged = async {
-            let response = self.exchange.send(&outgoing).await.map_err(DomainError::Rejected)?;
+            let response = self.client.send(&request, || headers.clone()).await?;
             let status = response.status();
             let is_gzip = response.headers().get(CONTENT_ENCODING).is_some_and(|coding| {
                 coding.as_bytes().eq_ignore_ascii_case(b"gzip") || coding.as_bytes().eq_ignore_ascii_case(b"x-gzip")
             });
-            let body = match response.into_body() {
-                Answer::Read(body) => body,
-                Answer::Streaming(body) => body.collect().await.map_err(DomainError::BrokeOff)?.to_bytes(),
-            };
+            let body = response.into_body().collect().await.map_err(DomainError::BrokeOff)?.to_bytes();
             // It is not asked for, and some proxies compress nevertheless.
             let body = if is_gzip { gunzip(&body).ok_or(DomainError::Undecodable)? } else { body };
             Ok(Reply { status, body })
@@ -106,9 +100,12 @@ pub struct Body {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DomainError {
-    /// The request could not be signed or sent, or the signature was refused.
+    /// The request has no canonical target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The request could not be signed or sent, or the signature was rejected.
     #[error("{}", describe(.0))]
-    Rejected(Reject),
+    Request(#[from] RequestError),
     /// The domain broke off within its answer.
     #[error("the domain broke off within its answer")]
     BrokeOff(#[source] hyper::Error),
@@ -125,9 +122,8 @@ impl DomainError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Rejected(reject) => {
-                matches!(reject, Reject::NoCredentials | Reject::Credentials | Reject::Upstream(_))
-            }
+            Self::Target(_) => false,
+            Self::Request(error) => error.is_transient(),
             Self::BrokeOff(_) | Self::Undecodable | Self::TimedOut => true,
         }
     }
@@ -142,15 +138,12 @@ fn gunzip(body: &[u8]) -> Option<Bytes> {
 /// Bytes of a compressed answer: each item of a `_bulk` reply is shorter than its document.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 
-fn describe(reject: &Reject) -> String {
-    let reason = reject.reason();
-    reject.cause().map_or(reason.clone(), |cause| format!("{reason}: {cause}"))
+/// Returns an error with its sources, since what is behind "cannot be reached" is for the operator to mend.
+fn describe(error: &RequestError) -> String {
+    match error {
+        RequestError::Upstream(error @ UpstreamError::HeadTooLarge) => {
+            format!("cannot read the domain's answer: {error}")
+        }
+        error => anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": "),
+    }
 }
-
-/// A request ends when its sender's patience does; a domain that cannot be connected to is tried again before that.
-const LIMITS: UpstreamLimits = UpstreamLimits {
-    connect_timeout: Duration::from_secs(5),
-    response_timeout: Duration::from_mins(5),
-    pool_idle: 4,
-    connections: usize::MAX,
-};

@@ -4,7 +4,7 @@ mod plan;
 
 use std::path::PathBuf;
 
-use trailgate::endpoint::{Endpoint, EndpointError};
+use trailgate_client::{Endpoint, EndpointError};
 
 pub use self::plan::Plan;
 use crate::document::{DocumentId, IndexDay, Shaping};

@@ -233,7 +233,10 @@ impl fmt::Display for TemplateError {
             Self::NoAnswer { request, error: DomainError::BrokeOff(error) } => {
                 write!(f, "{request}: the answer broke off: {error}")
             }
-            Self::NoAnswer { request, error: error @ (DomainError::Rejected(_) | DomainError::Undecodable) } => {
+            Self::NoAnswer {
+                request,
+                error: error @ (DomainError::Target(_) | DomainError::Request(_) | DomainError::Undecodable),
+            } => {
                 write!(f, "{request}: {error}")
             }
             Self::NoAnswer { request, error: DomainError::TimedOut } => write!(f, "{request}: no answer in time"),

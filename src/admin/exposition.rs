@@ -9,9 +9,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use strum::VariantArray as _;
+use trailgate_client::{ClientStats, ForbiddenKind, RetryReason, is_valid};
 
 use crate::allowlist::State;
-use crate::credentials::is_valid;
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
 
@@ -62,16 +63,37 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
 }
 
 fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
-    let exchange = &sample.gate.exchange;
-    let answered = exchange.contact().answer().map_or(0.0, |answer| unix(answer.at));
+    let upstream = &sample.gate.upstream;
+    register_stats(registry, upstream.stats());
+    let answered = upstream.health().last_answer().map_or(0.0, |answer| unix(answer.at));
     seconds(registry, "upstream_last_answer_timestamp", "When the domain last answered", answered);
-    let offset = f64::from(i32::try_from(exchange.clock().offset()).unwrap_or(i32::MAX));
+    let offset = f64::from(i32::try_from(upstream.clock().offset()).unwrap_or(i32::MAX));
     seconds(registry, "upstream_clock_offset", "By how much the domain's clock is ahead", offset);
     // Zero is long ago, so that "none" and "expired" are one condition; what does not end ends at infinity.
-    let expiry = exchange.credentials().latest().map_or(0.0, |latest| latest.expiry().map_or(f64::INFINITY, unix));
+    let expiry = upstream.credentials().latest().map_or(0.0, |latest| latest.expiry().map_or(f64::INFINITY, unix));
     seconds(registry, "credentials_expiry_timestamp", "When the credentials end; 0 if there are none", expiry);
-    let is_usable = exchange.credentials().latest().is_some_and(|latest| is_valid(&latest, sample.now));
+    let is_usable = upstream.credentials().latest().is_some_and(|latest| is_valid(&latest, sample.now));
     registry.register("credentials_valid", "Whether there are credentials that have not expired", flag(is_usable));
+}
+
+fn register_stats(registry: &mut Registry, stats: &ClientStats) {
+    let open = i64::try_from(stats.open_connections()).unwrap_or(i64::MAX);
+    let connections = Gauge::<i64>::default();
+    connections.set(open);
+    registry.register("upstream_connections", "Connections to the domain that are open", connections);
+    let opened = counter(stats.connections_opened());
+    registry.register("upstream_connections_opened", "Connections to the domain that were opened", opened);
+    let reused = counter(stats.connections_reused());
+    registry.register("upstream_connections_reused", "Answers over a connection that brought one before", reused);
+    let (retries, forbidden) = (Family::<_, Counter>::default(), Family::<_, Counter>::default());
+    for &reason in RetryReason::VARIANTS {
+        retries.get_or_create(&[("reason", <&str>::from(reason))]).inc_by(stats.retries(reason));
+    }
+    registry.register("upstream_retries", "Requests sent to the domain once more", retries);
+    for &kind in ForbiddenKind::VARIANTS {
+        forbidden.get_or_create(&[("kind", <&str>::from(kind))]).inc_by(stats.forbidden(kind));
+    }
+    registry.register("upstream_forbidden", "403s of the domain by what they are about", forbidden);
 }
 
 fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
@@ -83,9 +105,7 @@ fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
     }
     registry.register("allowlist_entries", "Entries of the allowlist", entries);
     let total = |registry: &mut Registry, name: &str, help: &str, value: u64| {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(value);
-        registry.register(name, help, counter);
+        registry.register(name, help, counter(value));
     };
     total(registry, "allowlist_reloads", "Allowlists put in force since the start", sample.state.reloads);
     total(registry, "allowlist_reload_failures", "Times that the file was found wrong", sample.state.failures);
@@ -102,6 +122,12 @@ fn seconds(registry: &mut Registry, name: &str, help: &str, value: f64) {
     let gauge = Gauge::<f64, AtomicU64>::default();
     gauge.set(value);
     registry.register_with_unit(name, help, Unit::Seconds, gauge);
+}
+
+fn counter(value: u64) -> Counter {
+    let counter = Counter::default();
+    counter.inc_by(value);
+    counter
 }
 
 fn gauge(value: usize) -> Gauge {

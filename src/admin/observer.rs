@@ -12,6 +12,7 @@ use super::rates::Rates;
 use super::readiness::{Check, allowlist_problem, credentials_problem, is_answering};
 use super::status::{self, Status};
 use crate::allowlist::State;
+use crate::engine::fetch_banner;
 use crate::gate::Gate;
 use crate::line_pipe::LinePipe;
 use crate::systemd::Manager;
@@ -54,7 +55,7 @@ impl Observer {
         let is_draining = self.is_draining.load(Ordering::Relaxed);
         let draining = is_draining.then(|| Check::new("listening", Some("the gate is about to end".to_owned())));
         let upstream = self.upstream_problem().await;
-        let credentials = self.gate.exchange.credentials().latest();
+        let credentials = self.gate.upstream.credentials().latest();
         let mut checks = vec![
             Check::new("credentials", credentials_problem(credentials.as_ref(), SystemTime::now())),
             Check::new("allowlist", allowlist_problem(&self.allowlist.borrow())),
@@ -113,13 +114,13 @@ impl Observer {
 
     /// Why the domain does not answer, if it does not.
     async fn upstream_problem(&self) -> Option<String> {
-        let contact = self.gate.exchange.contact();
-        if is_answering(contact, SystemTime::now()) {
+        let health = self.gate.upstream.health();
+        if is_answering(health, SystemTime::now()) {
             return None;
         }
         // Those who come meanwhile wait here for the one answer.
         let mut asked = self.asked.lock().await;
-        if is_answering(contact, SystemTime::now()) {
+        if is_answering(health, SystemTime::now()) {
             return None;
         }
         if let Some((at, problem)) = &*asked
@@ -134,7 +135,7 @@ impl Observer {
 
     /// Asks the domain for its banner. What it says does not matter here.
     async fn ask(&self) -> Result<(), String> {
-        let status = self.gate.exchange.banner().await?.status();
+        let status = fetch_banner(&self.gate.upstream).await?.status();
         if status.is_server_error() { Err(format!("the domain answers {status}")) } else { Ok(()) }
     }
 

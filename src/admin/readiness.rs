@@ -5,11 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use serde::{Deserialize, Serialize};
+use trailgate_client::{UpstreamHealth, is_valid};
 
 use crate::allowlist::State;
 use crate::cli::roughly;
-use crate::credentials::is_valid;
-use crate::exchange::Contact;
 
 /// One thing that has to hold for the gate to be ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,10 +63,10 @@ pub(super) fn allowlist_problem(state: &State) -> Option<String> {
 /// Whether the domain is known to answer, so that it need not be asked: it did lately, and nothing went wrong since.
 ///
 /// An answer with a 5xx status tells neither way, for a query of a client's can bring it about.
-pub(super) fn is_answering(contact: &Contact, now: SystemTime) -> bool {
-    let Some(sound) = contact.sound() else { return false };
+pub(super) fn is_answering(health: &UpstreamHealth, now: SystemTime) -> bool {
+    let Some(sound) = health.last_success() else { return false };
     let is_recent = now.duration_since(sound).is_ok_and(|age| age < LATELY);
-    is_recent && contact.failure().is_none_or(|failure| failure.at <= sound)
+    is_recent && health.last_failure().is_none_or(|failure| failure.at <= sound)
 }
 
 /// How long an answer of the domain vouches for it. After that it is asked, and only when somebody wants to know: an

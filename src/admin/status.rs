@@ -10,8 +10,8 @@ use super::rates::Rate;
 use super::readiness::Check;
 use crate::allowlist::State;
 use crate::cli::roughly;
-use crate::credentials;
 use crate::gate::Gate;
+use crate::outcome::Outcome;
 
 /// How the gate stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub struct Upstream {
     /// What clients were told then.
     pub failure: Option<String>,
     /// Connections to it that are open.
-    pub connections: i64,
+    pub connections: u64,
     /// Seconds by which it is ahead of this machine.
     pub clock_offset_s: i64,
 }
@@ -132,8 +132,8 @@ pub(super) fn take(
     started: SystemTime,
     now: SystemTime,
 ) -> Status {
-    let (exchange, metrics) = (&gate.exchange, &gate.metrics);
-    let contact = exchange.contact();
+    let (upstream, metrics) = (&gate.upstream, &gate.metrics);
+    let health = upstream.health();
     let entries = gate.allowlist.entries();
     let expired = entries.expired(now);
     Status {
@@ -143,16 +143,16 @@ pub(super) fn take(
         ready: checks.iter().all(Check::passes),
         checks,
         upstream: Upstream {
-            domain: exchange.authority().to_string(),
-            answered: contact.answer().map(|answer| timestamp(answer.at)),
-            status: contact.answer().map(|answer| answer.status),
-            failed: contact.failure().map(|failure| timestamp(failure.at)),
-            failure: contact.failure().map(|failure| failure.outcome.to_string()),
-            connections: metrics.upstream_connections.get(),
-            clock_offset_s: exchange.clock().offset(),
+            domain: upstream.authority().to_string(),
+            answered: health.last_answer().map(|answer| timestamp(answer.at)),
+            status: health.last_answer().map(|answer| answer.status),
+            failed: health.last_failure().map(|failure| timestamp(failure.at)),
+            failure: health.last_failure().map(|failure| Outcome::from(failure.kind).to_string()),
+            connections: upstream.stats().open_connections(),
+            clock_offset_s: upstream.clock().offset(),
         },
-        credentials: exchange.credentials().latest().map(|latest| Credentials {
-            source: credentials::source(&latest).to_owned(),
+        credentials: upstream.credentials().latest().map(|latest| Credentials {
+            source: trailgate_client::source(&latest).to_owned(),
             access_key_id: latest.access_key_id().to_owned(),
             expires: latest.expiry().map(timestamp),
         }),
@@ -197,8 +197,8 @@ pub(super) fn line(gate: &Gate, state: &State, rate: Option<&Rate>, now: SystemT
     } else if state.error.is_some() {
         line.push_str("; the allowlist file is wrong, an older list is in effect");
     }
-    match gate.exchange.credentials().latest() {
-        Some(credentials) if credentials::is_valid(&credentials, now) => {}
+    match gate.upstream.credentials().latest() {
+        Some(credentials) if trailgate_client::is_valid(&credentials, now) => {}
         _ => line.push_str("; there are no valid credentials"),
     }
     line

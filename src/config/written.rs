@@ -8,19 +8,18 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
+use trailgate_client::{Endpoint, UpstreamConfig};
 
 use super::listen::{Listens, hosts};
 use super::units::{Size, Time};
 use crate::access_log::{Format, OnFailure};
 use crate::admin::Address;
 use crate::body::BodyLimits;
-use crate::endpoint::Endpoint;
 use crate::engine::{Engine, UnknownEngine};
 use crate::head::HeadLimits;
 use crate::home::Home;
 use crate::quota::SearchLimits;
 use crate::server::ConnectionLimits;
-use crate::upstream::UpstreamLimits;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,7 +139,7 @@ impl Config {
             home: self.upstream.home(service)?,
             engine: self.upstream.engine(service)?,
             ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
-            upstream: UpstreamLimits {
+            upstream: UpstreamConfig {
                 connect_timeout: self.upstream.connect_timeout.0,
                 response_timeout: self.upstream.response_timeout.0,
                 pool_idle: self.upstream.pool_idle,

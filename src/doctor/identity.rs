@@ -12,11 +12,10 @@ use tokio::time::timeout;
 use super::report::Problem;
 use crate::cli::roughly;
 use crate::config::Config;
-use crate::credentials;
 
 /// Looks for credentials where the gate does.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
-    let provider = credentials::provider(&config.region, config.assume_role.as_deref());
+    let provider = trailgate_client::provider(&config.region, config.assume_role.as_deref());
     let found = timeout(FIND_TIMEOUT, provider.provide_credentials()).await;
     Ok(found.map_err(|_| anyhow!("nothing was found within {} s", FIND_TIMEOUT.as_secs()))??)
 }
@@ -38,7 +37,7 @@ pub(super) fn credentials(
         }
         (Err(error), None) => return Err(Problem::new(format!("no credentials: {error:#}"), WHERE)),
     };
-    let (key, source) = (credentials.access_key_id(), credentials::source(credentials));
+    let (key, source) = (credentials.access_key_id(), trailgate_client::source(credentials));
     match credentials.expiry().map(|expiry| expiry.duration_since(now)) {
         None => Ok(format!("{key} from {source}, without an end")),
         Some(Ok(left)) => Ok(format!("{key} from {source}, valid for {}", roughly(left))),
@@ -51,7 +50,7 @@ pub(super) fn credentials(
 
 /// Asks STS who the owner of the credentials is.
 pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
-    let sdk = credentials::sdk_config(region).await;
+    let sdk = trailgate_client::sdk_config(region).await;
     // Somebody waits, and a second try would tell no more.
     let sts = aws_sdk_sts::config::Builder::from(&sdk).retry_config(RetryConfig::disabled());
     let sts = aws_sdk_sts::Client::from_conf(sts.credentials_provider(credentials).build());

@@ -9,17 +9,15 @@ use hyper::header;
 use hyper::http::Uri;
 use rustls::CertificateError as Untrusted;
 use serde_json::Value;
+use trailgate_client::{CLOCK_TOLERANCE, Endpoint, Forbidden, UpstreamError, clock_offset};
 
 use super::denial::{Context, Denial};
 use super::network::Answer;
 use super::report::Problem;
 use crate::allowlist::{Entries, LoadError};
 use crate::cli::roughly;
-use crate::clock;
-use crate::endpoint::Endpoint;
-use crate::refusal::Refusal;
+use crate::reject::join_sources;
 use crate::tls::{CertificateError, CertificateFiles};
-use crate::upstream::{SendError, causes};
 
 type Judgement = Result<String, Problem>;
 
@@ -111,14 +109,14 @@ fn certificate_advice(error: &Untrusted) -> &'static str {
 }
 
 /// Judges the answer to an unsigned request, which came when this machine's clock showed `local`, by its `Date`.
-pub(super) fn clock(answer: &Result<Answer, SendError>, local: SystemTime) -> Judgement {
+pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -> Judgement {
     let date = answer.as_ref().map_err(no_answer)?.date();
     let date = date.ok_or_else(|| {
         Problem::new("the answer has no Date", "A domain says it: see what stands between it and this machine.")
     })?;
-    let ahead = clock::offset(local, date);
+    let ahead = clock_offset(local, date);
     let seconds = ahead.abs();
-    if seconds < clock::TOLERANCE {
+    if seconds < CLOCK_TOLERANCE {
         return Ok("this machine's clock agrees with the domain's".to_owned());
     }
     let text =
@@ -133,7 +131,7 @@ pub(super) fn clock(answer: &Result<Answer, SendError>, local: SystemTime) -> Ju
 }
 
 /// Judges the answer to a signed `GET /`.
-pub(super) fn request(answer: &Result<Answer, SendError>, context: &Context<'_>) -> Judgement {
+pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<'_>) -> Judgement {
     let answer = answer.as_ref().map_err(no_answer)?;
     let status = answer.status;
     match status {
@@ -158,25 +156,25 @@ pub(super) fn request(answer: &Result<Answer, SendError>, context: &Context<'_>)
 }
 
 fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
-    match Refusal::read(&answer.headers, &answer.body) {
-        Refusal::Mismatch { .. } => Problem::new(
+    match Forbidden::read(&answer.headers, &answer.body) {
+        Forbidden::Mismatch { .. } => Problem::new(
             "the domain computes another signature",
             "The secret access key is not the one of this access key, or something on the way changes the request. The \
              log of the gate shows both canonical requests.",
         ),
-        Refusal::Skew { .. } => Problem::new(
+        Forbidden::Skew { .. } => Problem::new(
             "the domain finds the signature out of time, though it was made by the domain's clock",
             "Something between this machine and the domain keeps answers or sets their Date.",
         ),
-        Refusal::Credentials { message } if message.starts_with("Credential should be scoped") => Problem::new(
+        Forbidden::Credentials { message } if message.starts_with("Credential should be scoped") => Problem::new(
             format!("the domain says: {message}"),
             "Set aws.region to the domain's region, and aws.service to \"es\", or \"aoss\" for a collection.",
         ),
-        Refusal::Credentials { message } => Problem::new(
+        Forbidden::Credentials { message } => Problem::new(
             format!("the domain says: {message}"),
             "Renew the credentials where they come from; those of a session need their session token, too.",
         ),
-        Refusal::Other => Denial::read(&answer.body).problem(context),
+        Forbidden::Other => Denial::read(&answer.body).problem(context),
     }
 }
 
@@ -204,7 +202,7 @@ fn is_opensearch(banner: &Value) -> bool {
 /// Judges the answer for the home page at `path`; `product` is what [`product`] said.
 pub(super) fn home(
     path: &str,
-    answer: &Result<Answer, SendError>,
+    answer: &Result<Answer, UpstreamError>,
     product: Option<&str>,
     context: &Context<'_>,
 ) -> Judgement {
@@ -249,14 +247,16 @@ pub(super) fn home(
     }
 }
 
-fn no_answer(error: &SendError) -> Problem {
-    let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+fn no_answer(error: &UpstreamError) -> Problem {
+    let text = join_sources(error);
     let advice = match error {
-        SendError::Connect(_) | SendError::ConnectTimeout => "The connection before this one was made: try again.",
-        SendError::ResponseTimeout => {
+        UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => {
+            "The connection before this one was made: try again."
+        }
+        UpstreamError::ResponseTimeout => {
             "The connection stands, and no answer comes: look at the domain's health in the AWS console."
         }
-        SendError::Broken(_) | SendError::HeadTooLarge | SendError::Unasked(_) => {
+        UpstreamError::Broken(_) | UpstreamError::HeadTooLarge | UpstreamError::Unrequested(_) => {
             "What answers is no HTTP server, or closes at once: look at scheme and port of upstream.endpoint."
         }
     };

@@ -15,12 +15,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-
-use crate::body::Buffered;
-use crate::endpoint::Endpoint;
-use crate::sign::{Signer, Signing};
-use crate::target::Target;
-use crate::upstream::{SendError, Upstream, Via, tls_config};
+use trailgate_client::{Endpoint, HashedBody, Signer, SigningParams, Target, Upstream, UpstreamError, Via, tls_config};
 
 /// What the domain answered.
 #[derive(Debug)]
@@ -87,24 +82,24 @@ pub(super) async fn ask(
     target: &Target,
     accept: &'static str,
     caller: Option<Caller<'_>>,
-) -> Result<Answer, SendError> {
-    let body = Buffered::from(Bytes::new());
-    let mut request = Request::new(body.to_send());
+) -> Result<Answer, UpstreamError> {
+    let body = HashedBody::empty();
+    let mut request = Request::new(body.frames());
     *request.uri_mut() = target.uri();
     let host = HeaderValue::from_str(upstream.endpoint().authority().as_str());
     request.headers_mut().insert(header::HOST, host.expect("an authority holds visible characters only"));
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
     if let Some(Caller { signer, credentials, time }) = caller {
-        let signing = Signing { method: &Method::GET, target, body_sha256: body.sha256(), credentials, time };
-        signer.sign(&signing, request.headers_mut());
+        let params = SigningParams { method: &Method::GET, target, body_sha256: body.sha256(), credentials, time };
+        signer.sign(&params, request.headers_mut());
     }
     let (head, body) = upstream.send(request, Via::Pool).await?.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         // No refusal and no banner is so long, and of a page only the head matters.
         Ok(Err(error)) if error.is::<LengthLimitError>() => Bytes::new(),
-        Ok(Err(error)) => return Err(SendError::Broken(error)),
-        Err(_) => return Err(SendError::ResponseTimeout),
+        Ok(Err(error)) => return Err(UpstreamError::Broken(error)),
+        Err(_) => return Err(UpstreamError::ResponseTimeout),
     };
     Ok(Answer { status: head.status, headers: head.headers, body })
 }

@@ -4,18 +4,19 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use trailgate_client::SignedClient;
 
+use super::banner::fetch_banner;
 use super::{Engine, KnownEngine};
-use crate::exchange::Exchange;
 
 /// Keeps `known` up to date by asking the domain for its banner.
 ///
 /// A failed request changes nothing, since an unreachable domain cannot be written to either. An answer that names no
 /// engine makes it unknown.
-pub async fn learn(exchange: &Exchange, known: &KnownEngine) -> Infallible {
+pub async fn learn(upstream: &SignedClient, known: &KnownEngine) -> Infallible {
     let mut told = None;
     loop {
-        let learned = ask(exchange).await;
+        let learned = ask(upstream).await;
         let pause = if learned.is_ok() { INTERVAL } else { RETRY };
         match learned {
             Ok(engine) => {
@@ -53,8 +54,8 @@ struct Problem {
     is_answer: bool,
 }
 
-async fn ask(exchange: &Exchange) -> Result<Engine, Problem> {
-    let answer = exchange.banner().await.map_err(|reason| Problem { reason, is_answer: false })?;
+async fn ask(upstream: &SignedClient) -> Result<Engine, Problem> {
+    let answer = fetch_banner(upstream).await.map_err(|reason| Problem { reason, is_answer: false })?;
     let status = answer.status();
     if !status.is_success() {
         let is_answer = !status.is_server_error() && status.as_u16() != 429;

@@ -6,13 +6,13 @@ use hyper::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use trailgate_client::HashedBody;
 
 use super::content::Content;
 use super::contexts::{Load, check_keep_alive, check_scroll_body, check_search_body};
 use super::objects::Kind;
 use super::statement::Language;
 use super::{Access, Call, Context, Decision, ReadOnly, Why, json, objects, search, timelion, tunnel};
-use crate::body::Buffered;
 
 /// What is left to be decided once the body is there.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl BodyCheck {
     }
 
     /// Decides on the rest, and returns what the request costs. A body that is asked nothing is not touched.
-    pub fn run(self, body: &Buffered) -> Result<Load, ReadOnly> {
+    pub fn run(self, body: &HashedBody) -> Result<Load, ReadOnly> {
         let Decision { question, load } = self.decision;
         // What asks for nothing does nothing.
         if question == Question::None || body.is_empty() {
@@ -100,7 +100,7 @@ impl BodyCheck {
     }
 
     /// Asks the body, and returns what the request costs if that is not what its head says.
-    fn ask(&self, question: Question, body: &Buffered) -> Result<Option<Load>, Why> {
+    fn ask(&self, question: Question, body: &HashedBody) -> Result<Option<Load>, Why> {
         match question {
             Question::None | Question::ApiCaller => Ok(None),
             Question::Statement(language) => self.statement(language, body),
@@ -119,13 +119,13 @@ impl BodyCheck {
         }
     }
 
-    fn api_caller(self, body: &Buffered, load: Load) -> Result<Load, ReadOnly> {
+    fn api_caller(self, body: &HashedBody, load: Load) -> Result<Load, ReadOnly> {
         let text = self.content.json(body).and_then(|text| json::parse(&text));
         let call = text.map_err(|why| ReadOnly { call: self.call.clone(), why })?;
         tunnel::check_api_call(&call, &self.call, self.context).map(|inner| inner.unwrap_or(load))
     }
 
-    fn statement(&self, language: Language, body: &Buffered) -> Result<Option<Load>, Why> {
+    fn statement(&self, language: Language, body: &HashedBody) -> Result<Option<Load>, Why> {
         let Statement { query, sql, cursor, fetch_size, page_timeout, keep_alive } = self.read(body)?;
         let statements: Vec<String> = query.into_iter().chain(sql).collect();
         if statements.is_empty() && cursor.is_none() || !statements.iter().all(|statement| language.reads(statement)) {
@@ -143,7 +143,7 @@ impl BodyCheck {
     }
 
     /// Reads JSON. A key that decides something and is there twice is an error.
-    fn read<T: DeserializeOwned>(&self, body: &Buffered) -> Result<T, Why> {
+    fn read<T: DeserializeOwned>(&self, body: &HashedBody) -> Result<T, Why> {
         serde_json::from_slice(&self.content.json(body)?).map_err(|_| Why::Unreadable)
     }
 }

@@ -5,9 +5,9 @@ use std::io::Read as _;
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use hyper::header::{self, HeaderMap};
+use trailgate_client::HashedBody;
 
 use super::Why;
-use crate::body::Buffered;
 
 /// The form that a request's headers promise for its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,30 +50,30 @@ impl Content {
     }
 
     /// Returns the bytes of a JSON body.
-    pub(super) fn json(self, body: &Buffered) -> Result<Bytes, Why> {
+    pub(super) fn json(self, body: &HashedBody) -> Result<Bytes, Why> {
         if self.media == Media::Json { self.decode(body) } else { Err(Why::Unreadable) }
     }
 
     /// Returns the bytes of a form with a file.
-    pub(super) fn form(self, body: &Buffered) -> Result<Bytes, Why> {
+    pub(super) fn form(self, body: &HashedBody) -> Result<Bytes, Why> {
         if self.media == Media::Multipart { self.decode(body) } else { Err(Why::Unreadable) }
     }
 
     /// Returns the bytes that `body` stands for, if they are few enough to be looked into.
-    pub(super) fn decode(self, body: &Buffered) -> Result<Bytes, Why> {
+    pub(super) fn decode(self, body: &HashedBody) -> Result<Bytes, Why> {
         if body.len() > READABLE {
             return Err(Why::TooLong);
         }
         match self.coding {
-            Coding::Identity => Ok(body.joined()),
-            Coding::Gzip => gunzip(&body.joined()),
+            Coding::Identity => Ok(body.to_bytes()),
+            Coding::Gzip => gunzip(&body.to_bytes()),
             Coding::Other => Err(Why::Unreadable),
         }
     }
 
     /// Returns the bytes of a search, which may be longer when they need no decoding.
-    pub(super) fn decode_search(self, body: &Buffered) -> Result<Bytes, Why> {
-        if self.coding == Coding::Identity { Ok(body.joined()) } else { self.decode(body) }
+    pub(super) fn decode_search(self, body: &HashedBody) -> Result<Bytes, Why> {
+        if self.coding == Coding::Identity { Ok(body.to_bytes()) } else { self.decode(body) }
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn read(coding: Option<&'static str>, body: Vec<u8>) -> Result<Bytes, Why> {
-        content("application/json", coding).json(&Buffered::from(Bytes::from(body)))
+        content("application/json", coding).json(&HashedBody::from(Bytes::from(body)))
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use memchr::memmem;
 use serde::Deserialize;
+use trailgate_client::HashedBody;
 
 use super::body::Question;
 use super::content::{Content, Media};
 use super::json::shown;
 use super::{Call, Decision, ReadOnly, Why};
-use crate::body::Buffered;
 
 /// What a request costs the domain beyond its own duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration
 /// Checks the bodies of searches on their way to the engine, and returns what they cost.
 pub(super) fn check_search_body(
     content: Content,
-    body: &Buffered,
+    body: &HashedBody,
     question: Question,
     longest: Duration,
 ) -> Result<Option<Load>, Why> {
@@ -148,7 +148,7 @@ pub(super) fn check_searches(text: &[u8], question: Question, longest: Duration)
 }
 
 /// Checks the body that goes on with a scroll: JSON, or on old engines the identifier alone.
-pub(super) fn check_scroll_body(content: Content, body: &Buffered, longest: Duration) -> Result<Option<Load>, Why> {
+pub(super) fn check_scroll_body(content: Content, body: &HashedBody, longest: Duration) -> Result<Option<Load>, Why> {
     let text = content.decode(body)?;
     let is_identifier = text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_=+/".contains(byte));
     if is_identifier && content.media() != Media::Binary {

@@ -7,8 +7,7 @@
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
-
-use crate::target::Target;
+use trailgate_client::Target;
 
 /// All ways in which `target`'s path is cut into segments, or nothing if one of them is not to be trusted.
 pub(super) fn readings(target: &Target) -> Option<Vec<Vec<Cow<'_, str>>>> {

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use fastrand::Rng;
 use hyper::header::{self, HeaderValue};
 use serde::Deserialize;
+use trailgate_client::HashedBody;
 
 use super::table::TABLE;
 use super::*;
-use crate::body::Buffered;
 
 const ROUTES: &str = include_str!("../../tests/data/kibana-traffic/routes.tsv");
 const REQUESTS: &str = include_str!("../../tests/data/kibana-traffic/requests.jsonl");
@@ -42,7 +42,7 @@ fn check_as(
     }
     let engine = (engine != "unknown").then(|| engine.parse().unwrap());
     let check = decide(access, engine, &method, &target, &headers, LONGEST).map_err(|error| error.to_string())?;
-    check.run(&Buffered::from(Bytes::from(body.to_owned()))).map(drop).map_err(|error| error.to_string())
+    check.run(&HashedBody::from(Bytes::from(body.to_owned()))).map(drop).map_err(|error| error.to_string())
 }
 
 #[track_caller]

@@ -1,12 +1,12 @@
 //! Calls of the engine that travel inside Kibana's own: in the console's query, in a plug-in's body.
 
 use serde_json::{Map, Value};
+use trailgate_client::Target;
 
 use super::body::Question;
 use super::contexts::{Load, check_searches};
 use super::search::{check_plain, known, object};
 use super::{Call, Context, Decision, ReadOnly, Why, of_engine};
-use crate::target::Target;
 
 /// Decides on the call that the console carries.
 ///

@@ -160,7 +160,7 @@ async fn the_wrong_scheme_is_told_in_both_directions() {
     case.endpoint = plain.url().replace("http://", "https://");
     case.examine().await.fails("tls", "received corrupt message", "does not speak TLS");
     case.endpoint = tls.url().replace("https://", "http://");
-    case.examine().await.fails("clock", "broken response", "is no HTTP server, or closes at once");
+    case.examine().await.fails("clock", "broke off or answered nonsense", "is no HTTP server, or closes at once");
 }
 
 #[tokio::test]
@@ -318,10 +318,10 @@ async fn a_domain_that_does_not_answer_well_is_told_by_how() {
     let mut case = Case::of(&domain);
     case.config = "response_timeout = \"1 s\"\n".to_owned();
     for (fault, text, advice) in [
-        (Fault::Hang, "no response in time", "The connection stands, and no answer comes"),
-        (Fault::BreakOff, "broken response", "closes at once"),
-        (Fault::BreakBody, "broken response", "closes at once"),
-        (Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()), "broken response", "is no HTTP server"),
+        (Fault::Hang, "did not answer in time", "The connection stands, and no answer comes"),
+        (Fault::BreakOff, "broke off or answered nonsense", "closes at once"),
+        (Fault::BreakBody, "broke off or answered nonsense", "closes at once"),
+        (Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()), "broke off or answered nonsense", "is no HTTP server"),
         (Fault::status(503, ""), "503 Service Unavailable", "Look at the domain's health"),
         (
             Fault::status(401, "Unauthorized"),

@@ -9,8 +9,7 @@ use hyper::{HeaderMap, Method};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
-use trailgate::sign::{Signer, Signing};
-use trailgate::target::Target;
+use trailgate_client::{Signer, SigningParams, Target};
 
 use crate::support::signing_key;
 
@@ -43,7 +42,7 @@ proptest! {
         let (credentials, time) = (signing_key(token.as_deref()), SystemTime::now());
         let (method, body_sha256, credentials) = (&method, body_sha256.as_str(), &credentials);
         let mut headers = HeaderMap::new();
-        let signing = Signing { method, target: &target, body_sha256, credentials, time };
+        let signing = SigningParams { method, target: &target, body_sha256, credentials, time };
         Signer::new(&authority, "eu-west-1", "es").sign(&signing, &mut headers);
 
         let headers: Vec<(String, Vec<u8>)> =

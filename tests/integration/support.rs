@@ -28,8 +28,9 @@ use trailgate::engine;
 use trailgate::gate::Gate;
 use trailgate::line_pipe::LinePipe;
 use trailgate::metrics::Metrics;
+use trailgate::process;
 use trailgate::server::{self, Entrance, Worker};
-use trailgate::{credentials, process};
+use trailgate_client::CredentialCache;
 
 /// How a test wants its rig.
 pub(crate) struct Setup {
@@ -111,8 +112,8 @@ impl Rig {
         let address = entrance.address().unwrap();
 
         let (publisher, allowlist) = allowlist::channel(entries(&setup.allow));
-        let (cache, renewal) = credentials::cache(setup.credentials);
-        tokio::spawn(renewal.run());
+        let (cache, refresher) = CredentialCache::new(setup.credentials);
+        tokio::spawn(refresher.run());
         let (sender, lines) = mpsc::unbounded_channel();
         let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
         let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::clone(&metrics));
@@ -175,7 +176,7 @@ impl Rig {
             }
         };
         tokio::select! {
-            never = engine::learn(&self.gate.exchange, &self.gate.engine) => match never {},
+            never = engine::learn(&self.gate.upstream, &self.gate.engine) => match never {},
             () = patiently(known) => {}
         }
     }
@@ -183,7 +184,7 @@ impl Rig {
     /// Keeps asking the domain for its engine.
     pub(crate) fn keep_learning(&self) -> JoinHandle<()> {
         let gate = self.gate.with_own_pool();
-        tokio::spawn(async move { match engine::learn(&gate.exchange, &gate.engine).await {} })
+        tokio::spawn(async move { match engine::learn(&gate.upstream, &gate.engine).await {} })
     }
 
     /// The next line of the access log.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use trailgate::credentials;
+use trailgate_client::{provider, sdk_config};
 use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::function::reload::{Reload, Reloaded};
@@ -37,7 +37,7 @@ struct Program {
 
 fn start() -> anyhow::Result<Program> {
     let settings = Settings::read(|variable| std::env::var(variable).ok())?;
-    let provider = credentials::provider(&settings.region, None);
+    let provider = provider(&settings.region, None);
     let domain = Arc::new(Domain::connect(&settings, provider).context("cannot connect")?);
     let function = Function::new(&settings, Arc::clone(&domain), Limits::default());
     Ok(Program { function, settings, domain })
@@ -70,7 +70,7 @@ async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<
 }
 
 async fn reload(program: &Program, wanted: anyhow::Result<Reload>, deadline: Instant) -> anyhow::Result<Reloaded> {
-    let client = aws_sdk_s3::Client::new(&credentials::sdk_config(&program.settings.region).await);
+    let client = aws_sdk_s3::Client::new(&sdk_config(&program.settings.region).await);
     let reloaded = wanted?.run(&program.settings, Arc::clone(&program.domain), &client, deadline).await?;
     tracing::info!(files = reloaded.files, events = reloaded.events, indexed = reloaded.indexed, "reloaded");
     Ok(reloaded)

@@ -16,7 +16,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use trailgate::credentials;
+use trailgate_client::{provider, sdk_config};
 use trailgate_ingest::dashboards::format::Form;
 use trailgate_ingest::dashboards::install::{self, install};
 use trailgate_ingest::dashboards::saved;
@@ -130,8 +130,11 @@ fn main() -> ExitCode {
 /// Logs to stderr, above the bar. Credentials that stand for none are not worth a line.
 fn log_above(bar: &ProgressBar, is_unsigned: bool) {
     let is_wanted = move |metadata: &Metadata<'_>| {
-        let least =
-            if is_unsigned && metadata.target() == "trailgate::credentials" { Level::WARN } else { Level::INFO };
+        let least = if is_unsigned && metadata.target().starts_with("trailgate_client::credentials") {
+            Level::WARN
+        } else {
+            Level::INFO
+        };
         *metadata.level() <= least
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(AboveBar(bar.clone())).with_target(false);
@@ -232,7 +235,7 @@ impl Connection {
         let provider = if self.unsigned {
             SharedCredentialsProvider::new(Credentials::new("unsigned", "unsigned", None, None, "unsigned"))
         } else {
-            credentials::provider(&settings.region, None)
+            provider(&settings.region, None)
         };
         Domain::connect(settings, provider)
     }
@@ -276,7 +279,7 @@ fn in_flags(message: &str) -> String {
 }
 
 async fn s3(region: &str) -> aws_sdk_s3::Client {
-    aws_sdk_s3::Client::new(&credentials::sdk_config(region).await)
+    aws_sdk_s3::Client::new(&sdk_config(region).await)
 }
 
 /// Set at the first Ctrl-C; a second one ends the process as usual.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
-use trailgate::body::Buffered;
+use trailgate_client::HashedBody;
 
 use super::record::{string, with_record};
 use crate::json::Tape;
@@ -98,7 +98,7 @@ pub(super) fn parse_epoch(number: &str) -> Option<Timestamp> {
 }
 
 fn hash(text: String) -> String {
-    Buffered::from(Bytes::from(text)).sha256().to_owned()
+    HashedBody::from(Bytes::from(text)).sha256().to_owned()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use trailgate::body::Buffered;
+use trailgate_client::HashedBody;
 
 use super::source::Source;
 
@@ -108,7 +108,7 @@ fn lock(file: &Path) -> anyhow::Result<File> {
 }
 
 fn digest(scope: &str) -> String {
-    Buffered::from(Bytes::copy_from_slice(scope.as_bytes())).sha256()[..SCOPE_DIGITS].to_owned()
+    HashedBody::from(Bytes::copy_from_slice(scope.as_bytes())).sha256()[..SCOPE_DIGITS].to_owned()
 }
 
 const SCOPE_DIGITS: usize = 16;

@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
-use trailgate::credentials::sdk_config;
+use trailgate_client::sdk_config;
 
 use crate::load::{Rig, assert_ran, assert_says, record, records};
 use crate::payloads::gzip;

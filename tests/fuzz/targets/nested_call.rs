@@ -10,9 +10,8 @@ use hyper::Method;
 use hyper::body::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use trailgate::body::Buffered;
 use trailgate::grant::{Access, decide};
-use trailgate::target::Target;
+use trailgate_client::{HashedBody, Target};
 
 const ROUTES: [&str; 6] = [
     "/_dashboards/api/ism/apiCaller",
@@ -33,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
     let longest = Duration::from_secs(300);
     let check = decide(Access::Read, engine, &Method::POST, &target, &headers, longest).expect("the route is in the table");
     let body = Bytes::copy_from_slice(body);
-    if body.is_empty() || check.run(&Buffered::from(body.clone())).is_err() {
+    if body.is_empty() || check.run(&HashedBody::from(body.clone())).is_err() {
         return;
     }
     let body: Value = serde_json::from_slice(&body).expect("what passes is JSON");

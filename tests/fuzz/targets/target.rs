@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode;
-use trailgate::target::Target;
+use trailgate_client::Target;
 
 fuzz_target!(|input: (&str, Option<&str>)| {
     let (path, query) = input;

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::body::Buffered;
+use crate::body::HashedBody;
 
 /// A domain whose connections the test holds in its hands.
 struct Bare(TcpListener);
@@ -17,15 +17,15 @@ impl Bare {
         Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
-    fn upstream(&self, pool_idle: usize, metrics: &Arc<Metrics>) -> Arc<Upstream> {
-        self.patient_upstream(PATIENCE, pool_idle, metrics)
+    fn upstream(&self, pool_idle: usize) -> Arc<Upstream> {
+        self.upstream_with_timeout(TIMEOUT, pool_idle)
     }
 
-    fn patient_upstream(&self, response_timeout: Duration, pool_idle: usize, metrics: &Arc<Metrics>) -> Arc<Upstream> {
+    fn upstream_with_timeout(&self, response_timeout: Duration, pool_idle: usize) -> Arc<Upstream> {
         let address: SocketAddr = self.0.local_addr().unwrap();
         let endpoint = Endpoint::parse(&format!("http://{address}")).unwrap();
-        let limits = UpstreamLimits { connect_timeout: PATIENCE, response_timeout, pool_idle, connections: usize::MAX };
-        Arc::new(Upstream::new(endpoint, RootCertStore::empty(), limits, Arc::clone(metrics)))
+        let config = UpstreamConfig { connect_timeout: TIMEOUT, response_timeout, pool_idle, connections: usize::MAX };
+        Arc::new(Upstream::new(endpoint, RootCertStore::empty(), config))
     }
 
     async fn accept(&self) -> TcpStream {
@@ -52,37 +52,37 @@ async fn answer(connection: &mut TcpStream, with: &str) {
 }
 
 /// Asks for something, and gives the whole answer.
-fn ask(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Bytes, SendError>> {
+fn ask(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Bytes, UpstreamError>> {
     ask_via(upstream, Via::Pool)
 }
 
-fn ask_via(upstream: &Arc<Upstream>, via: Via) -> tokio::task::JoinHandle<Result<Bytes, SendError>> {
+fn ask_via(upstream: &Arc<Upstream>, via: Via) -> tokio::task::JoinHandle<Result<Bytes, UpstreamError>> {
     let upstream = Arc::clone(upstream);
     tokio::spawn(async move {
-        let mut request = Request::new(Buffered::from(Bytes::new()).to_send());
+        let mut request = Request::new(HashedBody::empty().frames());
         *request.uri_mut() = Uri::from_static("/");
         request.headers_mut().insert("host", "domain.test".parse().unwrap());
         let response = upstream.send(request, via).await?;
-        Ok(response.into_body().collect().await.map_err(SendError::broken)?.to_bytes())
+        Ok(response.into_body().collect().await.map_err(UpstreamError::broken)?.to_bytes())
     })
 }
 
 /// Waits until so many connections are open.
-async fn until_open(metrics: &Metrics, count: i64) {
+async fn until_open(upstream: &Upstream, count: u64) {
     let since = Instant::now();
-    while metrics.upstream_connections.get() != count {
-        assert!(since.elapsed() < PATIENCE, "{} connections are open", metrics.upstream_connections.get());
+    while upstream.stats().open_connections() != count {
+        assert!(since.elapsed() < TIMEOUT, "{} connections are open", upstream.stats().open_connections());
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort";
 
 #[tokio::test]
 async fn requests_one_after_the_other_share_a_connection() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(1, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(1);
     let first = ask(&upstream);
     let mut connection = domain.accept().await;
     answer(&mut connection, SHORT).await;
@@ -94,13 +94,13 @@ async fn requests_one_after_the_other_share_a_connection() {
         answer(&mut connection, body).await;
         assert_eq!(next.await.unwrap().unwrap(), "short");
     }
-    assert_eq!((metrics.upstream_opened.get(), metrics.upstream_reused.get()), (1, 4));
+    assert_eq!((upstream.stats().connections_opened(), upstream.stats().connections_reused()), (1, 4));
 }
 
 #[tokio::test]
 async fn each_request_on_a_connection_has_the_whole_time_for_its_answer_and_no_more() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.patient_upstream(Duration::from_secs(1), 1, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream_with_timeout(Duration::from_secs(1), 1);
     let mut connection = domain.used_by(&upstream).await;
     sleep(Duration::from_millis(700)).await;
     let second = ask(&upstream);
@@ -108,30 +108,30 @@ async fn each_request_on_a_connection_has_the_whole_time_for_its_answer_and_no_m
     answer(&mut connection, SHORT).await;
     assert_eq!(second.await.unwrap().unwrap(), "short");
     let asked = Instant::now();
-    assert!(matches!(ask(&upstream).await.unwrap(), Err(SendError::ResponseTimeout)));
+    assert!(matches!(ask(&upstream).await.unwrap(), Err(UpstreamError::ResponseTimeout)));
     assert!(asked.elapsed() >= Duration::from_secs(1));
-    assert_eq!(metrics.upstream_opened.get(), 1);
+    assert_eq!(upstream.stats().connections_opened(), 1);
 }
 
 #[tokio::test]
 async fn an_idle_connection_that_the_domain_closes_is_closed_here_too() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(1, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(1);
     let connection = domain.used_by(&upstream).await;
-    until_open(&metrics, 1).await;
+    until_open(&upstream, 1).await;
     drop(connection);
-    until_open(&metrics, 0).await;
+    until_open(&upstream, 0).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_is_idle_for_forty_seconds_is_closed() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(1, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(1);
     let _connection = domain.used_by(&upstream).await;
     // From here on time is what it is told to be, and passes as soon as nobody does anything.
     tokio::time::pause();
     let since = Instant::now();
-    while metrics.upstream_connections.get() == 1 {
+    while upstream.stats().open_connections() == 1 {
         sleep(Duration::from_millis(100)).await;
     }
     assert!((40..=42).contains(&since.elapsed().as_secs()), "closed after {:?}", since.elapsed());
@@ -139,41 +139,41 @@ async fn a_connection_that_is_idle_for_forty_seconds_is_closed() {
 
 #[tokio::test]
 async fn no_more_connections_are_kept_than_may_be_idle() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(1, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(1);
     let asked = [ask(&upstream), ask(&upstream)];
     let mut connections = [domain.accept().await, domain.accept().await];
-    until_open(&metrics, 2).await;
+    until_open(&upstream, 2).await;
     for connection in &mut connections {
         answer(connection, SHORT).await;
     }
     for one in asked {
         assert_eq!(one.await.unwrap().unwrap(), "short");
     }
-    until_open(&metrics, 1).await;
+    until_open(&upstream, 1).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_the_domain_gives_up_with_its_answer_is_not_kept() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(1, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(1);
     let first = ask(&upstream);
     let mut connection = domain.accept().await;
     answer(&mut connection, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nshort").await;
     first.await.unwrap().unwrap();
-    assert_eq!(metrics.upstream_connections.get(), 0);
+    assert_eq!(upstream.stats().open_connections(), 0);
 }
 
 #[tokio::test]
 async fn an_answer_whose_client_leaves_takes_its_connection_along() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(1, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(1);
     let first = ask(&upstream);
     let mut connection = domain.accept().await;
     answer(&mut connection, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nsh").await;
-    until_open(&metrics, 1).await;
+    until_open(&upstream, 1).await;
     first.abort();
-    until_open(&metrics, 0).await;
+    until_open(&upstream, 0).await;
     assert_eq!(connection.read(&mut [0]).await.unwrap_or_default(), 0);
 }
 
@@ -192,8 +192,8 @@ async fn two_used_by(domain: &Bare, upstream: &Arc<Upstream>) -> [TcpStream; 2] 
 
 #[tokio::test]
 async fn stale_pooled_connection_empties_the_pool() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(2, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(2);
     let [mut first, mut second] = two_used_by(&domain, &upstream).await;
     let asked = ask(&upstream);
     // Whichever has the request closes at it, and the other stays open.
@@ -209,16 +209,16 @@ async fn stale_pooled_connection_empties_the_pool() {
         first
     };
     asked.await.unwrap().expect_err("the connection was closed");
-    assert_eq!(metrics.upstream_connections.get(), 0);
+    assert_eq!(upstream.stats().open_connections(), 0);
 }
 
 #[tokio::test]
 async fn failed_new_connection_leaves_the_pool() {
-    let (domain, metrics) = (Bare::start().await, Arc::<Metrics>::default());
-    let upstream = domain.upstream(2, &metrics);
+    let domain = Bare::start().await;
+    let upstream = domain.upstream(2);
     let mut pooled = domain.used_by(&upstream).await;
     let asked = ask_via(&upstream, Via::NewConnection);
-    drop(timeout(PATIENCE, domain.accept()).await.expect("it opens a connection"));
+    drop(timeout(TIMEOUT, domain.accept()).await.expect("it opens a connection"));
     asked.await.unwrap().expect_err("the connection was closed");
     let asked = ask(&upstream);
     answer(&mut pooled, SHORT).await;

@@ -1,4 +1,4 @@
-//! The time that requests are signed with: this machine's, corrected by what the domain says of it.
+//! The time that requests are signed with: this machine's, corrected by the domain's `Date`.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,21 +11,21 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The domain's time when this machine's clock shows `local`.
+    /// Returns the domain's time when this machine's clock shows `local`.
     #[must_use]
     pub fn at(&self, local: SystemTime) -> SystemTime {
         shifted(local, self.offset())
     }
 
-    /// Seconds by which the domain is ahead of this machine, as far as it said so.
+    /// Returns the seconds by which the domain is ahead of this machine, as far as it said so.
     #[must_use]
     pub fn offset(&self) -> i64 {
         self.offset.load(Ordering::Relaxed)
     }
 
-    /// Takes over the domain's time, as its `Date` gave it when this machine's clock showed `local`.
+    /// Adopts the domain's time, which its `Date` said when this machine's clock showed `local`.
     ///
-    /// Gives the new offset in seconds when it differs from the one in use by more than a request may take.
+    /// Returns the new offset in seconds when it differs from the one in use by more than a request may take.
     pub fn correct(&self, local: SystemTime, domain: SystemTime) -> Option<i64> {
         let offset = offset(local, domain);
         let before = self.offset.swap(offset, Ordering::Relaxed);
@@ -33,11 +33,12 @@ impl Clock {
     }
 }
 
-/// Seconds; less is what a slow answer and a `Date` in whole seconds make up.
-pub(crate) const TOLERANCE: i64 = 5;
+/// Seconds that two clocks may differ by: a slow answer and a `Date` in whole seconds make up as much.
+pub const TOLERANCE: i64 = 5;
 
-/// Seconds by which `domain` is ahead of `local`.
-pub(crate) fn offset(local: SystemTime, domain: SystemTime) -> i64 {
+/// Returns the seconds by which `domain` is ahead of `local`.
+#[must_use]
+pub fn offset(local: SystemTime, domain: SystemTime) -> i64 {
     match domain.duration_since(local) {
         Ok(ahead) => seconds(ahead),
         Err(behind) => -seconds(behind.duration()),

@@ -1,4 +1,4 @@
-//! What signatures of one day, with the same credentials, have in common.
+//! The signing key: the part that signatures of one day with the same credentials share.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use super::sensitive;
 
 /// A signing key, ready to use: four HMACs cheaper than a new one, and the texts that go with it.
 #[derive(Clone, Debug)]
-pub(super) struct DayKey {
+pub(super) struct SigningKey {
     credentials: Credentials,
     /// `AKIDEXAMPLE/20150830/eu-west-1/es/aws4_request`.
     credential: String,
@@ -20,7 +20,7 @@ pub(super) struct DayKey {
     pub(super) token: Option<HeaderValue>,
 }
 
-impl DayKey {
+impl SigningKey {
     /// The key for `time`, which is on `day`.
     pub(super) fn new(credentials: &Credentials, time: SystemTime, day: &str, region: &str, service: &str) -> Self {
         let key = generate_signing_key(credentials.secret_access_key(), time, region, service);

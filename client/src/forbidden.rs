@@ -1,4 +1,4 @@
-//! What the domain says when it refuses a signature.
+//! The reasons of a 403: a signature that the domain rejects, or a permission that is missing.
 //!
 //! The service answers 403 for many reasons; only its own words tell a bad signature and a wrong clock from a
 //! permission that is missing. A bad signature's answer holds the canonical request that the service expected.
@@ -9,11 +9,11 @@ use hyper::HeaderMap;
 use hyper::header::{self, HeaderName};
 
 use crate::clock;
-use crate::metrics::Forbidden;
+use crate::stats::ForbiddenKind;
 
 /// Why the domain answered 403.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Forbidden {
     /// The signature is not the one that the domain computed.
     Mismatch {
         /// The canonical request that the domain computed it over, without the session token.
@@ -33,7 +33,7 @@ pub enum Refusal {
     Other,
 }
 
-impl Refusal {
+impl Forbidden {
     /// Reads the headers and the body of a 403.
     #[must_use]
     pub fn read(headers: &HeaderMap, body: &[u8]) -> Self {
@@ -64,14 +64,14 @@ impl Refusal {
         Self::Other
     }
 
-    /// How the refusal is counted.
+    /// Returns the kind that it is counted under.
     #[must_use]
-    pub fn kind(&self) -> Forbidden {
+    pub fn kind(&self) -> ForbiddenKind {
         match self {
-            Self::Mismatch { .. } => Forbidden::Signature,
-            Self::Skew { .. } => Forbidden::Expired,
-            Self::Credentials { .. } => Forbidden::Credentials,
-            Self::Other => Forbidden::NotAuthorized,
+            Self::Mismatch { .. } => ForbiddenKind::Signature,
+            Self::Skew { .. } => ForbiddenKind::Expired,
+            Self::Credentials { .. } => ForbiddenKind::Credentials,
+            Self::Other => ForbiddenKind::NotAuthorized,
         }
     }
 }
@@ -95,9 +95,8 @@ fn domain_time(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(date).ok()
 }
 
-/// A canonical request without the value of its session token, which is a credential.
-#[must_use]
-pub fn without_token(canonical_request: &str) -> String {
+/// Returns a canonical request without the value of its session token, which is a credential.
+pub(crate) fn without_token(canonical_request: &str) -> String {
     let hidden = |line: &str| match line.split_once(':') {
         Some((name @ "x-amz-security-token", _)) => format!("{name}:(hidden)"),
         _ => line.to_owned(),
@@ -124,10 +123,10 @@ mod tests {
 
     use super::*;
 
-    fn read(message: &str) -> Refusal {
+    fn read(message: &str) -> Forbidden {
         let mut headers = HeaderMap::new();
         headers.insert(header::DATE, HeaderValue::from_static("Sun, 30 Aug 2015 12:36:00 GMT"));
-        Refusal::read(&headers, serde_json::json!({ "message": message }).to_string().as_bytes())
+        Forbidden::read(&headers, serde_json::json!({ "message": message }).to_string().as_bytes())
     }
 
     #[test]
@@ -138,13 +137,13 @@ mod tests {
                        'GET\n/a\n\nhost:h\nx-amz-security-token:secret\n\nhost;x-amz-security-token\ne3b0'\n\n\
                        The String-to-Sign should have been\n'AWS4-HMAC-SHA256\n'\n";
         let expected = "GET\n/a\n\nhost:h\nx-amz-security-token:(hidden)\n\nhost;x-amz-security-token\ne3b0".to_owned();
-        assert_eq!(read(message), Refusal::Mismatch { expected });
+        assert_eq!(read(message), Forbidden::Mismatch { expected });
     }
 
     #[test]
     fn a_signature_out_of_time_gives_the_domains_time() {
         let domain_time = Some(SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636));
-        let skew = Refusal::Skew { domain_time };
+        let skew = Forbidden::Skew { domain_time };
         assert_eq!(read("Signature expired: 20150830T120000Z is now earlier than 20150830T123100Z"), skew);
         assert_eq!(read("Signature not yet current: 20150830T130000Z is still later than 20150830T124100Z"), skew);
     }
@@ -155,14 +154,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::DATE, HeaderValue::from_static("Sun, 30 Aug 2015 12:36:00 GMT"));
         let minutes = |minutes| Duration::from_mins(minutes);
-        let skew = Refusal::Skew { domain_time: Some(domain_time) };
-        assert_eq!(Refusal::of_head(&headers, domain_time - minutes(10)), skew);
-        assert_eq!(Refusal::of_head(&headers, domain_time + minutes(10)), skew);
-        assert_eq!(Refusal::of_head(&headers, domain_time + minutes(1)), Refusal::Other);
-        assert_eq!(Refusal::of_head(&HeaderMap::new(), domain_time), Refusal::Other);
+        let skew = Forbidden::Skew { domain_time: Some(domain_time) };
+        assert_eq!(Forbidden::of_head(&headers, domain_time - minutes(10)), skew);
+        assert_eq!(Forbidden::of_head(&headers, domain_time + minutes(10)), skew);
+        assert_eq!(Forbidden::of_head(&headers, domain_time + minutes(1)), Forbidden::Other);
+        assert_eq!(Forbidden::of_head(&HeaderMap::new(), domain_time), Forbidden::Other);
         headers.insert(ERROR_TYPE, HeaderValue::from_static("ExpiredTokenException:http://internal/"));
         let message = "ExpiredTokenException:http://internal/".to_owned();
-        assert_eq!(Refusal::of_head(&headers, domain_time), Refusal::Credentials { message });
+        assert_eq!(Forbidden::of_head(&headers, domain_time), Forbidden::Credentials { message });
     }
 
     #[test]
@@ -172,14 +171,14 @@ mod tests {
             "The security token included in the request is expired",
             "Credential should be scoped to a valid region, not 'us-east-1'.",
         ] {
-            assert_eq!(read(message), Refusal::Credentials { message: message.to_owned() });
+            assert_eq!(read(message), Forbidden::Credentials { message: message.to_owned() });
         }
     }
 
     #[test]
     fn a_missing_permission_is_an_answer_like_others() {
-        assert_eq!(read("User: anonymous is not authorized to perform: es:ESHttpGet"), Refusal::Other);
-        assert_eq!(Refusal::read(&HeaderMap::new(), b"<html>Forbidden</html>"), Refusal::Other);
-        assert_eq!(Refusal::read(&HeaderMap::new(), br#"{"error":{"type":"security_exception"}}"#), Refusal::Other);
+        assert_eq!(read("User: anonymous is not authorized to perform: es:ESHttpGet"), Forbidden::Other);
+        assert_eq!(Forbidden::read(&HeaderMap::new(), b"<html>Forbidden</html>"), Forbidden::Other);
+        assert_eq!(Forbidden::read(&HeaderMap::new(), br#"{"error":{"type":"security_exception"}}"#), Forbidden::Other);
     }
 }

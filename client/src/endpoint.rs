@@ -1,4 +1,4 @@
-//! Where the domain is: its endpoint, and the region and service that the endpoint's host names.
+//! The endpoint of a domain, and the region and service that its host names.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads an endpoint as it is written in the configuration, as `https://HOST` or `HOST` alone.
+    /// Parses `https://HOST` or `HOST` alone, with a port or without.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let uri: Uri = text.parse().map_err(|_| EndpointError::NoUrl)?;
         let scheme = uri.scheme().cloned().unwrap_or(Scheme::HTTPS);
@@ -35,37 +35,37 @@ impl Endpoint {
         Ok(Self { scheme, authority })
     }
 
-    /// `https` or `http`.
+    /// Returns `https` or `http`.
     #[must_use]
     pub fn scheme(&self) -> &Scheme {
         &self.scheme
     }
 
-    /// Host and, when it is not the scheme's own, port: what the `Host` header says.
+    /// Returns the host and, unless it is the scheme's own, the port: the value of the `Host` header.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The host's name or address, an IPv6 address without its brackets.
+    /// Returns the host's name or address, an IPv6 address without its brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         self.authority.host().trim_matches(['[', ']'])
     }
 
-    /// The port to connect to.
+    /// Returns the port to connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 })
     }
 
-    /// Whether it is reached over TLS.
+    /// Returns whether it is reached over TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
-    /// Whether what is sent there can be read on the way: plain http to another machine.
+    /// Returns whether others can read the traffic: plain http to another machine.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
         let host = self.host();
@@ -73,13 +73,13 @@ impl Endpoint {
         !self.is_tls() && !loopback
     }
 
-    /// The region that an AWS host names: `search-trail-abc.eu-west-1.es.amazonaws.com` is in `eu-west-1`.
+    /// Returns the region that an AWS host names: `search-trail-abc.eu-west-1.es.amazonaws.com` is in `eu-west-1`.
     #[must_use]
     pub fn region(&self) -> Option<&str> {
         self.region_and_service().map(|(region, _)| region)
     }
 
-    /// The service that an AWS host names: `es`, or `aoss` for a serverless collection.
+    /// Returns the service that an AWS host names: `es`, or `aoss` for a serverless collection.
     #[must_use]
     pub fn service(&self) -> Option<&'static str> {
         self.region_and_service().map(|(_, service)| service)
@@ -99,7 +99,7 @@ impl Endpoint {
     }
 }
 
-/// What an endpoint cannot be.
+/// Why a text is no endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// It has no host, or is no URL at all.

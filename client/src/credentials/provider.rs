@@ -1,4 +1,4 @@
-//! Where credentials come from: the places that all AWS tools look at, in their order.
+//! The credential providers: the chain of places that all AWS tools look at, and a role to assume.
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -8,13 +8,14 @@ use aws_sdk_sts::config::SharedHttpClient;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-/// The chain of places where AWS credentials are looked for, and the role to assume with them, if there is one.
+/// Returns AWS's default credential chain, followed by the role to assume with its credentials if there is one.
 #[must_use]
 pub fn provider(region: &str, assume_role: Option<&str>) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Chain { region: region.to_owned(), assume_role: assume_role.map(str::to_owned) })
 }
 
-/// What AWS's own clients are made of: the chain of credentials, and HTTP over the same TLS as the gate's.
+/// Returns the configuration of AWS's own clients: the default credential chain, and HTTP over the same TLS library as
+/// requests to the domain.
 pub async fn sdk_config(region: &str) -> SdkConfig {
     let region = Region::new(region.to_owned());
     aws_config::defaults(BehaviorVersion::latest()).http_client(http()).region(region).load().await
@@ -24,15 +25,15 @@ fn http() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// Has AWS's clients read the platform's roots now. They do so with the first client of a process and then never again:
-/// if that one is made while connections hold all file descriptors, there are no roots for good.
-pub fn load_roots() {
+/// Makes AWS's clients read the platform's roots now. They do so with the first client of a process and then never
+/// again: if connections hold all file descriptors at that time, there are no roots for the rest of the process.
+pub fn load_sdk_roots() {
     let config = aws_sdk_sts::Config::builder().behavior_version(BehaviorVersion::latest()).http_client(http());
     drop(aws_sdk_sts::Client::from_conf(config.build()));
 }
 
-/// Looks anew each time. AWS's own chain remembers: profiles as they were at its start, a token of the metadata service
-/// after that has ceased to take it, and the last keys, which it gives again when it gets no others.
+/// A provider that reads every place at each fetch. AWS's own chain caches: profiles as they were at its start, a token of the metadata service
+/// after that has stopped accepting it, and the last keys, which it returns again when it gets no others.
 #[derive(Debug)]
 struct Chain {
     region: String,

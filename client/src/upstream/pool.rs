@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::link::Link;
+use super::connection::Connection;
 
 /// The connections of one [`Upstream`](super::Upstream) that nobody uses.
 pub(super) struct Pool {
@@ -18,37 +18,37 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    link: Box<Link>,
+    connection: Box<Connection>,
     /// The sweeps before it was idle.
     since: u32,
 }
 
 impl Pool {
-    pub(super) fn of(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { idle: Mutex::default(), sweeps: AtomicU32::new(0), limit }
     }
 
     /// The connection that was used last, for it is the one that the domain will close last.
-    pub(super) fn take(&self) -> Option<Box<Link>> {
+    pub(super) fn take(&self) -> Option<Box<Connection>> {
         loop {
-            let mut link = self.idle().pop()?.link;
-            if link.is_ready() {
-                return Some(link);
+            let mut connection = self.idle().pop()?.connection;
+            if connection.is_ready() {
+                return Some(connection);
             }
         }
     }
 
     /// Keeps a connection whose answer has been read to its end, if it can take another request.
-    pub(super) fn put(&self, mut link: Box<Link>) {
-        if !link.is_ready() {
-            if link.error().is_some_and(is_surplus) {
+    pub(super) fn put(&self, mut connection: Box<Connection>) {
+        if !connection.is_ready() {
+            if connection.error().is_some_and(is_surplus) {
                 tracing::warn!("the domain sent more than its answer's Content-Length: the connection is closed");
             }
             return;
         }
         let mut idle = self.idle();
         if idle.len() < self.limit {
-            idle.push(Idle { link, since: self.sweeps.load(Relaxed) });
+            idle.push(Idle { connection, since: self.sweeps.load(Relaxed) });
         }
     }
 
@@ -64,7 +64,7 @@ impl Pool {
         loop {
             tokio::time::sleep(SWEEP).await;
             let now = self.sweeps.fetch_add(1, Relaxed).wrapping_add(1);
-            self.idle().retain_mut(|idle| now.wrapping_sub(idle.since) <= SWEEPS && idle.link.is_ready());
+            self.idle().retain_mut(|idle| now.wrapping_sub(idle.since) <= SWEEPS && idle.connection.is_ready());
         }
     }
 

@@ -13,7 +13,7 @@ use hyper::http::uri::PathAndQuery;
 pub struct Target(PathAndQuery);
 
 impl Target {
-    /// Makes a path and query, as they stand on the wire, canonical.
+    /// Returns the canonical spelling of a path and query as they stand on the wire.
     ///
     /// In the path, `%2F` stays `%2F`: it belongs to a segment. In the query, `+` means a space, a `%` that starts no
     /// escape means itself, and the `X-Amz-*` parameters of a presigned URL are left out.
@@ -27,25 +27,25 @@ impl Target {
         PathAndQuery::try_from(text).map(Self).map_err(|_| TargetError::TooLong)
     }
 
-    /// Path and query, as they are sent.
+    /// Returns path and query, as they are sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The path alone, as it is sent.
+    /// Returns the path alone, as it is sent.
     #[must_use]
     pub fn path(&self) -> &str {
         self.0.path()
     }
 
-    /// The query alone, as it is sent, without its `?`; never empty.
+    /// Returns the query alone, as it is sent, without its `?`; never empty.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.0.query()
     }
 
-    /// The URL of a request that goes to an origin server: path and query alone.
+    /// Returns the URL of a request to an origin server: path and query alone (RFC 9112, section 3.2.1).
     #[must_use]
     pub fn uri(&self) -> Uri {
         self.0.clone().into()

@@ -1,0 +1,126 @@
+//! The credentials in use: one set for all requests, refreshed in the background ahead of its expiry.
+
+mod normalize;
+mod provider;
+mod refresh;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+pub use self::provider::{load_sdk_roots, provider, sdk_config};
+pub use self::refresh::CredentialRefresher;
+
+/// The credentials that requests are signed with; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CredentialCache {
+    latest: watch::Receiver<Option<Credentials>>,
+    /// The time of the last fetch, if that has failed.
+    failed: watch::Receiver<Option<Instant>>,
+    refresh_wanted: Arc<Notify>,
+}
+
+impl CredentialCache {
+    /// Makes a cache of what `provider` provides, and the refresher that has to run for it.
+    #[must_use]
+    pub fn new(provider: SharedCredentialsProvider) -> (Self, CredentialRefresher) {
+        let (sender, latest) = watch::channel(None);
+        let (failure, failed) = watch::channel(None);
+        let refresh_wanted = Arc::new(Notify::new());
+        let cache = Self { latest, failed, refresh_wanted: Arc::clone(&refresh_wanted) };
+        (cache, CredentialRefresher::new(provider, sender, failure, refresh_wanted))
+    }
+
+    /// Returns credentials that are valid at `now`, this machine's time.
+    ///
+    /// Waits only when there are none: for the fetch that is under way, or that this call requests. It does not wait right
+    /// after a failed fetch: the next one, which this call requests as well, is for the caller's next attempt.
+    pub async fn current(&self, now: SystemTime) -> Result<Credentials, NoCredentials> {
+        if let Some(credentials) = self.latest.borrow().as_ref().filter(|credentials| is_valid(credentials, now)) {
+            return Ok(credentials.clone());
+        }
+        self.refresh_wanted.notify_one();
+        if self.failed.borrow().is_some_and(|failed| failed.elapsed() < FAILURE_TTL) {
+            return Err(NoCredentials);
+        }
+        let mut latest = self.latest.clone();
+        let valid = latest.wait_for(|latest| latest.as_ref().is_some_and(|credentials| is_valid(credentials, now)));
+        match timeout(WAIT_TIMEOUT, valid).await {
+            Ok(Ok(credentials)) => credentials.clone().ok_or(NoCredentials),
+            _ => Err(NoCredentials),
+        }
+    }
+
+    /// Returns the last credentials that were found, valid or not.
+    #[must_use]
+    pub fn latest(&self) -> Option<Credentials> {
+        self.latest.borrow().clone()
+    }
+
+    /// Requests a fetch ahead of time. The credentials in use stay until others come.
+    pub fn refresh_now(&self) {
+        self.refresh_wanted.notify_one();
+    }
+
+    /// Fetches credentials again because the domain has rejected `refused`, and returns whether others are in use now.
+    ///
+    /// Keys that were rotated in a file, or revoked, are replaced by the request that meets them. Until others come, the
+    /// rejected ones stay in use.
+    pub async fn replace(&self, refused: &Credentials) -> bool {
+        let mut latest = self.latest.clone();
+        // Another request may have met the same rejection before.
+        if latest.borrow_and_update().as_ref().is_some_and(|latest| !are_same(latest, refused)) {
+            return true;
+        }
+        self.refresh_now();
+        let fetched = timeout(WAIT_TIMEOUT, latest.changed()).await;
+        matches!(fetched, Ok(Ok(()))) && latest.borrow().as_ref().is_some_and(|latest| !are_same(latest, refused))
+    }
+}
+
+fn are_same(one: &Credentials, other: &Credentials) -> bool {
+    one.access_key_id() == other.access_key_id()
+        && one.secret_access_key() == other.secret_access_key()
+        && one.session_token() == other.session_token()
+}
+
+/// There are no valid credentials, and none came in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there are no valid AWS credentials")]
+pub struct NoCredentials;
+
+/// Returns whether `credentials` have not expired at `now`.
+#[must_use]
+pub fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
+    credentials.expiry().is_none_or(|expiry| now < expiry)
+}
+
+/// Returns a name for the place that credentials come from. A source that goes through others comes after them.
+#[must_use]
+pub fn source(credentials: &Credentials) -> &'static str {
+    let features = credentials.get_property::<Vec<Feature>>().map(Vec::as_slice).unwrap_or_default();
+    match features.first() {
+        Some(Feature::CredentialsEnvVars) => "the environment",
+        Some(Feature::CredentialsImds) => "the instance's role",
+        Some(Feature::CredentialsHttp) => "the container's role",
+        Some(Feature::CredentialsProcess) => "a process",
+        Some(Feature::CredentialsProfile) => "a profile",
+        Some(Feature::CredentialsProfileStsWebIdToken) => "a web identity",
+        Some(Feature::CredentialsSso) => "single sign-on",
+        Some(Feature::CredentialsStsAssumeRole) => "an assumed role",
+        _ => "the chain of AWS credentials",
+    }
+}
+
+/// The time that a request waits when there are no credentials.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that a failed fetch counts as an answer.
+const FAILURE_TTL: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

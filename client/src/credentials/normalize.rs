@@ -1,0 +1,50 @@
+//! Corrects what providers return: white space around keys, and expiries that grow.
+
+use aws_credential_types::Credentials;
+use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
+use aws_credential_types::provider::error::CredentialsError;
+
+use super::source;
+
+/// Distrusts a later expiry of the same key. AWS issues new keys with new times; it is its own libraries that add minutes
+/// to those of an instance when the metadata service returns expired keys.
+pub(super) fn keep_expiry(fetched: &mut Credentials, last: &Credentials) {
+    if fetched.access_key_id() == last.access_key_id() && last.expiry().is_some() {
+        *fetched.expiry_mut() = last.expiry().min(fetched.expiry().or(last.expiry()));
+    }
+}
+
+/// Removes white space around keys, which an editor or `echo` leaves there, and rejects control characters, which no
+/// header can carry.
+pub(super) fn trim(fetched: Credentials) -> Result<Credentials, CredentialsError> {
+    let parts = [
+        ("access key id", Some(fetched.access_key_id())),
+        ("secret access key", Some(fetched.secret_access_key())),
+        ("session token", fetched.session_token()),
+    ];
+    let (mut is_padded, mut trimmed) = (false, [const { None }; 3]);
+    for ((name, part), place) in parts.into_iter().zip(&mut trimmed) {
+        let Some(part) = part else { continue };
+        let plain = part.trim();
+        if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            let source = source(&fetched);
+            return Err(CredentialsError::invalid_configuration(format!(
+                "the {name} from {source} is empty, or has a control character or one that is not ASCII"
+            )));
+        }
+        if plain.len() < part.len() {
+            is_padded = true;
+            tracing::warn!("the {name} from {} has white space around it, which is removed", source(&fetched));
+        }
+        *place = Some(plain.to_owned());
+    }
+    if !is_padded {
+        return Ok(fetched);
+    }
+    let [Some(id), Some(secret), token] = trimmed else { return Ok(fetched) };
+    let mut plain = Credentials::new(id, secret, token, fetched.expiry(), "trailgate");
+    if let Some(features) = fetched.get_property::<Vec<Feature>>() {
+        plain.set_property(features.clone());
+    }
+    Ok(plain)
+}

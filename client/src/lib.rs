@@ -1,0 +1,64 @@
+//! A signed HTTP client for one AWS Elasticsearch or OpenSearch domain.
+//!
+//! It signs each request with Signature Version 4, sends it over a pool of connections, and sends it once more where that
+//! is safe: after a pooled connection turned out to be closed, after the domain rejected the clock, and after it rejected
+//! credentials that were rotated meanwhile.
+//!
+//! ```no_run
+//! use hyper::HeaderMap;
+//! use trailgate_client::{CredentialCache, Endpoint, SignedClient, Signer, Target, UnsignedRequest, Upstream};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let endpoint = Endpoint::parse("https://search-trail-abc123.eu-west-1.es.amazonaws.com")?;
+//! let (credentials, refresher) = CredentialCache::new(trailgate_client::provider("eu-west-1", None));
+//! tokio::spawn(refresher.run());
+//! let signer = Signer::new(endpoint.authority(), "eu-west-1", "es");
+//! let upstream = Upstream::new(endpoint, trailgate_client::load_roots(None)?, Default::default());
+//! let client = SignedClient::new(upstream, signer, credentials);
+//! let request = UnsignedRequest::get(Target::canonical("/_cat/indices", Some("format=json"))?);
+//! let response = client.send(&request, HeaderMap::new).await?;
+//! println!("{}", response.status());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In the order of a request:
+//!
+//! 1. [`Endpoint`] is the domain; [`Target`] is a path and query in the one spelling that is both signed and sent.
+//! 2. [`HashedBody`] is a body with its hash. [`BodyHasher`] makes one of frames as they arrive.
+//! 3. [`CredentialCache`] has the credentials, which [`CredentialRefresher`] fetches, and [`Clock`] the domain's time.
+//! 4. [`Signer`] signs.
+//! 5. [`Upstream`] connects, sends, and returns a response with a [`PooledBody`].
+//! 6. [`SignedClient`] does all of this, retries, and keeps [`UpstreamHealth`] and [`ClientStats`].
+//!
+//! Times are [`SystemTime`](std::time::SystemTime), durations [`Duration`](std::time::Duration), lengths bytes.
+
+mod body;
+mod clock;
+mod credentials;
+mod endpoint;
+mod error;
+mod forbidden;
+mod health;
+mod sign;
+mod signed_client;
+mod stats;
+mod target;
+mod upstream;
+
+pub use self::body::{BodyFrames, BodyHasher, HashedBody};
+pub use self::clock::{Clock, TOLERANCE as CLOCK_TOLERANCE, offset as clock_offset};
+pub use self::credentials::{
+    CredentialCache, CredentialRefresher, NoCredentials, is_valid, load_sdk_roots, provider, sdk_config, source,
+};
+pub use self::endpoint::{Endpoint, EndpointError};
+pub use self::error::{FailureKind, RequestError};
+pub use self::forbidden::Forbidden;
+pub use self::health::{Failure, LastAnswer, UpstreamHealth};
+pub use self::sign::{Signer, SigningParams, is_signing_header};
+pub use self::signed_client::{SignedClient, UnsignedRequest};
+pub use self::stats::{ClientStats, ForbiddenKind, RetryReason};
+pub use self::target::{Target, TargetError};
+pub use self::upstream::{
+    PooledBody, RootsError, Upstream, UpstreamConfig, UpstreamError, Via, load_roots, tls_config,
+};

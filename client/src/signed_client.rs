@@ -1,0 +1,237 @@
+//! The signed client: each request is signed and sent, and sent once more where that is safe.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Body as _;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
+
+use crate::body::{BodyFrames, HashedBody};
+use crate::clock::Clock;
+use crate::credentials::CredentialCache;
+use crate::error::RequestError;
+use crate::forbidden::{Forbidden, without_token};
+use crate::health::UpstreamHealth;
+use crate::sign::{Signer, SigningParams};
+use crate::stats::{ClientStats, RetryReason};
+use crate::target::Target;
+use crate::upstream::{PooledBody, Upstream, UpstreamError, Via};
+
+/// A client that signs its requests to one domain.
+#[derive(Debug)]
+pub struct SignedClient {
+    shared: Arc<Shared>,
+    upstream: Upstream,
+}
+
+/// All that is the same for every pool.
+#[derive(Debug)]
+struct Shared {
+    signer: Signer,
+    credentials: CredentialCache,
+    clock: Clock,
+    health: UpstreamHealth,
+}
+
+/// A request that lacks its headers and its signature.
+#[derive(Debug)]
+pub struct UnsignedRequest {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub target: Target,
+    /// The whole body.
+    pub body: HashedBody,
+}
+
+impl SignedClient {
+    /// Makes a client that sends to `upstream` what `signer` signs with `credentials`.
+    #[must_use]
+    pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache) -> Self {
+        let (clock, health) = (Clock::default(), UpstreamHealth::default());
+        Self { shared: Arc::new(Shared { signer, credentials, clock, health }), upstream }
+    }
+
+    /// Makes a client that shares all but the connections, which live in the runtime that this is called in.
+    #[must_use]
+    pub fn with_own_pool(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), upstream: self.upstream.with_own_pool() }
+    }
+
+    /// Returns the domain's host and port.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        self.upstream.endpoint().authority()
+    }
+
+    /// Returns the credentials that requests are signed with.
+    #[must_use]
+    pub fn credentials(&self) -> &CredentialCache {
+        &self.shared.credentials
+    }
+
+    /// Returns the clock that requests are signed by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// Returns the domain's health, as far as the requests of all pools show it.
+    #[must_use]
+    pub fn health(&self) -> &UpstreamHealth {
+        &self.shared.health
+    }
+
+    /// Returns the counts of all pools.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<ClientStats> {
+        self.upstream.stats()
+    }
+
+    /// Signs and sends `request`, and returns the response once its head has arrived.
+    ///
+    /// `headers` makes the headers short of the signature. It is called for each attempt, since that is less work than to
+    /// copy a map which is sent only once as a rule. The length of the body is added.
+    ///
+    /// A closed connection, a wrong clock and rotated credentials are each worth one retry, signed again.
+    pub async fn send(
+        &self,
+        request: &UnsignedRequest,
+        headers: impl Fn() -> HeaderMap,
+    ) -> Result<Response<PooledBody>, RequestError> {
+        let result = self.send_with_retries(request, headers).await;
+        match &result {
+            Ok(response) => self.shared.health.note_answer(response.status(), SystemTime::now()),
+            // Credentials are not the domain's.
+            Err(RequestError::NoCredentials(_)) => {}
+            Err(error) => self.shared.health.note_failure(error.kind(), SystemTime::now()),
+        }
+        result
+    }
+
+    /// A retry after a closed connection opens a connection of its own: the next idle one is likely to be as stale.
+    async fn send_with_retries(
+        &self,
+        request: &UnsignedRequest,
+        headers: impl Fn() -> HeaderMap,
+    ) -> Result<Response<PooledBody>, RequestError> {
+        let Shared { signer, credentials: cache, clock, .. } = &*self.shared;
+        let stats = self.stats();
+        let (mut via, mut is_corrected, mut is_refreshed) = (Via::Pool, false, false);
+        loop {
+            let local = SystemTime::now();
+            let credentials = cache.current(local).await?;
+            let params = request.signing_params(&credentials, clock.at(local));
+            let response = match self.upstream.send(request.sign(&params, headers(), signer), via).await {
+                Err(error) if via == Via::Pool && error.may_retry(&request.method) => {
+                    via = Via::NewConnection;
+                    stats.count_retry(RetryReason::ConnectionClosed);
+                    continue;
+                }
+                other => other?,
+            };
+            if response.status() != StatusCode::FORBIDDEN {
+                return Ok(response);
+            }
+            // Boxed: this rare branch would otherwise enlarge every request's future.
+            let (response, forbidden) = Box::pin(read_forbidden(response, &params)).await?;
+            stats.count_forbidden(forbidden.kind());
+            match forbidden {
+                Forbidden::Other => return Ok(response),
+                Forbidden::Skew { domain_time: Some(domain_time) } if !is_corrected => {
+                    is_corrected = true;
+                    stats.count_retry(RetryReason::Clock);
+                    if let Some(offset) = clock.correct(local, domain_time) {
+                        tracing::warn!(offset_s = offset, "this machine's clock is wrong: signing by the domain's");
+                    }
+                }
+                Forbidden::Skew { .. } => {
+                    tracing::error!("the domain finds the signature out of time, and its Date does not help");
+                    return Err(RequestError::SignatureRejected);
+                }
+                Forbidden::Credentials { message } => {
+                    if !is_refreshed && Box::pin(cache.replace(&credentials)).await {
+                        is_refreshed = true;
+                        stats.count_retry(RetryReason::Credentials);
+                        continue;
+                    }
+                    tracing::error!(domain_says = message, "the domain does not take the credentials");
+                    return Err(RequestError::CredentialsRejected);
+                }
+                Forbidden::Mismatch { expected } => {
+                    let signed = without_token(&signer.canonical_request(&params));
+                    tracing::error!(expected, signed, "the domain expected another canonical request");
+                    // A wrong secret looks the same, and its file may have been corrected since.
+                    cache.refresh_now();
+                    return Err(RequestError::SignatureRejected);
+                }
+            }
+        }
+    }
+}
+
+impl UnsignedRequest {
+    /// Makes a `GET` of `target`.
+    #[must_use]
+    pub fn get(target: Target) -> Self {
+        Self { method: Method::GET, target, body: HashedBody::empty() }
+    }
+
+    fn signing_params<'a>(&'a self, credentials: &'a Credentials, time: SystemTime) -> SigningParams<'a> {
+        SigningParams { method: &self.method, target: &self.target, body_sha256: self.body.sha256(), credentials, time }
+    }
+
+    fn sign(&self, params: &SigningParams<'_>, headers: HeaderMap, signer: &Signer) -> Request<BodyFrames> {
+        let mut request = Request::new(self.body.frames());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.uri();
+        *request.headers_mut() = headers;
+        // Said even of an empty body, except where none is usual: a service may wait for what is not announced.
+        if !self.body.is_empty() || !matches!(self.method, Method::GET | Method::HEAD) {
+            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        }
+        signer.sign(params, request.headers_mut());
+        request
+    }
+}
+
+/// Reads a 403 as far as it may be the service's rejection of the signature.
+async fn read_forbidden(
+    response: Response<PooledBody>,
+    params: &SigningParams<'_>,
+) -> Result<(Response<PooledBody>, Forbidden), UpstreamError> {
+    if *params.method == Method::HEAD {
+        let forbidden = Forbidden::of_head(response.headers(), params.time);
+        return Ok((response, forbidden));
+    }
+    if !may_be_rejection(&response) {
+        return Ok((response, Forbidden::Other));
+    }
+    let (head, body) = response.into_parts();
+    let body = read(body).await?;
+    let forbidden = Forbidden::read(&head.headers, &body);
+    Ok((Response::from_parts(head, PooledBody::read(body)), forbidden))
+}
+
+/// Returns whether a 403 may be the service's rejection of a signature: those are short, and never compressed.
+fn may_be_rejection(response: &Response<PooledBody>) -> bool {
+    let is_short = response.body().size_hint().exact().is_none_or(|length| (1..=REJECTION_BYTES).contains(&length));
+    is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
+}
+
+async fn read(body: PooledBody) -> Result<Bytes, UpstreamError> {
+    let limit = usize::try_from(REJECTION_BYTES).unwrap_or(usize::MAX);
+    let body = timeout(REJECTION_TIMEOUT, Limited::new(body, limit).collect()).await;
+    Ok(body.map_err(|_| UpstreamError::ResponseTimeout)?.map_err(UpstreamError::Broken)?.to_bytes())
+}
+
+/// A rejection repeats the canonical request, so it can be as long as a URL and the session token.
+const REJECTION_BYTES: u64 = 256 * 1024;
+/// The time that the rest of a rejection may take.
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,33 @@
+//! A timeout that is set for each request and seldom comes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A deadline that changes with each request. The timer under it is moved on only when it fires, which is rare: to set
+/// one for each request costs more than the request's other bookkeeping.
+#[derive(Default)]
+pub(super) struct Deadline {
+    timer: Option<Pin<Box<Sleep>>>,
+    due: Option<Instant>,
+}
+
+impl Deadline {
+    pub(super) fn set(&mut self, due: Instant) {
+        self.due = Some(due);
+    }
+
+    /// Is ready once the time that was set last has come.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.due else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if due <= timer.deadline() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,70 @@
+//! The reasons why an upstream gives no response.
+
+use std::error::Error as StdError;
+
+use hyper::Method;
+use tower::BoxError;
+use tower::timeout::error::Elapsed;
+
+/// Why the domain gave no response.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection: the name, the port, or the certificate.
+    #[error("the domain cannot be reached")]
+    Connect(#[source] BoxError),
+    /// No connection within `connect_timeout`.
+    #[error("the domain takes no connection")]
+    ConnectTimeout,
+    /// No head of a response within `response_timeout`.
+    #[error("the domain did not answer in time")]
+    ResponseTimeout,
+    /// The connection ended, or what came is not HTTP.
+    #[error("the domain broke off or answered nonsense")]
+    Broken(#[source] BoxError),
+    /// The head has more headers than hyper parses, or is longer than its buffer.
+    #[error("the head of the response is too large: more than {MAX_HEADERS} headers, or more than 400 KiB")]
+    HeadTooLarge,
+    /// The response is well-formed, but no answer to the request.
+    #[error("the response is {0}, which was not asked for")]
+    Unrequested(&'static str),
+}
+
+impl UpstreamError {
+    /// Returns whether the request may be sent once more: nothing of it was sent, or it is idempotent and the connection
+    /// ended without a response, as a pooled one does when the domain closes it at that moment.
+    #[must_use]
+    pub fn may_retry(&self, method: &Method) -> bool {
+        let Self::Broken(error) = self else { return false };
+        let mut hyper_errors = sources(error.as_ref()).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+        let is_unsent = hyper_errors.any(hyper::Error::is_canceled);
+        is_unsent || (method.is_idempotent() && self.ends_connection())
+    }
+
+    /// Returns whether the connection ended, as opposed to a response that came and cannot be read.
+    pub(super) fn ends_connection(&self) -> bool {
+        let Self::Broken(error) = self else { return false };
+        let cause = sources(error.as_ref()).find_map(|cause| cause.downcast_ref::<hyper::Error>());
+        cause.is_some_and(|cause| cause.is_incomplete_message() || (!cause.is_parse() && !cause.is_user()))
+    }
+
+    pub(crate) fn broken(error: hyper::Error) -> Self {
+        if error.is_parse_too_large() { Self::HeadTooLarge } else { Self::Broken(error.into()) }
+    }
+
+    pub(super) fn of_connecting(error: BoxError) -> Self {
+        // The whole takes too long, or each address of the name does.
+        let is_late = |cause: &(dyn StdError + 'static)| {
+            let socket = cause.downcast_ref::<std::io::Error>();
+            cause.is::<Elapsed>() || socket.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+        };
+        if sources(error.as_ref()).any(is_late) { Self::ConnectTimeout } else { Self::Connect(error) }
+    }
+}
+
+/// Returns an error, its source, the source's source, and so on.
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> anyhow::Chain<'a> {
+    anyhow::Chain::new(error)
+}
+
+/// The headers of a response that hyper parses without an allocation for each response.
+const MAX_HEADERS: usize = 100;

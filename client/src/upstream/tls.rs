@@ -1,0 +1,62 @@
+//! TLS towards the domain: the roots that are trusted, and the versions that are spoken.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::{ClientConfig, RootCertStore};
+
+/// Loads the roots that have to sign the domain's certificate: those in `ca_file` alone, or the platform's.
+pub fn load_roots(ca_file: Option<&Path>) -> Result<RootCertStore, RootsError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(file) = ca_file {
+        let pem = std::fs::read(file).map_err(|error| RootsError::Unreadable(file.to_owned(), error))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|error| RootsError::NotPem(file.to_owned(), error))?;
+            roots.add(certificate).map_err(|error| RootsError::BadCertificate(file.to_owned(), error))?;
+        }
+        if roots.is_empty() {
+            return Err(RootsError::NoCertificate(file.to_owned()));
+        }
+    } else {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let errors = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            return Err(RootsError::NoPlatformRoots(errors));
+        }
+    }
+    Ok(roots)
+}
+
+/// Why there are no roots to trust.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read", .0.display())]
+    Unreadable(PathBuf, #[source] io::Error),
+    /// The file is no PEM.
+    #[error("{}: is not PEM", .0.display())]
+    NotPem(PathBuf, #[source] pem::Error),
+    /// The file has a certificate that cannot be a root.
+    #[error("{}: holds a bad certificate", .0.display())]
+    BadCertificate(PathBuf, #[source] rustls::Error),
+    /// The file has no certificate.
+    #[error("{}: holds no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// The platform has no roots.
+    #[error("this platform has no root certificates (install ca-certificates, or name a ca_file) {0}")]
+    NoPlatformRoots(String),
+}
+
+/// Returns the TLS settings of a client that trusts `roots`.
+#[must_use]
+pub fn tls_config(roots: RootCertStore) -> ClientConfig {
+    let provider = rustls::crypto::ring::default_provider();
+    ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}

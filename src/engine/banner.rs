@@ -1,0 +1,39 @@
+//! The domain's banner: the answer to `GET /`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{HeaderMap, Response};
+use tokio::time::timeout;
+use trailgate_client::{SignedClient, Target, UnsignedRequest};
+
+use crate::reject::Reject;
+
+/// Fetches the domain's banner, signed like a client's request. A body that breaks off is returned as empty.
+pub(crate) async fn fetch_banner(upstream: &SignedClient) -> Result<Response<Bytes>, String> {
+    let target = Target::canonical("/", None).map_err(|error| error.to_string())?;
+    let request = UnsignedRequest::get(target);
+    let response = timeout(BANNER_TIMEOUT, upstream.send(&request, HeaderMap::new)).await;
+    let response = response.map_err(|_| format!("the domain did not answer within {} s", BANNER_TIMEOUT.as_secs()))?;
+    let (head, body) = response.map_err(|error| describe(&error.into()))?.into_parts();
+    // Read to its end, so that the connection returns to the pool.
+    let body = match timeout(BANNER_TIMEOUT, Limited::new(body, BANNER_BYTES).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => Bytes::new(),
+    };
+    Ok(Response::from_parts(head, body))
+}
+
+/// Returns a rejection with the cause that clients are not told.
+fn describe(reject: &Reject) -> String {
+    match reject.cause() {
+        Some(cause) => format!("{}: {cause}", reject.reason()),
+        None => reject.reason(),
+    }
+}
+
+/// The time that the domain may take for its banner.
+const BANNER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A banner is some hundred bytes; a page in its place may be longer.
+const BANNER_BYTES: usize = 64 * 1024;
