@@ -262,6 +262,10 @@ fn settings(connection: &Connection) -> anyhow::Result<Settings> {
         "AWS_REGION" | "ALLOW_PLAINTEXT" | "CA_FILE" | "ENGINE_VERSION" | "TIME_SERIES" | "GZIP" => {
             std::env::var(variable).ok()
         }
+        // The same document for a file's record and for a delivery of CloudWatch Logs, and the same as the stack's
+        // functions make of them, so that no event is indexed twice.
+        "DOCUMENT_ID" => std::env::var(variable).ok().or_else(|| Some("event_id".to_owned())),
+        "INDEX_DAY" => std::env::var(variable).ok().or_else(|| Some("event_time".to_owned())),
         _ => None,
     });
     settings.map_err(|error| anyhow::anyhow!("{}", in_flags(&error.to_string())))

@@ -99,6 +99,13 @@ impl Rig {
         ids
     }
 
+    /// Returns the names of the indices that have documents.
+    async fn indices(&self) -> BTreeSet<String> {
+        let reply = self.signed.get("/cwl-*/_search?size=1000000").await;
+        let hits = reply["hits"]["hits"].as_array().unwrap();
+        hits.iter().map(|hit| hit["_index"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The ids of the documents that the domain was sent, in order.
     pub(crate) fn sent(&self) -> Vec<String> {
         let bulks = self.domain().seen().into_iter().filter(|seen| seen.target.starts_with("/_bulk"));

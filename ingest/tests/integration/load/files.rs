@@ -1,11 +1,12 @@
 use std::process::Command;
 
 use flate2::Compression;
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Rig, assert_ran, assert_says, end, record, records, sample};
-use crate::payloads::gzip;
+use crate::payloads::{gzip, log_data_at};
 use crate::rig::patiently;
 
 #[tokio::test]
@@ -60,7 +61,7 @@ async fn gzip_members_of_one_file_are_all_read() {
 async fn payloads_of_lambda_are_opened() {
     loads("kinesis-event.json", "a09", 3).await;
     loads("sqs-event.json", "a10", 3).await;
-    loads("subscription.lambda-event.json", "39", 3).await;
+    loads("subscription.lambda-event.json", "aaaaaaaa", 3).await;
 }
 
 #[tokio::test]
@@ -250,7 +251,7 @@ async fn digests_are_passed_over_and_payloads_of_cloudwatch_are_read() {
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
     assert_says(&ran, &format!("1 files passed over: digest files ({})", rig.path("logs/digest.json")));
-    assert_eq!(rig.sent(), ["of the log event"]);
+    assert_eq!(rig.sent(), ["of the record"]);
 }
 
 #[tokio::test]
@@ -288,4 +289,46 @@ async fn file_that_breaks_off_gives_what_is_before() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stdout.contains("cannot be read from here on"), "{}", ran.stdout);
     assert!(rig.indexed().await.len() > 500);
+}
+
+/// Names and contents of the objects in which Lambda keeps what failed: an asynchronous invocation, and a batch of a
+/// stream ("Capturing records of Lambda asynchronous invocations", "Retain discarded batch records").
+fn failed_objects(first: &str, second: &str) -> [(String, Value); 2] {
+    let folder = "aws/lambda";
+    let invocation = json!({
+        "version": "1.0", "timestamp": "2026-02-01T00:05:06.000Z",
+        "requestContext": { "requestId": "r", "condition": "RetriesExhausted", "approximateInvokeCount": 3 },
+        "requestPayload": { "awslogs": { "data": first } },
+        "responseContext": { "statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled" },
+        "responsePayload": { "errorType": "NotIndexed", "errorMessage": "1 of 1 events are not in the index" },
+    });
+    let record = json!({ "kinesis": { "sequenceNumber": "1", "data": second }, "eventSource": "aws:kinesis" });
+    let batch = json!({
+        "requestContext": { "requestId": "r", "condition": "RecordAgeExceeded", "approximateInvokeCount": 9 },
+        "responseContext": { "statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled" },
+        "version": "1.0", "timestamp": "2026-02-01T06:05:06.000Z",
+        "KinesisBatchInfo": { "shardId": "shardId-000000000001", "batchSize": 1 },
+        "payload": json!({ "Records": [record] }).to_string(),
+    });
+    [
+        (format!("{folder}/async/audit-IngestFunction-1/2026/02/01/2026-02-01T00.05.06-0a1b2c3d-4e5f"), invocation),
+        (format!("{folder}/0a1b2c3d-4e5f/shardId-000000000001/2026/02/01/2026-02-01T06.05.06-0a1b2c3d-4e5f"), batch),
+    ]
+}
+
+#[tokio::test]
+async fn failed_invocations_are_loaded_as_their_events() {
+    let rig = Rig::new().await;
+    let delivered: Timestamp = "2026-02-01T00:03:00Z".parse().unwrap();
+    let delivery = |id: &str| log_data_at(0, [(delivered, record(id, "2026-01-31").to_string())].into_iter());
+    for (name, object) in failed_objects(&delivery("a"), &delivery("b")) {
+        rig.write(&name, object.to_string());
+    }
+    let ran = rig.load(&[&rig.path("aws")], b"").await;
+    assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
+    // Where a record of the trail's file is, too: by its own id, on its own day.
+    rig.write("trail.json", records(&[record("a", "2026-01-31"), record("b", "2026-01-31")]));
+    assert_ran(&rig.load(&[&rig.path("trail.json")], b"").await, 0, "2 events in 1 files, 2 indexed");
+    assert_eq!(rig.indexed().await, ["a", "b"].map(str::to_owned).into());
+    assert_eq!(rig.indices().await, ["cwl-2026.01.31".to_owned()].into());
 }
