@@ -23,6 +23,7 @@ def test_every_alarm_notifies_the_topic():
         watched |= {(select.group(2), select.group(1)) for select in selects if select}
     assert watched == {
         ("AWS/Lambda", "DestinationDeliveryFailures"),
+        ("AWS/Lambda", "DeadLetterErrors"),
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
         ("AWS/SQS", "ApproximateNumberOfMessagesNotVisible"),
         ("AWS/Logs", "DeliveryErrors"),

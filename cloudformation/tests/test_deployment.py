@@ -278,7 +278,7 @@ def test_schedule_is_accepted_by_its_api(aws, deployment):
 def test_the_on_failure_destination_is_taken_by_its_api(aws, deployment):
     config = Stack().properties("FunctionInvokeConfig")
     config["FunctionName"] = deployment.outputs()["IngestFunctionName"]
-    config["DestinationConfig"]["OnFailure"]["Destination"] = deployment.queue("FailedEventsQueue")["QueueArn"]
+    config["DestinationConfig"]["OnFailure"]["Destination"] = f"arn:aws:s3:::{deployment.id('FailedEventsBucket')}"
     made = aws.client("lambda").put_function_event_invoke_config(**config)
     assert (made["MaximumRetryAttempts"], made["MaximumEventAgeInSeconds"]) == (2, 21600)
 

@@ -1,5 +1,7 @@
 """The way of events from the log group into the domain, and what becomes of those that fail."""
 
+import pytest
+
 from template import REGION, Stack
 
 
@@ -19,20 +21,21 @@ def test_function_has_its_runtime_and_the_domain_s_address():
         "REGION": REGION,
         "SERVICE": "es",
         "DOCUMENT_ID": "event_id",
+        "INDEX_DAY": "event_time",
         "RETENTION_DAYS": "90",
     }
 
 
-def test_both_functions_name_documents_by_event_id():
-    stack = Stack()
-    ids = {stack.properties(name)["Environment"]["Variables"]["DOCUMENT_ID"] for name in stack.names("AWS::Lambda::Function")}
-    assert (len(stack.names("AWS::Lambda::Function")), ids) == (2, {"event_id"})
+@pytest.mark.parametrize("name", ["IngestFunction", "ReloadFunction"])
+def test_function_makes_one_document_of_an_event(name):
+    # A file and a delivery of CloudWatch Logs agree on the event's id and time only.
+    variables = Stack().properties(name)["Environment"]["Variables"]
+    assert (variables["DOCUMENT_ID"], variables["INDEX_DAY"]) == ("event_id", "event_time")
 
 
 def test_failed_events_are_kept_for_two_weeks_and_retried():
     stack = Stack()
-    invoke = stack.properties("FunctionInvokeConfig")
-    assert invoke["DestinationConfig"]["OnFailure"]["Destination"] == "FailedEventsQueue.Arn"
+    assert stack.properties("IngestFunction")["DeadLetterConfig"] == {"TargetArn": "FailedEventsQueue.Arn"}
     queue = stack.properties("FailedEventsQueue")
     assert queue["MessageRetentionPeriod"] == 14 * 24 * 3600
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == "ParkedEventsQueue.Arn"
@@ -41,6 +44,18 @@ def test_failed_events_are_kept_for_two_weeks_and_retried():
     again = stack.properties("FailedEventsToFunction")
     assert again["EventSourceArn"] == "FailedEventsQueue.Arn"
     assert again["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+@pytest.mark.parametrize("kinesis", ["true", "false"])
+def test_failed_invocation_is_kept_whole_in_the_bucket(kinesis):
+    stack = Stack(UseKinesis=kinesis)
+    destination = stack.properties("FunctionInvokeConfig")["DestinationConfig"]["OnFailure"]["Destination"]
+    assert destination == "FailedEventsBucket.Arn"
+    bucket = stack.resources["FailedEventsBucket"]
+    assert bucket["DeletionPolicy"] == "RetainExceptOnCreate"
+    # Longer than the queues keep a message: five and nine days.
+    assert bucket["Properties"]["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] == 90
+    assert ("MetricsConfigurations" in bucket["Properties"]) == (kinesis == "true")
 
 
 def test_message_is_parked_days_before_it_expires():

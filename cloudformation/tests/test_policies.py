@@ -113,6 +113,19 @@ def test_reload_reads_the_trail_and_the_function_does_not():
     assert not allows(statements(stack, FUNCTION), "s3:GetObject", f"{trail}/AWSLogs/x.json.gz")
 
 
+def test_function_writes_failed_events_in_its_own_account():
+    function = statements(Stack(), FUNCTION)
+    bucket, ours = "FailedEventsBucket.Arn", {"s3:ResourceAccount": ACCOUNT}
+    theirs = {"s3:ResourceAccount": "999999999999"}
+    # "Capturing records of Lambda asynchronous invocations" names both.
+    for action, resource in (("s3:PutObject", f"{bucket}/aws/lambda/async/x"), ("s3:ListBucket", bucket)):
+        assert allows(function, action, resource, context=ours)
+        assert not allows(function, action, resource, context=theirs)
+    for action in ("s3:GetObject", "s3:DeleteObject"):
+        assert not allows(function, action, f"{bucket}/aws/lambda/async/x", context=ours)
+    assert allows(function, "sqs:SendMessage", "FailedEventsQueue.Arn")
+
+
 def test_reload_decrypts_the_trail_s_files_by_s3_only():
     key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
     reload = statements(Stack(KmsKeyArn=key), RELOAD)
