@@ -12,11 +12,11 @@ use aws_credential_types::Credentials;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, Uri};
-use trailgate::access_log::{AccessLog, Format};
-use trailgate::allowlist::Entries;
-use trailgate::client_address::Address;
-use trailgate::line_pipe::LinePipe;
-use trailgate::request_id::RequestId;
+use trailgate::ops::access_log::{AccessLog, Format};
+use trailgate::ops::log_writer::LinePipe;
+use trailgate::ops::request_id::RequestId;
+use trailgate::policy::allowlist::Entries;
+use trailgate::policy::client_address::Address;
 use trailgate_client::{Signer, SigningParams, Target};
 
 criterion_group!(benches, allowlist, target, sign, access_line);

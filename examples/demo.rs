@@ -19,14 +19,14 @@ use fake_domain::{FakeDomain, Options};
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use trailgate::access_log::{AccessLog, Format};
-use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
-use trailgate::line_pipe::LinePipe;
-use trailgate::metrics::Metrics;
-use trailgate::process;
-use trailgate::server::{self, Entrance, Worker};
-use trailgate::signals::Termination;
+use trailgate::daemon;
+use trailgate::http::server::{self, Entrance, Worker};
+use trailgate::ops::access_log::{AccessLog, Format};
+use trailgate::ops::log_writer::LinePipe;
+use trailgate::ops::metrics::Metrics;
+use trailgate::ops::signals::Termination;
+use trailgate::policy::allowlist::{self, Entries};
 use trailgate_client::CredentialCache;
 
 use self::stack::Stack;
@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
     let metrics = Arc::<Metrics>::default();
     let access_log = AccessLog::new(Some(lines), Format::Text, Arc::clone(&metrics));
-    let gate = process::gate(config, allowlist, cache, access_log, metrics)?;
+    let gate = daemon::gate(config, allowlist, cache, access_log, metrics)?;
 
     println!(
         "\n  The domain   {}   holds a thousand CloudTrail events and answers signed requests alone:\n\

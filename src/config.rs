@@ -12,15 +12,15 @@ use std::{fmt, fs};
 use tracing::level_filters::LevelFilter;
 use trailgate_client::{Endpoint, UpstreamConfig};
 
-use crate::access_log::{Format, OnFailure};
-use crate::admin::Address;
-use crate::body::BodyLimits;
-use crate::browser::Hosts;
-use crate::engine::Engine;
-use crate::home::Home;
-use crate::listener::Listener;
-use crate::quota::SearchLimits;
-use crate::server::ConnectionLimits;
+use crate::http::listener::Listener;
+use crate::http::memory_budget::BodyLimits;
+use crate::http::server::ConnectionLimits;
+use crate::ops::access_log::{Format, OnFailure};
+use crate::ops::admin::Address;
+use crate::policy::engine::Engine;
+use crate::policy::host_check::Hosts;
+use crate::policy::quota::SearchLimits;
+use crate::proxy::root_redirect::Home;
 
 /// All that the gate is told. It exists only when every value makes sense.
 #[derive(Debug)]

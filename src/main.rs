@@ -7,12 +7,16 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
-use trailgate::allowlist::LoadError;
-use trailgate::cli::{Cli, Command, Files};
+use trailgate::cli::allow;
+use trailgate::cli::args::{Cli, Command, Files};
+use trailgate::cli::doctor;
+use trailgate::cli::generate;
 use trailgate::config::{Config, ConfigError};
-use trailgate::process::{self, Logs};
-use trailgate::tls::CertificateError;
-use trailgate::{admin, allow, doctor, generate, systemd};
+use trailgate::daemon::{self, Logs};
+use trailgate::http::tls::CertificateError;
+use trailgate::ops::admin;
+use trailgate::ops::systemd;
+use trailgate::policy::allowlist::LoadError;
 
 /// Takes less time than the platform's, and gives memory back after a burst: docs/performance.md has the figures.
 #[global_allocator]
@@ -42,7 +46,7 @@ fn run(files: &Files) -> anyhow::Result<ExitCode> {
     let passed = systemd::listeners().context("cannot use the sockets that were passed on")?;
     let logs = Logs::start(&config).context("cannot start the log")?;
     let runtime = runtime()?;
-    let result = runtime.block_on(process::run(config, passed, &logs));
+    let result = runtime.block_on(daemon::run(config, passed, &logs));
     // A name look-up or a file that hangs in a thread of the runtime must not hold up the end.
     runtime.shutdown_background();
     logs.finish();
@@ -64,8 +68,8 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 fn check(files: &Files) -> anyhow::Result<ExitCode> {
     let config = Config::load(&files.config)?;
-    println!("{}", process::describe(&files.config, &config)?);
-    for warning in process::warnings(&config) {
+    println!("{}", daemon::describe(&files.config, &config)?);
+    for warning in daemon::warnings(&config) {
         eprintln!("trailgate: warning: {warning}");
     }
     Ok(ExitCode::SUCCESS)

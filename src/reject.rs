@@ -10,15 +10,15 @@ use hyper::{HeaderMap, Response, StatusCode};
 use jiff::Timestamp;
 use trailgate_client::{FailureKind, RequestError, TargetError, UpstreamError};
 
-use crate::access_log::LogFailure;
-use crate::body::BodyError;
-use crate::browser::UnknownHost;
-use crate::client_address::BadHop;
-use crate::csrf::CrossSite;
-use crate::grant::ReadOnly;
-use crate::head::HeadError;
-use crate::outcome::Outcome;
-use crate::quota::QuotaError;
+use crate::http::head::HeadError;
+use crate::http::memory_budget::BodyError;
+use crate::ops::access_log::LogFailure;
+use crate::ops::outcome::Outcome;
+use crate::policy::client_address::BadHop;
+use crate::policy::csrf::CrossSite;
+use crate::policy::grant::ReadOnly;
+use crate::policy::host_check::UnknownHost;
+use crate::policy::quota::QuotaError;
 
 /// Why a request got no answer from the domain.
 #[derive(Debug)]

@@ -16,12 +16,12 @@ use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use trailgate::access_log::{AccessLog, Format};
-use trailgate::allowlist::{self, Entries};
 use trailgate::config::Config;
-use trailgate::line_pipe::LinePipe;
-use trailgate::process;
-use trailgate::server::{self, Entrance, Worker};
+use trailgate::daemon;
+use trailgate::http::server::{self, Entrance, Worker};
+use trailgate::ops::access_log::{AccessLog, Format};
+use trailgate::ops::log_writer::LinePipe;
+use trailgate::policy::allowlist::{self, Entries};
 use trailgate_client::CredentialCache;
 use trailgate_client::{Signer, SigningParams, Target};
 
@@ -85,7 +85,7 @@ async fn request(times: u32) -> anyhow::Result<()> {
     let pipe = LinePipe::start(io::sink(), |_| String::new())?;
     let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::default());
     let (_publisher, allowlist) = allowlist::channel(entries());
-    let gate = process::gate(config, allowlist, cache, access_log, Arc::default())?;
+    let gate = daemon::gate(config, allowlist, cache, access_log, Arc::default())?;
     tokio::spawn(server::run(vec![entrance], vec![Worker::here(gate)], limits, std::future::pending()));
 
     let mut client = TcpStream::connect(address).await?;

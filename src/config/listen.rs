@@ -12,12 +12,12 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_spanned::Spanned;
 
 use super::written::{Problem, problem};
-use crate::browser::Hosts;
-use crate::cidr;
-use crate::client_address::TrustedProxies;
-use crate::csrf::{BadOrigin, TrustedOrigins};
-use crate::listener::{Listener, ToHttps};
-use crate::tls::CertificateFiles;
+use crate::http::listener::{Listener, ToHttps};
+use crate::http::tls::CertificateFiles;
+use crate::policy::cidr;
+use crate::policy::client_address::TrustedProxies;
+use crate::policy::csrf::{BadOrigin, TrustedOrigins};
+use crate::policy::host_check::Hosts;
 
 pub(super) struct Listens(Vec<Listen>);
 

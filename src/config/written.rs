@@ -12,14 +12,14 @@ use trailgate_client::{Endpoint, UpstreamConfig};
 
 use super::listen::{Listens, hosts};
 use super::units::{Size, Time};
-use crate::access_log::{Format, OnFailure};
-use crate::admin::Address;
-use crate::body::BodyLimits;
-use crate::engine::{Engine, UnknownEngine};
-use crate::head::HeadLimits;
-use crate::home::Home;
-use crate::quota::SearchLimits;
-use crate::server::ConnectionLimits;
+use crate::http::head::HeadLimits;
+use crate::http::memory_budget::BodyLimits;
+use crate::http::server::ConnectionLimits;
+use crate::ops::access_log::{Format, OnFailure};
+use crate::ops::admin::Address;
+use crate::policy::engine::{Engine, UnknownEngine};
+use crate::policy::quota::SearchLimits;
+use crate::proxy::root_redirect::Home;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -21,15 +21,15 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use trailgate::access_log::{AccessLog, Format};
-use trailgate::allowlist::{self, Entries, Publisher};
 use trailgate::config::Config;
-use trailgate::engine;
-use trailgate::gate::Gate;
-use trailgate::line_pipe::LinePipe;
-use trailgate::metrics::Metrics;
-use trailgate::process;
-use trailgate::server::{self, Entrance, Worker};
+use trailgate::daemon;
+use trailgate::http::server::{self, Entrance, Worker};
+use trailgate::ops::access_log::{AccessLog, Format};
+use trailgate::ops::log_writer::LinePipe;
+use trailgate::ops::metrics::Metrics;
+use trailgate::policy::allowlist::{self, Entries, Publisher};
+use trailgate::policy::engine;
+use trailgate::proxy::Gate;
 use trailgate_client::CredentialCache;
 
 /// How a test wants its rig.
@@ -117,7 +117,7 @@ impl Rig {
         let (sender, lines) = mpsc::unbounded_channel();
         let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
         let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::clone(&metrics));
-        let gate = process::gate(config, allowlist, cache, access_log, metrics).unwrap();
+        let gate = daemon::gate(config, allowlist, cache, access_log, metrics).unwrap();
         let own = gate.with_own_pool();
 
         let (shutdown, stopped) = oneshot::channel();

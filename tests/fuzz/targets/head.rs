@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trailgate::head::{HeadError, HeadLimits, HeadValidator, encode_target};
+use trailgate::http::head::{HeadError, HeadLimits, HeadValidator, encode_target};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, headers: 64 };
 

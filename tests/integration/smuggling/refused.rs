@@ -1,6 +1,6 @@
 //! What a signing proxy must not let pass.
 
-use trailgate::head::HeadError;
+use trailgate::http::head::HeadError;
 
 use super::rig::{Gate, post};
 use crate::support::RawAnswer;

@@ -1,0 +1,206 @@
+//! What `trailgate allow` prints, as text and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::Serialize;
+use similar::TextDiff;
+
+use super::{Change, List, Listed, search};
+use crate::cli::args::roughly;
+use crate::policy::cidr;
+use crate::policy::grant::Access;
+
+/// An entry as it stands at a moment.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    /// The line of the file on which it begins.
+    line: usize,
+    cidr: String,
+    name: String,
+    access: Access,
+    state: State,
+    expires: Option<String>,
+    /// The end in words.
+    #[serde(skip)]
+    ends: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Active,
+    /// Within [`SOON`].
+    EndsSoon,
+    Expired,
+}
+
+impl Row {
+    pub(super) fn new(Listed { entry, line }: &Listed, now: SystemTime) -> Self {
+        let end = entry.expires.map(|at| (at, at.duration_since(now).map_err(|error| error.duration())));
+        let state = match end {
+            Some(_) if entry.has_expired(now) => State::Expired,
+            Some((_, Ok(left))) if left <= SOON => State::EndsSoon,
+            _ => State::Active,
+        };
+        let expires = end.and_then(|(at, _)| Timestamp::try_from(at).ok()).map(|at| at.to_string());
+        let ends = match end.map(|(_, left)| left) {
+            None => String::new(),
+            Some(Ok(left)) if !left.is_zero() => format!("in {}", roughly(left)),
+            Some(Ok(ago) | Err(ago)) => format!("{} ago", roughly(ago)),
+        };
+        let (cidr, name) = (cidr::text(entry.cidr), entry.name.clone());
+        Self { line: *line, cidr, name, access: entry.access, state, expires, ends }
+    }
+
+    pub(super) fn is_of(&self, block: IpNet) -> bool {
+        self.cidr == cidr::text(block)
+    }
+
+    fn end(&self) -> String {
+        let verb = if self.state == State::Expired { "ended" } else { "ends" };
+        self.expires.as_ref().map(|at| format!("{verb} {at} ({})", self.ends)).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} (line {}), {}", self.cidr, self.name, self.line, self.access)?;
+        if self.expires.is_some() { write!(f, ", {}", self.end()) } else { Ok(()) }
+    }
+}
+
+/// All entries, in the file's order.
+#[derive(Debug, Serialize)]
+pub(super) struct Listing {
+    file: PathBuf,
+    entries: Vec<Row>,
+}
+
+impl Listing {
+    pub(super) fn new(list: &List, now: SystemTime) -> Self {
+        let entries = list.entries.iter().map(|listed| Row::new(listed, now)).collect();
+        Self { file: list.file.clone(), entries }
+    }
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |state| self.entries.iter().filter(|row| row.state == state).count();
+        let (expired, soon) = (count(State::Expired), count(State::EndsSoon));
+        let number = self.entries.len();
+        let file = self.file.display();
+        writeln!(f, "{file}: {number} entries, {expired} of them expired, {soon} to end within a week")?;
+        let ends: Vec<String> = self.entries.iter().map(Row::end).collect();
+        let block_width = self.entries.iter().map(|row| row.cidr.len()).max().unwrap_or_default();
+        let end_width = ends.iter().map(String::len).max().unwrap_or_default();
+        for (row, end) in self.entries.iter().zip(ends) {
+            let Row { line, cidr, name, access, .. } = row;
+            writeln!(f, "line {line:<4} {cidr:block_width$}  {access}  {end:end_width$}  {name}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Who is let in, by name.
+#[derive(Debug, Serialize)]
+pub(super) struct People {
+    people: Vec<Person>,
+}
+
+#[derive(Debug, Serialize)]
+struct Person {
+    name: String,
+    entries: Vec<Row>,
+}
+
+impl People {
+    pub(super) fn new(list: &List, now: SystemTime) -> Self {
+        let mut people = BTreeMap::<_, Vec<_>>::new();
+        for listed in list.entries.iter().filter(|listed| !listed.entry.has_expired(now)) {
+            people.entry(listed.entry.name.clone()).or_default().push(Row::new(listed, now));
+        }
+        Self { people: people.into_iter().map(|(name, entries)| Person { name, entries }).collect() }
+    }
+}
+
+impl fmt::Display for People {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.people.is_empty() {
+            writeln!(f, "nobody is let in")?;
+        }
+        for Person { name, entries } in &self.people {
+            writeln!(f, "{name}")?;
+            for row in entries {
+                writeln!(f, "{}", format!("  {}  {}  {}", row.cidr, row.access, row.end()).trim_end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What has been changed, or would be.
+#[derive(Debug, Serialize)]
+pub(super) struct Changed {
+    file: PathBuf,
+    dry_run: bool,
+    removed: Option<Row>,
+    added: Option<Row>,
+    /// The entry that lets the same addresses in after a removal, and decided on them before an addition.
+    around: Option<Row>,
+    /// Nobody is let in any more.
+    is_empty: bool,
+    diff: String,
+}
+
+impl Changed {
+    /// What `change` makes of `list`.
+    pub(super) fn new(list: &List, change: &Change, dry_run: bool, now: SystemTime) -> anyhow::Result<Self> {
+        let new = List::parse(list.file.clone(), change.text.clone())?;
+        let added = change.added.as_ref().and_then(|entry| new.entries.iter().find(|listed| listed.entry == *entry));
+        let changed = added.or(change.removed.as_ref());
+        let around = changed.and_then(|listed| search::around(&new.entries, listed.entry.cidr, now));
+        let row = |listed: &Listed| Row::new(listed, now);
+        let (old, changed) = (list.file.display().to_string(), format!("{} (changed)", list.file.display()));
+        Ok(Self {
+            file: list.file.clone(),
+            dry_run,
+            removed: change.removed.as_ref().map(row),
+            added: added.map(row),
+            around: around.map(row),
+            is_empty: new.entries.is_empty(),
+            diff: TextDiff::from_lines(&list.text, &change.text).unified_diff().header(&old, &changed).to_string(),
+        })
+    }
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.dry_run {
+            write!(f, "{}", self.diff)?;
+            return writeln!(f, "nothing is changed: this is a dry run");
+        }
+        if let Some(row) = &self.removed {
+            writeln!(f, "removed {row}")?;
+        }
+        if let Some(row) = &self.added {
+            writeln!(f, "added {row}")?;
+        }
+        match (&self.around, &self.added) {
+            (Some(around), None) => writeln!(f, "the same addresses are still let in by {around}")?,
+            (Some(around), Some(_)) if self.removed.is_none() => writeln!(f, "until now {around} decided on it")?,
+            _ => {}
+        }
+        if self.is_empty {
+            writeln!(f, "the allowlist is empty: every client is rejected")?;
+        }
+        Ok(())
+    }
+}
+
+/// How long before its end an entry counts as ending soon: as long as it takes people to ask for more.
+const SOON: Duration = Duration::from_hours(7 * 24);

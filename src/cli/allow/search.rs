@@ -1,0 +1,188 @@
+//! Which entry decides on an address, as the gate decides; and if none does, which comes near.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::report::Row;
+use super::{List, Listed};
+use crate::policy::cidr;
+
+/// What the list says of an address.
+#[derive(Debug, Serialize)]
+pub(super) struct Found {
+    /// As the gate sees it: an IPv4-mapped address is the IPv4 address.
+    address: IpAddr,
+    /// Whether it is let in.
+    pub(super) allowed: bool,
+    /// The longest block that holds it and has not expired.
+    entry: Option<Row>,
+    /// What would decide instead if it had not expired, the longest block first.
+    expired: Vec<Row>,
+    /// If it is not let in: the entry in force whose block begins most like it.
+    nearest: Option<Near>,
+}
+
+#[derive(Debug, Serialize)]
+struct Near {
+    entry: Row,
+    /// How many bits the address has in common with the block, from the left; less than the block's length.
+    common_bits: u8,
+}
+
+/// Looks for `address` in the list as it is at `now`.
+pub(super) fn find(list: &List, address: IpAddr, now: SystemTime) -> Found {
+    let address = address.to_canonical();
+    let mut holding: Vec<_> = list.entries.iter().filter(|listed| listed.entry.cidr.contains(&address)).collect();
+    holding.sort_by_key(|listed| std::cmp::Reverse(listed.entry.cidr.prefix_len()));
+    let expired = holding.iter().take_while(|listed| listed.entry.has_expired(now));
+    let expired: Vec<Row> = expired.map(|listed| Row::new(listed, now)).collect();
+    let entry = holding.get(expired.len()).map(|listed| Row::new(listed, now));
+    let nearest = if entry.is_none() { nearest(&list.entries, address, now) } else { None };
+    Found { address, allowed: entry.is_some(), entry, expired, nearest }
+}
+
+/// The entry that lets in the whole of `block` at `now`, if one does: the longest other block around it.
+pub(super) fn around(entries: &[Listed], block: IpNet, now: SystemTime) -> Option<&Listed> {
+    let is_around = |listed: &&Listed| {
+        let other = &listed.entry;
+        other.cidr != block && other.cidr.contains(&block) && !other.has_expired(now)
+    };
+    entries.iter().filter(is_around).max_by_key(|listed| listed.entry.cidr.prefix_len())
+}
+
+fn nearest(entries: &[Listed], address: IpAddr, now: SystemTime) -> Option<Near> {
+    let living = entries.iter().filter(|listed| !listed.entry.has_expired(now));
+    let near = living.filter_map(|listed| Some((common_bits(listed.entry.cidr.network(), address)?, listed)));
+    // The first of those that are equally near.
+    let (common_bits, listed) = near.filter(|(bits, _)| *bits > 0).reduce(|a, b| if b.0 > a.0 { b } else { a })?;
+    Some(Near { entry: Row::new(listed, now), common_bits })
+}
+
+/// The bits from the left in which two addresses of one family agree.
+fn common_bits(one: IpAddr, other: IpAddr) -> Option<u8> {
+    let bits = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    u8::try_from(bits).ok()
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.entry {
+            Some(entry) => {
+                writeln!(f, "{} is let in by {entry}", self.address)?;
+                writeln!(f, "  It is the longest block on the list that holds the address and has not expired.")?;
+            }
+            None => writeln!(f, "{} is not let in", self.address)?,
+        }
+        for entry in &self.expired {
+            writeln!(f, "  Expired: {entry}")?;
+        }
+        if let Some(Near { entry, common_bits }) = &self.nearest {
+            writeln!(f, "  Nearest: {entry}; the first {common_bits} bits are the same")?;
+        }
+        if self.entry.is_none() {
+            // The block of the address itself may be there and have expired.
+            let block = IpNet::from(self.address);
+            let is_listed = self.expired.first().is_some_and(|entry| entry.is_of(block));
+            let replace = if is_listed { " --replace" } else { "" };
+            writeln!(f, "  To let it in: trailgate allow add {} --name WHOSE --for 8h{replace}", cidr::text(block))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::allowlist::Entries;
+
+    /// Entries, each with its block as the name and the second, if any, at which it ends.
+    fn list<'a>(blocks: impl IntoIterator<Item = (&'a str, Option<i64>)>) -> List {
+        let mut text = String::new();
+        for (cidr, end) in blocks {
+            writeln!(text, "[[allow]]\ncidr = {cidr:?}\nname = {cidr:?}").unwrap();
+            if let Some(second) = end {
+                writeln!(text, "expires = {}", Timestamp::from_second(second).unwrap()).unwrap();
+            }
+        }
+        List::parse(PathBuf::from("allowlist.toml"), text).unwrap()
+    }
+
+    /// What is said when the clock shows second 1000.
+    #[track_caller]
+    fn says<const N: usize>(blocks: [(&str, Option<i64>); N], address: &str, expected: &str) {
+        assert_eq!(find(&list(blocks), address.parse().unwrap(), now()).to_string(), expected);
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1000)
+    }
+
+    #[test]
+    fn the_longest_block_in_force_decides_and_longer_ones_that_expired_are_named() {
+        let blocks = [("10.0.0.0/8", None), ("10.1.0.0/16", None), ("10.1.2.3", Some(1000))];
+        let expected = "10.1.2.3 is let in by 10.1.0.0/16 \"10.1.0.0/16\" (line 4), read\n  \
+                        It is the longest block on the list that holds the address and has not expired.\n  \
+                        Expired: 10.1.2.3 \"10.1.2.3\" (line 7), read, ended 1970-01-01T00:16:40Z (0 s ago)\n";
+        says(blocks, "10.1.2.3", expected);
+        says(blocks, "::ffff:10.1.2.3", expected);
+    }
+
+    #[test]
+    fn the_nearest_is_the_block_that_begins_most_like_the_address() {
+        let blocks = [("192.0.2.128/26", None), ("192.0.2.16/28", None), ("192.0.2.1", Some(1))];
+        let expected = "192.0.2.4 is not let in\n  \
+                        Nearest: 192.0.2.16/28 \"192.0.2.16/28\" (line 4), read; the first 27 bits are the same\n  \
+                        To let it in: trailgate allow add 192.0.2.4 --name WHOSE --for 8h\n";
+        says(blocks, "192.0.2.4", expected);
+    }
+
+    #[test]
+    fn an_expired_entry_of_the_address_itself_can_be_replaced() {
+        let expected = "192.0.2.4 is not let in\n  \
+                        Expired: 192.0.2.4 \"192.0.2.4\" (line 1), read, ended 1970-01-01T00:06:40Z (10 min ago)\n  \
+                        To let it in: trailgate allow add 192.0.2.4 --name WHOSE --for 8h --replace\n";
+        says([("192.0.2.4", Some(400))], "192.0.2.4", expected);
+    }
+
+    #[test]
+    fn nothing_is_near_in_the_other_family() {
+        let expected = "2001:db8::1 is not let in\n  \
+                        To let it in: trailgate allow add 2001:db8::1 --name WHOSE --for 8h\n";
+        says([("192.0.2.0/24", None)], "2001:db8::1", expected);
+    }
+
+    proptest! {
+        #[test]
+        fn the_answer_is_the_gates(
+            blocks in btree_map((0_u32..16, 26_u8..=32), prop::option::of(0_i64..2000), 0..8),
+            address in 0_u32..16,
+        ) {
+            let at = |host: u32| IpAddr::from((0x0a00_0000 + host).to_be_bytes());
+            let block = |((host, length), end)| (IpNet::new_assert(at(host), length).trunc().to_string(), end);
+            // Blocks that are the same without their host bits are there once.
+            let blocks: std::collections::BTreeMap<_, _> = blocks.into_iter().map(block).collect();
+            let list = list(blocks.iter().map(|(cidr, end)| (cidr.as_str(), *end)));
+            let entries = Entries::parse(&list.file, &list.text).unwrap();
+            let decides = entries.find(at(address), now()).map(|entry| entry.cidr);
+            let found = find(&list, at(address), now());
+            prop_assert_eq!(found.allowed, decides.is_some());
+            prop_assert!(decides.is_none_or(|block| found.entry.unwrap().is_of(block)));
+        }
+    }
+}

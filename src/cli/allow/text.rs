@@ -1,0 +1,376 @@
+//! The allowlist's text with one entry more, less, or another.
+//!
+//! `toml_edit` finds the places and spells the values. All that lies elsewhere is copied byte for byte, so comments,
+//! order and line ends stay as they are; a document that `toml_edit` writes back loses CRLF.
+
+use std::ops::Range;
+
+use jiff::Timestamp;
+use toml_edit::{Array, ArrayOfTables, Datetime, Document, InlineTable, Item, Table, TomlError, Value};
+
+use crate::policy::allowlist::Entry;
+use crate::policy::cidr;
+use crate::policy::grant::Access;
+
+/// An allowlist as written, and where its entries are.
+#[derive(Debug)]
+pub(super) struct Text<'a> {
+    text: &'a str,
+    layout: Layout,
+}
+
+/// How the entries are written, in their order.
+#[derive(Debug)]
+enum Layout {
+    /// As `[[allow]]`, each from its header to its last value; also a list without entries.
+    Tables(Vec<Range<usize>>),
+    /// As `allow = [{…}]`: the brackets and what they hold.
+    Array { array: Range<usize>, items: Vec<Range<usize>> },
+}
+
+impl<'a> Text<'a> {
+    /// Finds the entries of a text that the gate's own parser accepts.
+    pub(super) fn read(text: &'a str) -> Result<Self, TomlError> {
+        let document = Document::parse(text)?;
+        let layout = match document.get("allow") {
+            Some(Item::ArrayOfTables(tables)) => Layout::of_tables(tables),
+            Some(Item::Value(Value::Array(array))) => Layout::of_array(array),
+            _ => Layout::Tables(Vec::new()),
+        };
+        Ok(Self { text, layout })
+    }
+
+    /// The line, from 1, on which each entry begins.
+    pub(super) fn lines(&self) -> impl Iterator<Item = usize> {
+        self.entries().iter().map(|entry| 1 + self.text[..entry.start].matches('\n').count())
+    }
+
+    /// With `entry` as the last entry.
+    pub(super) fn with(&self, entry: &Entry) -> String {
+        match &self.layout {
+            Layout::Tables(_) => self.ending_in(self.text, &self.table(entry)),
+            Layout::Array { items, .. } if items.is_empty() && self.empty_array_line().is_some() => {
+                let without = self.splice(self.empty_array_line().unwrap_or_default(), "");
+                self.ending_in(&without, &self.table(entry))
+            }
+            Layout::Array { array, items } => self.with_item(array, items, &inline(entry)),
+        }
+    }
+
+    /// With `entry` in the place of the entry `index`. Comments beside its values go with them; those above it stay.
+    pub(super) fn with_replaced(&self, index: usize, entry: &Entry) -> String {
+        match &self.layout {
+            Layout::Tables(tables) => self.splice(self.to_line_end(&tables[index]), &self.table(entry)),
+            Layout::Array { items, .. } => self.splice(items[index].clone(), &inline(entry)),
+        }
+    }
+
+    /// Without the entry `index` and the comments that touch it.
+    pub(super) fn without(&self, index: usize) -> String {
+        match &self.layout {
+            Layout::Tables(tables) => {
+                let without = self.splice(self.whole_table(&tables[index]), "");
+                // A list without entries has to say so.
+                if tables.len() == 1 { self.ending_in(&without, NO_ENTRIES) } else { without }
+            }
+            Layout::Array { array, items } => self.splice(self.whole_item(array, items, index), ""),
+        }
+    }
+
+    /// `text` with `last` as its last lines, behind a blank line.
+    fn ending_in(&self, text: &str, last: &str) -> String {
+        let eol = self.eol();
+        let is_apart = text.len() == self.start() || text.ends_with("\n\n") || text.ends_with("\n\r\n");
+        let ended = if text.len() == self.start() || text.ends_with('\n') { "" } else { eol };
+        let apart = if is_apart { "" } else { eol };
+        format!("{text}{ended}{apart}{last}{eol}")
+    }
+
+    /// The line that says that there are no entries, if that is all it says.
+    fn empty_array_line(&self) -> Option<Range<usize>> {
+        let mut start = self.start();
+        for line in self.text[start..].split_inclusive('\n') {
+            if line.trim() == NO_ENTRIES {
+                return Some(start..start + line.len());
+            }
+            start += line.len();
+        }
+        None
+    }
+
+    /// A table's lines, and what goes with them: a comment belongs to the entry that it touches, to the one below it
+    /// if it touches two, and to the file if it is the file's first line.
+    fn whole_table(&self, table: &Range<usize>) -> Range<usize> {
+        let first_line = self.line_start(table.start);
+        let above = self.lines_above(first_line, is_comment);
+        let mut start = if above == self.start() { first_line } else { above };
+        let mut end = self.line_end(table.end);
+        let below = self.lines_below(end, is_comment);
+        if below == self.text.len() || self.lines_below(below, is_blank) > below {
+            end = below;
+        }
+        // The blank lines on one of its two sides go along.
+        end = self.lines_below(end, is_blank);
+        if end == self.text.len() {
+            start = self.lines_above(start, is_blank);
+        }
+        start..end
+    }
+
+    /// An item of an array with one comma; if it has lines of its own, then these, with the comments above and behind.
+    fn whole_item(&self, array: &Range<usize>, items: &[Range<usize>], index: usize) -> Range<usize> {
+        let item = &items[index];
+        let inside = array.end - 1;
+        let next = items.get(index + 1).map_or(inside, |next| next.start);
+        let comma = self.comma(item.end..next);
+        let end = comma.map_or(item.end, |comma| comma + 1);
+        let line_start = self.line_start(item.start);
+        if is_blank(&self.text[line_start..item.start]) && self.line_end(end) <= next {
+            return self.lines_above(line_start, is_comment)..self.line_end(end);
+        }
+        if index + 1 < items.len() {
+            return item.start..self.line_end(end).min(next);
+        }
+        match index.checked_sub(1).map(|previous| items[previous].end) {
+            // The comma before it separates nothing any more.
+            Some(previous) if comma.is_none() && !self.text[previous..item.start].contains('\n') => previous..item.end,
+            _ => item.start..end,
+        }
+    }
+
+    fn with_item(&self, array: &Range<usize>, items: &[Range<usize>], item: &str) -> String {
+        let Some(last) = items.last() else {
+            let inside = array.start + 1;
+            return self.splice(inside..inside, item);
+        };
+        let indent = &self.text[self.line_start(last.start)..last.start];
+        let inside = array.end - 1;
+        let comma = self.comma(last.end..inside);
+        let line_end = self.line_end(comma.unwrap_or(last.end));
+        if !is_blank(indent) || line_end > inside {
+            return self.splice(last.end..last.end, &format!(", {item}"));
+        }
+        let with = self.splice(line_end..line_end, &format!("{indent}{item},{}", self.eol()));
+        // In front of the place of the first insertion, so it can follow it.
+        if comma.is_some() { with } else { format!("{},{}", &with[..last.end], &with[last.end..]) }
+    }
+
+    /// The lines of a `[[allow]]`, without the last line's end.
+    fn table(&self, entry: &Entry) -> String {
+        let mut table = Table::new();
+        for (key, item) in values(entry) {
+            table.insert(key, Item::Value(item));
+        }
+        format!("[[allow]]\n{}", table.to_string().trim_end()).replace('\n', self.eol())
+    }
+
+    fn entries(&self) -> &[Range<usize>] {
+        match &self.layout {
+            Layout::Tables(entries) | Layout::Array { items: entries, .. } => entries,
+        }
+    }
+
+    fn splice(&self, range: Range<usize>, new: &str) -> String {
+        [&self.text[..range.start], new, &self.text[range.end..]].concat()
+    }
+
+    /// The first comma in `gap`, which holds nothing else but blanks and comments.
+    fn comma(&self, gap: Range<usize>) -> Option<usize> {
+        let mut in_comment = false;
+        let comma = self.text[gap.clone()].find(|c| {
+            in_comment = c == '#' || (in_comment && c != '\n');
+            c == ',' && !in_comment
+        });
+        comma.map(|at| gap.start + at)
+    }
+
+    /// From the range's start to the end of its last line, which stays.
+    fn to_line_end(&self, range: &Range<usize>) -> Range<usize> {
+        let line = &self.text[range.end..self.line_end(range.end)];
+        range.start..range.end + line.trim_end_matches(['\r', '\n']).len()
+    }
+
+    fn line_start(&self, at: usize) -> usize {
+        self.text[..at].rfind('\n').map_or(self.start(), |end| end + 1)
+    }
+
+    /// Behind the byte order mark, if there is one: it is no part of the first line.
+    fn start(&self) -> usize {
+        if self.text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 }
+    }
+
+    /// Behind the line's end.
+    fn line_end(&self, at: usize) -> usize {
+        self.text[at..].find('\n').map_or(self.text.len(), |end| at + end + 1)
+    }
+
+    /// The start of the lines above `at`, a line's start, that all are `of_kind`.
+    fn lines_above(&self, mut at: usize, of_kind: fn(&str) -> bool) -> usize {
+        while at > self.start() && of_kind(&self.text[self.line_start(at - 1)..at]) {
+            at = self.line_start(at - 1);
+        }
+        at
+    }
+
+    fn lines_below(&self, mut at: usize, of_kind: fn(&str) -> bool) -> usize {
+        while at < self.text.len() && of_kind(&self.text[at..self.line_end(at)]) {
+            at = self.line_end(at);
+        }
+        at
+    }
+
+    fn eol(&self) -> &'static str {
+        let first = self.text.find('\n').unwrap_or_default();
+        if self.text[..first].ends_with('\r') { "\r\n" } else { "\n" }
+    }
+}
+
+impl Layout {
+    fn of_tables(tables: &ArrayOfTables) -> Self {
+        let place = |table: &Table| {
+            let header = table.span().unwrap_or_default();
+            let ends = table.iter().filter_map(|(_, item)| item.span());
+            header.start..ends.map(|span| span.end).fold(header.end, usize::max)
+        };
+        Self::Tables(tables.iter().map(place).collect())
+    }
+
+    fn of_array(array: &Array) -> Self {
+        let items = array.iter().map(|item| item.span().unwrap_or_default()).collect();
+        Self::Array { array: array.span().unwrap_or_default(), items }
+    }
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// A list without entries says so by this.
+const NO_ENTRIES: &str = "allow = []";
+
+fn inline(entry: &Entry) -> String {
+    InlineTable::from_iter(values(entry)).to_string()
+}
+
+fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
+    let mut values = vec![("cidr", Value::from(cidr::text(entry.cidr))), ("name", Value::from(&entry.name))];
+    if entry.access != Access::default() {
+        values.push(("access", Value::from(entry.access.to_string())));
+    }
+    if let Some(expires) = entry.expires.and_then(|at| Timestamp::try_from(at).ok()) {
+        let expires = expires.to_string().parse::<Datetime>();
+        values.push(("expires", expires.expect("jiff writes RFC 3339, as TOML does").into()));
+    }
+    values
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with('#')
+}
+
+fn is_blank(line: &str) -> bool {
+    line.trim().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::policy::allowlist;
+
+    fn meaning(text: &str) -> Vec<Entry> {
+        allowlist::parse(Path::new("allowlist.toml"), text).unwrap_or_else(|error| panic!("{error}\n{text}")).entries
+    }
+
+    #[test]
+    fn last_entry_removed_leaves_a_list_that_says_so() {
+        let text = "# whose\n\n[[allow]]\ncidr = \"192.0.2.2\"\nname = \"a\"\n";
+        let without = Text::read(text).unwrap().without(0);
+        assert_eq!(without, "# whose\n\nallow = []\n");
+        let with = Text::read(&without).unwrap().with(&auditor());
+        assert!(with.starts_with("# whose\n\n[[allow]]\ncidr"), "{with}");
+        assert_eq!(meaning(&with), [auditor()]);
+    }
+
+    #[test]
+    fn byte_order_mark_and_crlf_stay() {
+        let text = include_str!("../../../tests/data/faults/allowlist-bom-crlf.toml");
+        let with = Text::read(text).unwrap().with(&auditor());
+        assert!(with.starts_with(text), "{with:?}");
+        assert_eq!(meaning(&with).len(), 3);
+        let without = Text::read(text).unwrap().without(0);
+        assert!(without.starts_with("\u{feff}# who") && without.ends_with("\"full\"\r\n"), "{without:?}");
+        assert_eq!(meaning(&without), meaning(text)[1..]);
+        let bare = "\u{feff}[[allow]]\r\ncidr = \"192.0.2.2\"\r\nname = \"a\"\r\n";
+        let replaced = Text::read(bare).unwrap().with_replaced(0, &auditor());
+        assert!(replaced.starts_with("\u{feff}[[allow]]\r\n"), "{replaced:?}");
+        assert_eq!(meaning(&replaced), [auditor()]);
+        let without = Text::read(bare).unwrap().without(0);
+        assert_eq!(without, "\u{feff}allow = []\r\n");
+    }
+
+    fn auditor() -> Entry {
+        Entry {
+            cidr: cidr::parse("192.0.2.1").unwrap(),
+            name: "a, # \"b\"".into(),
+            access: Access::Full,
+            expires: None,
+        }
+    }
+
+    /// An array with an item for each pair of what stands between it and its comma, and behind that.
+    fn array(gaps: &[(&str, &str)], has_last_comma: bool, eol: &str) -> (String, Vec<String>) {
+        let item = |number: usize| format!("{{ name = \"n, #{number}\",  cidr=\"10.0.0.{number}\" }}");
+        let items: Vec<String> = (0..gaps.len()).map(item).collect();
+        let mut text = "allow = [".to_owned();
+        for (number, (item, (before, behind))) in items.iter().zip(gaps).enumerate() {
+            let has_comma = has_last_comma || number + 1 < items.len();
+            text += &[item.as_str(), before, if has_comma { "," } else { "" }, behind].concat();
+        }
+        ((text + "] # end\n").replace('\n', eol), items)
+    }
+
+    proptest! {
+        #[test]
+        fn an_array_means_what_was_asked_for_and_keeps_its_other_items_with_their_comments(
+            gaps in vec((
+                select(vec!["", " ", "\n", " # x, before\n  "]),
+                select(vec!["", " ", "\n  ", "  # y, behind\n", "\n\n  # z, above\n  ", "\n\t# z, above\n\t"]),
+            ), 1..6),
+            has_last_comma in any::<bool>(),
+            eol in select(vec!["\n", "\r\n"]),
+            chosen in any::<prop::sample::Index>(),
+        ) {
+            let (text, items) = array(&gaps, has_last_comma, eol);
+            let chosen = chosen.index(items.len());
+            let entries = meaning(&text);
+            let read = Text::read(&text).unwrap();
+            let others = |edited: &str| {
+                let mut others = items.iter().enumerate().filter(|(number, _)| *number != chosen);
+                others.all(|(_, item)| edited.contains(item.as_str()))
+            };
+            let comments = |text: &str| text.matches(['x', 'y', 'z']).count();
+
+            let with = read.with(&auditor());
+            prop_assert_eq!(meaning(&with), [&entries[..], &[auditor()]].concat());
+            prop_assert_eq!(comments(&with), comments(&text));
+
+            let mut expected = entries.clone();
+            expected[chosen] = auditor();
+            let replaced = read.with_replaced(chosen, &auditor());
+            prop_assert_eq!(meaning(&replaced), &expected[..]);
+            prop_assert_eq!(comments(&replaced), comments(&text));
+
+            expected.remove(chosen);
+            let without = read.without(chosen);
+            prop_assert_eq!(meaning(&without), expected);
+            prop_assert!(others(&without), "{without}");
+            // At the most those of its own: before its comma, behind it, and above.
+            prop_assert!(comments(&without) + 3 >= comments(&text), "{without}");
+            prop_assert!(without.ends_with(&["] # end", eol].concat()), "{without}");
+        }
+    }
+}

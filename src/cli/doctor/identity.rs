@@ -1,0 +1,104 @@
+//! Who signs: where the credentials come from, and what STS calls their owner.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::anyhow;
+use aws_config::retry::RetryConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata as _};
+use tokio::time::timeout;
+
+use super::report::Problem;
+use crate::cli::args::roughly;
+use crate::config::Config;
+
+/// Looks for credentials where the gate does.
+pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
+    let provider = trailgate_client::provider(&config.region, config.assume_role.as_deref());
+    let found = timeout(FIND_TIMEOUT, provider.provide_credentials()).await;
+    Ok(found.map_err(|_| anyhow!("nothing was found within {} s", FIND_TIMEOUT.as_secs()))??)
+}
+
+/// Judges what was found at `now`, or was not.
+pub(super) fn credentials(
+    found: &anyhow::Result<Credentials>,
+    assume_role: Option<&str>,
+    now: SystemTime,
+) -> Result<String, Problem> {
+    let credentials = match (found, assume_role) {
+        (Ok(credentials), _) => credentials,
+        (Err(error), Some(role)) => {
+            let advice = format!(
+                "The gate signs as aws.assume_role. The credentials that are found first need sts:AssumeRole on it, \
+                 and the trust policy of {role} has to name whose they are.\n{WHERE}"
+            );
+            return Err(Problem::new(format!("no credentials: {error:#}"), advice));
+        }
+        (Err(error), None) => return Err(Problem::new(format!("no credentials: {error:#}"), WHERE)),
+    };
+    let (key, source) = (credentials.access_key_id(), trailgate_client::source(credentials));
+    match credentials.expiry().map(|expiry| expiry.duration_since(now)) {
+        None => Ok(format!("{key} from {source}, without an end")),
+        Some(Ok(left)) => Ok(format!("{key} from {source}, valid for {}", roughly(left))),
+        Some(Err(ago)) => Err(Problem::new(
+            format!("{key} from {source} expired {} ago", roughly(ago.duration())),
+            "Renew them where they come from. On EC2 and ECS they renew themselves: look at this machine's clock.",
+        )),
+    }
+}
+
+/// Asks STS who the owner of the credentials is.
+pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
+    let sdk = trailgate_client::sdk_config(region).await;
+    // Somebody waits, and a second try would tell no more.
+    let sts = aws_sdk_sts::config::Builder::from(&sdk).retry_config(RetryConfig::disabled());
+    let sts = aws_sdk_sts::Client::from_conf(sts.credentials_provider(credentials).build());
+    match timeout(STS_TIMEOUT, sts.get_caller_identity().send()).await {
+        Ok(Ok(caller)) => caller.arn().map_or(Identity::Unknown("STS names nobody".to_owned()), Identity::of_arn),
+        Ok(Err(error)) => match error.as_service_error().and_then(|error| error.code()) {
+            Some(code) if REFUSALS.contains(&code) => {
+                let message = error.as_service_error().and_then(|error| error.message()).unwrap_or(code);
+                Identity::Refused(message.to_owned())
+            }
+            _ => Identity::Unknown(format!("{}", DisplayErrorContext(error))),
+        },
+        Err(_) => Identity::Unknown(format!("no answer within {} s", STS_TIMEOUT.as_secs())),
+    }
+}
+
+/// What STS says.
+#[derive(Debug)]
+pub(super) enum Identity {
+    /// The ARN of a user, or of a session in a role.
+    Known(String),
+    /// The credentials are none, or no longer.
+    Refused(String),
+    /// STS says nothing of them, and need not: the gate does without it.
+    Unknown(String),
+}
+
+impl Identity {
+    fn of_arn(arn: &str) -> Self {
+        Self::Known(arn.to_owned())
+    }
+
+    pub(super) fn arn(&self) -> Option<&str> {
+        match self {
+            Self::Known(arn) => Some(arn),
+            Self::Refused(_) | Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// What STS answers to credentials that no domain takes either.
+const REFUSALS: [&str; 4] =
+    ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"];
+
+const WHERE: &str = "Credentials are looked for in the environment (AWS_ACCESS_KEY_ID and so on), in the profile that \
+                     AWS_PROFILE names, as a web identity, from ECS, and as the instance's role. On EC2: give the \
+                     instance a role, and allow it the metadata service (IMDSv2, hop limit 2 from within a container).";
+
+/// How long all places together may take.
+const FIND_TIMEOUT: Duration = Duration::from_secs(20);
+const STS_TIMEOUT: Duration = Duration::from_secs(5);

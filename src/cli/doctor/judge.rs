@@ -1,0 +1,328 @@
+//! What each step means: a text that says it is well, or what is wrong and what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use hyper::StatusCode;
+use hyper::header;
+use hyper::http::Uri;
+use rustls::CertificateError as Untrusted;
+use serde_json::Value;
+use trailgate_client::{CLOCK_TOLERANCE, Endpoint, Forbidden, UpstreamError, clock_offset};
+
+use super::denial::{Context, Denial};
+use super::network::Answer;
+use super::report::Problem;
+use crate::cli::args::roughly;
+use crate::http::tls::{CertificateError, CertificateFiles};
+use crate::policy::allowlist::{Entries, LoadError};
+use crate::reject::join_sources;
+
+type Judgement = Result<String, Problem>;
+
+pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) -> Judgement {
+    let entries = entries.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
+    let (all, expired) = (entries.len(), entries.expired(now));
+    if all == expired {
+        let advice = "Nobody gets in: trailgate allow add ADDRESS --name WHOSE --for 8h";
+        return Err(Problem::new(format!("{all} entries, all of them expired"), advice));
+    }
+    Ok(format!("{all} entries, {expired} of them expired"))
+}
+
+/// Judges a listener's certificate by when it ends.
+pub(super) fn certificate(
+    files: &CertificateFiles,
+    ends: Result<SystemTime, CertificateError>,
+    valid: Result<(), CertificateError>,
+    now: SystemTime,
+) -> Judgement {
+    let ends = ends.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
+    let advice = "Replace both files by a valid certificate and its key: a running trailgate reloads them.";
+    valid.map_err(|error| Problem::new(error.to_string(), advice))?;
+    let left = ends.duration_since(now).unwrap_or_default();
+    Ok(format!("{}: ends in {}", files.certificate.display(), roughly(left)))
+}
+
+pub(super) fn name(endpoint: &Endpoint, addresses: &io::Result<Vec<SocketAddr>>) -> Judgement {
+    let host = endpoint.host();
+    let advice = "See that upstream.endpoint is the domain's own endpoint, as the AWS console shows it, that the \
+                  domain still exists, and that this machine has a name server (/etc/resolv.conf).";
+    match addresses {
+        Ok(addresses) if !addresses.is_empty() => {
+            let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            Ok(format!("{host} is at {}", addresses.join(", ")))
+        }
+        Ok(_) => Err(Problem::new(format!("{host} has no address"), advice)),
+        Err(error) => Err(Problem::new(format!("{host} cannot be resolved: {error}"), advice)),
+    }
+}
+
+pub(super) fn tcp(errors: &[(SocketAddr, io::Error)]) -> Problem {
+    let text: Vec<_> = errors.iter().map(|(address, error)| format!("{address}: {error}")).collect();
+    let is_refused = errors.iter().any(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused);
+    let advice = if is_refused {
+        "Nobody listens there: look at the port in upstream.endpoint; a domain's own port is 443."
+    } else {
+        "Nothing comes back. A domain in a VPC lets in whom its security group lets in: allow this machine's security \
+         group on port 443, and see that this machine's subnet has a route to it."
+    };
+    Problem::new(text.join("; "), advice)
+}
+
+pub(super) fn tls(endpoint: &Endpoint, handshake: Result<String, io::Error>) -> Judgement {
+    handshake.map(|version| format!("{version}, and the certificate is good for {}", endpoint.host())).map_err(
+        |error| {
+            let advice = match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+                Some(rustls::Error::InvalidCertificate(certificate)) => certificate_advice(certificate),
+                Some(rustls::Error::InvalidMessage(_)) => {
+                    "What answers does not speak TLS: look at scheme and port of upstream.endpoint."
+                }
+                _ => "The other side broke the handshake off: see what stands between this machine and the domain.",
+            };
+            Problem::new(error.to_string(), advice)
+        },
+    )
+}
+
+fn certificate_advice(error: &Untrusted) -> &'static str {
+    match error {
+        // The latter if another authority goes by the same name.
+        Untrusted::UnknownIssuer | Untrusted::BadSignature => {
+            "Nobody whom this machine trusts has signed the certificate. AWS's is signed by Amazon Root CA: install \
+             ca-certificates, or take away upstream.ca_file. If a proxy of your own opens TLS, name its authority in \
+             upstream.ca_file."
+        }
+        Untrusted::NotValidForName | Untrusted::NotValidForNameContext { .. } => {
+            "The certificate is another host's: write the domain's own endpoint, or the custom endpoint that its \
+             certificate names, in upstream.endpoint."
+        }
+        Untrusted::Expired
+        | Untrusted::ExpiredContext { .. }
+        | Untrusted::NotValidYet
+        | Untrusted::NotValidYetContext { .. } => {
+            "If it is not the certificate, it is this machine's clock: compare `date` with another's."
+        }
+        _ => "See who answers in the domain's place.",
+    }
+}
+
+/// Judges the answer to an unsigned request, which came when this machine's clock showed `local`, by its `Date`.
+pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -> Judgement {
+    let date = answer.as_ref().map_err(no_answer)?.date();
+    let date = date.ok_or_else(|| {
+        Problem::new("the answer has no Date", "A domain says it: see what stands between it and this machine.")
+    })?;
+    let ahead = clock_offset(local, date);
+    let seconds = ahead.abs();
+    if seconds < CLOCK_TOLERANCE {
+        return Ok("this machine's clock agrees with the domain's".to_owned());
+    }
+    let text =
+        format!("this machine's clock is {seconds} s {} the domain's", if ahead > 0 { "behind" } else { "ahead of" });
+    if seconds < SIGNATURE_LIFE {
+        return Ok(text);
+    }
+    let advice = "The domain takes signatures within five minutes. The gate goes by the domain's clock, but the check \
+                  of certificates and other programs do not: set the clock, and keep it set (chrony, or `timedatectl \
+                  set-ntp true`).";
+    Err(Problem::new(text, advice))
+}
+
+/// Judges the answer to a signed `GET /`.
+pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<'_>) -> Judgement {
+    let answer = answer.as_ref().map_err(no_answer)?;
+    let status = answer.status;
+    match status {
+        StatusCode::OK => Ok("the domain takes the signature".to_owned()),
+        StatusCode::NOT_FOUND if context.service == "aoss" => Ok("the collection takes the signature".to_owned()),
+        StatusCode::FORBIDDEN => Err(forbidden(answer, context)),
+        StatusCode::UNAUTHORIZED => Err(Problem::new(
+            "the domain asks for a user name and a password",
+            "Its fine-grained access control knows users by password alone, and the gate signs: set an IAM role as the \
+             master user, or map the role that signs, in the domain's security configuration.",
+        )),
+        _ if status.is_server_error() => Err(Problem::new(
+            format!("the domain answers {status}"),
+            "The signature is not the reason. Look at the domain's health, and whether it is being changed, in the AWS \
+             console.",
+        )),
+        _ => Err(Problem::new(
+            format!("the domain answers {status} to GET /"),
+            "This is not what Elasticsearch or OpenSearch answers: see that upstream.endpoint is the domain's.",
+        )),
+    }
+}
+
+fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
+    match Forbidden::read(&answer.headers, &answer.body) {
+        Forbidden::Mismatch { .. } => Problem::new(
+            "the domain computes another signature",
+            "The secret access key is not the one of this access key, or something on the way changes the request. The \
+             log of the gate shows both canonical requests.",
+        ),
+        Forbidden::Skew { .. } => Problem::new(
+            "the domain finds the signature out of time, though it was made by the domain's clock",
+            "Something between this machine and the domain keeps answers or sets their Date.",
+        ),
+        Forbidden::Credentials { message } if message.starts_with("Credential should be scoped") => Problem::new(
+            format!("the domain says: {message}"),
+            "Set aws.region to the domain's region, and aws.service to \"es\", or \"aoss\" for a collection.",
+        ),
+        Forbidden::Credentials { message } => Problem::new(
+            format!("the domain says: {message}"),
+            "Renew the credentials where they come from; those of a session need their session token, too.",
+        ),
+        Forbidden::Other => Denial::read(&answer.body).problem(context),
+    }
+}
+
+/// Judges who wrote the answer to `GET /`.
+pub(super) fn product(answer: &Answer, service: &str) -> Judgement {
+    if service == "aoss" {
+        return Ok("OpenSearch Serverless, which does not tell its version".to_owned());
+    }
+    let banner: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let product = if is_opensearch(&banner) { "OpenSearch" } else { "Elasticsearch" };
+    banner.pointer("/version/number").and_then(Value::as_str).map(|version| format!("{product} {version}")).ok_or_else(
+        || {
+            let advice = "See that upstream.endpoint is the domain's, and what stands in front of it.";
+            Problem::new("the answer is not the banner of Elasticsearch or OpenSearch", advice)
+        },
+    )
+}
+
+/// In its compatibility mode OpenSearch calls itself 7.10 without a distribution, but keeps its tagline.
+fn is_opensearch(banner: &Value) -> bool {
+    let text = |pointer| banner.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    text("/version/distribution") == "opensearch" || text("/tagline").contains("OpenSearch")
+}
+
+/// Judges the answer for the home page at `path`; `product` is what [`product`] said.
+pub(super) fn home(
+    path: &str,
+    answer: &Result<Answer, UpstreamError>,
+    product: Option<&str>,
+    context: &Context<'_>,
+) -> Judgement {
+    let answer = answer.as_ref().map_err(no_answer)?;
+    let status = answer.status;
+    if status.is_success() {
+        return Ok(format!("{path} is there"));
+    }
+    if status.is_redirection() {
+        let location = answer.headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
+        let location = location.unwrap_or_default();
+        let elsewhere = location.parse::<Uri>().ok().and_then(|uri| Some(uri.host()?.to_owned()));
+        return match elsewhere.filter(|host| !host.eq_ignore_ascii_case(context.host)) {
+            None => Ok(format!("{path} leads to {location}")),
+            Some(host) => Err(Problem::new(
+                format!("{path} leads to {host}, so the domain has people log in there"),
+                "The gate signs for all whom it lets in: switch the sign-in of Dashboards (Cognito or SAML) off, or \
+                 let them log in.",
+            )),
+        };
+    }
+    let text = format!("{path} answers {status}");
+    match status {
+        StatusCode::FORBIDDEN => {
+            let Problem { text: reason, advice } = forbidden(answer, context);
+            Err(Problem::new(format!("{text}: {reason}"), advice))
+        }
+        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => {
+            let is_opensearch = product.is_some_and(|product| product.starts_with("OpenSearch"));
+            let usual = if is_opensearch { "/_dashboards/" } else { "/_plugin/kibana/" };
+            let advice = if path == usual {
+                "This domain has no such page: set upstream.home to one that is there, or to \"off\".".to_owned()
+            } else {
+                format!("Set upstream.home = \"{usual}\", where {} has it.", product.unwrap_or("such a domain"))
+            };
+            Err(Problem::new(text, advice))
+        }
+        _ => Err(Problem::new(
+            text,
+            "Kibana or Dashboards is not ready: look at the domain's health in the AWS console.",
+        )),
+    }
+}
+
+fn no_answer(error: &UpstreamError) -> Problem {
+    let text = join_sources(error);
+    let advice = match error {
+        UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => {
+            "The connection before this one was made: try again."
+        }
+        UpstreamError::ResponseTimeout => {
+            "The connection stands, and no answer comes: look at the domain's health in the AWS console."
+        }
+        UpstreamError::Broken(_) | UpstreamError::HeadTooLarge | UpstreamError::Unrequested(_) => {
+            "What answers is no HTTP server, or closes at once: look at scheme and port of upstream.endpoint."
+        }
+    };
+    Problem::new(text, advice)
+}
+
+/// Seconds by which a signature's time may differ from the domain's.
+const SIGNATURE_LIFE: i64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    const COLLECTION: Context<'static> =
+        Context { host: "abc123.eu-west-1.aoss.amazonaws.com", region: "eu-west-1", service: "aoss", identity: None };
+
+    fn answer(status: u16, body: &'static str) -> Answer {
+        let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::from_static(body.as_bytes()));
+        Answer { status, headers: HeaderMap::new(), body }
+    }
+
+    #[test]
+    fn silence_at_a_port_points_to_the_security_group_and_a_refusal_to_the_port() {
+        let at = |kind: io::ErrorKind| vec![(SocketAddr::from(([10, 0, 0, 1], 443)), kind.into())];
+        let problem = tcp(&at(io::ErrorKind::TimedOut));
+        assert_eq!(problem.text, "10.0.0.1:443: timed out");
+        assert!(problem.advice.contains("security group"), "{}", problem.advice);
+        let problem = tcp(&at(io::ErrorKind::ConnectionRefused));
+        assert!(problem.advice.contains("look at the port"), "{}", problem.advice);
+    }
+
+    #[test]
+    fn a_collection_has_no_banner() {
+        let found = answer(404, "");
+        assert_eq!(product(&found, "aoss").unwrap(), "OpenSearch Serverless, which does not tell its version");
+        assert_eq!(request(&Ok(found), &COLLECTION).unwrap(), "the collection takes the signature");
+    }
+
+    #[test]
+    fn the_product_is_told_by_distribution_or_tagline() {
+        let found = |body| product(&answer(200, body), "es").unwrap();
+        let banner = r#"{"version":{"distribution":"opensearch","number":"2.19.1"},"tagline":""}"#;
+        assert_eq!(found(banner), "OpenSearch 2.19.1");
+        let banner = r#"{"version":{"number":"7.10.2"},"tagline":"The OpenSearch Project: https://opensearch.org/"}"#;
+        assert_eq!(found(banner), "OpenSearch 7.10.2");
+        let banner = r#"{"version":{"number":"5.1.1"},"tagline":"You Know, for Search"}"#;
+        assert_eq!(found(banner), "Elasticsearch 5.1.1");
+    }
+
+    #[test]
+    fn a_signature_out_of_time_in_spite_of_the_domains_clock_is_somebody_elses_doing() {
+        let found = answer(403, r#"{"message":"Signature expired: 20150830T120000Z is now earlier than …"}"#);
+        let problem = request(&Ok(found), &COLLECTION).unwrap_err();
+        assert!(problem.advice.contains("keeps answers or sets their Date"), "{}", problem.advice);
+    }
+
+    #[test]
+    fn a_home_page_may_lead_on_within_the_domain() {
+        for location in ["/_dashboards/app/home", "https://ABC123.eu-west-1.aoss.amazonaws.com/_dashboards/app/home"] {
+            let mut found = answer(302, "");
+            found.headers.insert(header::LOCATION, HeaderValue::from_static(location));
+            let expected = format!("/_dashboards/ leads to {location}");
+            assert_eq!(home("/_dashboards/", &Ok(found), None, &COLLECTION).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the operator asks the gate: whether it lives, whether it is ready, what it counts, how it stands.
+//!
+//! It has a listener of its own, that no client reaches, and knows neither the allowlist nor TLS.
+
+mod address;
+mod exposition;
+mod observer;
+mod page;
+mod rates;
+mod readiness;
+mod status;
+mod text;
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+pub use address::{Address, AddressError, Listener};
+pub use observer::Observer;
+pub use readiness::Check;
+pub use status::Status;
+
+use crate::cli::args::{Question, print};
+use crate::config::Config;
+use crate::policy::host_check::Hosts;
+
+/// Answers on `listener` for as long as it runs. Beside addresses and `localhost`, it has the names in `hosts`.
+pub async fn run(listener: Listener, observer: Arc<Observer>, hosts: Hosts) -> Infallible {
+    let hosts = Arc::new(hosts);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // Who has a place gives it back within the timeouts below.
+        let place = Arc::clone(&places).acquire_owned().await.ok();
+        let answered = match &listener {
+            Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
+                tokio::spawn(serve(stream, Arc::clone(&observer), Some(Arc::clone(&hosts)), place));
+            }),
+            // No browser reaches a Unix socket.
+            Listener::Unix(unix) => unix.accept().await.map(|(stream, _)| {
+                tokio::spawn(serve(stream, Arc::clone(&observer), None, place));
+            }),
+        };
+        if let Err(error) = answered {
+            tracing::warn!(%error, "cannot accept a connection to the admin address");
+            sleep(RETRY).await;
+        }
+    }
+}
+
+/// `trailgate status`: asks the gate that runs with this configuration, and prints what it says.
+pub async fn report(question: &Question) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&question.files.config)?;
+    let status = config.admin.status().await?;
+    print(&status, question.json)?;
+    Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    observer: Arc<Observer>,
+    hosts: Option<Arc<Hosts>>,
+    _place: Option<OwnedSemaphorePermit>,
+) {
+    let service = service_fn(|request| answer(request, &observer, hosts.as_deref()));
+    let mut served = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    if timeout(LIFETIME, served.as_mut()).await.is_err() {
+        served.as_mut().graceful_shutdown();
+        // Who takes no answer gets none.
+        drop(timeout(HEAD_TIMEOUT, served).await);
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    observer: &Observer,
+    hosts: Option<&Hosts>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, _) = request.into_parts();
+    if hosts.is_some_and(|hosts| is_from_elsewhere(&head.headers, hosts)) {
+        let reason = "a page from elsewhere asks for this, or by a host name that is not in admin.hosts\n";
+        return Ok(plain(StatusCode::FORBIDDEN, reason));
+    }
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "there is nothing to change here\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return Ok(response);
+    }
+    Ok(match head.uri.path() {
+        "/healthz" => plain(StatusCode::OK, "alive\n"),
+        "/readyz" => {
+            let checks = observer.checks().await;
+            let is_ready = checks.iter().all(Check::passes);
+            let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            plain(status, checks.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n") + "\n")
+        }
+        "/metrics" if asks_for_open_metrics(&head.headers) => {
+            whole(StatusCode::OK, exposition::OPEN_METRICS, observer.exposition())
+        }
+        "/metrics" => whole(StatusCode::OK, exposition::PLAIN, exposition::plain(&observer.exposition())),
+        "/status.json" => match serde_json::to_vec(&observer.status().await) {
+            Ok(json) => whole(StatusCode::OK, "application/json", json),
+            Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
+        "/" | "/status" => {
+            let mut response = whole(StatusCode::OK, "text/html; charset=utf-8", observer.status().await.page());
+            let policy =
+                HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+            response
+        }
+        _ => plain(StatusCode::NOT_FOUND, "/healthz, /readyz, /metrics, /status and /status.json are here\n"),
+    })
+}
+
+/// Whether a browser sends this for a page from elsewhere: one that has its own name lead here, or one that asks for
+/// more than that a person looks at the answer.
+fn is_from_elsewhere(headers: &HeaderMap, hosts: &Hosts) -> bool {
+    let names = headers.get_all(header::HOST);
+    let is_own = |name: &HeaderValue| name.to_str().is_ok_and(|name| address::is_local(name) || hosts.names(name));
+    let is_cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
+    let is_link = headers.get(SEC_FETCH_DEST).is_some_and(|destination| destination == "document");
+    // A browser sends one; a monitor that speaks HTTP/1.0 may send none.
+    names.iter().count() > 1 || !names.iter().all(is_own) || (is_cross_site && !is_link)
+}
+
+fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    accepted.any(|accept| accept.contains("application/openmetrics-text"))
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    whole(status, "text/plain; charset=utf-8", text)
+}
+
+fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
+/// Connections at once; a monitor and some people are few.
+const CONNECTIONS: usize = 64;
+/// For a request's head, and for the next one on an open connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may be kept, so that nobody who takes no bytes holds a place for ever.
+const LIFETIME: Duration = Duration::from_mins(5);
+/// How long to wait when a connection cannot be accepted.
+const RETRY: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn elsewhere(headers: &[(&str, &str)], expected: bool) {
+        let hosts = Hosts::new(vec!["gate.internal".to_owned()]);
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        assert_eq!(is_from_elsewhere(&map, &hosts), expected, "{headers:?}");
+    }
+
+    #[test]
+    fn a_name_that_leads_here_is_not_enough() {
+        for host in ["127.0.0.1:9180", "localhost", "LOCALHOST:9180", "[::1]:9180", "10.0.0.5", "gate.internal:9180"] {
+            elsewhere(&[("host", host)], false);
+        }
+        for host in ["evil.test", "evil.test:9180", "localhost.evil.test", "127.0.0.1.evil.test", "a@127.0.0.1", ""] {
+            elsewhere(&[("host", host)], true);
+        }
+        elsewhere(&[], false);
+        elsewhere(&[("host", "localhost"), ("host", "evil.test")], true);
+    }
+
+    #[test]
+    fn another_sites_page_may_link_here_and_do_nothing_else() {
+        let host = ("host", "localhost:9180");
+        elsewhere(&[host, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")], false);
+        elsewhere(&[host, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "image")], true);
+        elsewhere(&[host, ("sec-fetch-site", "cross-site")], true);
+        elsewhere(&[host, ("sec-fetch-site", "none"), ("sec-fetch-dest", "document")], false);
+        elsewhere(&[host, ("sec-fetch-site", "same-origin"), ("sec-fetch-dest", "empty")], false);
+    }
+}

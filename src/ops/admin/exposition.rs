@@ -1,0 +1,199 @@
+//! The metrics in the text formats that Prometheus reads: `OpenMetrics` 1.0 for readers that ask for it, else 0.0.4.
+
+use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use strum::VariantArray as _;
+use trailgate_client::{ClientStats, ForbiddenKind, RetryReason, is_valid};
+
+use crate::ops::log_writer::LinePipe;
+use crate::policy::allowlist::State;
+use crate::proxy::Gate;
+
+/// What is written out: the counts of the gate, and what only the moment shows.
+pub(super) struct Sample<'a> {
+    pub(super) gate: &'a Gate,
+    pub(super) state: &'a State,
+    /// The pipe of each log.
+    pub(super) logs: &'a [(&'static str, LinePipe); 2],
+    pub(super) started: SystemTime,
+    pub(super) now: SystemTime,
+}
+
+pub(super) fn text(sample: &Sample<'_>) -> String {
+    let mut registry = Registry::with_prefix("trailgate");
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The version that runs", version);
+    seconds(&mut registry, "start_time", "When the gate was started", unix(sample.started));
+    sample.gate.metrics.register(&mut registry);
+    register_memory(&mut registry, sample);
+    register_upstream(&mut registry, sample);
+    register_allowlist(&mut registry, sample);
+    let mut out = String::new();
+    // A String takes every write.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
+    let bytes = |registry: &mut Registry, name: &str, help: &str, value: usize| {
+        registry.register_with_unit(name, help, Unit::Bytes, gauge(value));
+    };
+    bytes(registry, "buffered", "Memory for bodies that is taken", sample.gate.budget.taken());
+    bytes(registry, "buffer_limit", "Memory for bodies that there is", sample.gate.budget.limit());
+    let (lost, writable) = (Family::<_, Counter>::default(), Family::<_, Gauge>::default());
+    for (name, pipe) in sample.logs {
+        let labels = [("log", *name)];
+        lost.get_or_create(&labels).inc_by(pipe.lost_lines());
+        writable.get_or_create(&labels).set(i64::from(pipe.problem().is_none()));
+    }
+    registry.register("log_lines_dropped", "Log lines that could not be written", lost);
+    registry.register("log_writable", "Whether log lines are written and not lost", writable);
+    registry.register(
+        "refused_clients",
+        "Addresses that were refused lately",
+        gauge(sample.gate.metrics.refused.len()),
+    );
+}
+
+fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
+    let upstream = &sample.gate.upstream;
+    register_stats(registry, upstream.stats());
+    let answered = upstream.health().last_answer().map_or(0.0, |answer| unix(answer.at));
+    seconds(registry, "upstream_last_answer_timestamp", "When the domain last answered", answered);
+    let offset = f64::from(i32::try_from(upstream.clock().offset()).unwrap_or(i32::MAX));
+    seconds(registry, "upstream_clock_offset", "By how much the domain's clock is ahead", offset);
+    // Zero is long ago, so that "none" and "expired" are one condition; what does not end ends at infinity.
+    let expiry = upstream.credentials().latest().map_or(0.0, |latest| latest.expiry().map_or(f64::INFINITY, unix));
+    seconds(registry, "credentials_expiry_timestamp", "When the credentials end; 0 if there are none", expiry);
+    let is_usable = upstream.credentials().latest().is_some_and(|latest| is_valid(&latest, sample.now));
+    registry.register("credentials_valid", "Whether there are credentials that have not expired", flag(is_usable));
+}
+
+fn register_stats(registry: &mut Registry, stats: &ClientStats) {
+    let open = i64::try_from(stats.open_connections()).unwrap_or(i64::MAX);
+    let connections = Gauge::<i64>::default();
+    connections.set(open);
+    registry.register("upstream_connections", "Connections to the domain that are open", connections);
+    let opened = counter(stats.connections_opened());
+    registry.register("upstream_connections_opened", "Connections to the domain that were opened", opened);
+    let reused = counter(stats.connections_reused());
+    registry.register("upstream_connections_reused", "Answers over a connection that brought one before", reused);
+    let (retries, forbidden) = (Family::<_, Counter>::default(), Family::<_, Counter>::default());
+    for &reason in RetryReason::VARIANTS {
+        retries.get_or_create(&[("reason", <&str>::from(reason))]).inc_by(stats.retries(reason));
+    }
+    registry.register("upstream_retries", "Requests sent to the domain once more", retries);
+    for &kind in ForbiddenKind::VARIANTS {
+        forbidden.get_or_create(&[("kind", <&str>::from(kind))]).inc_by(stats.forbidden(kind));
+    }
+    registry.register("upstream_forbidden", "403s of the domain by what they are about", forbidden);
+}
+
+fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
+    let list = sample.gate.allowlist.entries();
+    let expired = list.expired(sample.now);
+    let entries = Family::<_, Gauge>::default();
+    for (state, count) in [("in_force", list.len() - expired), ("expired", expired)] {
+        entries.get_or_create(&[("state", state)]).set(signed(count));
+    }
+    registry.register("allowlist_entries", "Entries of the allowlist", entries);
+    let total = |registry: &mut Registry, name: &str, help: &str, value: u64| {
+        registry.register(name, help, counter(value));
+    };
+    total(registry, "allowlist_reloads", "Allowlists put in force since the start", sample.state.reloads);
+    total(registry, "allowlist_reload_failures", "Times that the file was found wrong", sample.state.failures);
+    let is_current = flag(sample.state.is_current());
+    registry.register("allowlist_current", "Whether the list in effect is known to be the file's", is_current);
+    let compared = unix(sample.now.checked_sub(sample.state.compared.elapsed()).unwrap_or(UNIX_EPOCH));
+    let help = "When the file was last compared with the list in effect";
+    seconds(registry, "allowlist_compared_timestamp", help, compared);
+    let loaded = unix(sample.state.loaded);
+    seconds(registry, "allowlist_loaded_timestamp", "When the list in force was loaded", loaded);
+}
+
+fn seconds(registry: &mut Registry, name: &str, help: &str, value: f64) {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(value);
+    registry.register_with_unit(name, help, Unit::Seconds, gauge);
+}
+
+fn counter(value: u64) -> Counter {
+    let counter = Counter::default();
+    counter.inc_by(value);
+    counter
+}
+
+fn gauge(value: usize) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(signed(value));
+    gauge
+}
+
+fn flag(value: bool) -> Gauge {
+    gauge(usize::from(value))
+}
+
+fn signed(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Rewrites what [`text()`] writes for readers of the older text format: there a counter's metadata has the name of its
+/// samples, an info is a gauge, and there is neither a unit nor an end.
+pub(super) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some(help) = line.strip_prefix("# HELP ") else {
+            if !line.starts_with('#') {
+                out.extend([line, "\n"]);
+            }
+            continue;
+        };
+        let (name, help) = help.split_once(' ').unwrap_or((help, ""));
+        let kind = lines.next_if(|line| line.starts_with("# TYPE ")).and_then(|line| line.rsplit_once(' '));
+        let (end, kind) = match kind.map_or("untyped", |(_, kind)| kind) {
+            "counter" => ("_total", "counter"),
+            "info" => ("_info", "gauge"),
+            kind => ("", kind),
+        };
+        out.extend(["# HELP ", name, end, " ", help, "\n# TYPE ", name, end, " ", kind, "\n"]);
+    }
+    out
+}
+
+/// The type of what [`text()`] writes.
+pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The type of what [`plain()`] writes.
+pub(super) const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_has_the_names_and_types_of_the_older_format() {
+        let mut registry = Registry::with_prefix("t");
+        registry.register("build", "The version", Info::new([("version", "1")]));
+        registry.register_with_unit("sent", "Bytes", Unit::Bytes, Counter::<u64>::default());
+        registry.register("open", "Connections", gauge(3));
+        let mut open_metrics = String::new();
+        text::encode(&mut open_metrics, &registry).unwrap();
+        assert_eq!(
+            plain(&open_metrics),
+            "# HELP t_build_info The version.\n# TYPE t_build_info gauge\nt_build_info{version=\"1\"} 1\n\
+             # HELP t_sent_bytes_total Bytes.\n# TYPE t_sent_bytes_total counter\nt_sent_bytes_total 0\n\
+             # HELP t_open Connections.\n# TYPE t_open gauge\nt_open 3\n"
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! Whether the gate can do its work: what has to hold, and what is wrong when it does not.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use serde::{Deserialize, Serialize};
+use trailgate_client::{UpstreamHealth, is_valid};
+
+use crate::cli::args::roughly;
+use crate::policy::allowlist::State;
+
+/// One thing that has to hold for the gate to be ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What has to hold.
+    pub name: String,
+    /// Why it does not, if it does not.
+    pub problem: Option<String>,
+}
+
+impl Check {
+    pub(super) fn new(name: &str, problem: Option<String>) -> Self {
+        Self { name: name.to_owned(), problem }
+    }
+
+    /// Whether it holds.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.problem.is_none()
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.problem {
+            None => write!(f, "{}: ok", self.name),
+            Some(problem) => write!(f, "{}: {problem}", self.name),
+        }
+    }
+}
+
+pub(super) fn credentials_problem(latest: Option<&Credentials>, now: SystemTime) -> Option<String> {
+    match latest {
+        None => Some("none were found".to_owned()),
+        Some(credentials) if !is_valid(credentials, now) => Some("they have expired".to_owned()),
+        Some(_) => None,
+    }
+}
+
+/// An older list than the file's is in effect when the file is wrong, and may be when it cannot be read.
+pub(super) fn allowlist_problem(state: &State) -> Option<String> {
+    let wrong = state.error.as_ref().map(|error| format!("an older list is in effect: {error}"));
+    let unread = || {
+        let (file, age) = (state.file.display(), roughly(state.stale()?));
+        Some(format!(
+            "an older list may be in effect: {file} has not been read for {age}, reading it hangs or it never stops changing"
+        ))
+    };
+    unread().or(wrong)
+}
+
+/// Whether the domain is known to answer, so that it need not be asked: it did lately, and nothing went wrong since.
+///
+/// An answer with a 5xx status tells neither way, for a query of a client's can bring it about.
+pub(super) fn is_answering(health: &UpstreamHealth, now: SystemTime) -> bool {
+    let Some(sound) = health.last_success() else { return false };
+    let is_recent = now.duration_since(sound).is_ok_and(|age| age < LATELY);
+    is_recent && health.last_failure().is_none_or(|failure| failure.at <= sound)
+}
+
+/// How long an answer of the domain vouches for it. After that it is asked, and only when somebody wants to know: an
+/// idle gate neither becomes unready nor keeps the domain busy.
+const LATELY: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn credentials_must_be_there_and_valid() {
+        let until = |expiry| Credentials::new("AKID", "secret", None, expiry, "test");
+        assert_eq!(credentials_problem(None, at(10)), Some("none were found".to_owned()));
+        assert_eq!(credentials_problem(Some(&until(Some(at(10)))), at(10)), Some("they have expired".to_owned()));
+        assert_eq!(credentials_problem(Some(&until(Some(at(11)))), at(10)), None);
+        assert_eq!(credentials_problem(Some(&until(None)), at(10)), None);
+    }
+
+    #[test]
+    fn a_check_says_what_is_wrong() {
+        assert_eq!(Check::new("credentials", None).to_string(), "credentials: ok");
+        let check = Check::new("credentials", Some("they have expired".to_owned()));
+        assert_eq!(check.to_string(), "credentials: they have expired");
+    }
+}

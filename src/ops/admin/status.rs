@@ -1,0 +1,272 @@
+//! How the gate stands, as `/status.json` has it; `/status` and `trailgate status` show the same.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::rates::Rate;
+use super::readiness::Check;
+use crate::cli::args::roughly;
+use crate::ops::outcome::Outcome;
+use crate::policy::allowlist::State;
+use crate::proxy::Gate;
+
+/// How the gate stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The gate's version.
+    pub version: String,
+    /// When it was started.
+    pub started: Timestamp,
+    /// When this was taken.
+    pub now: Timestamp,
+    /// Whether all checks pass.
+    pub ready: bool,
+    /// What has to hold.
+    pub checks: Vec<Check>,
+    /// The domain.
+    pub upstream: Upstream,
+    /// What requests are signed with, if there is anything.
+    pub credentials: Option<Credentials>,
+    /// Who is let in.
+    pub allowlist: Allowlist,
+    /// What goes through.
+    pub traffic: Traffic,
+    /// Who was refused lately because no entry lets it in, the latest first.
+    pub refused: Vec<Refused>,
+}
+
+/// The domain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Its host and port.
+    pub domain: String,
+    /// When it last answered.
+    pub answered: Option<Timestamp>,
+    /// With which status.
+    pub status: Option<u16>,
+    /// When it last did not answer, or did not take the signature.
+    pub failed: Option<Timestamp>,
+    /// What clients were told then.
+    pub failure: Option<String>,
+    /// Connections to it that are open.
+    pub connections: u64,
+    /// Seconds by which it is ahead of this machine.
+    pub clock_offset_s: i64,
+}
+
+/// What requests are signed with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Credentials {
+    /// Where it was found.
+    pub source: String,
+    /// The public half of the key.
+    pub access_key_id: String,
+    /// When it ends, if it does.
+    pub expires: Option<Timestamp>,
+}
+
+/// Who is let in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Allowlist {
+    /// The file.
+    pub file: String,
+    /// The first digits of its SHA-256.
+    pub version: String,
+    /// When it was modified.
+    pub modified: Option<Timestamp>,
+    /// When it was loaded.
+    pub loaded: Timestamp,
+    /// Entries that let somebody in.
+    pub entries: usize,
+    /// Entries that have expired.
+    pub expired: usize,
+}
+
+/// What goes through.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Requests a second.
+    pub rates: Vec<Rate>,
+    /// Requests since the start.
+    pub requests: u64,
+    /// Requests begun and not ended.
+    pub in_flight: i64,
+    /// Clients' connections that are open.
+    pub connections: i64,
+    /// Bytes of memory for bodies that are taken.
+    pub buffered_bytes: usize,
+    /// Bytes of memory for bodies that there are.
+    pub buffer_bytes: usize,
+}
+
+/// An address that was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// The address.
+    pub address: IpAddr,
+    /// How often.
+    pub count: u64,
+    /// When first.
+    pub first: Timestamp,
+    /// When last.
+    pub last: Timestamp,
+}
+
+impl Refused {
+    /// The command that lets this client in.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        format!("trailgate allow add {} --name NAME", self.address)
+    }
+}
+
+/// Takes the gate's status at `now`.
+pub(super) fn take(
+    gate: &Gate,
+    state: &State,
+    checks: Vec<Check>,
+    rates: Vec<Rate>,
+    started: SystemTime,
+    now: SystemTime,
+) -> Status {
+    let (upstream, metrics) = (&gate.upstream, &gate.metrics);
+    let health = upstream.health();
+    let entries = gate.allowlist.entries();
+    let expired = entries.expired(now);
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: timestamp(started),
+        now: timestamp(now),
+        ready: checks.iter().all(Check::passes),
+        checks,
+        upstream: Upstream {
+            domain: upstream.authority().to_string(),
+            answered: health.last_answer().map(|answer| timestamp(answer.at)),
+            status: health.last_answer().map(|answer| answer.status),
+            failed: health.last_failure().map(|failure| timestamp(failure.at)),
+            failure: health.last_failure().map(|failure| Outcome::from(failure.kind).to_string()),
+            connections: upstream.stats().open_connections(),
+            clock_offset_s: upstream.clock().offset(),
+        },
+        credentials: upstream.credentials().latest().map(|latest| Credentials {
+            source: trailgate_client::source(&latest).to_owned(),
+            access_key_id: latest.access_key_id().to_owned(),
+            expires: latest.expiry().map(timestamp),
+        }),
+        allowlist: Allowlist {
+            file: state.file.display().to_string(),
+            version: state.sha256.chars().take(12).collect(),
+            modified: state.modified,
+            loaded: timestamp(state.loaded),
+            entries: entries.len() - expired,
+            expired,
+        },
+        traffic: Traffic {
+            rates,
+            requests: metrics.totals().requests,
+            in_flight: metrics.in_flight.get(),
+            connections: metrics.connections.get(),
+            buffered_bytes: gate.budget.taken(),
+            buffer_bytes: gate.budget.limit(),
+        },
+        refused: metrics
+            .refused
+            .latest()
+            .into_iter()
+            .map(|client| Refused {
+                address: client.address,
+                count: client.count,
+                first: timestamp(client.first),
+                last: timestamp(client.last),
+            })
+            .collect(),
+    }
+}
+
+/// One line for `systemctl status`.
+pub(super) fn line(gate: &Gate, state: &State, rate: Option<&Rate>, now: SystemTime) -> String {
+    let entries = gate.allowlist.entries();
+    let in_force = entries.len() - entries.expired(now);
+    let rate = rate.map_or(0.0, |rate| rate.requests);
+    let mut line = format!("{in_force} entries let in, {rate:.1} requests/s");
+    if state.stale().is_some() {
+        line.push_str("; the allowlist file cannot be read, an older list is in effect");
+    } else if state.error.is_some() {
+        line.push_str("; the allowlist file is wrong, an older list is in effect");
+    }
+    match gate.upstream.credentials().latest() {
+        Some(credentials) if trailgate_client::is_valid(&credentials, now) => {}
+        _ => line.push_str("; there are no valid credentials"),
+    }
+    line
+}
+
+/// The time between the two, to its largest unit.
+pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+    roughly(to.duration_since(from).unsigned_abs())
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    // Only a clock beyond the year 9999 has no timestamp.
+    Timestamp::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A gate with something to say in each field.
+    pub(in crate::ops::admin) fn sample() -> Status {
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        let refused = |address: &str, count, last: i64| Refused {
+            address: address.parse().unwrap(),
+            count,
+            first: at(-600),
+            last: at(last),
+        };
+        Status {
+            version: "0.1.0".to_owned(),
+            started: at(-7500),
+            now: at(0),
+            ready: false,
+            checks: vec![
+                Check::new("credentials", None),
+                Check::new("upstream", Some("the domain cannot be reached".to_owned())),
+            ],
+            upstream: Upstream {
+                domain: "search-trail-abc.eu-west-1.es.amazonaws.com".to_owned(),
+                answered: Some(at(-90)),
+                status: Some(200),
+                failed: Some(at(-5)),
+                failure: Some("upstream_unreachable".to_owned()),
+                connections: 4,
+                clock_offset_s: 0,
+            },
+            credentials: Some(Credentials {
+                source: "the instance's role".to_owned(),
+                access_key_id: "AKIDEXAMPLE".to_owned(),
+                expires: Some(at(3720)),
+            }),
+            allowlist: Allowlist {
+                file: "/etc/trailgate/allowlist.toml".to_owned(),
+                version: "3f2a1b9c0d1e".to_owned(),
+                modified: Some(at(-86_400)),
+                loaded: at(-7500),
+                entries: 4,
+                expired: 1,
+            },
+            traffic: Traffic {
+                rates: vec![Rate { window_s: 60, requests: 12.34, failed: 0.5, refused: 0.1 }],
+                requests: 5000,
+                in_flight: 3,
+                connections: 17,
+                buffered_bytes: 1,
+                buffer_bytes: 256 * 1024 * 1024,
+            },
+            refused: vec![refused("198.51.100.4", 12, -30), refused("2001:db8::7", 1, -600)],
+        }
+    }
+}

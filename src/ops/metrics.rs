@@ -1,0 +1,256 @@
+//! What the gate counts of itself. One [`Metrics`] a gate; its names are in docs/metrics.md.
+//!
+//! A request costs a few atomic additions and two histograms here: labels are array indices, and only who reads the
+//! metrics turns them into text.
+
+mod refused;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::StatusCode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+pub use refused::{RefusedClient, RefusedClients};
+
+use crate::ops::outcome::Outcome;
+
+/// The counts of one gate.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: Box<[[AtomicU64; CLASSES.len()]]>,
+    /// Requests that have begun and not ended.
+    pub in_flight: Gauge,
+    duration: Histogram,
+    upstream_duration: Histogram,
+    /// How long bodies waited for memory, those that did.
+    pub buffer_wait: Histogram,
+    body_bytes_in: Counter,
+    body_bytes_out: Counter,
+    /// Clients' connections that are open.
+    pub connections: Gauge,
+    /// Clients' connections that were taken.
+    pub connections_accepted: Counter,
+    /// Clients' connections that found no place.
+    pub connections_refused: Counter,
+    certificate_expiry: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+    /// Who was refused lately because no entry lets it in.
+    pub refused: RefusedClients,
+}
+
+/// Counts something in a gauge for as long as it is there.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Open {
+    /// Adds one to `gauge` until this is dropped.
+    #[must_use]
+    pub fn count(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What is counted of a request that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    /// The status that the client was answered, if it was.
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) total: Duration,
+    /// Until the head of the domain's answer, if one came.
+    pub(crate) upstream: Option<Duration>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+/// Sums since the start, to compute rates from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Requests that are over.
+    pub(crate) requests: u64,
+    /// Those among them that were answered with a 5xx status.
+    pub(crate) failed: u64,
+    /// Those among them whose client is not on the list.
+    pub(crate) refused: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = || Histogram::new(SECONDS);
+        Self {
+            requests: Outcome::ALL.iter().map(|_| Default::default()).collect(),
+            in_flight: Gauge::default(),
+            duration: seconds(),
+            upstream_duration: seconds(),
+            buffer_wait: seconds(),
+            body_bytes_in: Counter::default(),
+            body_bytes_out: Counter::default(),
+            connections: Gauge::default(),
+            connections_accepted: Counter::default(),
+            connections_refused: Counter::default(),
+            certificate_expiry: Family::default(),
+            refused: RefusedClients::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a request that is over.
+    pub(crate) fn count(&self, ended: &Ended) {
+        if let Some(count) = self.requests[ended.outcome as usize].get(class(ended.status)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.duration.observe(ended.total.as_secs_f64());
+        if let Some(upstream) = ended.upstream {
+            self.upstream_duration.observe(upstream.as_secs_f64());
+        }
+        self.body_bytes_in.inc_by(ended.bytes_in);
+        self.body_bytes_out.inc_by(ended.bytes_out);
+    }
+
+    /// Notes when the certificate in `file`, which a listener shows, ends.
+    pub fn certificate_ends(&self, file: &Path, at: SystemTime) {
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.certificate_expiry.get_or_create(&[("certificate", file.display().to_string())]).set(seconds);
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let sum = |counts: &mut dyn Iterator<Item = &AtomicU64>| counts.map(|it| it.load(Ordering::Relaxed)).sum();
+        Totals {
+            requests: sum(&mut self.requests.iter().flatten()),
+            failed: sum(&mut self.requests.iter().map(|classes| &classes[5])),
+            refused: sum(&mut self.requests[Outcome::NotAllowed as usize].iter()),
+        }
+    }
+
+    /// Adds all that is counted here to `registry`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("requests", "Requests by how they ended", self.requests());
+        registry.register("requests_in_flight", "Requests begun and not ended", self.in_flight.clone());
+        let seconds = |registry: &mut Registry, name: &str, help: &str, histogram: &Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        };
+        seconds(registry, "request_duration", "From a request's head to the end of its answer", &self.duration);
+        seconds(
+            registry,
+            "upstream_duration",
+            "From sending to the head of the domain's answer",
+            &self.upstream_duration,
+        );
+        seconds(registry, "buffer_wait", "How long bodies waited for memory, those that did", &self.buffer_wait);
+        let bytes = |registry: &mut Registry, name: &str, help: &str, counter: &Counter| {
+            registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
+        };
+        bytes(registry, "request_body", "Bytes of clients' bodies", &self.body_bytes_in);
+        bytes(registry, "response_body", "Bytes of answers' bodies", &self.body_bytes_out);
+        registry.register("connections", "Clients' connections that are open", self.connections.clone());
+        let taken = self.connections_accepted.clone();
+        registry.register("connections_accepted", "Clients' connections that were taken", taken);
+        let shed = self.connections_refused.clone();
+        registry.register("connections_refused", "Clients' connections that found no place", shed);
+        let expiry = self.certificate_expiry.clone();
+        let help = "When a listener's certificate ends, in Unix time";
+        registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, expiry);
+    }
+
+    /// What an outcome usually is answered with is listed before it happens, so that the first is a rise.
+    fn requests(&self) -> Family<[(&'static str, &'static str); 2], Counter> {
+        let family = Family::<_, Counter>::default();
+        for (outcome, classes) in Outcome::ALL.iter().zip(&self.requests) {
+            let usual = usual_class(*outcome);
+            for (class, count) in classes.iter().enumerate() {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 || class == usual {
+                    let labels = [("outcome", outcome.name()), ("status", CLASSES[class])];
+                    family.get_or_create(&labels).inc_by(count);
+                }
+            }
+        }
+        family
+    }
+}
+
+fn usual_class(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::ClientLeft | Outcome::CutAtShutdown => class(None),
+        Outcome::Redirected => class(Some(StatusCode::FOUND)),
+        _ => class(outcome.status().or(Some(StatusCode::OK))),
+    }
+}
+
+/// The index into [`CLASSES`].
+fn class(status: Option<StatusCode>) -> usize {
+    status.map_or(0, |status| usize::from(status.as_u16() / 100))
+}
+
+/// The `status` label, by the status's first digit.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Upper bounds: from a cached page up to a search that runs until `upstream.response_timeout`.
+const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_stands_at_the_index_of_what_it_names() {
+        for (index, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, index);
+        }
+    }
+
+    #[test]
+    fn a_certificate_has_its_end_by_its_file() {
+        let metrics = Metrics::default();
+        for end in [1_800_000_000, 1_900_000_000] {
+            metrics.certificate_ends(Path::new("/etc/gate.pem"), UNIX_EPOCH + Duration::from_secs(end));
+        }
+        let mut registry = Registry::with_prefix("trailgate");
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with("trailgate_certificate")).collect();
+        let expected = "trailgate_certificate_expiry_timestamp_seconds{certificate=\"/etc/gate.pem\"} 1900000000.0";
+        assert_eq!(lines, [expected]);
+    }
+
+    #[test]
+    fn a_request_counts_by_its_outcome_and_the_class_of_its_status() {
+        let metrics = Metrics::default();
+        let ended = |outcome, status: Option<u16>| Ended {
+            outcome,
+            status: status.map(|status| StatusCode::from_u16(status).unwrap()),
+            total: Duration::from_millis(2),
+            upstream: None,
+            bytes_in: 1,
+            bytes_out: 2,
+        };
+        metrics.count(&ended(Outcome::Forwarded, Some(404)));
+        metrics.count(&ended(Outcome::NotAllowed, Some(403)));
+        metrics.count(&ended(Outcome::ClientLeft, None));
+        metrics.count(&ended(Outcome::TooBusy, Some(503)));
+        // No status that HTTP knows, but hyper passes it on.
+        metrics.count(&ended(Outcome::Forwarded, Some(999)));
+        assert_eq!(metrics.totals(), Totals { requests: 4, failed: 1, refused: 1 });
+        let family = metrics.requests();
+        let count = |outcome, status| family.get(&[("outcome", outcome), ("status", status)]).map(|count| count.get());
+        assert_eq!(count("forwarded", "4xx"), Some(1));
+        assert_eq!(count("forwarded", "2xx"), Some(0));
+        assert_eq!(count("client_left", "none"), Some(1));
+        assert_eq!(count("malformed_body", "4xx"), Some(0));
+        assert_eq!(count("malformed_body", "2xx"), None);
+    }
+}

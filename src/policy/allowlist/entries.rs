@@ -1,0 +1,364 @@
+//! The parsed list and its lookup: the longest block that holds the client and has not expired.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::file::{self, EntryError};
+use crate::policy::grant::Access;
+use crate::watched_file;
+
+/// One block of addresses that may pass.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// The block, without host bits; never an IPv4-mapped IPv6 block.
+    pub cidr: IpNet,
+    /// Whose block it is, as the access log says it.
+    pub name: String,
+    /// How much it grants.
+    pub access: Access,
+    /// The first instant at which the block no longer passes; `None` lasts until it is removed.
+    pub expires: Option<SystemTime>,
+}
+
+impl Entry {
+    /// Whether the grant has ended at `now`.
+    #[must_use]
+    pub fn has_expired(&self, now: SystemTime) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// The time left at `now`, or `None` if the entry does not expire.
+    pub(super) fn remaining(&self, now: SystemTime) -> Option<Duration> {
+        Some(self.expires?.duration_since(now).unwrap_or_default())
+    }
+}
+
+/// A whole allowlist. No two entries have the same block.
+///
+/// A lookup hashes the client's block of each length that occurs, from the longest on. So it costs what the lengths
+/// cost, of which lists have a handful, and the same for ten entries as for 100,000: a tree would have to be walked
+/// down, with a cache miss a node.
+#[derive(Debug, Default)]
+pub struct Entries {
+    blocks: HashMap<IpNet, Arc<Entry>>,
+    v4_lengths: Lengths,
+    v6_lengths: Lengths,
+}
+
+/// The prefix lengths that occur in one address family, longest first.
+type Lengths = Vec<u8>;
+
+impl Entries {
+    /// Parses the text of an allowlist; `file` is only for the messages. One bad entry rejects
+    /// the whole text.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, EntryError> {
+        Ok(file::parse(file, text)?.entries.into_iter().collect())
+    }
+
+    /// Reads and parses an allowlist file.
+    pub fn load(file: &Path) -> Result<Self, LoadError> {
+        Self::read(file, Ok(read(file)?))
+    }
+
+    /// Parses the result of reading `file`. A list without entries is an error, unless the file says that it has none:
+    /// what is left of a file on a full disk must not reject every client.
+    pub(super) fn read(file: &Path, text: Result<impl AsRef<str>, String>) -> Result<Self, LoadError> {
+        let text = text.map_err(|reason| LoadError::Unreadable { file: file.to_owned(), reason })?;
+        let text = text.as_ref();
+        let parsed = file::parse(file, text)?;
+        if parsed.entries.is_empty() && !parsed.says_so {
+            let has_lost_lines =
+                text.lines().any(|line| line.starts_with('#') && line.contains("[[allow]]") && line.contains("cidr"));
+            let reason = if has_lost_lines { EmptyReason::OneLine } else { EmptyReason::NoEntry };
+            return Err(LoadError::Empty { file: file.to_owned(), reason });
+        }
+        Ok(parsed.entries.into_iter().collect())
+    }
+
+    /// The entry that lets `client` in at `now`.
+    #[must_use]
+    pub fn find(&self, client: IpAddr, now: SystemTime) -> Option<&Arc<Entry>> {
+        // The first that is there, unless it has expired: then the next wider one decides.
+        self.holding(client).find(|entry| !entry.has_expired(now))
+    }
+
+    /// Returns when the last of the grants ended that `client` had at `now`, if all have ended.
+    #[must_use]
+    pub fn expiry(&self, client: IpAddr, now: SystemTime) -> Option<SystemTime> {
+        self.holding(client).filter_map(|entry| entry.expires).filter(|at| *at <= now).max()
+    }
+
+    /// Returns the entries that hold `client`, the longest block first.
+    fn holding(&self, client: IpAddr) -> impl Iterator<Item = &Arc<Entry>> {
+        let client = client.to_canonical();
+        let lengths = if client.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
+        let blocks = lengths.iter().filter_map(move |&length| IpNet::new(client, length).ok());
+        blocks.filter_map(|block| self.blocks.get(&block.trunc()))
+    }
+
+    /// The number of entries, expired ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there is no entry, so that nobody can get in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// All entries, IPv4 before IPv6, in the order of their addresses.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        let mut entries: Vec<_> = self.blocks.values().collect();
+        entries.sort_by_key(|entry| entry.cidr);
+        entries.into_iter()
+    }
+
+    /// How many entries have expired at `now`.
+    #[must_use]
+    pub fn expired(&self, now: SystemTime) -> usize {
+        self.blocks.values().filter(|entry| entry.has_expired(now)).count()
+    }
+
+    /// How many entries `other` does not have in this form.
+    pub(super) fn missing_from(&self, other: &Self) -> usize {
+        let has = |entry: &Entry| other.blocks.get(&entry.cidr).is_some_and(|it| **it == *entry);
+        self.blocks.values().filter(|entry| !has(entry)).count()
+    }
+}
+
+impl FromIterator<Entry> for Entries {
+    fn from_iter<I: IntoIterator<Item = Entry>>(list: I) -> Self {
+        let blocks: HashMap<_, _> = list.into_iter().map(|entry| (entry.cidr, Arc::new(entry))).collect();
+        let (v4, v6): (Vec<_>, Vec<_>) = blocks.keys().partition(|block| block.addr().is_ipv4());
+        let (v4_lengths, v6_lengths) = (lengths(v4), lengths(v6));
+        Self { blocks, v4_lengths, v6_lengths }
+    }
+}
+
+fn lengths(blocks: Vec<&IpNet>) -> Lengths {
+    let lengths: BTreeSet<_> = blocks.into_iter().map(IpNet::prefix_len).collect();
+    lengths.into_iter().rev().collect()
+}
+
+/// Why an allowlist file is not put in effect.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum LoadError {
+    /// The file is not there, not readable, or not UTF-8.
+    #[error("{}: cannot be read: {reason}", .file.display())]
+    Unreadable {
+        /// The file that was asked for.
+        file: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// An entry is wrong, or the file is not TOML.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The file has no entries and does not say so, which can only be a mistake.
+    #[error("{}: {reason}", .file.display())]
+    Empty {
+        /// The file that was read.
+        file: PathBuf,
+        /// The likely mistake.
+        reason: EmptyReason,
+    },
+}
+
+/// Why an allowlist has no entries.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum EmptyReason {
+    /// There is none in it.
+    #[error("has no entries: write at least one [[allow]], or allow = [] to reject every client")]
+    NoEntry,
+    /// They stand behind a `#`: something has replaced the line ends by spaces.
+    #[error("has no entries: its line ends are lost, so that the first # comments out all that follows")]
+    OneLine,
+}
+
+/// Returns the text of an allowlist file.
+pub(crate) fn read(file: &Path) -> Result<String, LoadError> {
+    watched_file::read_in_time(file)
+        .map_err(|error| LoadError::Unreadable { file: file.to_owned(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fmt::Write,
+        net::{Ipv4Addr, Ipv6Addr},
+        time::UNIX_EPOCH,
+    };
+
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+
+    #[test]
+    fn the_longest_block_that_holds_the_client_decides() {
+        let list = "10.0.0.0/8 10.1.0.0/16 10.1.2.3 2001:db8::/32 2001:db8::7";
+        finds(list, "10.1.2.3", Some("10.1.2.3/32"));
+        finds(list, "10.1.2.4", Some("10.1.0.0/16"));
+        finds(list, "10.2.0.0", Some("10.0.0.0/8"));
+        finds(list, "11.0.0.0", None);
+        finds(list, "2001:db8::7", Some("2001:db8::7/128"));
+        finds(list, "2001:db8::8", Some("2001:db8::/32"));
+        finds(list, "2001:db9::", None);
+        finds("", "10.1.2.3", None);
+    }
+
+    #[test]
+    fn everything_of_one_family_says_nothing_of_the_other() {
+        finds("0.0.0.0/0", "255.255.255.255", Some("0.0.0.0/0"));
+        finds("0.0.0.0/0", "::1", None);
+        finds("::/0", "ffff::", Some("::/0"));
+        finds("::/0", "10.0.0.1", None);
+        finds("::/0", "::ffff:10.0.0.1", None);
+    }
+
+    #[test]
+    fn mapped_addresses_match_as_ipv4_on_both_sides() {
+        finds("10.0.0.0/8", "::ffff:10.1.2.3", Some("10.0.0.0/8"));
+        finds("::ffff:10.0.0.0/104", "10.1.2.3", Some("10.0.0.0/8"));
+        finds("::ffff:10.1.2.3", "10.1.2.3", Some("10.1.2.3/32"));
+        finds("::ffff:0:0/96", "::ffff:10.1.2.3", Some("0.0.0.0/0"));
+        // The old "compatible" form is an IPv6 address like any other.
+        finds("10.0.0.0/8", "::10.1.2.3", None);
+    }
+
+    #[test]
+    fn a_grant_ends_at_its_instant() {
+        let end = UNIX_EPOCH + Duration::from_hours(500_000);
+        let entries = of([entry("10.1.2.3/32", Some(end)), entry("10.0.0.0/8", None)]);
+        let name = |now: SystemTime| &entries.find([10, 1, 2, 3].into(), now).unwrap().name;
+        assert_eq!(name(end - Duration::from_nanos(1)), "10.1.2.3/32");
+        // An expired address does not hide the live block around it.
+        assert_eq!(name(end), "10.0.0.0/8");
+        assert_eq!(entries.expired(end - Duration::from_nanos(1)), 0);
+        assert_eq!(entries.expired(end), 1);
+    }
+
+    #[test]
+    fn expiry_is_the_latest_of_the_clients_own_entries() {
+        let at = |hours| UNIX_EPOCH + Duration::from_hours(hours);
+        let entries = of([
+            entry("10.1.2.3/32", Some(at(1))),
+            entry("10.0.0.0/8", Some(at(2))),
+            entry("192.0.2.0/24", Some(at(3))),
+        ]);
+        assert_eq!(entries.expiry([10, 1, 2, 3].into(), at(9)), Some(at(2)));
+        assert_eq!(entries.expiry([10, 1, 2, 3].into(), at(1)), Some(at(1)));
+        assert_eq!(entries.expiry([172, 16, 0, 1].into(), at(9)), None);
+    }
+
+    #[test]
+    fn a_client_with_only_expired_entries_does_not_pass() {
+        let past = Some(UNIX_EPOCH);
+        let entries = of(["0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/32"].map(|cidr| entry(cidr, past)));
+        assert_eq!(entries.find([10, 1, 2, 3].into(), SystemTime::now()), None);
+    }
+
+    #[test]
+    fn a_changed_entry_is_one_missing_on_each_side() {
+        let old = of([entry("10.0.0.0/8", None), entry("192.0.2.0/24", None)]);
+        let new = of([entry("10.0.0.0/8", Some(UNIX_EPOCH)), entry("192.0.2.0/24", None), entry("::1/128", None)]);
+        assert_eq!(new.missing_from(&old), 2);
+        assert_eq!(old.missing_from(&new), 1);
+    }
+
+    #[test]
+    fn the_shipped_list_lets_this_machine_in_and_nobody_else() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/allowlist.toml");
+        let entries = Entries::load(&file).unwrap();
+        let found: Vec<_> = entries.iter().map(|it| (it.cidr, &*it.name, it.access)).collect();
+        let expected = ["127.0.0.1/32", "::1/128"].map(|it| (it.parse().unwrap(), "this machine", Access::Full));
+        assert_eq!(found, expected);
+        assert_eq!(entries.expired(SystemTime::now()), 0);
+    }
+
+    #[test]
+    fn the_commented_examples_of_the_shipped_list_are_valid() {
+        let shipped = include_str!("../../../config/allowlist.toml");
+        let examples: Vec<_> = shipped
+            .lines()
+            .filter_map(|line| line.strip_prefix("#"))
+            // Prose has a space after the sign.
+            .filter(|line| line.starts_with("[[allow]]") || (line.contains(" = ") && !line.starts_with(' ')))
+            .collect();
+        let entries = Entries::parse(Path::new("examples"), &examples.join("\n")).unwrap();
+        assert!(entries.len() >= 3, "{} examples", entries.len());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Entries::load(Path::new("/nowhere/allowlist.toml")).unwrap_err();
+        let text = "/nowhere/allowlist.toml: cannot be read: No such file or directory (os error 2)";
+        assert_eq!(error.to_string(), text);
+    }
+
+    proptest! {
+        #[test]
+        fn find_agrees_with_a_scan_of_the_whole_list(
+            list in vec((address(), 0_u8..=128, 0_u64..4), 0..24),
+            clients in vec(address(), 1..8),
+            now in 0_u64..5,
+        ) {
+            let entries = of(list.into_iter().map(|(ip, bits, expires)| Entry {
+                expires: (expires > 0).then(|| second(expires)),
+                ..entry(&format!("{ip}/{}", if ip.is_ipv4() { bits % 33 } else { bits }), None)
+            }));
+            let now = second(now);
+            for client in clients {
+                let scanned = entries
+                    .iter()
+                    .filter(|it| it.cidr.contains(&client.to_canonical()))
+                    .filter(|it| it.expires.is_none_or(|at| now < at))
+                    .max_by_key(|it| it.cidr.prefix_len());
+                prop_assert_eq!(entries.find(client, now), scanned);
+            }
+        }
+    }
+
+    /// Addresses that lie close together, so that blocks nest and clients hit them.
+    fn address() -> impl Strategy<Value = IpAddr> {
+        const V4: &[u32] = &[0, 1, 0x0a00_0000, 0x0a01_0203, 0x0a01_0204, u32::MAX];
+        const V6: &[u128] = &[0, 1, 0x2001_0db8 << 96, (0x2001_0db8 << 96) + 7, 0xffff_0a01_0203, u128::MAX];
+        prop_oneof![
+            (select(V4), 0_u32..4).prop_map(|(ip, flip)| Ipv4Addr::from(ip ^ flip).into()),
+            (select(V6), 0_u128..4).prop_map(|(ip, flip)| Ipv6Addr::from(ip ^ flip).into()),
+        ]
+    }
+
+    fn second(number: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(number)
+    }
+
+    #[track_caller]
+    fn finds(list: &str, client: &str, expected: Option<&str>) {
+        let mut text = String::new();
+        for cidr in list.split_whitespace() {
+            writeln!(text, "[[allow]]\ncidr = {cidr:?}\nname = \"x\"").unwrap();
+        }
+        let entries = Entries::parse(Path::new("allowlist.toml"), &text).unwrap();
+        let found = entries.find(client.parse().unwrap(), SystemTime::now());
+        assert_eq!(found.map(|it| it.cidr.to_string()).as_deref(), expected);
+    }
+
+    fn entry(cidr: &str, expires: Option<SystemTime>) -> Entry {
+        let cidr: IpNet = cidr.parse().unwrap();
+        Entry { cidr: cidr.trunc(), name: cidr.to_string(), access: Access::Read, expires }
+    }
+
+    fn of(list: impl IntoIterator<Item = Entry>) -> Entries {
+        list.into_iter().collect()
+    }
+}

@@ -1,0 +1,223 @@
+//! The allowlist file as written: TOML in; its entries, or the first mistake and its line, out.
+
+use std::{
+    collections::HashMap,
+    iter,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use thiserror::Error;
+use toml::{Value, value::Datetime};
+
+use super::entries::Entry;
+use crate::policy::cidr::{self, CidrError};
+use crate::policy::grant::Access;
+
+/// A mistake in an allowlist: where it is, and what to write instead. Always one line of text.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{}:{line}: {mistake}", .file.display())]
+pub struct EntryError {
+    file: PathBuf,
+    line: usize,
+    mistake: Mistake,
+}
+
+/// A file's entries in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    pub(crate) entries: Vec<Entry>,
+    /// The file says itself that it has no entries, by `allow = []`.
+    pub(crate) says_so: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenFile {
+    allow: Option<Vec<Spanned<WrittenEntry>>>,
+}
+
+/// Every key is optional here so that a missing one gets a message of ours.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEntry {
+    cidr: Option<Spanned<String>>,
+    name: Option<Spanned<String>>,
+    access: Option<Spanned<String>>,
+    expires: Option<Spanned<Value>>,
+}
+
+/// Parses the text of an allowlist, in its order; `file` is only for the messages.
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
+    let at = |start: usize| move |mistake| EntryError { file: file.to_owned(), line: line(text, start), mistake };
+    let mut first = HashMap::new();
+    let mut entries = Vec::new();
+    let mut says_so = false;
+    for part in parts(text) {
+        let base = part.start;
+        let written: WrittenFile = toml::from_str(&text[part]).map_err(|error| {
+            let start = base + error.span().map_or(0, |span| span.start);
+            at(start)(Mistake::Toml { message: one_line(error.message()), found: found(text, start) })
+        })?;
+        says_so |= written.allow.as_ref().is_some_and(Vec::is_empty);
+        for entry in written.allow.unwrap_or_default() {
+            let header = base + entry.span().start;
+            let WrittenEntry { cidr, name, access, expires } = entry.into_inner();
+
+            let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
+            let start = base + written.span().start;
+            let cidr = cidr::parse(written.get_ref())
+                .map_err(|error| Mistake::Cidr { cidr: written.get_ref().clone(), error })
+                .map_err(at(start))?;
+            if let Some(first) = first.insert(cidr, start) {
+                let (written, first) = (written.into_inner(), line(text, first));
+                return Err(at(start)(Mistake::Duplicate { written, block: cidr::text(cidr), first }));
+            }
+
+            let written = name.ok_or(Mistake::NoName).map_err(at(header))?;
+            let start = base + written.span().start;
+            let name = self::name(written.get_ref()).map_err(at(start))?;
+
+            let access = match access {
+                Some(written) => self::access(written.get_ref()).map_err(at(base + written.span().start))?,
+                None => Access::default(),
+            };
+
+            let expires = match expires {
+                Some(written) => {
+                    let (start, end) = (base + written.span().start, base + written.span().end);
+                    Some(instant(written.get_ref(), &text[start..end]).map_err(at(start))?)
+                }
+                None => None,
+            };
+            entries.push(Entry { cidr, name, access, expires });
+        }
+    }
+    Ok(Parsed { entries, says_so })
+}
+
+/// Cuts a text at headers of entries into parts that are each a document of their own: the parser's tree is 25 times
+/// as large as its text.
+///
+/// A line that looks like a header can only be something else within a string of several lines; a text with one of
+/// those is one part. So is one with anything but blanks and comments in front of the first header, because entries
+/// that are written as `allow = […]` cannot be continued by headers.
+fn parts(text: &str) -> Vec<Range<usize>> {
+    let is_filler = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let is_header = |line: &&str| line.trim_start().starts_with("[[allow]]");
+    let has_head = !text.trim_start_matches('\u{feff}').lines().take_while(|line| !is_header(line)).all(is_filler);
+    if text.len() < PART || has_head || text.contains("\"\"\"") || text.contains("'''") {
+        return iter::once(0..text.len()).collect();
+    }
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if at - start >= PART && is_header(&line) {
+            parts.push(start..at);
+            start = at;
+        }
+        at += line.len();
+    }
+    parts.push(start..text.len());
+    parts
+}
+
+/// Accepts what an access log can print in one line.
+pub(crate) fn name(name: &str) -> Result<String, Mistake> {
+    if name.trim().is_empty() {
+        return Err(Mistake::EmptyName);
+    }
+    if name.contains(char::is_control) {
+        return Err(Mistake::ControlCharacter { name: name.to_owned() });
+    }
+    Ok(name.to_owned())
+}
+
+fn access(access: &str) -> Result<Access, Mistake> {
+    match access {
+        "view" => Ok(Access::View),
+        "read" => Ok(Access::Read),
+        "full" => Ok(Access::Full),
+        other => Err(Mistake::Access { access: other.to_owned() }),
+    }
+}
+
+/// Reads the end of a grant; `source` is how the file spells it.
+fn instant(expires: &Value, source: &str) -> Result<SystemTime, Mistake> {
+    let wrong = |reason| Mistake::Expires { expires: one_line(source), reason };
+    let out_of_range = || wrong("is out of range");
+    let Value::Datetime(expires) = expires else {
+        return Err(wrong("is not a TOML date and time"));
+    };
+    match expires {
+        Datetime { date: None, .. } => Err(wrong("has no date")),
+        Datetime { time: None, .. } => Err(wrong("has no time")),
+        Datetime { offset: None, .. } => Err(wrong("has no offset from UTC")),
+        // The parser below would silently take it for second 59.
+        Datetime { time: Some(time), .. } if time.second == Some(60) => Err(wrong("has a second 60")),
+        // Such a date means "never". A timestamp ends a day earlier, so that it has a date in every time zone.
+        Datetime { date: Some(date), .. } if date.year == 9999 => {
+            expires.to_string().parse().unwrap_or(Timestamp::MAX).try_into().map_err(|_| out_of_range())
+        }
+        _ => expires.to_string().parse().and_then(|at: Timestamp| at.try_into()).map_err(|_| out_of_range()),
+    }
+}
+
+/// The line, from 1, of the byte at `start`.
+fn line(text: &str, start: usize) -> usize {
+    1 + text[..start].matches('\n').count()
+}
+
+/// The beginning of that line.
+fn found(text: &str, start: usize) -> String {
+    let found = text.lines().nth(line(text, start) - 1).unwrap_or_default();
+    one_line(&found.chars().take(QUOTED).collect::<String>())
+}
+
+/// Messages quote the file, and the file may hold anything.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Characters; a file may hold its whole list in one line.
+const QUOTED: usize = 80;
+
+/// Bytes that a part has at least, unless it is the last.
+const PART: usize = 16 * 1024;
+
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum Mistake {
+    #[error("{message}, in: {found}")]
+    Toml { message: String, found: String },
+    #[error(r#"this [[allow]] has no cidr: write cidr = "203.0.113.7/32""#)]
+    NoCidr,
+    #[error(r#"this [[allow]] has no name: write name = "whose address it is""#)]
+    NoName,
+    #[error("cidr {cidr:?} {error}")]
+    Cidr { cidr: String, error: CidrError },
+    #[error("cidr {written:?} is {block}, which line {first} has already: remove one of the two")]
+    Duplicate { written: String, block: String, first: usize },
+    #[error(r#"name is empty: write name = "whose address it is""#)]
+    EmptyName,
+    #[error("name {name:?} has a control character: write it in one line of plain text")]
+    ControlCharacter { name: String },
+    #[error(r#"access {access:?} is unknown: write "view", "read" or "full""#)]
+    Access { access: String },
+    #[error("expires {expires} {reason}: write it like 2026-12-31T18:00:00Z, without quotes")]
+    Expires { expires: String, reason: &'static str },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! What a client that is let in may do: everything, or read and keep its own objects in Kibana.
+//!
+//! A read grant protects the evidence. The [`table`] lists what passes it; what is not known to be read is refused.
+//! Kibana carries calls to the engine inside its own; [`tunnel`] finds them, and they are decided by the same rules.
+//! Where only the body tells, a [`BodyCheck`] is left for when it is there.
+
+mod body;
+mod content;
+mod contexts;
+mod engines;
+mod json;
+mod objects;
+mod path;
+mod rules;
+mod search;
+mod shape;
+mod statement;
+mod table;
+mod timelion;
+mod tunnel;
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use hyper::Method;
+use hyper::header::HeaderMap;
+use hyper::http::HeaderName;
+use serde::Serialize;
+use trailgate_client::Target;
+
+pub use self::body::BodyCheck;
+use self::body::Question;
+pub use self::contexts::Load;
+use self::objects::Kind;
+use self::path::{pairs, parameters, readings};
+use self::rules::{Place, Rule, Verdict};
+use crate::policy::engine::Engine;
+
+/// How much an entry of the allowlist grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Reads, and leaves nothing behind: no saved objects either.
+    View,
+    /// Reads, and writes saved objects of Kibana other than the shipped ones.
+    #[default]
+    Read,
+    /// Whatever the role may do that the gate signs with.
+    Full,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::View => "view",
+            Self::Read => "read",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// Why a read grant does not cover a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{call} {why}: this address may read only")]
+pub struct ReadOnly {
+    /// Method and path of the call that decided, which may be one inside another.
+    call: String,
+    why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Why {
+    #[error("writes, or is not known to read")]
+    Unknown,
+    #[error("{0}")]
+    Named(&'static str),
+    #[error("can be read in more than one way")]
+    Ambiguous,
+    #[error("has a body that cannot be looked into: send JSON, plain or with one gzip member")]
+    Unreadable,
+    #[error("has a body of more than 4 MiB, and no more is looked into: send it in parts")]
+    TooLong,
+    #[error("has a statement that writes, or is not known to read")]
+    Statement,
+    #[error("is no API of {0}, which could take it for a document")]
+    NotOnEngine(Engine),
+    #[error("is an API of some engines only, and the domain's engine is not known yet")]
+    EngineUnknown,
+    #[error("would end everybody's searches")]
+    Everybody,
+    #[error("has the member {0:?}, which the pages do not send")]
+    Member(String),
+    #[error("has the parameter {0:?} in a form that the pages do not send")]
+    Parameter(String),
+    #[error("names {0:?}, a part of the server's own objects")]
+    Prototype(String),
+    #[error("would change {0:?}, which is shipped with trailgate: save yours under another id")]
+    Shipped(String),
+    #[error("saves an object of Kibana, for which this entry needs access = \"read\"")]
+    Saves,
+    #[error("would make the server fetch: {0}")]
+    Fetches(String),
+    #[error("changes the setting {0:?}, by which the server fetches or takes on more work")]
+    Setting(String),
+    #[error("asks to keep a search open for {asked:?}, and the longest is {} s: see limits.search_keep_alive", longest.as_secs())]
+    KeepAlive { asked: String, longest: Duration },
+    #[error("keeps a search open for long unless it says otherwise: add keep_alive, of at most {} s", .0.as_secs())]
+    NoKeepAlive(Duration),
+}
+
+/// What the head of a request leaves to its body, and what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Decision {
+    question: Question,
+    load: Load,
+}
+
+/// Decides on a request as far as its head tells. `engine` is the domain's, if it is known; a search may be kept open
+/// for `longest`.
+pub fn decide(
+    access: Access,
+    engine: Option<Engine>,
+    method: &Method,
+    target: &Target,
+    headers: &HeaderMap,
+    longest: Duration,
+) -> Result<BodyCheck, ReadOnly> {
+    let call = Call { method: method.as_str(), target, context: Context { access, engine, longest } };
+    match access {
+        Access::Full => Ok(BodyCheck::nothing()),
+        // A server that goes by these sees another method than the one that is decided on.
+        _ if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(Why::Ambiguous)),
+        Access::View | Access::Read => Ok(BodyCheck::new(call.agree(below_prefix)?, &call, headers)),
+    }
+}
+
+/// A call of the engine or of Kibana, on the wire or inside another.
+#[derive(Clone, Copy, Debug)]
+struct Call<'a> {
+    method: &'a str,
+    target: &'a Target,
+    context: Context,
+}
+
+/// What a decision depends on besides the call.
+#[derive(Clone, Copy, Debug)]
+struct Context {
+    access: Access,
+    /// The domain's engine, if it is known.
+    engine: Option<Engine>,
+    /// How long a search may be kept open.
+    longest: Duration,
+}
+
+impl Call<'_> {
+    /// Decides under every reading of the path; they have to come to the same.
+    fn agree(&self, decide: fn(&Self, &[&str]) -> Result<Decision, ReadOnly>) -> Result<Decision, ReadOnly> {
+        let readings = readings(self.target).ok_or_else(|| self.refuse(Why::Ambiguous))?;
+        let mut agreed = None;
+        for segments in &readings {
+            let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+            let decision = decide(self, &segments)?;
+            if *agreed.get_or_insert(decision) != decision {
+                return Err(self.refuse(Why::Ambiguous));
+            }
+        }
+        agreed.ok_or_else(|| self.refuse(Why::Ambiguous))
+    }
+
+    fn parameters(&self) -> Result<Vec<(String, String)>, ReadOnly> {
+        parameters(self.target).ok_or_else(|| self.refuse(Why::Ambiguous))
+    }
+
+    fn refuse(&self, why: Why) -> ReadOnly {
+        ReadOnly { call: self.to_string(), why }
+    }
+}
+
+impl fmt::Display for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.target.path();
+        // A canonical path is ASCII.
+        let (shown, more) = if path.len() > SHOWN { (&path[..SHOWN], "…") } else { (path, "") };
+        // As people write them; all else stays escaped, so that it can stand anywhere.
+        write!(f, "{} {}{more}", self.method, shown.replace("%2A", "*").replace("%2C", ","))
+    }
+}
+
+/// Decides on what came by the wire: the domain's prefixes lead to Kibana, everything else to the engine.
+fn below_prefix(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
+    match segments {
+        // A space of Kibana, or a workspace of Dashboards, holds all of it again.
+        ["_plugin", "kibana", "s" | "w", _, inner @ ..]
+        | ["_dashboards", "s" | "w", _, inner @ ..]
+        | ["_plugin", "kibana", inner @ ..]
+        | ["_dashboards", inner @ ..] => of_kibana(call, inner),
+        engine => of_engine(call, engine),
+    }
+}
+
+fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
+    if let ["api" | "internal", ..] = segments
+        && call.target.query().is_some()
+    {
+        let parameters = pairs(call.target).ok_or_else(|| call.refuse(Why::Ambiguous))?;
+        shape::check(segments, &parameters).map_err(|why| call.refuse(why))?;
+    }
+    let rule = match (rules::find(Place::Kibana, call.method, segments), segments) {
+        (Some(rule), _) => rule,
+        // Kibana 4 to 6 pass on what is below these.
+        (None, ["elasticsearch" | "es_admin", engine @ ..]) => return of_engine(call, engine),
+        (None, _) => return Err(call.refuse(Why::Unknown)),
+    };
+    if rule.verdict == Verdict::Console {
+        return tunnel::console(call);
+    }
+    let load = match segments.last() {
+        // Both by a scroll that is given a minute.
+        Some(&"legacy_scroll_start") => Load::Open(SCROLL),
+        Some(&"legacy_scroll_continue") => Load::Extend(SCROLL),
+        _ if call.method == "GET" || call.method == "HEAD" => Load::None,
+        _ => Load::Call,
+    };
+    Ok(Decision { question: ask(rule, call, segments)?, load })
+}
+
+fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
+    let rule = rules::find(Place::Engine, call.method, segments).ok_or_else(|| call.refuse(Why::Unknown))?;
+    // No engine takes a `GET` for a write, whatever its body.
+    if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
+        return Err(call.refuse(call.context.engine.map_or(Why::EngineUnknown, Why::NotOnEngine)));
+    }
+    contexts::decide(call, segments, ask(rule, call, segments)?)
+}
+
+/// Decides by the path and the query what a rule leaves open.
+fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
+    if rule.place == Place::Kibana && rule.verdict.is_said_by_body() {
+        // Some versions of the plug-ins look for what the body should say in the query, too.
+        let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
+        if !call.parameters()?.iter().all(is_usual) {
+            return Err(call.refuse(Why::Ambiguous));
+        }
+    }
+    if call.context.access == Access::View && rule.verdict.saves() {
+        return Err(call.refuse(Why::Saves));
+    }
+    let writes = call.method != "DELETE";
+    match rule.verdict {
+        Verdict::Allow | Verdict::UsageCounter => Ok(Question::None),
+        Verdict::Refuse => Err(call.refuse(Why::Named(rule.what))),
+        Verdict::OwnIndex => {
+            let is_usual = |(key, _): &(String, String)| OWN_INDEX_PARAMETERS.contains(&key.as_str());
+            let is_own = call.parameters()?.iter().all(is_usual);
+            if is_own { document(call, segments) } else { Err(call.refuse(Why::Unknown)) }
+        }
+        Verdict::Statement(language) => {
+            for (key, value) in parameters_beside_body(call)? {
+                if ["sql", "query", "ppl"].contains(&key.as_str()) && !language.reads(&value) {
+                    return Err(call.refuse(Why::Statement));
+                }
+            }
+            Ok(Question::Statement(language))
+        }
+        Verdict::Cursors => {
+            let mut parameters = parameters_beside_body(call)?.into_iter();
+            if parameters.any(|(_, value)| value.contains("_all")) {
+                return Err(call.refuse(Why::Everybody));
+            }
+            Ok(Question::Cursors)
+        }
+        // Decided before.
+        Verdict::Console => Err(call.refuse(Why::Unknown)),
+        Verdict::ApiCaller => Ok(Question::ApiCaller),
+        Verdict::Search => Ok(Question::Search),
+        Verdict::Batch => Ok(Question::Batch),
+        Verdict::Json => Ok(Question::Json),
+        Verdict::Timelion => Ok(Question::Timelion),
+        Verdict::Settings => {
+            if let [_, _, "settings", name] = segments {
+                objects::check_setting_name(name).map_err(|why| call.refuse(why))?;
+            }
+            Ok(if writes { Question::Settings } else { Question::None })
+        }
+        Verdict::Object => {
+            let kind = segments.get(2).copied().unwrap_or_default();
+            let kind = Kind::of(kind).map_err(|why| call.refuse(why))?;
+            check_ids(call, segments)?;
+            Ok(if writes { Question::Object(kind) } else { Question::None })
+        }
+        Verdict::Objects => Ok(Question::Objects),
+        Verdict::Import => Ok(Question::Import),
+        Verdict::ShortLink => Ok(Question::ShortLink),
+    }
+}
+
+/// Returns what is asked of a document that Kibana 4 to 6 write into their own index.
+fn document(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
+    let kind = match segments {
+        [_, _, "_mapping" | "_refresh", ..] => return Ok(Question::None),
+        [_, _, name, ..] => Kind::of(name).map_err(|why| call.refuse(why))?,
+        _ => return Err(call.refuse(Why::Unknown)),
+    };
+    check_ids(call, segments)?;
+    let is_update = segments.contains(&"_update");
+    Ok(if call.method == "DELETE" { Question::None } else { Question::Document { kind, is_update } })
+}
+
+/// Rejects a path that names a shipped object.
+fn check_ids(call: &Call<'_>, segments: &[&str]) -> Result<(), ReadOnly> {
+    segments.iter().try_for_each(|segment| objects::check_id(segment)).map_err(|why| call.refuse(why))
+}
+
+/// The parameters of a call that is also decided by its body.
+fn parameters_beside_body(call: &Call<'_>) -> Result<Vec<(String, String)>, ReadOnly> {
+    let parameters = call.parameters()?;
+    // `source` stands in for the body, and engines up to 6 begin a new parameter at `;`.
+    let is_doubtful = |(key, value): &(String, String)| key == "source" || key.contains(';') || value.contains(';');
+    if parameters.iter().any(is_doubtful) {
+        return Err(call.refuse(Why::Ambiguous));
+    }
+    Ok(parameters)
+}
+
+static OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// What Kibana 4 to 6 write with. Not `pipeline`, which can lead a document to another index.
+const OWN_INDEX_PARAMETERS: &[&str] = &[
+    "_",
+    "consistency",
+    "if_primary_term",
+    "if_seq_no",
+    "ignore",
+    "op_type",
+    "pretty",
+    "refresh",
+    "retry_on_conflict",
+    "timeout",
+    "version",
+    "version_type",
+    "wait_for_active_shards",
+];
+
+/// How long Dashboards keeps the scrolls open that it makes for its pages.
+const SCROLL: Duration = Duration::from_mins(1);
+
+/// Bytes of a path that a refusal repeats.
+const SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,507 @@
+//! The rules against tables of all routes, recorded sessions, and spellings that hide a write.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use hyper::header::{self, HeaderValue};
+use serde::Deserialize;
+use trailgate_client::HashedBody;
+
+use super::table::TABLE;
+use super::*;
+
+const ROUTES: &str = include_str!("../../../tests/data/kibana-traffic/routes.tsv");
+const REQUESTS: &str = include_str!("../../../tests/data/kibana-traffic/requests.jsonl");
+const JSON: &str = "application/json";
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Decides with the loosest engine: one without mapping types.
+fn check(method: &str, target: &str, content_type: Option<&str>, body: &str) -> Result<(), String> {
+    check_on("OpenSearch_2.19", method, target, content_type, body)
+}
+
+fn check_on(engine: &str, method: &str, target: &str, content_type: Option<&str>, body: &str) -> Result<(), String> {
+    check_as(Access::Read, engine, method, target, content_type, body)
+}
+
+fn check_as(
+    access: Access,
+    engine: &str,
+    method: &str,
+    target: &str,
+    content_type: Option<&str>,
+    body: &str,
+) -> Result<(), String> {
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let target = Target::canonical(path, query).map_err(|error| error.to_string())?;
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let mut headers = HeaderMap::new();
+    if let Some(content_type) = content_type {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
+    }
+    let engine = (engine != "unknown").then(|| engine.parse().unwrap());
+    let check = decide(access, engine, &method, &target, &headers, LONGEST).map_err(|error| error.to_string())?;
+    check.run(&HashedBody::from(Bytes::from(body.to_owned()))).map(drop).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn passes(method: &str, target: &str) {
+    assert_eq!(check(method, target, Some(JSON), ""), Ok(()), "{method} {target}");
+}
+
+#[track_caller]
+fn refused(method: &str, target: &str) {
+    assert!(check(method, target, Some(JSON), "").is_err(), "{method} {target} passes");
+}
+
+#[track_caller]
+fn body(method: &str, target: &str, body: &str, is_read: bool) {
+    assert_eq!(check(method, target, Some(JSON), body).is_ok(), is_read, "{method} {target} {body}");
+}
+
+#[test]
+fn read_grant_page_shows_the_table() {
+    let mut table = "| | methods | paths | engines | |\n|---|---|---|---|---|\n".to_owned();
+    for rule in TABLE {
+        let place = match rule.place {
+            Place::Engine => "engine",
+            Place::Kibana => "Kibana",
+        };
+        let paths: Vec<_> = rule.paths.iter().map(|path| format!("`/{}`", path.replace('|', "\\|"))).collect();
+        let engines = if rule.place == Place::Engine { rule.engines.to_string() } else { String::new() };
+        let refused = if rule.verdict == Verdict::Refuse { "**refused**: " } else { "" };
+        writeln!(table, "| {place} | {} | {} | {engines} | {refused}{} |", rule.methods, paths.join(" "), rule.what)
+            .unwrap();
+    }
+    let page = include_str!("../../../docs/read-grant.md");
+    let (_, rest) = page.split_once("<!-- read grant: begin -->\n").unwrap();
+    let (shown, _) = rest.split_once("<!-- read grant: end -->").unwrap();
+    assert!(shown.trim() == table.trim(), "docs/read-grant.md should say:\n{table}");
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    kind: String,
+    method: String,
+    target: String,
+    content_type: Option<String>,
+    #[serde(default)]
+    body: String,
+    source: String,
+}
+
+impl Recorded {
+    fn engine(&self) -> &'static str {
+        match self.source.as_str() {
+            "kibana-5.1" | "elasticsearch 5.5.3" => "Elasticsearch_5.6",
+            _ => "OpenSearch_2.19",
+        }
+    }
+}
+
+#[test]
+fn recorded_sessions_pass_but_for_their_writes() {
+    let mut wrong = String::new();
+    for line in REQUESTS.lines() {
+        let recorded: Recorded = serde_json::from_str(line).unwrap();
+        let engine = recorded.engine();
+        let Recorded { kind, method, target, content_type, body, .. } = recorded;
+        let expected = matches!(kind.as_str(), "read" | "saved_object");
+        let found = check_on(engine, &method, &target, content_type.as_deref(), &body);
+        if found.is_ok() != expected {
+            writeln!(wrong, "{kind} {method} {target} {body}: {found:?}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The routes that write, or are refused for another reason: method and path.
+fn writes() -> impl Iterator<Item = (&'static str, String)> {
+    ROUTES.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split('\t');
+        let (method, path, class) = (columns.next()?, columns.next()?, columns.next()?);
+        let is_engines = !path.starts_with("/api") && !path.starts_with("/elasticsearch");
+        let is_write = matches!(class, "write" | "refused") && is_engines;
+        is_write.then(|| (method, filled(path)))
+    })
+}
+
+/// A template's path with names in it.
+fn filled(template: &str) -> String {
+    let fill = |segment: &str| match segment {
+        "{index}" => "cwl-2023.07.10".to_owned(),
+        "{type}" => "cloudtrail".to_owned(),
+        name => name.trim_matches(['{', '}']).to_owned(),
+    };
+    template.split('/').map(fill).collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn no_write_passes_in_any_spelling() {
+    let mut rng = Rng::with_seed(7);
+    let mut count = 0;
+    for (method, path) in writes() {
+        for wrapping in 0..WRAPPINGS {
+            wrapped(&mut rng, wrapping, method, &path);
+        }
+        for _ in 0..100 {
+            let (wrapping, spelled) = (rng.usize(..WRAPPINGS), spelled(&mut rng, &path));
+            wrapped(&mut rng, wrapping, method, &spelled);
+            count += 1;
+        }
+    }
+    assert!(count > 40_000, "{count} spellings");
+}
+
+/// Sends a write by one of the ways that lead to the engine.
+#[track_caller]
+fn wrapped(rng: &mut Rng, wrapping: usize, method: &str, path: &str) {
+    let inner = escaped(rng, path);
+    let lower = method.to_lowercase();
+    let call = serde_json::json!({ "method": method, "path": path, "body": {} });
+    let call = serde_json::json!({ "endpoint": "transport.request", "data": call }).to_string();
+    match wrapping {
+        0 => refused(method, path),
+        1 => refused(method, &format!("/_plugin/kibana/elasticsearch{path}")),
+        2 => refused(method, &format!("/_dashboards/s/x/es_admin{path}")),
+        3 => refused(method, &format!("/_plugin/kibana/api/console/proxy?uri={inner}&_=1")),
+        4 => refused(method, &format!("/_plugin/kibana/api/console/proxy?uri=_search&uri={inner}")),
+        5 => refused("POST", &format!("/_dashboards/api/console/proxy?p%61th={inner}&method={lower}")),
+        6 => refused("POST", &format!("/_dashboards/api/console/proxy?path=_search&path={inner}&method={method}")),
+        7 => refused("POST", &format!("/_dashboards/api/console/proxy?path={inner}&method=GET&method={method}")),
+        _ => body("POST", "/_dashboards/api/ism/apiCaller", &call, false),
+    }
+}
+
+const WRAPPINGS: usize = 9;
+
+/// Another way to write the same path, or what some server takes for the same.
+fn spelled(rng: &mut Rng, path: &str) -> String {
+    let mut spelled = String::new();
+    for c in path.chars() {
+        match c {
+            '/' => spelled.push_str(rng.choice(["/", "/", "/", "//", "/./", "/x/../", "/%2e/", "/y/%2E%2e/"]).unwrap()),
+            c if rng.u8(..8) == 0 => push_escape(rng, &mut spelled, c),
+            c => spelled.push(c),
+        }
+    }
+    if rng.u8(..8) == 0 {
+        spelled.push('/');
+    }
+    if rng.u8(..16) == 0 {
+        // A slash inside a segment, for servers that decode first.
+        let at = spelled.rfind('/').unwrap();
+        if at > 0 {
+            spelled.replace_range(at..=at, "%2F");
+        }
+    }
+    if rng.u8(..16) == 0 {
+        spelled = spelled.replace('%', "%25");
+    }
+    spelled
+}
+
+/// A path as the value of a parameter.
+fn escaped(rng: &mut Rng, path: &str) -> String {
+    let mut escaped = String::new();
+    for c in path.chars() {
+        match c {
+            '/' | '%' | '?' | '&' | '+' => push_escape(rng, &mut escaped, c),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+fn push_escape(rng: &mut Rng, out: &mut String, c: char) {
+    let byte = u32::from(c);
+    let escape = if rng.bool() { format!("%{byte:02x}") } else { format!("%{byte:02X}") };
+    out.push_str(&escape);
+}
+
+#[test]
+fn kibanas_own_index_is_written_by_kibana_alone_and_object_by_object() {
+    passes("POST", "/_plugin/kibana/elasticsearch/.kibana/visualization/a-b?op_type=create");
+    passes("PUT", "/_plugin/kibana/elasticsearch/.kibana/config/5.1.1");
+    passes("POST", "/_plugin/kibana/elasticsearch/.kibana-4/config/4.1.2/_update");
+    passes("POST", "/_plugin/kibana/elasticsearch/.kibana_1/_doc");
+    passes("DELETE", "/_plugin/kibana/elasticsearch/.kibana/index-pattern/cwl-*");
+    passes("POST", "/_plugin/kibana/elasticsearch/.kibana/_refresh");
+    for target in [
+        "/.kibana/visualization/a",
+        "/_plugin/kibana/elasticsearch/.kibana",
+        "/_plugin/kibana/elasticsearch/.kibana/",
+        "/_plugin/kibana/elasticsearch/.kibana/_delete_by_query",
+        "/_plugin/kibana/elasticsearch/.kibana/_update_by_query",
+        "/_plugin/kibana/elasticsearch/.kibana/_bulk",
+        "/_plugin/kibana/elasticsearch/.kibana/visualization/_bulk",
+        "/_plugin/kibana/elasticsearch/.kibana/_close",
+        "/_plugin/kibana/elasticsearch/.kibana,cwl-*/visualization/a",
+        "/_plugin/kibana/elasticsearch/.kibana%2Ccwl-*/visualization/a",
+        "/_plugin/kibana/elasticsearch/.kibana*/visualization/a",
+        "/_plugin/kibana/elasticsearch/.kibana%2Fvisualization/a",
+        "/_plugin/kibana/elasticsearch/.kibana%2F..%2Fcwl/visualization/a",
+        "/_plugin/kibana/elasticsearch/.kibana/visualization%2F..%2Fcwl/a",
+        "/_plugin/kibana/elasticsearch/.kibana/visualization/a?pipeline=moves",
+        "/_plugin/kibana/elasticsearch/.kibana/visualization/a?refresh=true&refresh=false",
+        "/_plugin/kibana/api/console/proxy?uri=.kibana%2Fvisualization%2Fa",
+    ] {
+        for method in ["POST", "PUT", "DELETE"] {
+            refused(method, target);
+        }
+    }
+}
+
+#[test]
+fn reads_are_known_by_their_whole_route() {
+    passes("POST", "/cwl-*/_search?source=%7B%7D&source_content_type=application%2Fjson");
+    passes("GET", "/%3Ccwl-%7Bnow%2Fd%7D%3E/_search");
+    passes("POST", "/_plugin/kibana/s/auditors/api/saved_objects/search");
+    passes("HEAD", "/cwl-2023.07.10/_doc/_a");
+    refused("POST", "/cwl/cloudtrail/_analyze");
+    refused("POST", "/cwl/_delete_by_query/_search");
+    refused("PUT", "/cwl/_search");
+    refused("POST", "/cwl/_SEARCH");
+    refused("POST", "/cwl/_search.");
+    refused("POST", "/cwl/_search%3Bx");
+    refused("POST", "/cwl/_search%20");
+    refused("POST", "/cwl%2F_doc%2F1/_search");
+    refused("GET", "/cwl%2F_flush");
+    refused("GET", "/cwl-x%2F_doc/%255Fbulk");
+    refused("OPTIONS", "/cwl");
+    refused("POST", "/_plugin%2Fkibana/api/saved_objects/search");
+    refused("POST", "/kibana/api/saved_objects/search");
+    refused("GET", "/_plugin/kibana/elasticsearch/bundles/_flush");
+    refused("GET", "/_cat/../_flush");
+    refused("POST", "/_tasks/n1:1/_cancel");
+    refused("POST", "/_reindex");
+    refused("GET", "/_plugin/kibana/api/reporting/generateReport/a");
+    refused("POST", "/_dashboards/api/sample_data/logs");
+}
+
+#[test]
+fn a_header_that_stands_in_for_the_method_is_refused() {
+    let target = Target::canonical("/cwl-*/_search", None).unwrap();
+    for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        let headers = [(HeaderName::from_static(name), HeaderValue::from_static("DELETE"))].into_iter().collect();
+        assert!(decide(Access::Read, None, &Method::POST, &target, &headers, LONGEST).is_err());
+        assert!(decide(Access::Full, None, &Method::POST, &target, &headers, LONGEST).is_ok());
+    }
+}
+
+#[test]
+fn the_console_needs_one_call_without_doubt() {
+    let dashboards = |query: &str| format!("/_dashboards/api/console/proxy?{query}");
+    passes("POST", &dashboards("path=cwl-*%2F_search%3Fsize%3D1&method=GET"));
+    passes("POST", &dashboards("path=/_cat/indices&method=get&dataSourceId=&withProductOrigin=true"));
+    refused("POST", &dashboards("path=_search"));
+    refused("POST", &dashboards("method=GET"));
+    refused("PUT", &dashboards("path=_search&method=GET"));
+    refused("POST", &dashboards("path=_search&method=GET&uri=_search"));
+    refused("POST", &dashboards("path=_search&method=GET&x=1"));
+    refused("POST", &dashboards("path=_search&method=GET%20"));
+    refused("POST", &dashboards("path=http://127.0.0.1:9200/_search&method=GET"));
+    refused("POST", &dashboards("path=.kibana/../cwl/_search&method=GET"));
+    refused("POST", &dashboards("path=%255Fbulk%252Fx&method=GET"));
+    refused("POST", &dashboards("path=/_dashboards/api/saved_objects/search&method=POST"));
+    passes("GET", "/_plugin/kibana/api/console/proxy?uri=_cat%2Findices%3Fv&_=1");
+    refused("GET", "/_plugin/kibana/api/console/proxy?uri=cwl%2F_flush");
+}
+
+#[test]
+fn a_statement_is_looked_for_wherever_it_may_stand() {
+    for path in ["/_plugins/_sql", "/_opendistro/_sql", "/_sql", "/_dashboards/api/sql_console/sqlquery"] {
+        body("POST", path, r#"{"query":"SELECT * FROM cwl"}"#, true);
+        body("POST", path, r#"{"cursor":"abc"}"#, true);
+        body("POST", path, r#"{"query":"DELETE FROM cwl"}"#, false);
+        body("POST", path, r#"{"query":"SELECT 1","query":"DELETE FROM cwl"}"#, false);
+        body("POST", path, r#"{"query":"SELECT 1","sql":"DELETE FROM cwl"}"#, false);
+        body("POST", path, r#"{"cursor":"abc","query":"DELETE FROM cwl"}"#, false);
+        body("POST", path, "DELETE FROM cwl", false);
+        body("POST", path, "{}", false);
+    }
+    passes("GET", "/_opendistro/_sql?sql=SELECT%20*%20FROM%20cwl&format=csv");
+    refused("GET", "/_opendistro/_sql?sql=DELETE%20FROM%20cwl");
+    refused("GET", "/_opendistro/_sql?sql=SELECT%201&sql=DELETE%20FROM%20cwl");
+    refused("GET", "/_opendistro/_sql?format=csv;sql=DELETE%20FROM%20cwl");
+    refused("POST", "/_plugins/_sql?source=%7B%22query%22%3A%22DELETE%20FROM%20cwl%22%7D");
+    refused("POST", "/_dashboards/api/console/proxy?path=_opendistro/_sql%3Fsql%3DDELETE%20FROM%20cwl&method=GET");
+    body("POST", "/_dashboards/api/console/proxy?path=_plugins/_sql&method=POST", r#"{"query":"SHOW TABLES"}"#, true);
+    body("POST", "/_dashboards/api/console/proxy?path=_plugins/_sql&method=POST", r#"{"query":"DELETE"}"#, false);
+    body("POST", "/_plugins/_ppl", r#"{"query":"source=cwl"}"#, true);
+    body("POST", "/_plugins/_ppl", r#"{"query":"delete cwl"}"#, false);
+}
+
+#[test]
+fn only_plain_json_is_looked_into() {
+    let select = r#"{"query":"SELECT 1"}"#;
+    let sql = |content_type| check("POST", "/_plugins/_sql", content_type, select);
+    assert!(sql(Some("application/json")).is_ok());
+    assert!(sql(Some("Application/JSON; charset=UTF-8")).is_ok());
+    for other in ["text/plain", "application/x-www-form-urlencoded", "application/yaml", "application/json, text/plain"]
+    {
+        assert!(sql(Some(other)).is_err(), "{other}");
+    }
+    assert!(sql(None).is_err());
+}
+
+#[test]
+fn a_form_that_is_json_as_well_is_refused() {
+    let both = r#"{"endpoint":"cat.indices","x":"&endpoint=indices.delete&data[index]=cwl&y="}"#;
+    assert!(check("POST", "/_dashboards/api/ism/apiCaller", Some("application/x-www-form-urlencoded"), both).is_err());
+}
+
+#[test]
+fn what_the_body_should_say_must_not_stand_in_the_query() {
+    let call = "endpoint=indices.delete&data=%7B%22index%22%3A%22cwl%22%7D";
+    for method in ["GET", "HEAD", "POST"] {
+        refused(method, &format!("/_dashboards/api/ism/apiCaller?{call}"));
+        refused(method, &format!("/_dashboards/api/ism/accountInfo?{call}"));
+    }
+    body("POST", &format!("/_dashboards/api/ism/apiCaller?{call}"), "null", false);
+    body("POST", "/_dashboards/api/ism/apiCaller?dataSourceId=", r#"{"endpoint":"cat.indices"}"#, true);
+    refused("POST", "/_dashboards/api/sql_console/sqlquery?query=DELETE%20FROM%20cwl");
+    refused("POST", "/_dashboards/api/sql_console/sqlquery?statement=DELETE%20FROM%20cwl");
+    refused("POST", "/_dashboards/internal/search/opensearch?params=1");
+}
+
+#[test]
+fn a_search_must_stay_one() {
+    let search = "/_dashboards/internal/search/opensearch";
+    body("POST", search, r#"{"params":{"index":"cwl-*,-x","body":{"size":0}}}"#, true);
+    body("POST", search, r#"{"params":{"index":["a","b"]},"id":"abc"}"#, true);
+    body("POST", search, r#"{"params":{"index":"cwl/_delete_by_query?"}}"#, false);
+    body("POST", search, r#"{"params":{"index":"_bulk"}}"#, false);
+    body("POST", search, r#"{"params":{"index":"cwl","method":"DELETE"}}"#, false);
+    body("POST", search, r#"{"params":{"index":"cwl","index":"a/b"}}"#, false);
+    body("POST", search, r#"{"id":"../cwl","params":{}}"#, false);
+    body("POST", "/_dashboards/internal/search/sql", "{}", false);
+    let batch = "/_plugin/kibana/internal/bsearch";
+    body("POST", batch, r#"{"batch":[{"request":{"params":{"index":"a"}},"options":{"strategy":"ese"}}]}"#, true);
+    body("POST", batch, r#"{"batch":[{"request":{"params":{"index":"a"}},"options":{"strategy":"sql"}}]}"#, false);
+    body("POST", batch, r#"{"batch":[{"request":{}},{"request":{"params":{"index":"a/b"}}}]}"#, false);
+}
+
+#[test]
+fn a_client_ends_its_own_searches_alone() {
+    passes("DELETE", "/_search/scroll/abc");
+    body("DELETE", "/_search/scroll", r#"{"scroll_id":["abc"]}"#, true);
+    body("DELETE", "/_search/scroll", r#"{"scroll_id":"_all"}"#, false);
+    body("DELETE", "/_search/scroll", r#"{"scroll_id":["abc","\u005fall"]}"#, false);
+    refused("DELETE", "/_search/scroll/_all");
+    refused("DELETE", "/_search/scroll?scroll_id=_all");
+    refused("DELETE", "/_search/point_in_time/_all");
+}
+
+#[test]
+fn a_refusal_names_the_call_that_decided() {
+    let reason = |method, target| check(method, target, None, "").unwrap_err();
+    let unknown = "writes, or is not known to read: this address may read only";
+    assert_eq!(reason("POST", "/cwl-*/_doc"), format!("POST /cwl-*/_doc {unknown}"));
+    assert_eq!(
+        reason("POST", "/_dashboards/api/console/proxy?path=cwl%2F_doc%2F1&method=put"),
+        format!("PUT /cwl/_doc/1 {unknown}")
+    );
+    assert_eq!(
+        reason("GET", "/_nodes/hot_threads"),
+        "GET /_nodes/hot_threads stops every node, or slows it down: this address may read only"
+    );
+    assert_eq!(reason("PUT", &format!("/{}", "a".repeat(5000))).len(), "PUT ".len() + 200 + "… ".len() + unknown.len());
+}
+
+#[test]
+fn post_passes_only_on_engines_that_know_its_route() {
+    let engines = [
+        "unknown",
+        "Elasticsearch_1.5",
+        "Elasticsearch_2.3",
+        "Elasticsearch_5.3",
+        "Elasticsearch_5.6",
+        "Elasticsearch_6.8",
+        "Elasticsearch_7.10",
+        "OpenSearch_1.3",
+        "OpenSearch_2.3",
+        "OpenSearch_3.1",
+    ];
+    // One digit an engine.
+    for (target, expected) in [
+        ("/nowhere/_search", "1011111111"),
+        ("/nowhere/_field_caps", "0000111111"),
+        ("/nowhere/_rank_eval", "0000011111"),
+        ("/nowhere/_field_stats", "0011100011"),
+        ("/nowhere/_suggest", "0011100011"),
+        ("/nowhere/_termvectors/1", "0000001111"),
+        ("/nowhere/_explain/1", "0000001111"),
+        ("/nowhere/_search/point_in_time?keep_alive=1m", "0000000011"),
+        ("/nowhere/_pit?keep_alive=1m", "0000000000"),
+        ("/nowhere/_async_search", "0000000000"),
+        ("/_plugin/kibana/elasticsearch/nowhere/_field_caps", "0000111111"),
+        ("/_dashboards/api/console/proxy?path=nowhere/_field_caps&method=POST", "0000111111"),
+        ("/_dashboards/api/console/proxy?path=nowhere/_field_caps&method=GET", "1111111111"),
+    ] {
+        let digit = |engine: &&str| if check_on(engine, "POST", target, Some(JSON), "").is_ok() { '1' } else { '0' };
+        assert_eq!(engines.iter().map(digit).collect::<String>(), expected, "{target}");
+    }
+    for engine in engines {
+        for route in ["_field_caps", "_rank_eval", "_field_stats", "_termvectors/1", "_explain/1"] {
+            assert_eq!(check_on(engine, "GET", &format!("/nowhere/{route}"), Some(JSON), "{}"), Ok(()), "{route}");
+        }
+    }
+}
+
+#[test]
+fn shipped_object_is_read_only_on_every_route() {
+    let writes = [
+        ("POST", "/_dashboards/api/saved_objects/search/ID?overwrite=true"),
+        ("PUT", "/_dashboards/api/saved_objects/search/ID"),
+        ("DELETE", "/_plugin/kibana/api/saved_objects/search/ID"),
+        ("DELETE", "/_plugin/kibana/s/space/api/saved_objects/search/ID"),
+        ("POST", "/_plugin/kibana/elasticsearch/.kibana/search/ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/search/ID/_create"),
+        ("POST", "/_plugin/kibana/elasticsearch/.kibana/search/ID/_update"),
+        ("POST", "/_plugin/kibana/es_admin/.kibana_1/_update/ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/_create/ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/doc/search:ID"),
+        ("PUT", "/_plugin/kibana/elasticsearch/.kibana/doc/search%3AID"),
+        ("DELETE", "/_plugin/kibana/elasticsearch/.kibana/search/ID"),
+        ("DELETE", "/_plugin/kibana/elasticsearch/.kibana/_doc/search:ID"),
+    ];
+    for (method, target) in writes {
+        passes(method, &target.replace("ID", "mine"));
+        refused(method, &target.replace("ID", "trailgate-iam"));
+        refused(method, &target.replace("ID", "%74railgate-iam"));
+    }
+    let many = |id: &str| format!(r#"[{{"type":"search","id":"{id}","attributes":{{"title":"a"}}}}]"#);
+    for route in ["_bulk_create?overwrite=true", "_bulk_update", "_bulk_delete"] {
+        let target = format!("/_dashboards/api/saved_objects/{route}");
+        body("POST", &target, &many("mine"), true);
+        body("POST", &target, &many("trailgate-iam"), false);
+        body("POST", &target, &many(r"\u0074railgate-iam"), false);
+    }
+    passes("GET", "/_dashboards/api/saved_objects/search/trailgate-iam");
+    passes("GET", "/_plugin/kibana/elasticsearch/.kibana/search/trailgate-iam");
+}
+
+#[test]
+fn view_passes_what_read_passes_but_saved_objects() {
+    let mut wrong = String::new();
+    for line in REQUESTS.lines() {
+        let recorded: Recorded = serde_json::from_str(line).unwrap();
+        let engine = recorded.engine();
+        let Recorded { kind, method, target, content_type, body, .. } = recorded;
+        let found = check_as(Access::View, engine, &method, &target, content_type.as_deref(), &body);
+        // Dashboards counts how often a short link is opened, and that is all that is left behind.
+        let is_read = kind == "read" || target.contains("/goto/");
+        if found.is_ok() != is_read {
+            writeln!(wrong, "{kind} {method} {target} {body}: {found:?}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn new_index_of_kibana_is_not_made_at_will() {
+    refused("POST", "/_plugin/kibana/elasticsearch/.kibana_2/_doc");
+    refused("PUT", "/_plugin/kibana/elasticsearch/.kibana_77/search/a");
+}

@@ -1,0 +1,253 @@
+//! Calls of the engine that travel inside Kibana's own: in the console's query, in a plug-in's body.
+
+use serde_json::{Map, Value};
+use trailgate_client::Target;
+
+use super::body::Question;
+use super::contexts::{Load, check_searches};
+use super::search::{check_plain, known, object};
+use super::{Call, Context, Decision, ReadOnly, Why, of_engine};
+
+/// Decides on the call that the console carries.
+///
+/// Kibana up to 5.1 sends it with its own method and `uri`; later ones and Dashboards name both in the query.
+pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
+    let (mut uri, mut path, mut method) = (None, None, None);
+    let mut context = call.context;
+    for (key, value) in call.parameters()? {
+        match key.as_str() {
+            "uri" => uri = Some(value),
+            "path" => path = Some(value),
+            "method" => method = Some(value.to_ascii_uppercase()),
+            // Another cluster, whose engine may be any.
+            "dataSourceId" if !value.is_empty() => context.engine = None,
+            // Against caches; how the answer looks.
+            "_" | "dataSourceId" | "withProductOrigin" => {}
+            _ => return Err(call.refuse(Why::Unknown)),
+        }
+    }
+    match (uri, path, method) {
+        (Some(uri), None, None) => engine(call, context, call.method, &uri),
+        (None, Some(path), Some(method)) if call.method == "POST" => engine(call, context, &method, &path),
+        _ => Err(call.refuse(Why::Unknown)),
+    }
+}
+
+/// Decides on the call that index management passes on: the engine's client by the name of its function, and the
+/// parameters of the call.
+///
+/// The client lets some parameters stand in for the method, the path or the headers of its call, and one that it does
+/// not expect can end the process. So only those that the pages send pass.
+pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Result<Option<Load>, ReadOnly> {
+    let refuse = |why| ReadOnly { call: format!("a call in {outer}"), why };
+    let call = object(call).map_err(refuse)?;
+    known(call, &["data", "endpoint", "hideLog"]).map_err(refuse)?;
+    let endpoint = call.get("endpoint").and_then(Value::as_str).ok_or_else(|| refuse(Why::Unreadable))?;
+    let none = Value::Object(Map::new());
+    let data = call.get("data").filter(|data| !data.is_null()).unwrap_or(&none);
+    let data = object(data).map_err(refuse)?;
+    if endpoint == "transport.request" {
+        return transport(data, context, refuse);
+    }
+    let (_, parameters) = FUNCTIONS.iter().find(|(name, _)| *name == endpoint).ok_or_else(|| refuse(Why::Unknown))?;
+    known(data, parameters).map_err(refuse)?;
+    data.iter().try_for_each(|(name, value)| check_plain(name, value)).map_err(refuse)?;
+    Ok(None)
+}
+
+/// Decides on a call that names its method and path.
+fn transport(
+    data: &Map<String, Value>,
+    context: Context,
+    refuse: impl Fn(Why) -> ReadOnly,
+) -> Result<Option<Load>, ReadOnly> {
+    known(data, &["body", "method", "path"]).map_err(&refuse)?;
+    let text = |name: &str| data.get(name).map(|value| value.as_str().ok_or_else(|| refuse(Why::Unreadable)));
+    let path = text("path").transpose()?.ok_or_else(|| refuse(Why::Unknown))?;
+    let method = match (text("method").transpose()?, data.get("body")) {
+        (Some(method), _) => method.to_ascii_uppercase(),
+        (None, None) => "GET".to_owned(),
+        // Without a method it depends on the body.
+        (None, Some(_)) => return Err(refuse(Why::Ambiguous)),
+    };
+    let target = inner_target(path).ok_or_else(|| refuse(Why::Ambiguous))?;
+    if !METHODS.contains(&method.as_str()) {
+        return Err(refuse(Why::Unknown));
+    }
+    let inner = Call { method: &method, target: &target, context };
+    let Decision { question, load } = inner.agree(of_engine)?;
+    let body = match data.get("body") {
+        None | Some(Value::Null) => return Ok(Some(load)),
+        Some(body) if body.is_object() => body.to_string(),
+        Some(_) => return Err(refuse(Why::Unreadable)),
+    };
+    match question {
+        Question::None => Ok(Some(load)),
+        Question::Searches | Question::Template => {
+            let changed =
+                check_searches(body.as_bytes(), question, context.longest).map_err(|why| inner.refuse(why))?;
+            Ok(Some(changed.unwrap_or(load)))
+        }
+        _ => Err(refuse(Why::Unknown)),
+    }
+}
+
+/// Decides on a call of the engine inside `outer`.
+fn engine(outer: &Call<'_>, context: Context, method: &str, path: &str) -> Result<Decision, ReadOnly> {
+    let target = inner_target(path).ok_or_else(|| outer.refuse(Why::Ambiguous))?;
+    if !METHODS.contains(&method) {
+        return Err(outer.refuse(Why::Unknown));
+    }
+    Call { method, target: &target, context }.agree(of_engine)
+}
+
+/// The target that Kibana makes of a path with a query, if there is no doubt about it.
+///
+/// Kibana resolves it as browsers do: `\` is a slash, `#` ends it, and a scheme leads elsewhere. Versions differ in
+/// what they do with dot segments.
+fn inner_target(path: &str) -> Option<Target> {
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    if path.contains("://") || path.contains(['\\', '#', ' ']) {
+        return None;
+    }
+    let target = Target::canonical(&format!("/{path}"), query).ok()?;
+    let count = |path: &str| path.split('/').filter(|segment| !segment.is_empty()).count();
+    (count(path) == count(target.path())).then_some(target)
+}
+
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"];
+
+/// Functions of the engine's client that read, each with the parameters that the pages of index management send. By
+/// their whole names: `cat.client.indices.delete` is one, too.
+const FUNCTIONS: &[(&str, &[&str])] = &[
+    ("cat.aliases", &["expand_wildcards", "format", "h", "name", "s"]),
+    ("cat.allocation", CAT),
+    ("cat.count", CAT),
+    ("cat.health", CAT),
+    ("cat.indices", &["bytes", "expand_wildcards", "format", "h", "health", "index", "s"]),
+    ("cat.nodes", CAT),
+    ("cat.recovery", CAT),
+    ("cat.segments", CAT),
+    ("cat.shards", CAT),
+    ("cat.templates", &["format", "h", "name", "s"]),
+    ("cluster.health", &["index", "level"]),
+    ("cluster.stats", &[]),
+    ("count", &["index"]),
+    ("indices.exists", &["index"]),
+    ("indices.existsAlias", &["index", "name"]),
+    ("indices.get", &["expand_wildcards", "flat_settings", "index"]),
+    ("indices.getAlias", &["expand_wildcards", "index", "name"]),
+    ("indices.getDataStream", &["name"]),
+    ("indices.getFieldMapping", &["fields", "index"]),
+    ("indices.getIndexTemplate", &["flat_settings", "name"]),
+    ("indices.getMapping", &["expand_wildcards", "index"]),
+    ("indices.getSettings", &["expand_wildcards", "flat_settings", "index"]),
+    ("indices.getTemplate", &["flat_settings", "name"]),
+    ("indices.recovery", &["index"]),
+    ("indices.segments", &["index"]),
+    ("indices.stats", &["index", "metric"]),
+    ("tasks.get", &["taskId", "task_id"]),
+    ("tasks.list", &["actions", "detailed"]),
+];
+
+const CAT: &[&str] = &["bytes", "format", "h", "index", "s"];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::json;
+    use super::*;
+
+    #[track_caller]
+    fn inner(path: &str, expected: Option<&str>) {
+        let found = inner_target(path);
+        assert_eq!(found.as_ref().map(Target::as_str), expected, "{path}");
+    }
+
+    #[test]
+    fn an_inner_path_is_taken_where_there_is_no_doubt() {
+        inner("_search", Some("/_search"));
+        inner("/cwl-*/_search?size=1", Some("/cwl-%2A/_search?size=1"));
+        inner("//cwl/_search", Some("/cwl/_search"));
+        inner("", Some("/"));
+        inner("%3Ccwl-%7Bnow%2Fd%7D%3E/_search", Some("/%3Ccwl-%7Bnow%2Fd%7D%3E/_search"));
+        for path in [
+            "http://127.0.0.1:9200/_search",
+            ".kibana/../cwl/_doc/1",
+            "cwl/./_doc",
+            "a/%2e%2e/b",
+            r"a\..\b",
+            "cwl/_doc#/_search",
+            "a b",
+            "a\tb",
+            "a%",
+        ] {
+            inner(path, None);
+        }
+    }
+
+    #[track_caller]
+    fn api(body: &str, passes: bool) {
+        let engine = Some("OpenSearch_2.19".parse().unwrap());
+        let context = Context { access: crate::policy::grant::Access::Read, engine, longest: Duration::from_mins(5) };
+        let check = |call: Value| check_api_call(&call, "POST /_dashboards/api/ism/apiCaller", context);
+        let found = json::parse(body.as_bytes()).ok().map(check);
+        assert_eq!(matches!(found, Some(Ok(_))), passes, "{body} {found:?}");
+    }
+
+    #[test]
+    fn a_plug_ins_call_is_decided_by_what_it_does() {
+        api(r#"{"endpoint":"cat.indices","data":{"format":"json"}}"#, true);
+        api(r#"{"endpoint":"indices.getSettings","data":{"index":"cwl-*"}}"#, true);
+        api(r#"{"data":{"path":"/_plugins/_security/api/account"},"endpoint":"transport.request"}"#, true);
+        api(r#"{"endpoint":"transport.request","data":{"method":"POST","path":"cwl-*/_search","body":{}}}"#, true);
+        api(r#"{"endpoint":"indices.close","data":{"index":"cwl-2023.07.10"}}"#, false);
+        api(r#"{"endpoint":"indices.get","data":{"index":"cwl-2023.07.10","method":"DELETE"}}"#, false);
+        api(r#"{"endpoint":"indices.get","endpoint":"indices.delete","data":{"index":"a"}}"#, false);
+        api(r#"{"endpoint":"transport.request","data":{"method":"put","path":"/a/_doc/1","body":{}}}"#, false);
+        api(r#"{"endpoint":"transport.request","data":{"method":"GET","method":"PUT","path":"/a/_doc/1"}}"#, false);
+        api(r#"{"endpoint":"transport.request","data":{"path":"/a/_search","body":{}}}"#, false);
+        api(r#"{"endpoint":"transport.request","data":{"method":"POST","path":"/_plugins/_sql","body":{}}}"#, false);
+        api(r#"{"endpoint":"transport.request"}"#, false);
+        api(r#"{"endpoint":"Cat.indices"}"#, false);
+        api(r#"{"endpoint":"indices.clearCache"}"#, false);
+        api(r#"{"endpoint":"cat.client.indices.delete","data":{"index":"a"}}"#, false);
+        api(r#"{"endpoint":"cat.transport.request"}"#, false);
+        api("[]", false);
+    }
+
+    #[test]
+    fn parameter_that_the_pages_do_not_send_is_rejected() {
+        api(r#"{"endpoint":"cat.aliases","data":{"format":"json","name":"**","s":"alias:desc"}}"#, true);
+        api(r#"{"endpoint":"indices.get","data":{"index":["a"],"flat_settings":true},"hideLog":true}"#, true);
+        api(r#"{"endpoint":"cat.indices","data":null}"#, true);
+        for name in ["headers", "method", "path", "ignore", "requestTimeout", "maxRetries", "body", "Method", "source"]
+        {
+            let value = if name == "headers" { r#"{"a b":"x"}"# } else { r#""x""# };
+            api(&format!(r#"{{"endpoint":"cat.indices","data":{{"{name}":{value}}}}}"#), false);
+            api(&format!(r#"{{"endpoint":"cat.indices","{name}":{value}}}"#), false);
+        }
+        for name in ["headers", "querystring", "query", "ignore", "requestTimeout", "bulkBody", "Path", "auth"] {
+            let data = format!(r#"{{"method":"GET","path":"/_cat/indices","{name}":{{}}}}"#);
+            api(&format!(r#"{{"endpoint":"transport.request","data":{data}}}"#), false);
+        }
+        api(r#"{"endpoint":"search","data":{"index":"a","headers":{"a b":"x"},"body":{"size":0}}}"#, false);
+        api(r#"{"endpoint":"indices.get","data":{"index":{"toString":1}}}"#, false);
+        api(r#"{"endpoint":"cat.indices","data":{"constructor":1}}"#, false);
+        api(r#"{"endpoint":"cat.indices","data":[]}"#, false);
+    }
+
+    #[test]
+    fn search_in_a_nested_call_is_bounded() {
+        let call = |path: &str, body: &str| {
+            let data = format!(r#"{{"method":"POST","path":"{path}","body":{body}}}"#);
+            format!(r#"{{"endpoint":"transport.request","data":{data}}}"#)
+        };
+        api(&call("a/_search?scroll=1m", "{}"), true);
+        api(&call("a/_search?scroll=24h", "{}"), false);
+        api(&call("_search", r#"{"pit":{"id":"a","keep_alive":"24h"}}"#), false);
+        api(&call("_search", r#""{\"pit\":{}}""#), false);
+        api(&call("_search/scroll", r#"{"scroll":"24h","scroll_id":"a"}"#), false);
+    }
+}

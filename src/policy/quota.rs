@@ -1,0 +1,289 @@
+//! What the clients of one read entry may take of the domain at once: running calls, and searches that stay open.
+//!
+//! The engine's own limits are for everybody together, so without a bound one client uses up what others need.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use ipnet::IpNet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use crate::policy::grant::Load;
+
+/// Bounds for each read entry of the allowlist.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchLimits {
+    /// How long a search may ask to be kept open.
+    pub keep_alive: Duration,
+    /// Searches that are open: scrolls, points in time, asynchronous searches, cursors.
+    pub contexts: usize,
+    /// Calls that run at the same time; more of them wait.
+    pub concurrent: usize,
+}
+
+/// What all read entries take at the moment.
+#[derive(Debug)]
+pub struct Quotas {
+    limits: SearchLimits,
+    usages: Mutex<HashMap<IpNet, Arc<Usage>>>,
+}
+
+/// What one entry takes.
+#[derive(Debug)]
+struct Usage {
+    slots: Arc<Semaphore>,
+    contexts: Mutex<Contexts>,
+}
+
+/// When each of the open searches ends by itself.
+///
+/// Requests name them by identifiers that only answers tell, and answers pass unread. So an extension counts for the
+/// one that ends first: then at any time at least as many are counted as there are.
+#[derive(Debug, Default)]
+struct Contexts(Vec<Instant>);
+
+/// Why an entry gets no more at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuotaError {
+    /// Too many calls run, and none ended for some time.
+    #[error("{limit} calls of this entry run already, the most that limits.concurrent_searches allows: try again")]
+    Calls {
+        /// Calls that may run at the same time.
+        limit: usize,
+    },
+    /// Too many searches are open.
+    #[error(
+        "{limit} searches of this entry are open already, the most that limits.search_contexts allows: end one, or \
+         wait until its keep_alive has passed"
+    )]
+    Contexts {
+        /// Searches that may be open.
+        limit: usize,
+    },
+}
+
+/// The right to make one call: it ends with this.
+#[derive(Debug)]
+pub struct Ticket {
+    load: Load,
+    usage: Option<Arc<Usage>>,
+    opened: Option<Instant>,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Quotas {
+    /// Quotas of which nothing is taken.
+    #[must_use]
+    pub fn new(limits: SearchLimits) -> Self {
+        Self { limits, usages: Mutex::default() }
+    }
+
+    /// How long a search may ask to be kept open.
+    #[must_use]
+    pub fn keep_alive(&self) -> Duration {
+        self.limits.keep_alive
+    }
+
+    /// Takes what `load` needs from the quota of `entry`; waits while too many calls run.
+    pub async fn admit(&self, entry: IpNet, load: Load) -> Result<Ticket, QuotaError> {
+        if load == Load::None {
+            return Ok(Ticket { load, usage: None, opened: None, _slot: None });
+        }
+        let usage = self.usage(entry);
+        // At once, unless others are before it.
+        let slot = timeout(WAIT, Arc::clone(&usage.slots).acquire_owned()).await;
+        let slot = slot.ok().and_then(Result::ok).ok_or(QuotaError::Calls { limit: self.limits.concurrent })?;
+        let now = Instant::now();
+        let opened = match load {
+            Load::Open(keep_alive) => Some(usage.contexts().open(now, keep_alive, self.limits.contexts)?),
+            Load::Extend(keep_alive) => {
+                usage.contexts().extend(now, keep_alive);
+                None
+            }
+            Load::None | Load::Call | Load::End => None,
+        };
+        Ok(Ticket { load, usage: Some(usage), opened, _slot: Some(slot) })
+    }
+
+    fn usage(&self, entry: IpNet) -> Arc<Usage> {
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = usages.get(&entry) {
+            return Arc::clone(usage);
+        }
+        // Before it grows, so that the cost is spread over all that were added.
+        if usages.len() == usages.capacity() {
+            let now = Instant::now();
+            usages.retain(|_, usage| Arc::strong_count(usage) > 1 || !usage.contexts().is_empty_at(now));
+        }
+        let slots = Arc::new(Semaphore::new(self.limits.concurrent.min(Semaphore::MAX_PERMITS)));
+        let usage = Arc::new(Usage { slots, contexts: Mutex::default() });
+        usages.insert(entry, Arc::clone(&usage));
+        usage
+    }
+}
+
+impl Usage {
+    fn contexts(&self) -> MutexGuard<'_, Contexts> {
+        self.contexts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// Notes how the domain answered: what it did not open is not open, and what it ended is free.
+    ///
+    /// A ticket that is dropped before counts as if the domain had done what it was asked.
+    pub fn answered(self, status: StatusCode) {
+        let Some(usage) = &self.usage else { return };
+        match (self.load, self.opened) {
+            (Load::Open(_), Some(end)) if !status.is_success() => usage.contexts().remove(end),
+            (Load::End, _) if status.is_success() => usage.contexts().end(),
+            _ => {}
+        }
+    }
+}
+
+impl Contexts {
+    /// Adds one and returns when it ends, or fails if there are `limit` already.
+    fn open(&mut self, now: Instant, keep_alive: Duration, limit: usize) -> Result<Instant, QuotaError> {
+        self.0.retain(|end| *end > now);
+        if self.0.len() >= limit {
+            return Err(QuotaError::Contexts { limit });
+        }
+        let end = now + keep_alive + REAPER;
+        self.0.push(end);
+        Ok(end)
+    }
+
+    fn extend(&mut self, now: Instant, keep_alive: Duration) {
+        self.0.retain(|end| *end > now);
+        if let Some(first) = self.0.iter_mut().min() {
+            *first = (*first).max(now + keep_alive + REAPER);
+        }
+    }
+
+    /// Removes the one that ends first.
+    fn end(&mut self) {
+        if let Some(first) = self.0.iter().min().copied() {
+            self.remove(first);
+        }
+    }
+
+    fn remove(&mut self, end: Instant) {
+        if let Some(at) = self.0.iter().position(|other| *other == end) {
+            self.0.swap_remove(at);
+        }
+    }
+
+    fn is_empty_at(&self, now: Instant) -> bool {
+        self.0.iter().all(|end| *end <= now)
+    }
+}
+
+/// How long a call waits for others of its entry to end.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The engine looks for expired searches this often.
+const REAPER: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn quotas() -> Quotas {
+        Quotas::new(SearchLimits { keep_alive: 5 * MINUTE, contexts: 2, concurrent: 2 })
+    }
+
+    fn entry(number: u8) -> IpNet {
+        format!("192.0.2.{number}/32").parse().unwrap()
+    }
+
+    async fn answered(quotas: &Quotas, load: Load, status: StatusCode) -> Result<(), QuotaError> {
+        quotas.admit(entry(1), load).await.map(|ticket| ticket.answered(status))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn call_over_the_limit_waits_for_another_to_end() {
+        let quotas = quotas();
+        let first = quotas.admit(entry(1), Load::Call).await.unwrap();
+        let _second = quotas.admit(entry(1), Load::Call).await.unwrap();
+        assert!(timeout(WAIT / 2, quotas.admit(entry(1), Load::Call)).await.is_err());
+        assert!(quotas.admit(entry(1), Load::None).await.is_ok());
+        assert!(quotas.admit(entry(2), Load::Call).await.is_ok());
+        drop(first);
+        assert!(quotas.admit(entry(1), Load::Call).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn call_that_waited_for_too_long_is_rejected() {
+        let quotas = quotas();
+        let _running = [quotas.admit(entry(1), Load::Call).await, quotas.admit(entry(1), Load::Call).await];
+        assert_eq!(quotas.admit(entry(1), Load::Call).await.unwrap_err(), QuotaError::Calls { limit: 2 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn open_searches_are_bounded_until_they_expire() {
+        let quotas = quotas();
+        for _ in 0..2 {
+            assert_eq!(answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await, Ok(()));
+        }
+        let full = Err(QuotaError::Contexts { limit: 2 });
+        assert_eq!(answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await, full);
+        assert_eq!(answered(&quotas, Load::Call, StatusCode::OK).await, Ok(()));
+        tokio::time::advance(2 * MINUTE).await;
+        assert_eq!(answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn extended_search_stays_counted() {
+        let quotas = quotas();
+        for _ in 0..2 {
+            answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await.unwrap();
+        }
+        for _ in 0..2 {
+            answered(&quotas, Load::Extend(5 * MINUTE), StatusCode::OK).await.unwrap();
+        }
+        tokio::time::advance(5 * MINUTE).await;
+        let full = Err(QuotaError::Contexts { limit: 2 });
+        assert_eq!(answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await, full);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn search_that_was_ended_or_not_opened_is_free() {
+        let quotas = quotas();
+        for _ in 0..5 {
+            answered(&quotas, Load::Open(MINUTE), StatusCode::BAD_REQUEST).await.unwrap();
+        }
+        for _ in 0..5 {
+            answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await.unwrap();
+            answered(&quotas, Load::End, StatusCode::OK).await.unwrap();
+        }
+        for _ in 0..2 {
+            answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await.unwrap();
+            answered(&quotas, Load::End, StatusCode::NOT_FOUND).await.unwrap();
+        }
+        assert!(answered(&quotas, Load::Open(MINUTE), StatusCode::OK).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn open_search_whose_answer_never_came_stays_counted() {
+        let quotas = quotas();
+        for _ in 0..2 {
+            drop(quotas.admit(entry(1), Load::Open(MINUTE)).await.unwrap());
+        }
+        assert!(quotas.admit(entry(1), Load::Open(MINUTE)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_entries_are_forgotten() {
+        let quotas = quotas();
+        for number in 0..=255 {
+            quotas.admit(entry(number), Load::Call).await.unwrap().answered(StatusCode::OK);
+        }
+        assert!(quotas.usages.lock().unwrap().len() < 16);
+    }
+}
