@@ -1,22 +1,16 @@
-//! The whole road on this machine, without AWS: a stand-in domain that holds real CloudTrail events and takes signed
-//! requests alone, and the gate in front of it.
+//! The full pipeline locally, without AWS: a fake domain that holds real CloudTrail events and accepts only signed
+//! requests, and the proxy in front of it.
 //!
 //! `cargo run --example demo -- [--kibana] [PORT]`: with `--kibana` the domain is a real Elasticsearch with its Kibana and
 //! the dashboards, which needs Java, Maven and npm.
 
-#[path = "../tests/integration/kibana/stack.rs"]
-mod stack;
-
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use fake_domain::{FakeDomain, Options};
-use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use trailgate::config::Config;
@@ -28,10 +22,10 @@ use trailgate::ops::metrics::Metrics;
 use trailgate::ops::signals::Termination;
 use trailgate::policy::allowlist::{self, Entries};
 use trailgate_client::CredentialCache;
+use trailgate_testkit::{KibanaStack, fill, sample_events, signing_key};
 
-use self::stack::Stack;
-
-const EVENTS: &[u8] = include_bytes!("../tests/data/cloudtrail/events.jsonl.gz");
+/// The profile that this program is built with: the function is looked for next to it.
+const PROFILE: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
 
 const ALLOWLIST: &str = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"this machine\"\naccess = \"full\"\n";
 
@@ -54,7 +48,7 @@ async fn main() -> anyhow::Result<()> {
     let (entrance, _) = Entrance::open(config.listeners.remove(0)).await.context("name another PORT")?;
     let gate_url = format!("http://{}", entrance.address()?);
     let (_publisher, allowlist) = allowlist::channel(Entries::parse(Path::new("allowlist.toml"), ALLOWLIST)?);
-    let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(key()));
+    let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(signing_key(None)));
     tokio::spawn(refresher.run());
     let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
     let metrics = Arc::<Metrics>::default();
@@ -76,33 +70,31 @@ async fn main() -> anyhow::Result<()> {
 
 async fn domain_in_memory() -> anyhow::Result<FakeDomain> {
     let domain = FakeDomain::start(Options::default()).await?;
-    domain.load("cwl-2023.07.10", documents().context("the sample events cannot be read")?);
+    domain.load("cwl-2023.07.10", documents()?);
     Ok(domain)
 }
 
 /// Elasticsearch and Kibana behind the stand-in's check of signatures; they end when the second part is dropped.
-async fn real_domain() -> anyhow::Result<(FakeDomain, Option<Stack>)> {
+async fn real_domain() -> anyhow::Result<(FakeDomain, Option<KibanaStack>)> {
     for (program, what) in [("java", "a JDK 17 or later"), ("mvn", "Maven"), ("npm", "Node with npm")] {
         let is_there = Command::new(program).arg("-version").output().is_ok();
         anyhow::ensure!(is_there, "--kibana needs {what}: there is no {program}");
     }
-    let stack = Stack::start(|step| println!("  {step} ...")).await?;
+    println!("  The function that ingests the events ...");
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let is_built = build.args(["build", "--package", "trailgate-ingest", "--bins"]).args(PROFILE).status()?.success();
+    anyhow::ensure!(is_built, "the function cannot be built");
+    let stack = KibanaStack::start(|step| println!("  {step} ...")).await?;
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await?;
-    print!("  {}", stack::fill(&domain.url(), key(), Timestamp::now()).await?);
+    print!("  {}", fill(&domain.url(), Timestamp::now()).await?);
     Ok((domain, Some(stack)))
-}
-
-/// The key that the stand-in knows; AWS uses it in its examples.
-fn key() -> Credentials {
-    Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None, None, "demo")
 }
 
 /// The sample events as the index holds them.
 fn documents() -> anyhow::Result<Vec<Value>> {
-    let document = |line: std::io::Result<String>| {
-        let mut event: Value = serde_json::from_str(&line?)?;
-        event["@timestamp"] = json!(event["eventTime"]);
-        Ok(event)
-    };
-    BufReader::new(GzDecoder::new(EVENTS)).lines().map(document).collect()
+    let mut documents = sample_events()?;
+    for document in &mut documents {
+        document["@timestamp"] = json!(document["eventTime"]);
+    }
+    Ok(documents)
 }

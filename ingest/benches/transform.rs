@@ -1,19 +1,19 @@
 //! How many events a second become documents, on one core: each step by itself, and all the way to a bulk body.
 
 use std::hint::black_box;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flate2::Compression;
-use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde_json::json;
 use trailgate_ingest::delivery::bulk;
 use trailgate_ingest::document::{Document, Shaping, degraded, document};
 use trailgate_ingest::payload::{Invocation, LogBatch, decode};
+use trailgate_testkit::sample_lines;
 
 criterion_group!(benches, transform);
 criterion_main!(benches);
@@ -63,9 +63,7 @@ fn body(documents: &[Document]) -> Vec<u8> {
 
 /// What CloudWatch Logs would send of the sample's events. It is also written where `PAYLOAD` says, for others to read.
 fn payload() -> Vec<u8> {
-    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/cloudtrail/events.jsonl.gz");
-    let mut events = String::new();
-    GzDecoder::new(&std::fs::read(sample).unwrap()[..]).read_to_string(&mut events).unwrap();
+    let events = sample_lines().unwrap();
     let event = |(time, message)| json!({ "id": format!("{time:056}"), "timestamp": time, "message": message });
     let delivery = json!({
         "messageType": "DATA_MESSAGE",

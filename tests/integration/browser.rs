@@ -1,17 +1,12 @@
 //! What others than our own client see of the gate: Chromium, curl and h2load.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use trailgate_testkit::repository;
 
 use crate::support::{Setup, patiently};
 use crate::tls::secure;
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
-}
 
 /// What a program prints; it must end well.
 async fn output(command: &mut Command) -> String {
@@ -27,9 +22,9 @@ async fn a_browser_shows_the_page_over_http_2_while_a_handshake_stalls() {
     rig.domain.load("cwl-2026.01.01", [serde_json::json!({ "@timestamp": "2026-01-01T00:00:00Z", "eventName": "a" })]);
     let mut stalled = rig.open().await;
     stalled.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
-    output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(scripts())).await;
+    output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(repository("tests/browser"))).await;
     let url = format!("https://{}/", rig.address);
-    let seen = output(Command::new("node").arg(scripts().join("see.mjs")).args([&url, "tbody tr"])).await;
+    let seen = output(Command::new("node").arg(repository("tests/browser/see.mjs")).args([&url, "tbody tr"])).await;
     let seen: Value = serde_json::from_str(&seen).unwrap();
     assert_eq!(seen["url"], format!("{url}_plugin/kibana/"));
     assert_eq!((&seen["title"], &seen["shown"]), (&"CloudTrail events".into(), &1.into()));

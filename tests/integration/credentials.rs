@@ -1,8 +1,7 @@
 //! Where the program finds what it signs with, and what happens as that changes.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,9 +12,8 @@ use hyper::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
 use tokio::time::sleep;
+use trailgate_testkit::{AwsMock, ReservedPort};
 
 use crate::program::{Program, command, files, path};
 use crate::support::{Connection, allow, get, json as body, patiently, request};
@@ -34,68 +32,18 @@ async fn started(domain: &FakeDomain, aws: &str, environment: &[(&str, String)])
     Program::of(run, folder).await
 }
 
-/// A program that plays a part of AWS; it ends when this is dropped.
-struct Player {
-    child: Child,
-    port: u16,
-}
-
-impl Player {
-    /// Starts one of the programs in `target/aws/bin` on `port`, and waits for it to take connections.
-    async fn start(program: &str, port: u16, arguments: &[&str]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut setup = Command::new(root.join("tests/aws/setup.sh"));
-        assert!(setup.status().await.unwrap().success(), "what plays AWS cannot be installed");
-        let child = Command::new(root.join("target/aws/bin").join(program))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let is_ready = async {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                // Nothing tells when it listens but a connection.
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        patiently(is_ready).await;
-        Self { child, port }
+/// What STS, which moto plays, has given to whom it calls `access_key`.
+async fn given(sts: &AwsMock, access_key: &str) -> Credentials {
+    let mut connection = Connection::open(sts.port().address()).await;
+    let all = body(&connection.send(request("GET", "/moto-api/data.json", &[], "")).await);
+    let roles = all["sts"]["AssumedRole"].as_array().unwrap().iter();
+    let role = roles.clone().find(|role| role["access_key_id"] == access_key).unwrap();
+    let text = |name: &str| role[name].as_str().unwrap().to_owned();
+    Credentials {
+        access_key: access_key.to_owned(),
+        secret_key: text("secret_access_key"),
+        session_token: Some(text("session_token")),
     }
-
-    /// Moto, which plays STS.
-    async fn sts() -> Self {
-        let port = free_port().await;
-        Self::start("moto_server", port, &["--host", "127.0.0.1", "--port", &port.to_string()]).await
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// What STS has given to whom it calls `access_key`.
-    async fn given(&self, access_key: &str) -> Credentials {
-        let address = format!("127.0.0.1:{}", self.port).parse().unwrap();
-        let all = body(&Connection::open(address).await.send(request("GET", "/moto-api/data.json", &[], "")).await);
-        let roles = all["sts"]["AssumedRole"].as_array().unwrap().iter();
-        let role = roles.clone().find(|role| role["access_key_id"] == access_key).unwrap();
-        let text = |name: &str| role[name].as_str().unwrap().to_owned();
-        Credentials {
-            access_key: access_key.to_owned(),
-            secret_key: text("secret_access_key"),
-            session_token: Some(text("session_token")),
-        }
-    }
-
-    async fn stop(mut self) {
-        self.child.kill().await.unwrap();
-    }
-}
-
-/// A port that is free at this moment, for a program that cannot pick one and say which.
-pub(crate) async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 fn seconds(seconds: i64) -> Timestamp {
@@ -108,12 +56,12 @@ async fn found(program: &mut Program) -> String {
 }
 
 /// What a test does with keys that STS gave: the domain takes them, and the program signs with them.
-async fn signs_with_what_sts_gave(sts: &Player, aws: &str, environment: &[(&str, String)]) {
+async fn signs_with_what_sts_gave(sts: &AwsMock, aws: &str, environment: &[(&str, String)]) {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = started(&domain, aws, environment).await;
     let access_key = found(&mut program).await;
     assert!(access_key.starts_with("ASIA"), "{access_key}");
-    domain.accept(sts.given(&access_key).await, seconds(900));
+    domain.accept(given(sts, &access_key).await, seconds(900));
     assert_eq!(program.status().await, StatusCode::OK);
     assert_eq!(domain.seen()[0].refusal, None);
 }
@@ -121,7 +69,7 @@ async fn signs_with_what_sts_gave(sts: &Player, aws: &str, environment: &[(&str,
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn a_role_is_assumed() {
-    let sts = Player::sts().await;
+    let sts = AwsMock::moto().await.unwrap();
     let environment = [
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
@@ -134,7 +82,7 @@ async fn a_role_is_assumed() {
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn a_web_identity_is_found_in_its_file() {
-    let sts = Player::sts().await;
+    let sts = AwsMock::moto().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("token"), "a token of the cluster").unwrap();
     let environment = [
@@ -148,7 +96,7 @@ async fn a_web_identity_is_found_in_its_file() {
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn a_profile_is_followed_to_the_role_it_names() {
-    let sts = Player::sts().await;
+    let sts = AwsMock::moto().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let profiles = "[profile gate]\nrole_arn = arn:aws:iam::123456789012:role/trailgate\nsource_profile = base\n\
                     [profile base]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n";
@@ -163,14 +111,14 @@ async fn a_profile_is_followed_to_the_role_it_names() {
 
 /// An instance's metadata service, as Amazon's own mock plays it, by version 2 alone.
 struct Metadata {
-    player: Option<Player>,
-    port: u16,
+    mock: Option<AwsMock>,
+    port: Arc<ReservedPort>,
     folder: TempDir,
 }
 
 impl Metadata {
-    async fn new() -> Self {
-        Self { player: None, port: free_port().await, folder: tempfile::tempdir().unwrap() }
+    fn new() -> Self {
+        Self { mock: None, port: Arc::new(ReservedPort::bind().unwrap()), folder: tempfile::tempdir().unwrap() }
     }
 
     /// Gives these keys from now on. The mock reads them once, so another takes its place.
@@ -183,20 +131,19 @@ impl Metadata {
         } });
         let file: PathBuf = self.folder.path().join("metadata.json");
         std::fs::write(&file, json!({ "metadata": { "values": values } }).to_string()).unwrap();
-        let (port, file) = (self.port.to_string(), file.display().to_string());
+        let (port, file) = (self.port.number().to_string(), file.display().to_string());
         let arguments = ["--hostname", "127.0.0.1", "--port", &port, "--imdsv2", "-c", &file];
-        self.player = Some(Player::start("ec2-metadata-mock", self.port, &arguments).await);
+        self.mock = Some(AwsMock::start("ec2-metadata-mock", Arc::clone(&self.port), &arguments).await.unwrap());
     }
 
     async fn stop(&mut self) {
-        if let Some(player) = self.player.take() {
-            player.stop().await;
+        if let Some(mock) = self.mock.take() {
+            mock.stop().await.unwrap();
         }
     }
 
     fn environment(&self) -> [(&'static str, String); 2] {
-        let url = format!("http://127.0.0.1:{}", self.port);
-        [("AWS_EC2_METADATA_SERVICE_ENDPOINT", url), ("AWS_EC2_METADATA_DISABLED", "false".to_owned())]
+        [("AWS_EC2_METADATA_SERVICE_ENDPOINT", self.port.url()), ("AWS_EC2_METADATA_DISABLED", "false".to_owned())]
     }
 }
 
@@ -212,7 +159,7 @@ fn keys(number: usize) -> Credentials {
 #[ignore = "needs Python"]
 async fn an_instances_keys_that_change_under_load_fail_no_request() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
-    let mut metadata = Metadata::new().await;
+    let mut metadata = Metadata::new();
     let (life, rotations) = (6, 5);
     domain.accept(keys(0), seconds(life));
     metadata.give(&keys(0), seconds(life)).await;
@@ -255,7 +202,7 @@ async fn an_instances_keys_that_change_under_load_fail_no_request() {
 #[ignore = "needs Python"]
 async fn while_the_metadata_service_is_away_the_last_keys_serve_until_they_expire_and_then_nothing_does() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
-    let mut metadata = Metadata::new().await;
+    let mut metadata = Metadata::new();
     let expires = seconds(5);
     domain.accept(keys(1), expires);
     metadata.give(&keys(1), expires).await;
@@ -283,14 +230,14 @@ async fn while_the_metadata_service_is_away_the_last_keys_serve_until_they_expir
 }
 
 /// What gives `content` to whoever asks for `path`.
-async fn giving(folder: &TempDir, path: &str, content: &Value) -> Player {
+async fn giving(folder: &TempDir, path: &str, content: &Value) -> AwsMock {
     let file = folder.path().join(path);
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(file, content.to_string()).unwrap();
-    let port = free_port().await.to_string();
-    let directory = folder.path().display().to_string();
-    let arguments = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", &directory, &port];
-    Player::start("python3", port.parse().unwrap(), &arguments).await
+    let port = Arc::new(ReservedPort::bind().unwrap());
+    let (number, directory) = (port.number().to_string(), folder.path().display().to_string());
+    let arguments = ["-m", "http.server", "--bind", "127.0.0.1", "--directory", &directory, &number];
+    AwsMock::start("python3", port, &arguments).await.unwrap()
 }
 
 #[tokio::test]

@@ -13,18 +13,16 @@ use futures_util::future::join_all;
 use http_body_util::BodyExt as _;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use trailgate_testkit::{ReservedPort, signing_key};
 
-use crate::support::{RawAnswer, Rig, Setup, get, header, json as body, patiently, request, signing_key};
+use crate::support::{RawAnswer, Rig, Setup, get, header, json as body, patiently, request};
 
 #[tokio::test]
 async fn a_domain_that_takes_no_connections_is_unreachable() {
-    // Bound, so that nobody else gets the port, but not listening.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let endpoint = format!("http://{}", socket.local_addr().unwrap());
-    let rig = Rig::with(Setup { endpoint: Some(endpoint), ..Setup::default() }).await;
+    let port = ReservedPort::bind().unwrap();
+    let rig = Rig::with(Setup { endpoint: Some(port.url()), ..Setup::default() }).await;
     fails(&rig, &rig.get("/").await, 502, "upstream_unreachable").await;
 }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::Notify;
+use trailgate_testkit::AWS_KEY;
 
 use crate::admin::ask;
 use crate::admin::metrics::{metrics, reaches, value};
@@ -122,8 +123,7 @@ pub(crate) fn command_of(program: &str, arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .env_clear()
-        .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-        .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+        .envs(AWS_KEY)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -10,8 +10,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 use trailgate_client::{Signer, SigningParams, Target};
-
-use crate::support::signing_key;
+use trailgate_testkit::signing_key;
 
 /// What servers read in more than one way, mixed with all else.
 fn tricky() -> impl Strategy<Value = String> {

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 use fake_domain::{FakeDomain, Options};
@@ -31,6 +30,7 @@ use trailgate::policy::allowlist::{self, Entries, Publisher};
 use trailgate::policy::engine;
 use trailgate::proxy::Gate;
 use trailgate_client::CredentialCache;
+use trailgate_testkit::signing_key;
 
 /// How a test wants its rig.
 pub(crate) struct Setup {
@@ -306,12 +306,6 @@ pub(crate) fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a
 /// An allowlist with one entry, which grants everything.
 pub(crate) fn allow(cidr: &str) -> String {
     format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"auditor\"\naccess = \"full\"\n")
-}
-
-/// What the stand-in accepts by default.
-pub(crate) fn signing_key(token: Option<&str>) -> Credentials {
-    let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-    Credentials::new("AKIDEXAMPLE", secret, token.map(str::to_owned), None, "test")
 }
 
 /// Ends a test that would hang. Nothing waits for this long unless something is broken.

@@ -23,9 +23,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use trailgate_testkit::ReservedPort;
 
 use crate::admin::metrics::metrics;
-use crate::credentials::free_port;
 use crate::program::{Program, command, files, output, path};
 use crate::support::{Connection, Rig, Setup, allow, header, json, patiently, rest};
 
@@ -36,7 +36,8 @@ async fn one_listener_of_the_program_leads_to_the_other() {
     for (name, text) in certificate.files() {
         std::fs::write(path(&folder, name), text).unwrap();
     }
-    let (config, port) = (path(&folder, "trailgate.toml"), free_port().await);
+    let (config, reserved) = (path(&folder, "trailgate.toml"), ReservedPort::bind().unwrap());
+    let port = reserved.number();
     let listeners = format!(
         "[[listen]]\nredirect_to_https = true\naddress = \"127.0.0.1:0\"\n[[listen]]\naddress = \"127.0.0.1:{port}\"\n\
          [listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n"
@@ -46,7 +47,7 @@ async fn one_listener_of_the_program_leads_to_the_other() {
     let program = Program::of(command(&["run", "--config", &config]), folder).await;
     let response = Connection::open(program.address).await.send(crate::support::get("/a?b")).await;
     assert_eq!(header(&response, "location"), Some(format!("https://gate.test:{port}/a?b").as_str()));
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let stream = TcpStream::connect(reserved.address()).await.unwrap();
     let stream = certificate.shake_hands(stream, &["h2"]).await.unwrap();
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

@@ -1,55 +1,32 @@
-use std::process::Stdio;
-use std::time::Duration;
-
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
-use tokio::time::sleep;
 use trailgate_client::sdk_config;
+use trailgate_testkit::{AwsMock, gzip};
 
 use crate::load::{Rig, assert_ran, assert_says, record, records};
-use crate::payloads::gzip;
-use crate::rig::{patiently, project, signing_key};
-use crate::server::free_port;
+use crate::rig::signing_key;
 
 /// A bucket of a server that plays S3.
 pub(crate) struct Bucket {
     client: Client,
     pub(crate) endpoint: String,
-    _server: Child,
+    _s3: AwsMock,
 }
 
 impl Bucket {
     pub(crate) async fn start() -> Self {
-        let setup = Command::new(project().join("tests/aws/setup.sh")).status().await.unwrap();
-        assert!(setup.success(), "S3's stand-in cannot be installed");
-        let port = free_port().await;
-        let server = Command::new(project().join("target/aws/bin/moto_server"))
-            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let endpoint = format!("http://127.0.0.1:{port}");
+        let s3 = AwsMock::moto().await.unwrap();
+        let endpoint = s3.url();
         let config =
             Builder::from(&sdk_config(REGION).await).endpoint_url(&endpoint).credentials_provider(signing_key());
         let client = Client::from_conf(config.build());
-        let is_ready = async {
-            while client.list_buckets().send().await.is_err() {
-                // It says when it listens only to those who ask.
-                sleep(Duration::from_millis(100)).await;
-            }
-        };
-        patiently(is_ready).await;
         let place = BucketLocationConstraint::from(REGION);
         let place = CreateBucketConfiguration::builder().location_constraint(place).build();
         client.create_bucket().bucket(NAME).create_bucket_configuration(place).send().await.unwrap();
-        Self { client, endpoint, _server: server }
+        Self { client, endpoint, _s3: s3 }
     }
 
     pub(crate) async fn put(&self, key: String, content: &str) {

@@ -12,8 +12,8 @@ use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::domain::Body;
 use trailgate_ingest::function::Function;
 use trailgate_ingest::setup;
+use trailgate_testkit::sample_events;
 
-use crate::events;
 use crate::payloads::log_data_at;
 use crate::rig::{PATIENCE, Rig};
 use crate::server::Server;
@@ -75,7 +75,7 @@ async fn each_panel_finds_what_it_is_for(name: &str) {
     let server = Server::start(name, &[]).await;
     let rig = &server.rig;
     let function = Function::new(&rig.settings, rig.domain.clone(), Limits::default());
-    let events = events::sample().into_iter().zip(LAGS.into_iter().cycle()).map(|(event, lag)| {
+    let events = sample_events().unwrap().into_iter().zip(LAGS.into_iter().cycle()).map(|(event, lag)| {
         let happened: Timestamp = serde_json::from_value(event["eventTime"].clone()).unwrap();
         (happened + lag, event.to_string())
     });

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use trailgate_ingest::delivery::Report;
 use trailgate_ingest::delivery::{Delivery, Limits};
 use trailgate_ingest::document::Document;
+use trailgate_testkit::gzip;
 
-use crate::payloads::gzip;
 use crate::rig::{LIMITS, Rig, patiently, signing_key};
 
 /// A delivery to a domain in memory.

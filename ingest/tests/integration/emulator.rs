@@ -8,41 +8,39 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::{sleep, timeout};
+use trailgate_testkit::{AWS_KEY, AwsMock, ReservedPort, packaged_program};
 
 use crate::payloads::log_data_of;
-use crate::program::bootstrap;
-use crate::rig::{AWS_KEY, Rig, patiently, project};
-use crate::server::{Server, free_port};
+use crate::rig::{Rig, patiently};
+use crate::server::Server;
 use crate::{engines, events};
 
 /// AWS's own emulator of Lambda, with the program in it.
 struct Emulator {
     child: Child,
-    address: String,
+    port: ReservedPort,
+    _runtime_api: ReservedPort,
 }
 
 impl Emulator {
     async fn start(endpoint: &str) -> Self {
-        let setup = Command::new(project().join("tests/aws/setup.sh")).status().await.unwrap();
-        assert!(setup.success(), "the emulator cannot be built");
-        let address = format!("127.0.0.1:{}", free_port().await);
-        let runtime_api = format!("127.0.0.1:{}", free_port().await);
-        let child = Command::new(project().join("target/aws/bin/aws-lambda-rie"))
-            .args(["--runtime-interface-emulator-address", &address, "--runtime-api-address", &runtime_api])
-            .arg(bootstrap())
+        let (port, runtime_api) = (ReservedPort::bind().unwrap(), ReservedPort::bind().unwrap());
+        let [address, runtime_address] = [&port, &runtime_api].map(|port| port.address().to_string());
+        let child = AwsMock::command("aws-lambda-rie")
+            .await
+            .unwrap()
+            .args(["--runtime-interface-emulator-address", &address, "--runtime-api-address", &runtime_address])
+            .arg(packaged_program("BOOTSTRAP", "bootstrap").unwrap())
             .env_clear()
             .envs(AWS_KEY)
             .envs([("AWS_LAMBDA_FUNCTION_NAME", "ingest"), ("AWS_LAMBDA_FUNCTION_TIMEOUT", "300")])
             .envs([("ENDPOINT", endpoint), ("REGION", "eu-west-1"), ("SERVICE", "es")])
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { child, address }
+        Self { child, port, _runtime_api: runtime_api }
     }
 
     /// Calls the function as Lambda's clients do, and gives its answer.
@@ -50,7 +48,7 @@ impl Emulator {
         // It says when it listens only to those who ask.
         let stream = async {
             loop {
-                match TcpStream::connect(&self.address).await {
+                match TcpStream::connect(self.port.address()).await {
                     Ok(stream) => return stream,
                     Err(_) => sleep(Duration::from_millis(10)).await,
                 }
@@ -59,7 +57,7 @@ impl Emulator {
         let stream = patiently(stream).await;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let request = Request::post("/2015-03-31/functions/function/invocations").header("host", &self.address);
+        let request = Request::post("/2015-03-31/functions/function/invocations").header("host", "localhost");
         let request = request.body(Full::<Bytes>::from(payload.to_string())).unwrap();
         let answer =
             async { sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes() };

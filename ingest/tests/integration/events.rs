@@ -1,18 +1,15 @@
-use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::{env, fs};
 
-use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-
-use crate::rig::project;
+use trailgate_testkit::sample_events;
 
 /// Real events: those of `CLOUDTRAIL_EVENTS`, a folder of `CloudTrail` files, or else the thousand of the repository.
 pub(crate) fn real() -> Vec<Value> {
     match env::var_os("CLOUDTRAIL_EVENTS") {
-        None => sample(),
+        None => sample_events().unwrap(),
         Some(folder) => {
             let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.sort();
@@ -21,14 +18,6 @@ pub(crate) fn real() -> Vec<Value> {
             events
         }
     }
-}
-
-/// The thousand real events of the repository.
-pub(crate) fn sample() -> Vec<Value> {
-    let file = fs::File::open(project().join("tests/data/cloudtrail/events.jsonl.gz")).unwrap();
-    let mut lines = String::new();
-    GzDecoder::new(file).read_to_string(&mut lines).unwrap();
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn records(file: &[u8]) -> Vec<Value> {

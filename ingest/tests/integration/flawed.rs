@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_ingest::delivery::Limits;
 use trailgate_ingest::function::{Function, Outcome};
+use trailgate_testkit::pack_log_data;
 
-use crate::payloads::{log_data_of, pack};
+use crate::payloads::log_data_of;
 use crate::rig::{PATIENCE, Rig};
 use crate::server::Server;
 
@@ -82,7 +83,7 @@ async fn system_fields_leave_the_records_fields_on(engine: &str) {
     let batch = json!({
         "messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "trail", "logStream": "s", "logEvents": [event],
     });
-    let outcome = invoke(rig, pack(&batch)).await;
+    let outcome = invoke(rig, pack_log_data(&batch)).await;
     assert_eq!((outcome.measures.indexed, outcome.measures.degraded), (1, 0));
     for query in ["eventName:Flawed", "@aws.account:111122223333", "@aws.region.keyword:\"eu-west-1\""] {
         assert_eq!(found(rig, query).await, 1, "{query}");

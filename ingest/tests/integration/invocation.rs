@@ -5,8 +5,9 @@ use fake_domain::{Fault, ItemRefusal, Times};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_ingest::function::{Function, Outcome};
+use trailgate_testkit::pack_log_data;
 
-use crate::payloads::{log_data, pack, subscription};
+use crate::payloads::{log_data, subscription};
 use crate::rig::{LIMITS, Rig, patiently};
 
 /// A domain in memory, and the function in front of it.
@@ -159,7 +160,7 @@ async fn a_control_message_needs_no_domain() {
         "messageType": "CONTROL_MESSAGE", "owner": "CloudwatchLogs", "logGroup": "", "logStream": "",
         "subscriptionFilters": [], "logEvents": [{ "id": "", "timestamp": 1, "message": "CWL CONTROL MESSAGE" }],
     });
-    let outcome = invoke(&function, &json!({ "awslogs": { "data": pack(&batch) } })).await;
+    let outcome = invoke(&function, &json!({ "awslogs": { "data": pack_log_data(&batch) } })).await;
     assert!(failures(&outcome).is_empty());
     assert_eq!(outcome.measures.lag_ms, None);
     assert!(rig.stand_in.seen().is_empty());

@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
+use trailgate_testkit::{AWS_KEY, repository};
 
-use crate::rig::{self, AWS_KEY, project};
+use crate::rig;
 
 /// What a run of the program left.
 pub(crate) struct Ran {
@@ -141,7 +142,7 @@ pub(crate) fn records(records: &[Value]) -> String {
 
 /// An input that the field keeps, in the repository.
 fn sample(name: &str) -> String {
-    project().join("tests/data/ingest").join(name).display().to_string()
+    repository("tests/data/ingest").join(name).display().to_string()
 }
 
 /// The program ended with this code, after a first line that says this.

@@ -1,14 +1,10 @@
 //! What Lambda calls the function with.
 
-use std::io::Write as _;
 use std::ops::Range;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use trailgate_testkit::pack_log_data;
 
 /// A subscription's call with events of these numbers.
 pub(crate) fn subscription(numbers: Range<usize>) -> Value {
@@ -38,18 +34,8 @@ pub(crate) fn log_data_at(first: usize, messages: impl Iterator<Item = (Timestam
     let events = messages.enumerate().map(|(number, (time, message))| {
         json!({ "id": (first + number).to_string(), "timestamp": time.as_millisecond(), "message": message })
     });
-    pack(&json!({
+    pack_log_data(&json!({
         "messageType": "DATA_MESSAGE", "owner": "123456789012", "logGroup": "trail", "logStream": "stream",
         "subscriptionFilters": ["all"], "logEvents": events.collect::<Vec<_>>(),
     }))
-}
-
-pub(crate) fn pack(batch: &Value) -> String {
-    BASE64_STANDARD.encode(gzip(&batch.to_string()))
-}
-
-pub(crate) fn gzip(text: &str) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes()).unwrap();
-    encoder.finish().unwrap()
 }

@@ -2,16 +2,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Child;
+use trailgate_testkit::{FakeLambda, function};
 
 use crate::bucket::{Bucket, NAME, REGION};
 use crate::load::{record, records};
-use crate::program::{Lambda, program};
-use crate::rig::Rig;
+use crate::rig::{Rig, patiently};
 use crate::server::Server;
 
 /// The function in front of a domain, with a bucket that has three hours of CloudTrail's files in two regions.
 struct Reloading {
-    lambda: Lambda,
+    lambda: FakeLambda,
     _bucket: Bucket,
     _child: Child,
 }
@@ -30,20 +30,20 @@ impl Reloading {
             let key = format!("{FOLDER}{region}/2026/01/30/{name}");
             bucket.put(key, &records(&events.map(|id| record(id, "2026-01-30")))).await;
         }
-        let lambda = Lambda::start(Duration::from_secs(20)).await;
+        let lambda = FakeLambda::start(Duration::from_secs(20)).await.unwrap();
         let variables = [
-            ("AWS_LAMBDA_RUNTIME_API", lambda.address.as_str()),
+            ("AWS_LAMBDA_RUNTIME_API", lambda.address()),
             ("ENDPOINT", &rig.stand_in.url()),
             ("AWS_ENDPOINT_URL_S3", &bucket.endpoint),
             ("DOCUMENT_ID", "event_id"),
         ];
-        let child = program(&variables).spawn().unwrap();
+        let child = function(&variables).unwrap().spawn().unwrap();
         Self { lambda, _bucket: bucket, _child: child }
     }
 
     async fn reload(&mut self, folder: &str, hour: &str) -> (bool, Value) {
         let payload = json!({ "reload": { "prefix": format!("s3://{NAME}/{folder}"), "hour": hour } });
-        let (path, answer) = self.lambda.invoke(payload).await;
+        let (path, answer) = patiently(self.lambda.invoke(payload)).await.unwrap();
         (path.ends_with("/response"), answer)
     }
 }

@@ -1,10 +1,8 @@
 //! A stand-in domain, and the signed way to it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use fake_domain::{Backend, FakeDomain, Options};
 use hyper::{Method, StatusCode};
@@ -65,23 +63,13 @@ impl Rig {
 
 /// What the stand-in accepts by default.
 pub(crate) fn signing_key() -> SharedCredentialsProvider {
-    let [(_, id), (_, secret)] = AWS_KEY;
-    SharedCredentialsProvider::new(Credentials::new(id, secret, None, None, "test"))
+    SharedCredentialsProvider::new(trailgate_testkit::signing_key(None))
 }
 
 /// Ends a test that would hang. Nothing waits for this long unless something is broken.
 pub(crate) async fn patiently<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("this takes too long")
 }
-
-/// The project's top folder.
-pub(crate) fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The same as variables, for a program.
-pub(crate) const AWS_KEY: [(&str, &str); 2] =
-    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")];
 
 /// Like those in use, but not as patient.
 pub(crate) const LIMITS: Limits = Limits {

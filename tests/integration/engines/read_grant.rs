@@ -9,16 +9,17 @@ use hyper::{Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use trailgate_testkit::Engine;
 
-use super::Engine;
+use super::gate_in_front;
 use crate::attacks;
 use crate::support::{Rig, allow, json, request};
 
 /// Sends every path of the read grant's table and of the engines' routes with every method and every body, for names
 /// that exist and for names that do not.
 async fn leaves_the_cluster_as_it_was(name: &str, document: &str) {
-    let engine = Engine::start(name).await;
-    let rig = engine.rig().await;
+    let engine = Engine::start(name, &[]).await.unwrap();
+    let rig = gate_in_front(&engine).await;
     let write = request("PUT", &format!("{document}?refresh=true"), &[JSON], "{\"eventName\":\"DeleteTrail\"}");
     assert_eq!(rig.send(write).await.status(), 201);
     rig.learn_engine().await;
@@ -121,7 +122,7 @@ struct State {
 impl State {
     async fn of(engine: &Engine) -> Self {
         let ask = async |path: &str| -> Value {
-            let uri = format!("http://127.0.0.1:{}{path}", engine.port);
+            let uri = format!("{}{path}", engine.url());
             let request = Request::get(uri).body(Full::<Bytes>::default()).unwrap();
             let client = Client::builder(TokioExecutor::new()).build_http();
             let response = client.request(request).await.unwrap();

@@ -6,15 +6,15 @@ use fake_domain::Options;
 use hyper::StatusCode;
 use serde_json::Value;
 use tokio::time::sleep;
+use trailgate_testkit::KibanaStack;
 
-use super::stack::Stack;
 use crate::attacks::{all_are_rejected, answers_to_the_pages};
 use crate::support::{Rig, Setup, allow, json, patiently, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven and Node"]
 async fn attacks_leave_kibana_and_its_engine_as_they_were() {
-    let stack = Stack::start(|_| ()).await.unwrap();
+    let stack = KibanaStack::start(|_| ()).await.unwrap();
     let domain = Options { backend: stack.backend(), ..Options::default() };
     let rig = Rig::with(Setup { domain, ..Setup::default() }).await;
     let content_type = [("content-type", "application/json")];

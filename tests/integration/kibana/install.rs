@@ -1,23 +1,20 @@
 //! The dashboards' way into a real Kibana through the gate.
 
-use std::path::Path;
-
 use fake_domain::{FakeDomain, Options};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::timeout;
+use trailgate_testkit::{KibanaStack, program};
 
 use super::session::STEP;
-use super::stack::Stack;
 use super::{let_in, reader};
 use crate::program::Program;
 use crate::support::{Connection, allow, json, request};
 
-/// What `trailgate-ingest dashboards` says, or why it fails. `--workspace` builds it beside the gate.
+/// What `trailgate-ingest dashboards` says, or why it fails.
 async fn install(gate: &Program) -> Result<String, String> {
-    let program = Path::new(env!("CARGO_BIN_EXE_trailgate")).with_file_name("trailgate-ingest");
     let endpoint = format!("http://{}", gate.address);
-    let mut command = Command::new(program);
+    let mut command = Command::new(program("trailgate-ingest").unwrap());
     let run = command.args(["dashboards", "--unsigned", "--endpoint", &endpoint]).output();
     let output = timeout(STEP, run).await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -35,7 +32,7 @@ async fn dashboards(gate: &Program) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven and Node"]
 async fn dashboards_are_installed_through_the_gate_as_far_as_the_grant_goes() {
-    let stack = Stack::start(|_| ()).await.unwrap();
+    let stack = KibanaStack::start(|_| ()).await.unwrap();
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let mut gate = Program::asking_for_engine(&domain).await;
 

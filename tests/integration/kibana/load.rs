@@ -2,12 +2,11 @@
 
 use fake_domain::{FakeDomain, Options};
 use jiff::Timestamp;
+use trailgate_testkit::{KibanaStack, fill, packaged_program};
 
 use super::session::Script;
-use super::stack::{self, Stack};
 use super::{KIBANA, open_domain, reader};
 use crate::program::{Program, command_of, files, path};
-use crate::support::signing_key;
 
 /// Milliseconds without the gate and through it, each without and with what the browser has in its cache.
 type Round = [[f64; 2]; 2];
@@ -28,7 +27,7 @@ fn factor(rounds: &[Round], cache: usize) -> f64 {
 /// A gate as it is shipped, which the variable `GATE` names. The one just built, which is there without it, is not
 /// optimized: on a busy machine it takes up most of the tenth.
 async fn gate(domain: &FakeDomain) -> Program {
-    let program = std::env::var("GATE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_trailgate").to_owned());
+    let program = packaged_program("GATE", "trailgate").unwrap().display().to_string();
     let folder = files(&domain.url(), &reader());
     let run = command_of(&program, &["run", "--config", &path(&folder, "trailgate.toml")]);
     Program::of(run, folder).await
@@ -37,9 +36,9 @@ async fn gate(domain: &FakeDomain) -> Program {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven, Node and Chromium"]
 async fn a_page_loads_through_the_gate_within_a_tenth_of_the_time_without() {
-    let stack = Stack::start(|_| ()).await.unwrap();
+    let stack = KibanaStack::start(|_| ()).await.unwrap();
     let signed = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
-    stack::fill(&signed.url(), signing_key(None), Timestamp::now()).await.unwrap();
+    fill(&signed.url(), Timestamp::now()).await.unwrap();
     // What checks no signature answers both, so that the gate is all the difference.
     let domain = open_domain(&stack).await;
     let gate = gate(&domain).await;

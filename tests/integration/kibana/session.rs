@@ -1,7 +1,6 @@
 //! A browser that takes one step after the other.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
+use trailgate_testkit::repository;
 
 /// One of the scripts in `tests/browser`: it writes a line for each step, and waits for one.
 pub(super) struct Script {
@@ -20,7 +20,7 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) async fn start(name: &str, arguments: &[&str]) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+        let folder = repository("tests/browser");
         let installed = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder).status();
         assert!(installed.await.unwrap().success());
         let mut browser = Command::new("node");

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use fake_domain::Fault;
 use tokio::process::Command;
+use trailgate_testkit::gzip;
 
 use super::{Rig, assert_ran, assert_says, end, record, records};
-use crate::payloads::gzip;
 use crate::rig::patiently;
 
 #[tokio::test]

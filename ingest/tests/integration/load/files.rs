@@ -4,9 +4,10 @@ use flate2::Compression;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use trailgate_testkit::gzip;
 
 use super::{Rig, assert_ran, assert_says, end, record, records, sample};
-use crate::payloads::{gzip, log_data_at};
+use crate::payloads::log_data_at;
 use crate::rig::patiently;
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use serde_json::{Value, json};
+use trailgate_testkit::gzip;
 
 use super::{Rig, record};
-use crate::payloads::gzip;
 
 /// A value of a file, before its events have ids.
 #[derive(Clone, Debug)]

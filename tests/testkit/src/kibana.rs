@@ -1,0 +1,116 @@
+use std::process::Stdio;
+
+use anyhow::Context as _;
+use fake_domain::Backend;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+use crate::engine::{Engine, script, uri, wait_until_answers};
+use crate::{AWS_KEY, ENGINE_START, FakeLambda, ReservedPort, function, pack_log_data, program, sample_events};
+
+/// A Kibana 5.1 and its Elasticsearch 5.6, as AWS's domains of that time had them; both end when this is dropped.
+#[derive(Debug)]
+pub struct KibanaStack {
+    elasticsearch: Engine,
+    kibana: ReservedPort,
+    _child: Child,
+}
+
+impl KibanaStack {
+    /// Downloads and builds what is missing, starts both, and calls `report` with each step.
+    pub async fn start(report: impl Fn(&str)) -> anyhow::Result<Self> {
+        report("Elasticsearch 5.6 (the first time it is downloaded: 54 MB, half a minute)");
+        run(script("run.sh").args(["elasticsearch-5.6", "--prepare"])).await?;
+        report("Kibana 5.1 (the first time it is downloaded and bundled: 222 MB, three minutes)");
+        run(script("kibana-5.1/run.sh").arg("--prepare")).await?;
+        report("Both start (ten seconds)");
+        let elasticsearch = Engine::start("elasticsearch-5.6", &[]).await?;
+        let kibana = ReservedPort::bind()?;
+        let mut command = script("kibana-5.1/run.sh");
+        command.args([&kibana.number().to_string(), &elasticsearch.url()]);
+        let child = command.spawn().context("cannot start Kibana")?;
+        wait_until_answers(&kibana, "/api/status", "\"overall\":{\"state\":\"green\"").await?;
+        Ok(Self { elasticsearch, kibana, _child: child })
+    }
+
+    /// Returns both as what a fake domain passes requests on to.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        Backend::PassOn { elasticsearch: uri(&self.elasticsearch.port), kibana: Some(uri(&self.kibana)) }
+    }
+}
+
+/// Gives a domain that accepts [`AWS_KEY`] the sample events, by the function that ingests them, and the dashboards.
+/// Returns the installer's report.
+pub async fn fill(domain: &str, now: Timestamp) -> anyhow::Result<String> {
+    let payload = json!({ "awslogs": { "data": pack_log_data(&logged(&recent(now)?)?) } });
+    let mut lambda = FakeLambda::start(ENGINE_START).await?;
+    let mut function = function(&[("AWS_LAMBDA_RUNTIME_API", lambda.address()), ("ENDPOINT", domain)])?
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start the function")?;
+    let (path, answer) = tokio::select! {
+        answer = lambda.invoke(payload) => answer?,
+        ended = function.wait() => anyhow::bail!("the function ends without an answer: {}", ended?),
+    };
+    anyhow::ensure!(path.ends_with("/response"), "the events are not indexed: {answer}");
+
+    let mut installer = Command::new(program("trailgate-ingest")?);
+    installer.args(["dashboards", "--endpoint", domain, "--region", "eu-west-1", "--service", "es"]);
+    let output = installer.env_clear().envs(AWS_KEY).stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "the dashboards are not installed: {stderr}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+async fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().await?;
+    anyhow::ensure!(status.success(), "{:?}: {status}", command.as_std());
+    Ok(())
+}
+
+/// The sample events, which happened within an hour, moved to the six days before `now`. One of the users is moved to
+/// another account, as there is no third party in them.
+fn recent(now: Timestamp) -> anyhow::Result<Vec<Value>> {
+    let mut events = sample_events()?;
+    let last = time(events.last().context("there are no events")?)?;
+    for event in &mut events {
+        let before = last.duration_since(time(event)?).as_secs() * STRETCH + LONGEST_LAG;
+        let shifted = Timestamp::from_second(now.as_second() - before)?;
+        event["eventTime"] = json!(shifted);
+        if event["userIdentity"]["userName"] == "benjamin" {
+            event["userIdentity"]["accountId"] = json!("210987654321");
+            event["userIdentity"]["arn"] = json!("arn:aws:iam::210987654321:user/benjamin");
+        }
+    }
+    Ok(events)
+}
+
+/// The batch in which `CloudWatch` Logs has these events, some minutes after they happened.
+fn logged(events: &[Value]) -> anyhow::Result<Value> {
+    let events = events.iter().zip(0_i64..).map(|(event, nth)| {
+        let lag = if nth % 40 == 0 { LONGEST_LAG } else { 120 + nth * 37 % 210 };
+        let logged = time(event)?.as_millisecond() + lag * 1000;
+        Ok(json!({ "id": event["eventID"], "timestamp": logged, "message": event.to_string() }))
+    });
+    Ok(json!({
+        "messageType": "DATA_MESSAGE",
+        "owner": "123837392027",
+        "logGroup": "CloudTrail/logs",
+        "logStream": "123837392027_CloudTrail_us-east-1",
+        "subscriptionFilters": ["all"],
+        "logEvents": events.collect::<anyhow::Result<Vec<_>>>()?,
+    }))
+}
+
+fn time(event: &Value) -> anyhow::Result<Timestamp> {
+    Ok(serde_json::from_value(event["eventTime"].clone())?)
+}
+
+/// Turns the fifty minutes of the sample into six days.
+const STRETCH: i64 = 170;
+
+/// The lag of the events that are logged late, in seconds. Most are logged within five minutes, as by `CloudTrail`.
+const LONGEST_LAG: i64 = 1200;

@@ -1,0 +1,55 @@
+//! The fixtures that the integration tests of several packages and the demo share.
+//!
+//! - [`Engine`]: a real Elasticsearch or `OpenSearch` of `tests/engines`.
+//! - [`KibanaStack`]: a real Kibana 5.1 and its Elasticsearch, and [`fill`], which gives them sample events and dashboards.
+//! - [`AwsMock`]: a program that plays a part of AWS: S3, STS, an instance's metadata, Lambda's emulator.
+//! - [`FakeLambda`]: the runtime API of Lambda, and the function's program under it.
+//! - [`ReservedPort`]: a port for a server that cannot pick one and say which.
+//! - [`sample_events`]: the real `CloudTrail` events of `tests/data/cloudtrail`, and [`pack_log_data`] for a call with them.
+//!
+//! Not in it: the stand-in for a domain, which is the crate `fake-domain`, and fixtures around the library of one package,
+//! which are among that package's own tests (`support.rs`, `rig.rs`).
+//!
+//! The test kit depends on no package that is tested with it, so that none depends on itself through its tests. It runs
+//! their programs instead, which `cargo test` builds ([`program()`]).
+
+mod aws;
+mod engine;
+mod events;
+mod kibana;
+mod lambda;
+mod port;
+mod program;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+
+pub use self::aws::AwsMock;
+pub use self::engine::Engine;
+pub use self::events::{sample_events, sample_lines};
+pub use self::kibana::{KibanaStack, fill};
+pub use self::lambda::{FakeLambda, function, gzip, pack_log_data};
+pub use self::port::ReservedPort;
+pub use self::program::{packaged_program, program};
+
+/// The key that a fake domain accepts by default, as the variables that programs read. AWS's documentation uses it.
+pub const AWS_KEY: [(&str, &str); 2] =
+    [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")];
+
+/// Returns the same key as credentials, with a session token or without.
+#[must_use]
+pub fn signing_key(token: Option<&str>) -> Credentials {
+    let [(_, id), (_, secret)] = AWS_KEY;
+    Credentials::new(id, secret, token.map(str::to_owned), None, "test")
+}
+
+/// Returns the path of `name` in the repository.
+#[must_use]
+pub fn repository(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../..", name].iter().collect()
+}
+
+/// An engine that was never prepared is downloaded and built before it starts, on a busy machine.
+const ENGINE_START: Duration = Duration::from_mins(5);
