@@ -49,12 +49,16 @@ compile() {
 # Maven fetches the server's jars to target/server/lib; a compiler adds the classes that start a node.
 (
   flock 9
-  if [ ! -e "$built" ] || [ -n "$(find "$engine/pom.xml" "$engine/src" "$engines/LocalEngine.java" -newer "$built" -type f)" ] ||
-    { is_too_old && [ ! -e "$runtime" ]; }; then
+  shopt -s nullglob
+  sources=("$engines/LocalEngine.java" "$engine"/src/*.java)
+  if [ ! -e "$built" ] || [ "$engine/pom.xml" -nt "$built" ] || { is_too_old && [ ! -e "$runtime" ]; }; then
     rm -rf "$engine/target"
     mvn -q -B -f "$engine/pom.xml" generate-resources >&2
+  fi
+  if [ ! -e "$built" ] || [ -n "$(find "${sources[@]}" -newer "$built")" ]; then
+    rm -rf "$classes"
     mkdir "$classes"
-    compile "$classes" "$server/lib" "$engines/LocalEngine.java" "$engine/src/Engine.java"
+    compile "$classes" "$server/lib" "${sources[@]}"
     touch "$built"
   fi
 ) 9>"$engine/.build.lock"
@@ -68,4 +72,4 @@ read -ra extra <<<"${ENGINE_JAVA_OPTS:-}"
 # exec: the caller's child process is the node itself, so that SIGTERM to it stops the node.
 exec "$java" "-Xms$heap" "-Xmx$heap" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
   -Djna.nosys=true -Dlog4j2.formatMsgNoLookups=true "-Dlog4j.configurationFile=$engines/log4j2.properties" \
-  "-Dengine.home=$server" "${extra[@]}" -cp "$classes:$server/lib/*" LocalEngine "$@"
+  "-Dengine.home=$server" "-Dengine.file=$engine/engine.properties" "${extra[@]}" -cp "$classes:$server/lib/*" LocalEngine "$@"
