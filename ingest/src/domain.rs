@@ -1,5 +1,7 @@
 //! The domain as the function uses it: signed requests, small answers.
 
+pub mod json_client;
+
 use std::io::Read as _;
 use std::time::Duration;
 

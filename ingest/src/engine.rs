@@ -10,14 +10,14 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
     /// Whose server.
-    pub kind: Kind,
+    pub kind: EngineKind,
     /// The version that it says: an `OpenSearch` domain in compatibility mode says 7.10.
     pub version: (u32, u32),
 }
 
 /// Whose server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EngineKind {
     /// Elasticsearch.
     Elasticsearch,
     /// `OpenSearch`.
@@ -28,7 +28,7 @@ pub enum Kind {
 
 /// How an engine wants index templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum TemplateForm {
     /// `_template`, its mapping below the name of a document type.
     Typed,
     /// `_template` without document types.
@@ -40,19 +40,19 @@ pub(crate) enum Form {
 impl Engine {
     /// What a domain is taken for that does not say: nothing in it has types, and `_index_template` is there since
     /// Elasticsearch 7.8.
-    pub const ASSUMED: Self = Self { kind: Kind::OpenSearch, version: (1, 0) };
+    pub const ASSUMED: Self = Self { kind: EngineKind::OpenSearch, version: (1, 0) };
 
     /// Reads the answer to `GET /`; `None` if it is no answer of a kind that tells.
     #[must_use]
-    pub fn read(status: StatusCode, body: &[u8]) -> Option<Self> {
+    pub fn from_root(status: StatusCode, body: &[u8]) -> Option<Self> {
         match status {
             StatusCode::OK => {
-                let root: Root = serde_json::from_slice(body).ok()?;
+                let root: RootResponse = serde_json::from_slice(body).ok()?;
                 Some(Self { kind: root.kind(), version: root.version.numbers()? })
             }
             // An access policy can keep `/` from the function and still let it write.
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Self::ASSUMED),
-            StatusCode::NOT_FOUND => Some(Self { kind: Kind::Serverless, version: (0, 0) }),
+            StatusCode::NOT_FOUND => Some(Self { kind: EngineKind::Serverless, version: (0, 0) }),
             _ => None,
         }
     }
@@ -62,23 +62,23 @@ impl Engine {
     /// One for all documents, since 6.x takes one type an index; 5.x takes none that begins with `_`.
     #[must_use]
     pub fn document_type(self) -> Option<&'static str> {
-        (self.form() == Form::Typed).then_some("event")
+        (self.template_form() == TemplateForm::Typed).then_some("event")
     }
 
-    pub(crate) fn form(self) -> Form {
+    pub(crate) fn template_form(self) -> TemplateForm {
         match (self.kind, self.version.0) {
-            (Kind::Elasticsearch, ..7) => Form::Typed,
+            (EngineKind::Elasticsearch, ..7) => TemplateForm::Typed,
             // 7.8 has `_index_template` too, but the 7.x before it have not.
-            (Kind::Elasticsearch, 7) => Form::Typeless,
-            _ => Form::Composable,
+            (EngineKind::Elasticsearch, 7) => TemplateForm::Typeless,
+            _ => TemplateForm::Composable,
         }
     }
 
     /// Where index state management is, on the engines that attach a policy to new indices by their names.
     pub(crate) fn state_management(self) -> Option<&'static str> {
         match (self.kind, self.version) {
-            (Kind::OpenSearch, _) => Some("/_plugins/_ism"),
-            (Kind::Elasticsearch, (7, 10..)) => Some("/_opendistro/_ism"),
+            (EngineKind::OpenSearch, _) => Some("/_plugins/_ism"),
+            (EngineKind::Elasticsearch, (7, 10..)) => Some("/_opendistro/_ism"),
             _ => None,
         }
     }
@@ -89,9 +89,9 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.version;
         match self.kind {
-            Kind::Elasticsearch => write!(f, "Elasticsearch_{major}.{minor}"),
-            Kind::OpenSearch => write!(f, "OpenSearch_{major}.{minor}"),
-            Kind::Serverless => f.write_str("OpenSearch Serverless"),
+            EngineKind::Elasticsearch => write!(f, "Elasticsearch_{major}.{minor}"),
+            EngineKind::OpenSearch => write!(f, "OpenSearch_{major}.{minor}"),
+            EngineKind::Serverless => f.write_str("OpenSearch Serverless"),
         }
     }
 }
@@ -103,8 +103,8 @@ impl FromStr for Engine {
     fn from_str(text: &str) -> Result<Self, UnknownEngine> {
         let (name, version) = text.split_once('_').ok_or(UnknownEngine)?;
         let kind = match name {
-            "Elasticsearch" => Kind::Elasticsearch,
-            "OpenSearch" => Kind::OpenSearch,
+            "Elasticsearch" => EngineKind::Elasticsearch,
+            "OpenSearch" => EngineKind::OpenSearch,
             _ => return Err(UnknownEngine),
         };
         let (major, minor) = version.split_once('.').ok_or(UnknownEngine)?;
@@ -120,7 +120,7 @@ pub struct UnknownEngine;
 
 /// The answer to `GET /`.
 #[derive(Deserialize)]
-struct Root {
+struct RootResponse {
     version: Version,
     #[serde(default)]
     tagline: String,
@@ -132,12 +132,12 @@ struct Version {
     distribution: Option<String>,
 }
 
-impl Root {
-    fn kind(&self) -> Kind {
+impl RootResponse {
+    fn kind(&self) -> EngineKind {
         // In compatibility mode only the tagline is left to tell.
         let is_opensearch =
             self.version.distribution.as_deref() == Some("opensearch") || self.tagline.contains("OpenSearch");
-        if is_opensearch { Kind::OpenSearch } else { Kind::Elasticsearch }
+        if is_opensearch { EngineKind::OpenSearch } else { EngineKind::Elasticsearch }
     }
 }
 
@@ -153,16 +153,16 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn test(body: &str, kind: Kind, version: (u32, u32), form: Form, document_type: Option<&str>) {
-        let engine = Engine::read(StatusCode::OK, body.as_bytes()).unwrap();
+    fn test(body: &str, kind: EngineKind, version: (u32, u32), form: TemplateForm, document_type: Option<&str>) {
+        let engine = Engine::from_root(StatusCode::OK, body.as_bytes()).unwrap();
         assert_eq!((engine.kind, engine.version), (kind, version));
-        assert_eq!((engine.form(), engine.document_type()), (form, document_type));
+        assert_eq!((engine.template_form(), engine.document_type()), (form, document_type));
     }
 
     #[test]
     fn every_engine_is_recognised_by_what_it_says_of_itself() {
-        use Form::{Composable, Typed, Typeless};
-        use Kind::{Elasticsearch, OpenSearch};
+        use EngineKind::{Elasticsearch, OpenSearch};
+        use TemplateForm::{Composable, Typed, Typeless};
         let elasticsearch =
             |number: &str| format!(r#"{{"version":{{"number":"{number}"}},"tagline":"You Know, for Search"}}"#);
         test(&elasticsearch("2.4.6"), Elasticsearch, (2, 4), Typed, Some("event"));
@@ -180,12 +180,12 @@ mod tests {
 
     #[test]
     fn a_domain_that_does_not_say_is_taken_for_a_recent_one() {
-        assert_eq!(Engine::read(StatusCode::FORBIDDEN, b"{}"), Some(Engine::ASSUMED));
-        let serverless = Engine::read(StatusCode::NOT_FOUND, b"").unwrap();
-        assert_eq!((serverless.kind, serverless.form()), (Kind::Serverless, Form::Composable));
-        assert_eq!(Engine::read(StatusCode::OK, b"<html>"), None);
-        assert_eq!(Engine::read(StatusCode::OK, br#"{"version":{"number":"new"}}"#), None);
-        assert_eq!(Engine::read(StatusCode::SERVICE_UNAVAILABLE, b"{}"), None);
+        assert_eq!(Engine::from_root(StatusCode::FORBIDDEN, b"{}"), Some(Engine::ASSUMED));
+        let serverless = Engine::from_root(StatusCode::NOT_FOUND, b"").unwrap();
+        assert_eq!((serverless.kind, serverless.template_form()), (EngineKind::Serverless, TemplateForm::Composable));
+        assert_eq!(Engine::from_root(StatusCode::OK, b"<html>"), None);
+        assert_eq!(Engine::from_root(StatusCode::OK, br#"{"version":{"number":"new"}}"#), None);
+        assert_eq!(Engine::from_root(StatusCode::SERVICE_UNAVAILABLE, b"{}"), None);
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
             assert_eq!(text.parse::<Engine>().unwrap().to_string(), text);
         }
         let engine: Engine = "Elasticsearch_5.6".parse().unwrap();
-        assert_eq!((engine.kind, engine.version), (Kind::Elasticsearch, (5, 6)));
+        assert_eq!((engine.kind, engine.version), (EngineKind::Elasticsearch, (5, 6)));
         for text in ["", "5.6", "Elasticsearch", "Elasticsearch_7", "elasticsearch_7.10", "Solr_9.1", "OpenSearch_2.x"]
         {
             assert_eq!(text.parse::<Engine>(), Err(UnknownEngine), "{text}");
@@ -204,10 +204,10 @@ mod tests {
     #[test]
     fn retention_is_where_policies_attach_by_name() {
         let state_management = |kind, version| Engine { kind, version }.state_management();
-        assert_eq!(state_management(Kind::OpenSearch, (2, 19)), Some("/_plugins/_ism"));
-        assert_eq!(state_management(Kind::Elasticsearch, (7, 10)), Some("/_opendistro/_ism"));
-        assert_eq!(state_management(Kind::Elasticsearch, (7, 9)), None);
-        assert_eq!(state_management(Kind::Elasticsearch, (6, 8)), None);
-        assert_eq!(state_management(Kind::Serverless, (0, 0)), None);
+        assert_eq!(state_management(EngineKind::OpenSearch, (2, 19)), Some("/_plugins/_ism"));
+        assert_eq!(state_management(EngineKind::Elasticsearch, (7, 10)), Some("/_opendistro/_ism"));
+        assert_eq!(state_management(EngineKind::Elasticsearch, (7, 9)), None);
+        assert_eq!(state_management(EngineKind::Elasticsearch, (6, 8)), None);
+        assert_eq!(state_management(EngineKind::Serverless, (0, 0)), None);
     }
 }

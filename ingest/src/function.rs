@@ -18,8 +18,8 @@ use crate::document::{Document, Shaping, degraded, document};
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::payload::{self, Invocation, LogBatch, LogEvent, PayloadError, Record};
-use crate::settings::{Plan, Settings};
-use crate::setup::{self, Ensured, TemplateError};
+use crate::settings::{Settings, SetupPlan};
+use crate::setup::{SetupError, SetupResult, set_up_domain};
 
 /// What lives from one invocation to the next.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Function {
     domain: Arc<Domain>,
     delivery: Delivery,
     shaping: Shaping,
-    plan: Plan,
+    plan: SetupPlan,
     /// What the domain runs, once it has what it is to have.
     engine: OnceLock<Engine>,
 }
@@ -154,12 +154,12 @@ impl Function {
             return *engine;
         }
         // Of the time that there is, most belongs to the events: template and policy cost eight requests at the most.
-        let patience = deadline.saturating_duration_since(Instant::now()) / 20;
-        let ensured = setup::ensure(&self.domain, &self.plan, patience.min(TEMPLATE_PATIENCE)).await;
-        tell(&ensured);
-        let is_settled = ensured.template.is_ok()
-            && matches!(ensured.retention, None | Some(Ok(_) | Err(TemplateError::NoStateManagement(_))));
-        if is_settled { *self.engine.get_or_init(|| ensured.engine) } else { ensured.engine }
+        let timeout = deadline.saturating_duration_since(Instant::now()) / 20;
+        let setup = set_up_domain(&self.domain, &self.plan, timeout.min(SETUP_TIMEOUT)).await;
+        log_setup(&setup);
+        let is_settled = setup.template.is_ok()
+            && matches!(setup.retention, None | Some(Ok(_) | Err(SetupError::NoStateManagement(_))));
+        if is_settled { *self.engine.get_or_init(|| setup.engine) } else { setup.engine }
     }
 }
 
@@ -242,13 +242,13 @@ fn event_time(event: &LogEvent) -> Option<Timestamp> {
     happened().or_else(|| Timestamp::from_millisecond(event.timestamp).ok())
 }
 
-fn tell(ensured: &Ensured) {
-    let engine = ensured.engine;
-    match &ensured.template {
+fn log_setup(setup: &SetupResult) {
+    let engine = setup.engine;
+    match &setup.template {
         Ok(template) => tracing::info!(%engine, %template, "the index template is there"),
         Err(error) => tracing::error!(%engine, %error, "no index template: the engine guesses the mapping"),
     }
-    match &ensured.retention {
+    match &setup.retention {
         None => {}
         Some(Ok(policy)) => tracing::info!(%engine, %policy, "the retention policy is there"),
         Some(Err(error)) => {
@@ -258,4 +258,4 @@ fn tell(ensured: &Ensured) {
 }
 
 /// How long each request may take that the index template costs.
-const TEMPLATE_PATIENCE: Duration = Duration::from_secs(5);
+const SETUP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -46,7 +46,7 @@ use crate::document::{Document, Shaping, degraded, document};
 use crate::domain::Domain;
 use crate::payload::{LogBatch, LogEvent};
 use crate::settings::Settings;
-use crate::setup::{self, State};
+use crate::setup::{SetupState, set_up_domain};
 
 /// A run from files to the index.
 #[derive(Debug)]
@@ -72,20 +72,20 @@ impl Load {
 
     /// A run into `domain`, which gets its index template first.
     pub async fn into(domain: Arc<Domain>, settings: &Settings, days: Days) -> anyhow::Result<Self> {
-        let ensured = setup::ensure(&domain, &settings.plan, PATIENCE).await;
-        match ensured.template {
-            Ok(State::Installed) => tracing::info!("the index template is installed"),
+        let setup = set_up_domain(&domain, &settings.plan, PATIENCE).await;
+        match setup.template {
+            Ok(SetupState::Installed) => tracing::info!("the index template is installed"),
             Ok(_) => {}
             Err(error) => return Err(error).context("the index template cannot be installed"),
         }
-        if let Some(Err(error)) = ensured.retention {
+        if let Some(Err(error)) = setup.retention {
             tracing::warn!(%error, "the retention policy cannot be installed");
         }
         // A chunk is about one request; those of several chunks go in parallel.
         let limits = Limits { patience: PATIENCE, parallel: 1, ..Limits::default() };
         let shaping = settings.shaping.clone();
         let delivery = Delivery::new(domain, limits, settings.gzip);
-        let to = Destination { delivery, mapping_type: ensured.engine.document_type(), shaping: shaping.clone() };
+        let to = Destination { delivery, mapping_type: setup.engine.document_type(), shaping: shaping.clone() };
         Ok(Self { shaping, days, to: Some(Arc::new(to)) })
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use trailgate_client::{Endpoint, EndpointError};
 
-pub use self::plan::Plan;
+pub use self::plan::SetupPlan;
 use crate::document::{DocumentId, IndexDay, Shaping};
 
 /// All that the function is told. It exists only when every value makes sense.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub shaping: Shaping,
     /// `RETENTION_DAYS`: after how many days an index is deleted, in the plan for all of them; never by default.
     /// `ENGINE_VERSION`, such as `Elasticsearch_5.6`: what the domain runs, if it does not say so at `GET /`.
-    pub plan: Plan,
+    pub plan: SetupPlan,
     /// `GZIP`: whether requests are compressed as long as the domain takes that; `true` by default.
     pub gzip: bool,
     /// `CA_FILE`: the certificates that may sign the domain's, if not the platform's.
@@ -114,14 +114,14 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         Ok(endpoint)
     }
 
-    fn plan(&self, prefix: &str) -> Result<Plan, SettingsError> {
+    fn plan(&self, prefix: &str) -> Result<SetupPlan, SettingsError> {
         let retention = match self.text("RETENTION_DAYS") {
             None => None,
             Some(text) => {
                 Some(text.parse().map_err(|_| problem("RETENTION_DAYS", format!("{text:?} is no number of days")))?)
             }
         };
-        let plan = Plan::new(prefix, retention).filter(|_| prefix.len() <= PREFIX_BYTES).ok_or_else(|| {
+        let plan = SetupPlan::new(prefix, retention).filter(|_| prefix.len() <= PREFIX_BYTES).ok_or_else(|| {
             let advice = "write lower-case letters, digits, - or _, a letter first";
             problem("INDEX_PREFIX", format!("{prefix:?} begins no index's name: {advice}"))
         })?;
@@ -162,7 +162,7 @@ mod tests {
         let settings = read(&[ENDPOINT, ("AWS_REGION", "us-east-1"), ("RETENTION_DAYS", "")]).unwrap();
         assert_eq!((settings.region.as_str(), settings.service.as_str()), ("eu-west-1", "es"));
         assert_eq!(settings.shaping, Shaping::default());
-        assert_eq!((Some(settings.plan), settings.gzip), (Plan::new("cwl-", None), true));
+        assert_eq!((Some(settings.plan), settings.gzip), (SetupPlan::new("cwl-", None), true));
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(settings.region, "us-east-1");
         let shaping = Shaping { prefix: "trail-".to_owned(), id: DocumentId::EventId, day: IndexDay::EventTime };
         assert_eq!(settings.shaping, shaping);
-        let plan = Plan::new("trail-", NonZeroU32::new(90)).unwrap().on("Elasticsearch_6.8".parse().unwrap());
+        let plan = SetupPlan::new("trail-", NonZeroU32::new(90)).unwrap().on("Elasticsearch_6.8".parse().unwrap());
         assert_eq!((settings.plan, settings.gzip), (plan, false));
         assert_eq!(settings.ca_file, Some(PathBuf::from("/var/task/ca.pem")));
     }

@@ -207,7 +207,7 @@ impl Command {
 
 fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
     let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
-    let mapping = setup::mapping().context("the template makes no sense")?;
+    let mapping = setup::index_mapping().context("the template makes no sense")?;
     let pattern = format!("{}*", Shaping::default().prefix);
     for form in [Form::Kibana5, Form::Kibana7] {
         let path = folder.join(file::name(form));
@@ -223,7 +223,7 @@ async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
     let settings = settings(&args.connection)?;
     let domain = args.connection.domain(&settings)?;
     let pattern = format!("{}*", settings.shaping.prefix);
-    let mapping = setup::mapping().context("the template makes no sense")?;
+    let mapping = setup::index_mapping().context("the template makes no sense")?;
     let plan = install::Plan { source, pattern, mapping, is_forced: args.force };
     let installed = install(&domain, &plan, PATIENCE).await?;
     print!("{installed}");

@@ -2,23 +2,22 @@
 
 mod api;
 mod index;
-mod link;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use self::api::Api;
 use self::index::Index;
-pub use self::link::InstallError;
-use self::link::Link;
 use super::format::{Form, Kind};
 use super::saved::{Object, digest, is_as_installed, objects};
 use super::source::Source;
 use crate::domain::Domain;
-use crate::engine::{self, Engine};
+use crate::domain::json_client::{JsonClient, RequestError};
+use crate::engine::{Engine, EngineKind};
 
 /// What is to be installed.
 #[derive(Clone, Debug)]
@@ -31,6 +30,17 @@ pub struct Plan {
     pub mapping: Value,
     /// Whether what users changed is replaced, too.
     pub is_forced: bool,
+}
+
+/// Why the dashboards are not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// A request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// There is no Kibana, or none that was ever started.
+    #[error("the domain has no Kibana: {0}")]
+    NoKibana(&'static str),
 }
 
 /// What became of the objects.
@@ -69,31 +79,39 @@ pub enum State {
 /// Finds out what the domain has for a Kibana, and installs what is missing or of another release.
 ///
 /// A domain of Elasticsearch 5 or 6 is written to at its `.kibana` index, one of a later engine through its Kibana. Each
-/// request may take as long as `patience`.
-pub async fn install(domain: &Domain, plan: &Plan, patience: Duration) -> Result<Installed, InstallError> {
-    let link = Link::new(domain, patience);
-    let engine = link.engine().await?;
+/// request may take as long as `timeout`.
+pub async fn install(domain: &Domain, plan: &Plan, timeout: Duration) -> Result<Installed, InstallError> {
+    let client = JsonClient::new(domain, timeout).with_headers(csrf_headers());
+    let engine = client.detect_engine().await?;
     if has_documents(engine) {
-        let index = Index::find(link).await?;
+        let missing = InstallError::NoKibana("there is no index .kibana, which it makes when it starts");
+        let index = Index::find(client).await?.ok_or(missing)?;
         let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana5);
-        let found = index.found(&wanted).await?;
+        let found = index.fetch_attributes(&wanted).await?;
         let (missing, objects) = compare(wanted, &found, plan.is_forced);
-        index.put(&missing).await?;
-        let is_default = index.set_default(&plan.pattern).await?;
+        index.put_objects(&missing).await?;
+        let is_default = index.set_default_pattern(&plan.pattern).await?;
         return Ok(Installed { place: Place::Index(engine), objects, is_default });
     }
-    let api = Api::find(link).await?;
+    let missing = InstallError::NoKibana("none answers below /_dashboards or /_plugin/kibana");
+    let api = Api::find(client).await?.ok_or(missing)?;
     let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana7);
-    let found = api.found(&wanted).await?;
+    let found = api.fetch_attributes(&wanted).await?;
     let (missing, objects) = compare(wanted, &found, plan.is_forced);
-    api.put(&missing).await?;
-    let is_default = api.set_default(&plan.pattern).await?;
+    api.put_objects(&missing).await?;
+    let is_default = api.set_default_pattern(&plan.pattern).await?;
     Ok(Installed { place: Place::Api(api.path()), objects, is_default })
+}
+
+/// Returns the headers without which Kibana and Dashboards reject a request as cross-site (CSRF). The engine ignores them.
+fn csrf_headers() -> HeaderMap {
+    let token = HeaderValue::from_static("trailgate");
+    ["kbn-xsrf", "osd-xsrf"].into_iter().map(|name| (HeaderName::from_static(name), token.clone())).collect()
 }
 
 /// Whether this engine goes with a Kibana that keeps its objects by plain calls to the engine.
 fn has_documents(engine: Engine) -> bool {
-    engine.kind == engine::Kind::Elasticsearch && engine.version.0 < 7
+    engine.kind == EngineKind::Elasticsearch && engine.version.0 < 7
 }
 
 /// The objects to put, and what becomes of each.
@@ -211,7 +229,7 @@ mod tests {
 
     #[test]
     fn an_index_pattern_gets_the_fields_that_it_lacks_and_keeps_the_rest() {
-        let mapping = setup::mapping().unwrap();
+        let mapping = setup::index_mapping().unwrap();
         let all = objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &mapping, Form::Kibana7);
         let wanted = all.into_iter().next().unwrap();
         let theirs =

@@ -16,12 +16,13 @@ fn source() -> Source {
 }
 
 fn all(form: Form) -> Vec<Object> {
-    objects(&source(), "cwl-*", &setup::mapping().unwrap(), form)
+    objects(&source(), "cwl-*", &setup::index_mapping().unwrap(), form)
 }
 
 /// The names of the fields that can be counted by.
 fn countable() -> BTreeSet<String> {
-    let fields: Vec<Value> = serde_json::from_str(&fields::list(&setup::mapping().unwrap(), Form::Kibana5)).unwrap();
+    let fields: Vec<Value> =
+        serde_json::from_str(&fields::list(&setup::index_mapping().unwrap(), Form::Kibana5)).unwrap();
     let countable = fields.iter().filter(|field| field["aggregatable"] == true);
     countable.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
 }

@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_the_template_maps_is_known_here() {
-        let mapping = setup::mapping().unwrap();
+        let mapping = setup::index_mapping().unwrap();
         for (name, field) in mapping["properties"].as_object().unwrap() {
             if name.starts_with('@') || name == "ct" || name == "source" {
                 continue;

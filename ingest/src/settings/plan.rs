@@ -6,7 +6,7 @@ use crate::engine::Engine;
 
 /// What the domain is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct SetupPlan {
     prefix: String,
     /// After how many days an index is deleted; never if none.
     pub(crate) retention: Option<NonZeroU32>,
@@ -14,7 +14,7 @@ pub struct Plan {
     pub(crate) engine: Option<Engine>,
 }
 
-impl Plan {
+impl SetupPlan {
     /// A template for the indices whose names begin with `prefix`, deleted after `retention` days if that is given.
     ///
     /// `None` if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of others.
@@ -47,10 +47,10 @@ mod tests {
 
     #[test]
     fn a_plan_is_for_indices_of_its_own() {
-        let plan = Plan::new("cwl-", None).unwrap();
+        let plan = SetupPlan::new("cwl-", None).unwrap();
         assert_eq!((plan.name().as_str(), plan.pattern().as_str()), ("trailgate-cwl", "cwl-*"));
         for prefix in ["", "-", ".", "*", "_all", "CWL-", "cwl-*", "cwl,", "a/b"] {
-            assert_eq!(Plan::new(prefix, None), None, "{prefix}");
+            assert_eq!(SetupPlan::new(prefix, None), None, "{prefix}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The policy that deletes indices of a certain age.
 //!
-//! New indices take the policy by their names, those that are there have to be told, which can fail by itself. Until
-//! they are told, the policy's own description says so, for whoever comes next.
+//! New indices get the policy by their names. To existing ones it is attached by a request of its own, which can fail by
+//! itself; until that request succeeds, the policy's description says so, and the next run repeats it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,9 +9,9 @@ use std::num::NonZeroU32;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What is at the policy's place.
+/// The policy as the domain stores it.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Found {
+pub(crate) struct InstalledPolicy {
     #[serde(rename = "_seq_no")]
     seq_no: u64,
     #[serde(rename = "_primary_term")]
@@ -19,26 +19,26 @@ pub(crate) struct Found {
     policy: Value,
 }
 
-/// What to do about the policy.
+/// The change that the policy needs.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Nothing.
+pub(crate) enum PolicyUpdate {
+    /// None.
     Keep,
-    /// Put it here, then tell the indices by this verb.
-    Put { path: String, verb: Verb },
+    /// Put it at this path, then attach it to the existing indices by this action.
+    Put { path: String, action: AttachAction },
 }
 
-/// How the indices that are there are told. An index that somebody has taken out of the policy stays out: each verb is
-/// said until it was heard once, and no more.
+/// The request that attaches the policy to existing indices. It is repeated until it succeeds once and no more, so that an
+/// index that an operator took out of the policy stays out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// To those without a policy: take this one.
+pub(crate) enum AttachAction {
+    /// For indices without a policy.
     Add,
-    /// To those that have it: take it as it is now. An index keeps the version of the policy that it was given.
+    /// For indices that have the policy: each keeps the version of it that was attached.
     ChangePolicy,
 }
 
-impl fmt::Display for Verb {
+impl fmt::Display for AttachAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Add => "add",
@@ -47,11 +47,11 @@ impl fmt::Display for Verb {
     }
 }
 
-/// The policy that deletes what matches `pattern` after `days`; `untold` as long as the indices are not told.
-pub(crate) fn policy(pattern: &str, days: NonZeroU32, untold: Option<Verb>) -> Value {
-    let untold = untold.map_or_else(String::new, |verb| format!("{UNTOLD}{verb}"));
+/// Returns the policy that deletes what matches `pattern` after `days`; `pending` is the action that is still to succeed.
+pub(crate) fn policy(pattern: &str, days: NonZeroU32, pending: Option<AttachAction>) -> Value {
+    let pending = pending.map_or_else(String::new, |action| format!("{PENDING}{action}"));
     json!({ "policy": {
-        "description": format!("{pattern} is deleted after {days} days.{untold}"),
+        "description": format!("{pattern} is deleted after {days} days.{pending}"),
         "default_state": "kept",
         "states": [
             {
@@ -65,40 +65,43 @@ pub(crate) fn policy(pattern: &str, days: NonZeroU32, untold: Option<Verb>) -> V
     } })
 }
 
-/// What to do when `found` is at `path` and `wanted` should be.
-pub(crate) fn step(path: &str, found: Option<&Found>, wanted: &Value) -> Step {
-    let Some(found) = found else { return Step::Put { path: path.to_owned(), verb: Verb::Add } };
-    if says(&found.policy, &wanted["policy"]) {
-        return Step::Keep;
+/// Compares the policy that is installed at `path` with the wanted one.
+pub(crate) fn plan_update(path: &str, installed: Option<&InstalledPolicy>, wanted: &Value) -> PolicyUpdate {
+    let Some(installed) = installed else {
+        return PolicyUpdate::Put { path: path.to_owned(), action: AttachAction::Add };
+    };
+    if covers(&installed.policy, &wanted["policy"]) {
+        return PolicyUpdate::Keep;
     }
-    let description = found.policy["description"].as_str().unwrap_or_default();
-    let is_untold_of = |verb: Verb| description.ends_with(&format!("{UNTOLD}{verb}"));
-    let verb = if is_untold_of(Verb::Add) { Verb::Add } else { Verb::ChangePolicy };
-    Step::Put { path: found.place(path), verb }
+    let description = installed.policy["description"].as_str().unwrap_or_default();
+    let is_pending = |action: AttachAction| description.ends_with(&format!("{PENDING}{action}"));
+    let action = if is_pending(AttachAction::Add) { AttachAction::Add } else { AttachAction::ChangePolicy };
+    PolicyUpdate::Put { path: installed.replace_path(path), action }
 }
 
-impl Found {
-    /// Where to replace it. The numbers make the domain refuse that when someone else has changed the policy meanwhile.
-    pub(crate) fn place(&self, path: &str) -> String {
+impl InstalledPolicy {
+    /// Returns the path that replaces exactly this version: the domain rejects it if the policy changed meanwhile.
+    pub(crate) fn replace_path(&self, path: &str) -> String {
         format!("{path}?if_seq_no={}&if_primary_term={}", self.seq_no, self.primary_term)
     }
 }
 
-/// Whether `found` says all that `wanted` does; the domain adds defaults and dates of its own.
-fn says(found: &Value, wanted: &Value) -> bool {
-    match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| says(found, wanted)))
+/// Returns whether `installed` has all members of `wanted`; the domain adds defaults and dates of its own.
+fn covers(installed: &Value, wanted: &Value) -> bool {
+    match (installed, wanted) {
+        (Value::Object(installed), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| installed.get(key).is_some_and(|installed| covers(installed, wanted)))
         }
-        (Value::Array(found), Value::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| says(found, wanted))
+        (Value::Array(installed), Value::Array(wanted)) => {
+            installed.len() == wanted.len()
+                && installed.iter().zip(wanted).all(|(installed, wanted)| covers(installed, wanted))
         }
-        _ => found == wanted,
+        _ => installed == wanted,
     }
 }
 
-/// What a policy's description ends in, before the verb, as long as the indices are not told.
-const UNTOLD: &str = " Indices are still to be told: ";
+/// The end of a policy's description, before the action that is still to succeed.
+const PENDING: &str = " Indices are still to be told: ";
 
 #[cfg(test)]
 mod tests {
@@ -108,8 +111,8 @@ mod tests {
         NonZeroU32::new(days).unwrap()
     }
 
-    /// As a domain gives back what it was given.
-    fn found() -> Found {
+    /// Returns a policy as a domain stores it.
+    fn installed() -> InstalledPolicy {
         let mut policy = policy("cwl-*", days(30), None)["policy"].take();
         policy["policy_id"] = json!("trailgate-cwl");
         policy["last_updated_time"] = json!(1_700_000_000_000_u64);
@@ -117,36 +120,39 @@ mod tests {
         policy["error_notification"] = Value::Null;
         policy["states"][1]["actions"][0]["retry"] = json!({ "count": 3, "backoff": "exponential", "delay": "1m" });
         policy["ism_template"][0]["last_updated_time"] = json!(1_700_000_000_000_u64);
-        Found { seq_no: 42, primary_term: 3, policy }
+        InstalledPolicy { seq_no: 42, primary_term: 3, policy }
     }
 
     #[test]
-    fn the_same_policy_is_kept_whatever_the_domain_adds() {
-        let step = step("/p", Some(&found()), &policy("cwl-*", days(30), None));
-        assert_eq!(step, Step::Keep);
+    fn same_policy_is_kept_with_members_the_domain_adds() {
+        let update = plan_update("/p", Some(&installed()), &policy("cwl-*", days(30), None));
+        assert_eq!(update, PolicyUpdate::Keep);
     }
 
     #[test]
-    fn another_age_or_pattern_replaces_the_policy_that_was_seen() {
+    fn other_age_or_pattern_replaces_the_seen_version() {
         for wanted in [policy("cwl-*", days(31), None), policy("audit-*", days(30), None)] {
             let path = "/p?if_seq_no=42&if_primary_term=3".to_owned();
-            assert_eq!(step("/p", Some(&found()), &wanted), Step::Put { path, verb: Verb::ChangePolicy });
+            assert_eq!(
+                plan_update("/p", Some(&installed()), &wanted),
+                PolicyUpdate::Put { path, action: AttachAction::ChangePolicy }
+            );
         }
     }
 
     #[test]
-    fn a_new_policy_is_given_to_the_indices_that_are_there() {
-        let step = step("/p", None, &policy("cwl-*", days(30), None));
-        assert_eq!(step, Step::Put { path: "/p".to_owned(), verb: Verb::Add });
+    fn new_policy_is_attached_to_existing_indices() {
+        let update = plan_update("/p", None, &policy("cwl-*", days(30), None));
+        assert_eq!(update, PolicyUpdate::Put { path: "/p".to_owned(), action: AttachAction::Add });
     }
 
     #[test]
-    fn indices_that_were_not_told_are_told_the_same() {
-        for verb in [Verb::Add, Verb::ChangePolicy] {
-            let policy = policy("cwl-*", days(30), Some(verb))["policy"].take();
-            let found = Found { seq_no: 42, primary_term: 3, policy };
-            let step = step("/p", Some(&found), &super::policy("cwl-*", days(30), None));
-            assert_eq!(step, Step::Put { path: "/p?if_seq_no=42&if_primary_term=3".to_owned(), verb });
+    fn pending_action_is_repeated() {
+        for action in [AttachAction::Add, AttachAction::ChangePolicy] {
+            let policy = policy("cwl-*", days(30), Some(action))["policy"].take();
+            let installed = InstalledPolicy { seq_no: 42, primary_term: 3, policy };
+            let update = plan_update("/p", Some(&installed), &super::policy("cwl-*", days(30), None));
+            assert_eq!(update, PolicyUpdate::Put { path: "/p?if_seq_no=42&if_primary_term=3".to_owned(), action });
         }
     }
 }

@@ -23,7 +23,7 @@ fn source() -> Source {
 }
 
 async fn installed(rig: &Rig, is_forced: bool) -> Result<Installed, InstallError> {
-    let mapping = setup::mapping().unwrap();
+    let mapping = setup::index_mapping().unwrap();
     let plan = Plan { source: source(), pattern: "cwl-*".to_owned(), mapping, is_forced };
     install(&rig.domain, &plan, PATIENCE).await
 }

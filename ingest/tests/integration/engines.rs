@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
-use trailgate_ingest::engine::{Engine, Kind};
-use trailgate_ingest::settings::Plan;
-use trailgate_ingest::setup::{self, State, TemplateError};
+use trailgate_ingest::domain::json_client::RequestError;
+use trailgate_ingest::engine::{Engine, EngineKind};
+use trailgate_ingest::settings::SetupPlan;
+use trailgate_ingest::setup::{SetupError, SetupState, set_up_domain};
 
 use crate::events;
 use crate::rig::{PATIENCE, Rig};
@@ -50,19 +51,19 @@ async fn nothing_is_lost_under_the_template(name: &str) {
 
 /// A template is put where none is, and over an older one; the same and a newer one stay.
 async fn the_template_is_installed_once(rig: &Rig) -> Engine {
-    let plan = Plan::new("cwl-", None).unwrap();
+    let plan = SetupPlan::new("cwl-", None).unwrap();
     let mut ensured = Vec::new();
     for _ in 0..2 {
-        ensured.push(setup::ensure(&rig.domain, &plan, PATIENCE).await);
+        ensured.push(set_up_domain(&rig.domain, &plan, PATIENCE).await);
     }
     let engine = ensured[0].engine;
     let [first, second] = &ensured[..] else { unreachable!() };
-    assert!(matches!(first.template, Ok(State::Installed)), "{first:?}");
-    assert!(matches!(second.template, Ok(State::Current)), "{second:?}");
+    assert!(matches!(first.template, Ok(SetupState::Installed)), "{first:?}");
+    assert!(matches!(second.template, Ok(SetupState::Current)), "{second:?}");
 
-    for (version, expected) in [(1_000_000, State::Newer), (0, State::Replaced)] {
+    for (version, expected) in [(1_000_000, SetupState::Newer), (0, SetupState::Replaced)] {
         put_other_version(rig, engine, version).await;
-        let ensured = setup::ensure(&rig.domain, &plan, PATIENCE).await;
+        let ensured = set_up_domain(&rig.domain, &plan, PATIENCE).await;
         assert!(matches!(ensured.template, Ok(state) if state == expected), "{ensured:?}");
         assert!(ensured.retention.is_none());
     }
@@ -72,7 +73,7 @@ async fn the_template_is_installed_once(rig: &Rig) -> Engine {
 /// Puts a template in the place of ours that says it is of `version`.
 async fn put_other_version(rig: &Rig, engine: Engine, version: u64) {
     let mappings = json!({ "_meta": { "trailgate": { "version": version } } });
-    let is_composable = engine.kind != Kind::Elasticsearch;
+    let is_composable = engine.kind != EngineKind::Elasticsearch;
     let template = match (engine.document_type(), engine.version.0) {
         _ if is_composable => json!({ "index_patterns": ["cwl-*"], "template": { "mappings": mappings } }),
         (Some(type_), ..6) => json!({ "template": "cwl-*", "mappings": { type_: mappings } }),
@@ -187,7 +188,7 @@ pub(crate) fn fields(mapping: &Value) -> usize {
 async fn without_the_template_events_are_lost() {
     let server = Server::start("elasticsearch-7.10", &[]).await;
     let rig = &server.rig;
-    let runs = setup::ensure(&rig.domain, &Plan::new("cwl-", None).unwrap(), PATIENCE).await.engine;
+    let runs = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), PATIENCE).await.engine;
     let events = events::real();
     let documents: Vec<Document> = events.iter().enumerate().map(|(id, event)| events::stock(event, id)).collect();
     let stock = index(rig, runs, "stock-2023.07.10", &documents).await;
@@ -222,11 +223,14 @@ async fn opensearch_with_three_zones_and_a_false_version_gets_the_template() {
     // Without this such a cluster takes no new index at all, whatever its template.
     let replicas = json!({ "persistent": { "cluster.default_number_of_replicas": 2 } });
     rig.ask(Method::PUT, "/_cluster/settings", &replicas).await;
-    let ensured = setup::ensure(&rig.domain, &Plan::new("cwl-", NonZeroU32::new(30)).unwrap(), PATIENCE).await;
-    assert_eq!((ensured.engine.kind, ensured.engine.version), (Kind::OpenSearch, (7, 10)));
-    assert!(matches!(ensured.template, Ok(State::Installed)), "{ensured:?}");
+    let ensured = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", NonZeroU32::new(30)).unwrap(), PATIENCE).await;
+    assert_eq!((ensured.engine.kind, ensured.engine.version), (EngineKind::OpenSearch, (7, 10)));
+    assert!(matches!(ensured.template, Ok(SetupState::Installed)), "{ensured:?}");
     // This server lacks the plug-in, which costs the retention and nothing else.
-    assert!(matches!(ensured.retention, Some(Err(TemplateError::Refused { .. }))), "{ensured:?}");
+    assert!(
+        matches!(ensured.retention, Some(Err(SetupError::Request(RequestError::Unexpected { .. })))),
+        "{ensured:?}"
+    );
     let outcome = index(rig, ensured.engine, INDEX, &[events::promoted(&events::hostile()[0], 0)]).await;
     assert_eq!(outcome.found, 1);
     let settings = rig.get(&format!("/{INDEX}/_settings")).await;

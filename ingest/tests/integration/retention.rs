@@ -3,21 +3,22 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 use fake_domain::{Fault, Seen, Times};
 use serde_json::{Value, json};
-use trailgate_ingest::settings::Plan;
-use trailgate_ingest::setup::{self, Ensured, State, TemplateError};
+use trailgate_ingest::domain::json_client::RequestError;
+use trailgate_ingest::settings::SetupPlan;
+use trailgate_ingest::setup::{SetupError, SetupResult, SetupState, set_up_domain};
 
 use crate::rig::{PATIENCE, Rig};
 
 /// Plays `answers` in turn, as a domain with index state management gives them, and gives what it was asked.
 ///
 /// The real servers of these tests lack that plug-in; the answers follow its documentation.
-async fn ensure(answers: &[(u16, Value)]) -> (Ensured, Vec<Seen>) {
+async fn ensure(answers: &[(u16, Value)]) -> (SetupResult, Vec<Seen>) {
     let rig = Rig::new().await;
     for (status, body) in answers {
         rig.stand_in.fault(Fault::status(*status, body.to_string()), Times::Once);
     }
-    let plan = Plan::new("cwl-", NonZeroU32::new(30)).unwrap();
-    let ensured = setup::ensure(&rig.domain, &plan, PATIENCE).await;
+    let plan = SetupPlan::new("cwl-", NonZeroU32::new(30)).unwrap();
+    let ensured = set_up_domain(&rig.domain, &plan, PATIENCE).await;
     let seen = rig.stand_in.seen();
     assert!(seen.iter().all(|seen| seen.refusal.is_none()));
     (ensured, seen)
@@ -83,10 +84,25 @@ fn not_found() -> (u16, Value) {
 const POLICY: &str = "/_plugins/_ism/policies/trailgate-cwl";
 
 #[tokio::test]
+async fn template_response_that_is_no_json_is_an_error() {
+    let rig = Rig::new().await;
+    let (status, engine) = opensearch();
+    rig.stand_in.fault(Fault::status(status, engine.to_string()), Times::Once);
+    rig.stand_in.fault(Fault::status(200, "<html>".to_owned()), Times::Once);
+    let setup = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), PATIENCE).await;
+    let error = setup.template.unwrap_err();
+    assert!(matches!(&error, SetupError::Request(RequestError::Unexpected { .. })), "{error:?}");
+    assert_eq!(error.to_string(), "GET /_index_template/trailgate-cwl: 200 OK: <html>");
+}
+
+#[tokio::test]
 async fn a_policy_is_put_and_given_to_the_indices_that_are_there() {
     let answers = [opensearch(), current_template(), not_found(), stored(1), told(), stored(2)];
     let (ensured, seen) = ensure(&answers).await;
-    assert!(matches!((&ensured.template, &ensured.retention), (Ok(State::Current), Some(Ok(State::Installed)))));
+    assert!(matches!(
+        (&ensured.template, &ensured.retention),
+        (Ok(SetupState::Current), Some(Ok(SetupState::Installed)))
+    ));
 
     let expected = [
         "GET /".to_owned(),
@@ -108,13 +124,16 @@ async fn indices_that_could_not_be_told_of_the_policy_are_told_next_time() {
     for (found, verb) in [(not_found(), "add"), (installed("90"), "change_policy")] {
         let away = (503, json!({}));
         let (ensured, seen) = ensure(&[opensearch(), current_template(), found, stored(1), away]).await;
-        assert!(matches!(ensured.retention, Some(Err(TemplateError::Refused { .. }))), "{ensured:?}");
+        assert!(
+            matches!(ensured.retention, Some(Err(SetupError::Request(RequestError::Unexpected { .. })))),
+            "{ensured:?}"
+        );
 
         // What the domain has kept.
         let mut kept = stored(1);
         kept.1["policy"] = json(&seen[3].body)["policy"].take();
         let (ensured, seen) = ensure(&[opensearch(), current_template(), kept, stored(2), told(), stored(3)]).await;
-        assert!(matches!(ensured.retention, Some(Ok(State::Replaced))), "{ensured:?}");
+        assert!(matches!(ensured.retention, Some(Ok(SetupState::Replaced))), "{ensured:?}");
         let expected = [
             format!("PUT {POLICY}?if_seq_no=11&if_primary_term=2"),
             format!("POST /_plugins/_ism/{verb}/cwl-%2A"),
@@ -127,7 +146,7 @@ async fn indices_that_could_not_be_told_of_the_policy_are_told_next_time() {
 #[tokio::test]
 async fn the_same_policy_is_left_alone() {
     let (ensured, seen) = ensure(&[opensearch(), current_template(), installed("30")]).await;
-    assert!(matches!(ensured.retention, Some(Ok(State::Current))), "{ensured:?}");
+    assert!(matches!(ensured.retention, Some(Ok(SetupState::Current))), "{ensured:?}");
     assert_eq!(seen.len(), 3);
 }
 
@@ -135,7 +154,7 @@ async fn the_same_policy_is_left_alone() {
 async fn another_age_replaces_the_policy_that_was_seen() {
     let (ensured, seen) =
         ensure(&[opensearch(), current_template(), installed("90"), stored(3), told(), stored(4)]).await;
-    assert!(matches!(ensured.retention, Some(Ok(State::Replaced))), "{ensured:?}");
+    assert!(matches!(ensured.retention, Some(Ok(SetupState::Replaced))), "{ensured:?}");
     let expected = [
         format!("PUT {POLICY}?if_seq_no=5&if_primary_term=2"),
         "POST /_plugins/_ism/change_policy/cwl-%2A".to_owned(),
@@ -148,7 +167,7 @@ async fn another_age_replaces_the_policy_that_was_seen() {
 async fn a_policy_that_another_run_puts_meanwhile_is_no_failure() {
     let conflict = (409, json!({ "error": { "type": "version_conflict_engine_exception" }, "status": 409 }));
     let (ensured, _) = ensure(&[opensearch(), current_template(), not_found(), conflict]).await;
-    assert!(matches!(ensured.retention, Some(Ok(State::Current))), "{ensured:?}");
+    assert!(matches!(ensured.retention, Some(Ok(SetupState::Current))), "{ensured:?}");
 }
 
 #[tokio::test]
@@ -157,8 +176,8 @@ async fn a_domain_that_does_not_say_what_it_runs_is_believed_the_settings() {
     let acknowledged = json!({ "acknowledged": true }).to_string();
     rig.stand_in.fault(Fault::status(404, "{}"), Times::Once);
     rig.stand_in.fault(Fault::status(200, acknowledged), Times::Once);
-    let plan = Plan::new("cwl-", None).unwrap().on("Elasticsearch_5.6".parse().unwrap());
-    let ensured = setup::ensure(&rig.domain, &plan, PATIENCE).await;
+    let plan = SetupPlan::new("cwl-", None).unwrap().on("Elasticsearch_5.6".parse().unwrap());
+    let ensured = set_up_domain(&rig.domain, &plan, PATIENCE).await;
     assert_eq!(ensured.engine.document_type(), Some("event"));
     let seen = rig.stand_in.seen();
     assert_eq!(requests(&seen), ["GET /_template/trailgate-cwl", "PUT /_template/trailgate-cwl"]);
@@ -170,8 +189,8 @@ async fn where_there_is_no_state_management_the_template_is_there_all_the_same()
     let elasticsearch = (200, json!({ "version": { "number": "6.8.0" }, "tagline": "You Know, for Search" }));
     let acknowledged = (200, json!({ "acknowledged": true }));
     let (ensured, seen) = ensure(&[elasticsearch, (404, json!({})), acknowledged]).await;
-    assert!(matches!(ensured.template, Ok(State::Installed)), "{ensured:?}");
-    assert!(matches!(ensured.retention, Some(Err(TemplateError::NoStateManagement(_)))), "{ensured:?}");
+    assert!(matches!(ensured.template, Ok(SetupState::Installed)), "{ensured:?}");
+    assert!(matches!(ensured.retention, Some(Err(SetupError::NoStateManagement(_)))), "{ensured:?}");
     assert_eq!(seen.len(), 3);
 }
 

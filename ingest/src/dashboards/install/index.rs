@@ -1,13 +1,14 @@
-//! Kibana 5 and 6, which keep their objects as documents of the index `.kibana`.
+//! The saved objects of Kibana 5 and 6: documents of the index `.kibana`.
 
+use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::super::saved::Object;
-use super::link::{InstallError, Link};
+use crate::domain::json_client::{JSON, JsonClient, RequestError};
 
-/// The index, and how documents are in it.
+/// The index, and the layout of its documents.
 pub(super) struct Index<'a> {
-    link: Link<'a>,
+    client: JsonClient<'a>,
     layout: Layout,
 }
 
@@ -20,30 +21,32 @@ enum Layout {
 }
 
 impl<'a> Index<'a> {
-    /// Looks for the index, which Kibana makes when it is started first.
-    pub(super) async fn find(link: Link<'a>) -> Result<Self, InstallError> {
-        let mapping = link.get("/.kibana/_mapping").await?;
-        let mapping =
-            mapping.ok_or(InstallError::NoKibana("there is no index .kibana, which it makes when it starts"))?;
-        Ok(Self { link, layout: Layout::of(&mapping) })
+    /// Finds the index, which Kibana creates when it is first started.
+    pub(super) async fn find(client: JsonClient<'a>) -> Result<Option<Self>, RequestError> {
+        let mapping: Option<Value> = client.get("/.kibana/_mapping").await?;
+        Ok(mapping.map(|mapping| Self { client, layout: Layout::of(&mapping) }))
     }
 
-    /// The attributes of these objects, where they are there.
-    pub(super) async fn found(&self, wanted: &[Object]) -> Result<Vec<Option<Map<String, Value>>>, InstallError> {
+    /// Fetches the attributes of each of these objects, none where it is missing.
+    pub(super) async fn fetch_attributes(
+        &self,
+        wanted: &[Object],
+    ) -> Result<Vec<Option<Map<String, Value>>>, RequestError> {
         let documents: Vec<_> = wanted.iter().map(|object| self.layout.address(object)).collect();
         let body = json!({ "docs": documents }).to_string();
-        let answer = self.link.post("/.kibana/_mget", JSON, body).await?;
+        let response: Value = self.client.send(Method::POST, "/.kibana/_mget", JSON, body).await?.json()?;
         Ok((wanted.iter().enumerate())
-            .map(|(nth, object)| self.layout.attributes(&answer["docs"][nth]["_source"], object.kind.name()))
+            .map(|(nth, object)| self.layout.attributes(&response["docs"][nth]["_source"], object.kind.name()))
             .collect())
     }
 
-    pub(super) async fn put(&self, objects: &[Object]) -> Result<(), InstallError> {
+    /// Writes the objects, in place of those with the same ids.
+    pub(super) async fn put_objects(&self, objects: &[Object]) -> Result<(), RequestError> {
         if objects.is_empty() {
             return Ok(());
         }
         if self.layout == Layout::Typed {
-            self.put_mapping().await?;
+            self.put_mappings().await?;
         }
         let lines = objects.iter().flat_map(|object| {
             let document = match self.layout {
@@ -53,10 +56,12 @@ impl<'a> Index<'a> {
             [json!({ "index": self.layout.address(object) }), document]
         });
         let body: String = lines.flat_map(|line| [line.to_string(), "\n".to_owned()]).collect();
-        let answer = self.link.post(BULK, "application/x-ndjson", body).await?;
-        match failed(&answer) {
+        let response: Value = self.client.send(Method::POST, BULK, "application/x-ndjson", body).await?.json()?;
+        match first_failure(&response) {
             None => Ok(()),
-            Some((status, answer)) => Err(InstallError::Refused { request: format!("POST {BULK}"), status, answer }),
+            Some((status, excerpt)) => {
+                Err(RequestError::Unexpected { request: format!("POST {BULK}"), status, excerpt })
+            }
         }
     }
 
@@ -64,43 +69,43 @@ impl<'a> Index<'a> {
     ///
     /// A field has one mapping in all types of an index: with numbers as the engine guesses them, those of the types that
     /// come later, such as Timelion's sheets, would be refused.
-    async fn put_mapping(&self) -> Result<(), InstallError> {
+    async fn put_mappings(&self) -> Result<(), RequestError> {
         for (kind, mapping) in mappings() {
             let path = format!("/.kibana/_mapping/{kind}");
-            match self.link.put(&path, JSON, json!({ kind: { "properties": mapping } }).to_string()).await {
-                // The objects of an older release are there, whose fields cannot change any more.
-                Err(InstallError::Refused { status: hyper::StatusCode::BAD_REQUEST, .. }) => {
-                    tracing::warn!(kind, "Timelion's sheets cannot be saved: .kibana has a mapping of another kind");
-                }
-                other => {
-                    other?;
-                }
+            let mapping = json!({ kind: { "properties": mapping } }).to_string();
+            let response = self.client.send(Method::PUT, &path, JSON, mapping).await?;
+            // The objects of an older release are there, whose fields cannot change any more.
+            if response.status() == StatusCode::BAD_REQUEST {
+                tracing::warn!(kind, "Timelion's sheets cannot be saved: .kibana has a mapping of another kind");
+            } else {
+                response.json::<Value>()?;
             }
         }
         Ok(())
     }
 
-    /// Makes `pattern` the default where none is: without one, no page of Kibana opens. Says whether it did.
-    pub(super) async fn set_default(&self, pattern: &str) -> Result<bool, InstallError> {
+    /// Makes `pattern` the default unless there is one, which Kibana needs to open any page; returns whether it did.
+    pub(super) async fn set_default_pattern(&self, pattern: &str) -> Result<bool, RequestError> {
         let search = match self.layout {
             Layout::Typed => "/.kibana/config/_search?size=100",
             Layout::OneType => "/.kibana/doc/_search?size=100&q=type:config",
         };
-        let answer = self.link.get(search).await?.unwrap_or_default();
-        let mut did = false;
-        // One for each version of Kibana that was here.
-        for hit in answer["hits"]["hits"].as_array().into_iter().flatten() {
+        let found: Value = self.client.get(search).await?.unwrap_or_default();
+        let mut is_changed = false;
+        // One for each version of Kibana that used the index.
+        for hit in found["hits"]["hits"].as_array().into_iter().flatten() {
             let settings = self.layout.attributes(&hit["_source"], "config").unwrap_or_default();
             let (Some(kind), Some(id)) = (hit["_type"].as_str(), hit["_id"].as_str()) else { continue };
             if settings.get("defaultIndex").is_none_or(Value::is_null) {
                 let change = json!({ "defaultIndex": pattern });
                 let change = if self.layout == Layout::Typed { change } else { json!({ "config": change }) };
                 let path = format!("/.kibana/{kind}/{id}/_update?refresh=true");
-                self.link.post(&path, JSON, json!({ "doc": change }).to_string()).await?;
-                did = true;
+                let update = json!({ "doc": change }).to_string();
+                self.client.send(Method::POST, &path, JSON, update).await?.json::<Value>()?;
+                is_changed = true;
             }
         }
-        Ok(did)
+        Ok(is_changed)
     }
 }
 
@@ -166,19 +171,17 @@ impl Layout {
     }
 }
 
-/// The status of the first item that was not written, and why.
-fn failed(answer: &Value) -> Option<(hyper::StatusCode, String)> {
-    answer["items"].as_array()?.iter().find_map(|item| {
+/// Returns the status of the first item that was not written, and the error.
+fn first_failure(response: &Value) -> Option<(StatusCode, String)> {
+    response["items"].as_array()?.iter().find_map(|item| {
         let error = item["index"].get("error")?;
         let status = item["index"]["status"].as_u64().and_then(|status| u16::try_from(status).ok());
-        let status = status.and_then(|status| hyper::StatusCode::from_u16(status).ok());
-        Some((status.unwrap_or(hyper::StatusCode::BAD_GATEWAY), error.to_string()))
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        Some((status.unwrap_or(StatusCode::BAD_GATEWAY), error.to_string()))
     })
 }
 
 const BULK: &str = "/.kibana/_bulk?refresh=true";
-
-const JSON: &str = "application/json";
 
 #[cfg(test)]
 mod tests {
@@ -197,8 +200,8 @@ mod tests {
             { "index": { "status": 201 } },
             { "index": { "status": 400, "error": { "type": "mapper_parsing_exception" } } },
         ] });
-        let (status, reason) = failed(&answer).unwrap();
+        let (status, reason) = first_failure(&answer).unwrap();
         assert_eq!((status.as_u16(), reason.as_str()), (400, r#"{"type":"mapper_parsing_exception"}"#));
-        assert_eq!(failed(&json!({ "items": [{ "index": { "status": 201 } }] })), None);
+        assert_eq!(first_failure(&json!({ "items": [{ "index": { "status": 201 } }] })), None);
     }
 }

@@ -1,0 +1,137 @@
+//! Requests with JSON bodies, and an error that names the request and quotes the response.
+//!
+//! [`Domain`] sends bytes and knows nothing of what they mean. What is installed in a domain or its Kibana, a few requests
+//! once, goes through here; `_bulk`, which reads its responses item by item, does not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+
+use super::{Body, Domain, DomainError, Reply};
+use crate::engine::Engine;
+
+/// The media type of a JSON body.
+pub(crate) const JSON: &str = "application/json";
+
+/// A client of one domain, with the headers and the timeout of each of its requests.
+pub(crate) struct JsonClient<'a> {
+    domain: &'a Domain,
+    headers: HeaderMap,
+    timeout: Duration,
+}
+
+/// A response, and the request that it belongs to.
+pub(crate) struct JsonResponse {
+    request: String,
+    reply: Reply,
+}
+
+/// Why a request did not get the response that it needs.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// There is no whole response.
+    #[error("{request}: {}", describe(.error))]
+    NoResponse {
+        /// Method and path.
+        request: String,
+        /// Why not.
+        error: DomainError,
+    },
+    /// The domain rejected the request, or its response is not JSON of the expected shape.
+    #[error("{request}: {status}: {excerpt}")]
+    Unexpected {
+        /// Method and path.
+        request: String,
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the body.
+        excerpt: String,
+    },
+}
+
+impl<'a> JsonClient<'a> {
+    /// Creates a client whose requests end after `timeout` each.
+    pub(crate) fn new(domain: &'a Domain, timeout: Duration) -> Self {
+        Self { domain, headers: HeaderMap::new(), timeout }
+    }
+
+    /// Sends `headers` with each request.
+    pub(crate) fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// Asks the domain which engine it runs.
+    pub(crate) async fn detect_engine(&self) -> Result<Engine, RequestError> {
+        let response = self.request(Method::GET, "/", Body::default()).await?;
+        Engine::from_root(response.reply.status, &response.reply.body).ok_or_else(|| response.into_error())
+    }
+
+    /// Returns what is at `path`, or none if it is not found.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, RequestError> {
+        let response = self.request(Method::GET, path, Body::default()).await?;
+        if response.status() == StatusCode::NOT_FOUND { Ok(None) } else { response.json().map(Some) }
+    }
+
+    /// Sends a body, and returns the response whatever its status is.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Result<JsonResponse, RequestError> {
+        self.request(method, path, Body { bytes: body.into(), content_type, is_gzip: false }).await
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Body) -> Result<JsonResponse, RequestError> {
+        let request = format!("{method} {path}");
+        match self.domain.send_with(method, path, self.headers.clone(), body, self.timeout).await {
+            Ok(reply) => Ok(JsonResponse { request, reply }),
+            Err(error) => Err(RequestError::NoResponse { request, error }),
+        }
+    }
+}
+
+impl JsonResponse {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.reply.status
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.reply.body
+    }
+
+    /// Returns an error unless the status says success.
+    pub(crate) fn check(self) -> Result<(), RequestError> {
+        if self.status().is_success() { Ok(()) } else { Err(self.into_error()) }
+    }
+
+    /// Parses the body of a successful response.
+    pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, RequestError> {
+        let value = serde_json::from_slice(self.body()).ok().filter(|_| self.status().is_success());
+        value.ok_or_else(|| self.into_error())
+    }
+
+    /// Returns as much of the body as belongs on a line of a log.
+    pub(crate) fn excerpt(&self) -> String {
+        String::from_utf8_lossy(self.body()).chars().take(EXCERPT_CHARS).collect()
+    }
+
+    fn into_error(self) -> RequestError {
+        let excerpt = self.excerpt();
+        RequestError::Unexpected { request: self.request, status: self.reply.status, excerpt }
+    }
+}
+
+/// Adds the cause, which only this variant does not display itself.
+fn describe(error: &DomainError) -> String {
+    match error {
+        DomainError::BrokeOff(cause) => format!("{error}: {cause}"),
+        other => other.to_string(),
+    }
+}
+
+const EXCERPT_CHARS: usize = 500;
