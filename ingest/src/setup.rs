@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use self::retention::{InstalledPolicy, PolicyUpdate};
 use crate::domain::Domain;
-use crate::domain::json_client::{JSON, JsonClient, JsonResponse, RequestError};
+use crate::domain::json_client::{JSON, JsonClient, JsonRequestError, JsonResponse};
 use crate::engine::Engine;
 use crate::settings::SetupPlan;
 
@@ -56,7 +56,7 @@ pub enum SetupState {
 pub enum SetupError {
     /// A request failed.
     #[error(transparent)]
-    Request(#[from] RequestError),
+    Request(#[from] JsonRequestError),
     /// The template in this program is broken.
     #[error("the template of this program cannot be parsed: {0}")]
     Template(#[from] serde_json::Error),
@@ -150,7 +150,7 @@ async fn put_policy(
     client: &JsonClient<'_>,
     path: &str,
     policy: &Value,
-) -> Result<Option<InstalledPolicy>, RequestError> {
+) -> Result<Option<InstalledPolicy>, JsonRequestError> {
     let response = send_json(client, Method::PUT, path, policy).await?;
     if response.status() == StatusCode::CONFLICT { Ok(None) } else { response.json().map(Some) }
 }
@@ -160,7 +160,7 @@ async fn send_json(
     method: Method,
     path: &str,
     body: &Value,
-) -> Result<JsonResponse, RequestError> {
+) -> Result<JsonResponse, JsonRequestError> {
     client.send(method, path, JSON, body.to_string()).await
 }
 

@@ -16,7 +16,7 @@ use super::format::{Form, Kind};
 use super::saved::{Object, digest, is_as_installed, objects};
 use super::source::Source;
 use crate::domain::Domain;
-use crate::domain::json_client::{JsonClient, RequestError};
+use crate::domain::json_client::{JsonClient, JsonRequestError};
 use crate::engine::{Engine, EngineKind};
 
 /// What is to be installed.
@@ -37,7 +37,7 @@ pub struct Plan {
 pub enum InstallError {
     /// A request failed.
     #[error(transparent)]
-    Request(#[from] RequestError),
+    Request(#[from] JsonRequestError),
     /// There is no Kibana, or none that was ever started.
     #[error("the domain has no Kibana: {0}")]
     NoKibana(&'static str),

@@ -31,7 +31,7 @@ pub(crate) struct JsonResponse {
 
 /// Why a request did not get the response that it needs.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {
+pub enum JsonRequestError {
     /// There is no whole response.
     #[error("{request}: {}", describe(.error))]
     NoResponse {
@@ -64,13 +64,13 @@ impl<'a> JsonClient<'a> {
     }
 
     /// Asks the domain which engine it runs.
-    pub(crate) async fn detect_engine(&self) -> Result<Engine, RequestError> {
+    pub(crate) async fn detect_engine(&self) -> Result<Engine, JsonRequestError> {
         let response = self.request(Method::GET, "/", Body::default()).await?;
         Engine::from_root(response.reply.status, &response.reply.body).ok_or_else(|| response.into_error())
     }
 
     /// Returns what is at `path`, or none if it is not found.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, RequestError> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, JsonRequestError> {
         let response = self.request(Method::GET, path, Body::default()).await?;
         if response.status() == StatusCode::NOT_FOUND { Ok(None) } else { response.json().map(Some) }
     }
@@ -82,15 +82,15 @@ impl<'a> JsonClient<'a> {
         path: &str,
         content_type: &'static str,
         body: impl Into<Bytes>,
-    ) -> Result<JsonResponse, RequestError> {
+    ) -> Result<JsonResponse, JsonRequestError> {
         self.request(method, path, Body { bytes: body.into(), content_type, is_gzip: false }).await
     }
 
-    async fn request(&self, method: Method, path: &str, body: Body) -> Result<JsonResponse, RequestError> {
+    async fn request(&self, method: Method, path: &str, body: Body) -> Result<JsonResponse, JsonRequestError> {
         let request = format!("{method} {path}");
         match self.domain.send_with(method, path, self.headers.clone(), body, self.timeout).await {
             Ok(reply) => Ok(JsonResponse { request, reply }),
-            Err(error) => Err(RequestError::NoResponse { request, error }),
+            Err(error) => Err(JsonRequestError::NoResponse { request, error }),
         }
     }
 }
@@ -105,12 +105,12 @@ impl JsonResponse {
     }
 
     /// Returns an error unless the status says success.
-    pub(crate) fn check(self) -> Result<(), RequestError> {
+    pub(crate) fn check(self) -> Result<(), JsonRequestError> {
         if self.status().is_success() { Ok(()) } else { Err(self.into_error()) }
     }
 
     /// Parses the body of a successful response.
-    pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, RequestError> {
+    pub(crate) fn json<T: DeserializeOwned>(self) -> Result<T, JsonRequestError> {
         let value = serde_json::from_slice(self.body()).ok().filter(|_| self.status().is_success());
         value.ok_or_else(|| self.into_error())
     }
@@ -120,9 +120,9 @@ impl JsonResponse {
         String::from_utf8_lossy(self.body()).chars().take(EXCERPT_CHARS).collect()
     }
 
-    fn into_error(self) -> RequestError {
+    fn into_error(self) -> JsonRequestError {
         let excerpt = self.excerpt();
-        RequestError::Unexpected { request: self.request, status: self.reply.status, excerpt }
+        JsonRequestError::Unexpected { request: self.request, status: self.reply.status, excerpt }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
-use trailgate_ingest::domain::json_client::RequestError;
+use trailgate_ingest::domain::json_client::JsonRequestError;
 use trailgate_ingest::engine::{Engine, EngineKind};
 use trailgate_ingest::settings::SetupPlan;
 use trailgate_ingest::setup::{SetupError, SetupState, set_up_domain};
@@ -228,7 +228,7 @@ async fn opensearch_with_three_zones_and_a_false_version_gets_the_template() {
     assert!(matches!(ensured.template, Ok(SetupState::Installed)), "{ensured:?}");
     // This server lacks the plug-in, which costs the retention and nothing else.
     assert!(
-        matches!(ensured.retention, Some(Err(SetupError::Request(RequestError::Unexpected { .. })))),
+        matches!(ensured.retention, Some(Err(SetupError::Request(JsonRequestError::Unexpected { .. })))),
         "{ensured:?}"
     );
     let outcome = index(rig, ensured.engine, INDEX, &[events::promoted(&events::hostile()[0], 0)]).await;

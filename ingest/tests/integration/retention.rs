@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 use fake_domain::{Fault, Seen, Times};
 use serde_json::{Value, json};
-use trailgate_ingest::domain::json_client::RequestError;
+use trailgate_ingest::domain::json_client::JsonRequestError;
 use trailgate_ingest::settings::SetupPlan;
 use trailgate_ingest::setup::{SetupError, SetupResult, SetupState, set_up_domain};
 
@@ -91,7 +91,7 @@ async fn template_response_that_is_no_json_is_an_error() {
     rig.stand_in.fault(Fault::status(200, "<html>".to_owned()), Times::Once);
     let setup = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), PATIENCE).await;
     let error = setup.template.unwrap_err();
-    assert!(matches!(&error, SetupError::Request(RequestError::Unexpected { .. })), "{error:?}");
+    assert!(matches!(&error, SetupError::Request(JsonRequestError::Unexpected { .. })), "{error:?}");
     assert_eq!(error.to_string(), "GET /_index_template/trailgate-cwl: 200 OK: <html>");
 }
 
@@ -125,7 +125,7 @@ async fn indices_that_could_not_be_told_of_the_policy_are_told_next_time() {
         let away = (503, json!({}));
         let (ensured, seen) = ensure(&[opensearch(), current_template(), found, stored(1), away]).await;
         assert!(
-            matches!(ensured.retention, Some(Err(SetupError::Request(RequestError::Unexpected { .. })))),
+            matches!(ensured.retention, Some(Err(SetupError::Request(JsonRequestError::Unexpected { .. })))),
             "{ensured:?}"
         );
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::super::file;
 use super::super::format::Form;
 use super::super::saved::Object;
-use crate::domain::json_client::{JSON, JsonClient, RequestError};
+use crate::domain::json_client::{JSON, JsonClient, JsonRequestError};
 
 /// The API, and the path where it was found.
 pub(super) struct Api<'a> {
@@ -16,12 +16,12 @@ pub(super) struct Api<'a> {
 
 impl<'a> Api<'a> {
     /// Finds the API where AWS's domains have it.
-    pub(super) async fn find(client: JsonClient<'a>) -> Result<Option<Self>, RequestError> {
+    pub(super) async fn find(client: JsonClient<'a>) -> Result<Option<Self>, JsonRequestError> {
         for path in ["/_dashboards", "/_plugin/kibana"] {
             match client.get::<Value>(&format!("{path}/api/status")).await {
                 Ok(Some(status)) if status["version"]["number"].is_string() => return Ok(Some(Self { client, path })),
                 // An engine takes such a path for an unknown index or plug-in, and a domain redirects it.
-                Ok(_) | Err(RequestError::Unexpected { .. }) => {}
+                Ok(_) | Err(JsonRequestError::Unexpected { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -36,7 +36,7 @@ impl<'a> Api<'a> {
     pub(super) async fn fetch_attributes(
         &self,
         wanted: &[Object],
-    ) -> Result<Vec<Option<Map<String, Value>>>, RequestError> {
+    ) -> Result<Vec<Option<Map<String, Value>>>, JsonRequestError> {
         let ids: Vec<_> = wanted.iter().map(|object| json!({ "type": object.kind.name(), "id": object.id })).collect();
         let path = format!("{}/api/saved_objects/_bulk_get", self.path);
         let response = self.client.send(Method::POST, &path, JSON, Value::Array(ids).to_string()).await?;
@@ -49,7 +49,7 @@ impl<'a> Api<'a> {
     }
 
     /// Imports the objects, in place of those with the same ids.
-    pub(super) async fn put_objects(&self, objects: &[Object]) -> Result<(), RequestError> {
+    pub(super) async fn put_objects(&self, objects: &[Object]) -> Result<(), JsonRequestError> {
         if objects.is_empty() {
             return Ok(());
         }
@@ -60,11 +60,11 @@ impl<'a> Api<'a> {
             return Ok(());
         }
         let excerpt = response["errors"].to_string();
-        Err(RequestError::Unexpected { request: format!("POST {path}"), status: StatusCode::OK, excerpt })
+        Err(JsonRequestError::Unexpected { request: format!("POST {path}"), status: StatusCode::OK, excerpt })
     }
 
     /// Makes `pattern` the default unless there is one; returns whether it did.
-    pub(super) async fn set_default_pattern(&self, pattern: &str) -> Result<bool, RequestError> {
+    pub(super) async fn set_default_pattern(&self, pattern: &str) -> Result<bool, JsonRequestError> {
         let product = if self.path == "/_dashboards" { "opensearch-dashboards" } else { "kibana" };
         let path = format!("{}/api/{product}/settings", self.path);
         let settings: Value = self.client.get(&path).await?.unwrap_or_default();

@@ -4,7 +4,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::super::saved::Object;
-use crate::domain::json_client::{JSON, JsonClient, RequestError};
+use crate::domain::json_client::{JSON, JsonClient, JsonRequestError};
 
 /// The index, and the layout of its documents.
 pub(super) struct Index<'a> {
@@ -22,7 +22,7 @@ enum Layout {
 
 impl<'a> Index<'a> {
     /// Finds the index, which Kibana creates when it is first started.
-    pub(super) async fn find(client: JsonClient<'a>) -> Result<Option<Self>, RequestError> {
+    pub(super) async fn find(client: JsonClient<'a>) -> Result<Option<Self>, JsonRequestError> {
         let mapping: Option<Value> = client.get("/.kibana/_mapping").await?;
         Ok(mapping.map(|mapping| Self { client, layout: Layout::of(&mapping) }))
     }
@@ -31,7 +31,7 @@ impl<'a> Index<'a> {
     pub(super) async fn fetch_attributes(
         &self,
         wanted: &[Object],
-    ) -> Result<Vec<Option<Map<String, Value>>>, RequestError> {
+    ) -> Result<Vec<Option<Map<String, Value>>>, JsonRequestError> {
         let documents: Vec<_> = wanted.iter().map(|object| self.layout.address(object)).collect();
         let body = json!({ "docs": documents }).to_string();
         let response: Value = self.client.send(Method::POST, "/.kibana/_mget", JSON, body).await?.json()?;
@@ -41,7 +41,7 @@ impl<'a> Index<'a> {
     }
 
     /// Writes the objects, in place of those with the same ids.
-    pub(super) async fn put_objects(&self, objects: &[Object]) -> Result<(), RequestError> {
+    pub(super) async fn put_objects(&self, objects: &[Object]) -> Result<(), JsonRequestError> {
         if objects.is_empty() {
             return Ok(());
         }
@@ -60,7 +60,7 @@ impl<'a> Index<'a> {
         match first_failure(&response) {
             None => Ok(()),
             Some((status, excerpt)) => {
-                Err(RequestError::Unexpected { request: format!("POST {BULK}"), status, excerpt })
+                Err(JsonRequestError::Unexpected { request: format!("POST {BULK}"), status, excerpt })
             }
         }
     }
@@ -69,7 +69,7 @@ impl<'a> Index<'a> {
     ///
     /// A field has one mapping in all types of an index: with numbers as the engine guesses them, those of the types that
     /// come later, such as Timelion's sheets, would be refused.
-    async fn put_mappings(&self) -> Result<(), RequestError> {
+    async fn put_mappings(&self) -> Result<(), JsonRequestError> {
         for (kind, mapping) in mappings() {
             let path = format!("/.kibana/_mapping/{kind}");
             let mapping = json!({ kind: { "properties": mapping } }).to_string();
@@ -85,7 +85,7 @@ impl<'a> Index<'a> {
     }
 
     /// Makes `pattern` the default unless there is one, which Kibana needs to open any page; returns whether it did.
-    pub(super) async fn set_default_pattern(&self, pattern: &str) -> Result<bool, RequestError> {
+    pub(super) async fn set_default_pattern(&self, pattern: &str) -> Result<bool, JsonRequestError> {
         let search = match self.layout {
             Layout::Typed => "/.kibana/config/_search?size=100",
             Layout::OneType => "/.kibana/doc/_search?size=100&q=type:config",
