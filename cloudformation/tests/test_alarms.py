@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from given import FLEET, KEY
 from template import Stack
 
@@ -49,6 +51,9 @@ def test_every_alarm_notifies_the_topic():
         ("trailgate", "certificate_days_left"),
         ("trailgate", "ready"),
         ("trailgate", "allowlist_refused"),
+        ("trailgate", "image_age_days"),
+        ("AWS/AutoScaling", "GroupInServiceInstances"),
+        ("AWS/EC2", "CPUSurplusCreditBalance"),
     }
 
 
@@ -56,6 +61,32 @@ def test_storage_alarm_counts_in_percent_of_the_volume():
     alarm = Stack(DomainVolumeSize="40").properties("StorageAlarm")
     assert alarm["Metrics"][0]["Expression"] == "100 * free / (1024 * 40)"
     assert alarm["Threshold"] == 25
+
+
+def test_launch_failures_are_reported_with_their_reason():
+    group = Stack().properties("GateGroup")
+    (notified,) = group["NotificationConfigurations"]
+    assert notified == {"TopicARN": ["AlarmTopic"], "NotificationTypes": ["autoscaling:EC2_INSTANCE_LAUNCH_ERROR"]}
+    # Its role may not use the account's key.
+    assert "NotificationConfigurations" not in Stack(KmsKeyArn=KEY).properties("GateGroup")
+
+
+def test_missing_gate_raises_its_alarm():
+    stack = Stack(**FLEET)
+    collected = stack.properties("GateGroup")["MetricsCollection"]
+    assert collected == [{"Granularity": "1Minute", "Metrics": ["GroupInServiceInstances"]}]
+    alarm = stack.properties("GatesMissingAlarm")
+    assert alarm["MetricName"] == "GroupInServiceInstances"
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", "3")
+    assert alarm["TreatMissingData"] == "breaching"
+
+
+@pytest.mark.parametrize(("instance", "credits"), [("t4g.micro", "unlimited"), ("t3.small", "unlimited"), ("t2.micro", "unlimited"), ("c7g.large", None)])
+def test_burstable_gate_is_not_throttled_and_has_an_alarm(instance, credits):
+    stack = Stack(ProxyInstanceTypeParameter=instance)
+    launch = stack.properties("GateLaunchTemplate")["LaunchTemplateData"]
+    assert launch.get("CreditSpecification", {}).get("CpuCredits") == credits
+    assert ("GateCreditAlarm" in stack.resources) == (credits is not None)
 
 
 def test_alarm_email_is_subscribed():

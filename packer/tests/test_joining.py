@@ -5,6 +5,7 @@ things are not Amazon's: Debian is the system, and cfn-signal, which no registry
 """
 
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -212,6 +213,17 @@ def test_a_reboot_comes_back(joined):
 def test_a_gate_that_answers_is_ready(aws, joined):
     joined.follow()
     assert aws.sent("ready")[0] == 1
+
+
+def test_age_of_the_release_is_sent(aws, joined):
+    joined.machine.write("/etc/os-release", 'NAME="Amazon Linux"\nPRETTY_NAME="Amazon Linux 2023.6.20250218"')
+    joined.follow()
+    age = (datetime.datetime.now(datetime.UTC) - datetime.datetime(2025, 2, 18, tzinfo=datetime.UTC)).days
+    # The machine may be in the next day by now.
+    assert aws.sent("image_age_days")[0] in (age, age - 1)
+    alarm = Stack().properties("ImageAgeAlarm")
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("trailgate", "image_age_days")
+    assert alarm["Dimensions"] == [{"Name": "Stack", "Value": STACK}]
 
 
 def test_bad_parameter_keeps_the_list_and_sends_the_metric(aws, joined):
