@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_gives_the_canonical_request_that_the_domain_expected() {
+    fn signature_mismatch_yields_the_expected_canonical_request() {
         let message = "The request signature we calculated does not match the signature you provided. Check your AWS \
                        Secret Access Key and signing method. Consult the service documentation for details.\n\n\
                        The Canonical String for this request should have been\n\
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_the_domain_does_not_know_are_told_from_a_permission() {
+    fn unknown_credentials_differ_from_a_missing_permission() {
         for message in [
             "The security token included in the request is invalid.",
             "The security token included in the request is expired",

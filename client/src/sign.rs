@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_signed_is_set_and_nothing_that_is_secret_shows_in_debug_output() {
+    fn signed_headers_are_set_and_debug_output_hides_secrets() {
         let credentials = credentials(SECRET, Some("SESSION"));
         let target = Target::canonical("/cwl-*/_search", Some("q=b&a")).unwrap();
         let (method, time) = (&Method::GET, after(0));

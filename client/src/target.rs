@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_the_path_encoded_once_more_and_the_query_sorted() {
+    fn signed_path_is_encoded_twice_and_query_sorted() {
         let target = Target::canonical("/cwl-*/x%2Fy", Some("b=2&a&b=1&a-b=3&A=4")).unwrap();
         let (mut path, mut query) = (String::new(), String::new());
         target.push_signed_path(&mut path);

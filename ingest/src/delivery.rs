@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_counts_as_refused_after_three_failures_and_is_tried_again() {
+    fn gzip_is_given_up_after_three_failures_and_retried_later() {
         let now = Instant::now();
         let once = Gzip::Untried { refusals: 0 }.refused(false, now);
         assert_eq!(once, Gzip::Untried { refusals: 1 });

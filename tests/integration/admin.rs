@@ -44,7 +44,7 @@ async fn a_gate_that_lives_says_so_whatever_is_wrong() {
 }
 
 #[tokio::test]
-async fn an_idle_gate_is_ready_after_it_has_asked_the_domain_once_for_all_who_want_to_know() {
+async fn idle_proxy_is_ready_after_one_request_for_all_probes() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let admin = program.admin;
@@ -90,7 +90,7 @@ async fn a_domain_that_is_unwell_makes_the_gate_unready() {
 }
 
 #[tokio::test]
-async fn credentials_that_the_domain_does_not_take_make_the_gate_unready() {
+async fn credentials_rejected_by_the_domain_make_it_unready() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::with(&domain, "127.0.0.1", |command| {
         command.env("AWS_ACCESS_KEY_ID", "AKIDUNKNOWN");
@@ -172,7 +172,7 @@ async fn a_page_whose_own_name_leads_here_reads_nothing() {
 }
 
 #[tokio::test]
-async fn nothing_can_be_changed_there_and_what_is_unknown_is_not_found() {
+async fn admin_rejects_other_methods_and_unknown_paths() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(send(program.admin, "POST", "/healthz").await.status(), StatusCode::METHOD_NOT_ALLOWED);
@@ -233,7 +233,7 @@ async fn status_ends_with_1_when_the_gate_is_not_ready() {
 }
 
 #[tokio::test]
-async fn status_of_a_gate_that_does_not_run_says_where_it_was_looked_for() {
+async fn status_without_a_running_proxy_names_the_address() {
     let folder = crate::program::files("https://a.test", "");
     let config = path(&folder, "trailgate.toml");
     let text = std::fs::read_to_string(&config).unwrap();

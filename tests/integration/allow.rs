@@ -45,7 +45,7 @@ fn a_grant_for_some_hours_ends_after_them() {
 }
 
 #[test]
-fn a_block_that_is_listed_is_named_with_its_line_and_replaced_only_on_request() {
+fn listed_block_is_named_and_replaced_only_on_request() {
     let file = File::with(OFFICE);
     let add = ["add", "198.51.100.0/24", "--name", "Ground floor"];
     file.refused(&add, 1, "FILE:4: 198.51.100.0/24 is on the list already, as \"Head office\": --replace puts");
@@ -61,7 +61,7 @@ fn a_block_that_is_listed_is_named_with_its_line_and_replaced_only_on_request() 
 }
 
 #[test]
-fn a_removed_entry_takes_the_comments_along_that_touch_it_and_no_others() {
+fn removed_entry_takes_only_its_own_comments_along() {
     let file = File::with(
         "# The list's own words\n[[allow]]\ncidr = \"10.0.0.1\"\nname = \"a\"\n\n# About all below\n\n# About b\n\
          [[allow]]\ncidr = \"10.0.0.2\"\n# within b\nname = \"b\" # beside b\n#expires = soon\n\n\n[[allow]]\n\
@@ -306,7 +306,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn an_edit_keeps_all_bytes_of_the_entries_that_it_does_not_touch(
+    fn edit_keeps_all_bytes_of_other_entries(
         written in prop::collection::vec(entry(), 1..6),
         head in select(vec!["", "# head\n", "# head\n\n"]),
         eol in select(vec!["\n", "\r\n"]),

@@ -10,7 +10,7 @@ use crate::support::{Rig, Setup, allow, get, header, json, patiently, request};
 const NOBODY_HERE: &str = "203.0.113.7";
 
 #[tokio::test]
-async fn a_client_that_is_not_listed_learns_its_address_and_nothing_else() {
+async fn unlisted_client_learns_only_its_address() {
     let rig = Rig::with(Setup { allow: allow(NOBODY_HERE), ..Setup::default() }).await;
     let response = rig.get("/_search").await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -50,7 +50,7 @@ async fn a_client_that_is_removed_is_refused_on_its_open_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_removed_while_the_domain_works_gets_no_answer() {
+async fn client_removed_during_its_request_gets_no_answer() {
     let rig = Rig::new().await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);

@@ -17,7 +17,7 @@ async fn output(command: &mut Command) -> String {
 
 #[tokio::test]
 #[ignore = "needs Node and Chromium"]
-async fn a_browser_shows_the_page_over_http_2_while_a_handshake_stalls() {
+async fn browser_shows_page_over_http_2_while_handshake_stalls() {
     let (rig, _) = secure(Setup::default()).await;
     rig.domain.load("cwl-2026.01.01", [serde_json::json!({ "@timestamp": "2026-01-01T00:00:00Z", "eventName": "a" })]);
     let mut stalled = rig.open().await;

@@ -200,7 +200,7 @@ async fn an_instances_keys_that_change_under_load_fail_no_request() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn while_the_metadata_service_is_away_the_last_keys_serve_until_they_expire_and_then_nothing_does() {
+async fn last_keys_serve_until_expiry_without_metadata_service() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut metadata = Metadata::new();
     let expires = seconds(5);

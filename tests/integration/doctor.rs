@@ -123,7 +123,7 @@ async fn a_certificate_of_the_gates_own_that_has_ended_is_named() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_nowhere_is_told_from_a_port_where_nobody_listens() {
+async fn unknown_name_differs_from_a_closed_port() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.endpoint = "https://search-gone-abc123.invalid".to_owned();
@@ -139,7 +139,7 @@ async fn a_name_that_leads_nowhere_is_told_from_a_port_where_nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_told_from_one_of_another_host() {
+async fn untrusted_certificate_differs_from_one_of_another_host() {
     let (domain, other) = (tls_domain().await, tls_domain().await);
     let case = Case::of(&domain);
     std::fs::write(case.folder.path().join("ca.pem"), other.ca_pem().unwrap()).unwrap();
@@ -164,7 +164,7 @@ async fn the_wrong_scheme_is_told_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_is_named_and_everything_else_goes_by_the_domains() {
+async fn wrong_clock_is_named_and_the_domains_clock_is_used() {
     let domain = domain().await;
     let case = Case::of(&domain);
     for (offset, direction) in [(900, "s behind the domain's"), (-900, "s ahead of the domain's")] {
@@ -180,7 +180,7 @@ async fn a_clock_that_is_off_is_named_and_everything_else_goes_by_the_domains() 
 }
 
 #[tokio::test]
-async fn without_credentials_the_way_to_the_domain_is_examined_all_the_same() {
+async fn domain_is_examined_without_credentials_too() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.environment.retain(|(name, _)| !name.contains("KEY"));
@@ -211,7 +211,7 @@ async fn credentials_that_have_expired_are_named_with_their_source() {
 }
 
 #[tokio::test]
-async fn credentials_that_the_domain_does_not_take_are_told_by_the_reason() {
+async fn credentials_rejected_by_the_domain_show_its_reason() {
     let domain = domain().await;
     let found = Case::of(&domain).with_environment("AWS_ACCESS_KEY_ID", "AKIDOTHER").examine().await;
     found.fails("request", "The security token included in the request is invalid", "Renew the credentials");
@@ -235,7 +235,7 @@ async fn credentials_that_the_domain_does_not_take_are_told_by_the_reason() {
 }
 
 #[tokio::test]
-async fn what_sts_says_of_the_credentials_counts_and_its_silence_does_not() {
+async fn answer_of_sts_counts_and_its_silence_does_not() {
     let domain = domain().await;
     let found = Case::of(&domain).examine().await;
     assert_eq!((found.code, found.unknown()), (Some(0), vec!["identity"]));
@@ -284,7 +284,7 @@ async fn an_access_policy_gets_the_statement_that_it_lacks() {
 }
 
 #[tokio::test]
-async fn fine_grained_access_control_gets_the_role_mapping_that_it_wants() {
+async fn fine_grained_access_control_gets_its_role_mapping() {
     let reason = format!(
         "no permissions for [cluster:monitor/main] and User [name={ROLE}, backend_roles=[{ROLE}], requestedTenant=null]"
     );
@@ -338,7 +338,7 @@ async fn a_domain_that_does_not_answer_well_is_told_by_how() {
 }
 
 #[tokio::test]
-async fn a_domain_that_takes_its_time_or_closes_each_connection_is_well() {
+async fn slow_domain_or_one_that_closes_connections_passes() {
     let domain = domain().await;
     domain.fault(Fault::Slow(Duration::from_millis(50)), Times::Once);
     domain.fault(Fault::CloseAfter, Times::UntilCleared);

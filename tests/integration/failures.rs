@@ -42,7 +42,7 @@ async fn a_domain_with_the_right_certificate_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_domain_with_a_certificate_of_another_authority_is_not_trusted() {
+async fn certificate_of_another_authority_is_not_trusted() {
     let other = FakeDomain::start(tls()).await.unwrap();
     let ca_pem = other.ca_pem().map(str::to_owned);
     let rig = Rig::with(Setup { domain: tls(), ca_pem, ..Setup::default() }).await;
@@ -148,7 +148,7 @@ async fn a_domain_that_breaks_off_again_and_again_is_a_broken_reply() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_in_its_middle_is_cut_for_the_client_too() {
+async fn answer_that_breaks_off_is_cut_for_the_client_too() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::BreakBody, Times::Once);
     cut_off(&rig).await;
@@ -218,7 +218,7 @@ async fn errors_of_the_domain_pass_unchanged() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_domain_closed_meanwhile_costs_no_request() {
+async fn connection_closed_while_pooled_costs_no_request() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::CloseAfter, Times::Next(20));
     for _ in 0..20 {
@@ -250,7 +250,7 @@ async fn stale_pool_of_six_connections_costs_no_request() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_no_harm_twice_is_sent_again_and_signed_anew() {
+async fn idempotent_request_is_signed_again_and_retried() {
     let rig = Rig::new().await;
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
         let before = rig.domain.seen().len();
@@ -400,7 +400,7 @@ async fn a_clock_that_stays_wrong_is_a_refused_signature() {
 }
 
 #[tokio::test]
-async fn a_refused_signature_of_unknown_length_tells_the_client_nothing() {
+async fn rejected_signature_of_unknown_length_is_not_passed_on() {
     let rig = Rig::new().await;
     let message = "The request signature we calculated does not match the signature you provided.";
     let body = serde_json::json!({ "message": message }).to_string();
@@ -411,7 +411,7 @@ async fn a_refused_signature_of_unknown_length_tells_the_client_nothing() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_a_refused_signature_that_tells_the_client_nothing() {
+async fn wrong_secret_is_answered_without_the_domains_details() {
     let rig = with_token(wrong_secret()).await;
     let response = rig.get("/i/_search?q=needle").await;
     fails(&rig, &response, 502, "upstream_refused_signature").await;
@@ -420,7 +420,7 @@ async fn a_wrong_secret_is_a_refused_signature_that_tells_the_client_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_signature_logs_both_canonical_requests_without_the_token() {
+async fn rejected_signature_logs_both_requests_without_token() {
     let events = Events::default();
     let _logging = events.capture();
     let rig = with_token(wrong_secret()).await;

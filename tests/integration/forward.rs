@@ -158,14 +158,14 @@ async fn not_modified_passes_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_redirect_on_the_domain_stays_on_the_gate_and_is_not_followed() {
+async fn redirect_to_the_domain_is_rewritten_and_not_followed() {
     let response = answered(302, &[("location", "https://DOMAIN/_plugin/kibana/app#/x")], b"").await;
     assert_eq!(response.status(), StatusCode::FOUND);
     assert_eq!(header(&response, "location"), Some("/_plugin/kibana/app#/x"));
 }
 
 #[tokio::test]
-async fn a_cookie_of_the_domain_is_kept_by_the_browser_and_not_by_the_gate() {
+async fn cookie_of_the_domain_is_kept_by_the_browser_only() {
     let cookie = [("set-cookie", "sid=1; Domain=127.0.0.1; Path=/; Secure; HttpOnly")];
     let response = answered(200, &cookie, b"").await;
     assert_eq!(header(&response, "set-cookie"), Some("sid=1; Path=/; HttpOnly"));
@@ -206,7 +206,7 @@ async fn the_first_bytes_of_an_answer_come_before_the_last() {
 }
 
 #[tokio::test]
-async fn a_connection_carries_many_requests_to_one_connection_of_the_domain() {
+async fn client_connection_reuses_one_upstream_connection() {
     let rig = Rig::new().await;
     let mut connection = rig.connect().await;
     for _ in 0..10 {

@@ -22,7 +22,7 @@ fn shows_something(panel: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven, Node and Chromium"]
-async fn an_analyst_reads_in_kibana_what_others_did_and_changes_no_evidence() {
+async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     let stack = KibanaStack::start(|_| ()).await.unwrap();
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let installed = fill(&domain.url(), Timestamp::now()).await.unwrap();

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::support::{RawAnswer, Rig, Setup, get, header, json, patiently, request, rest};
 
 #[tokio::test]
-async fn a_body_that_is_announced_too_large_is_refused_before_it_comes() {
+async fn body_announced_too_large_is_rejected_before_it_comes() {
     let rig = with_limits("max_body = \"1 KiB\"").await;
     let answer = RawAnswer::only(&rig.raw(&post("content-length: 1025\r\n", "")).await);
     assert_eq!(answer.status, 413);
@@ -56,7 +56,7 @@ async fn a_chunked_body_that_grows_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_all_of_a_body_too_large_still_reads_the_answer() {
+async fn client_that_sends_a_body_too_large_reads_the_answer() {
     let rig = with_limits("max_body = \"1 MiB\"").await;
     let ten_mib = 10 * 1024 * 1024;
     let announced = post(&format!("content-length: {ten_mib}\r\n"), &"x".repeat(ten_mib));
@@ -187,7 +187,7 @@ async fn a_body_of_one_byte_chunks_is_one_body() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_is_told_so_and_another_has_its_place_once_it_is_free() {
+async fn connection_too_many_is_rejected_until_one_is_free() {
     let rig = with_limits("connections = 2").await;
     let (first, second) = (rig.open().await, rig.open().await);
     let answer = RawAnswer::only(&rest(&mut rig.open().await).await);
@@ -208,7 +208,7 @@ async fn a_connection_too_many_is_told_so_and_another_has_its_place_once_it_is_f
 }
 
 #[tokio::test]
-async fn a_connection_too_many_that_sends_at_once_can_read_its_answer_whole() {
+async fn connection_too_many_that_sends_reads_its_whole_answer() {
     let rig = with_limits("connections = 1").await;
     let _first = rig.open().await;
     for _ in 0..20 {
@@ -227,7 +227,7 @@ async fn get_on(mut stream: TcpStream) -> Option<RawAnswer> {
 }
 
 #[tokio::test]
-async fn uploads_that_together_want_more_memory_than_there_is_take_turns() {
+async fn uploads_beyond_the_memory_budget_wait_for_each_other() {
     let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"160 KiB\"").await;
     let uploads = (0..20).map(|_| rig.send(upload(60 * 1024)));
     for response in patiently(join_all(uploads)).await {

@@ -37,7 +37,7 @@ async fn is_closed(rig: &Rig, proxy_header: &str) {
 }
 
 #[tokio::test]
-async fn behind_a_load_balancer_the_client_is_whom_the_proxy_header_names() {
+async fn proxy_header_of_a_load_balancer_names_the_client() {
     let rig = listening(BALANCED, "203.0.113.7").await;
     let answer = RawAnswer::only(&sent(&rig, "PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\n").await);
     assert_eq!(answer.status, 200);
@@ -49,7 +49,7 @@ async fn behind_a_load_balancer_the_client_is_whom_the_proxy_header_names() {
 }
 
 #[tokio::test]
-async fn what_the_client_itself_says_of_its_way_does_not_count_behind_a_load_balancer() {
+async fn forwarded_headers_of_the_client_itself_do_not_count() {
     let rig = listening(BALANCED, "203.0.113.7").await;
     let spoofed = REQUEST.replace("host: a", "host: a\r\nx-forwarded-for: 203.0.113.7");
     let bytes = format!("PROXY TCP4 198.51.100.9 10.0.0.1 51234 443\r\n{spoofed}");
@@ -57,7 +57,7 @@ async fn what_the_client_itself_says_of_its_way_does_not_count_behind_a_load_bal
 }
 
 #[tokio::test]
-async fn a_load_balancer_that_speaks_for_itself_is_a_client_like_any_other() {
+async fn load_balancer_with_a_local_header_is_a_client_itself() {
     let rig = listening(BALANCED, "203.0.113.7").await;
     let local = "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
     let answer = RawAnswer::only(&sent(&rig, local).await);
@@ -66,7 +66,7 @@ async fn a_load_balancer_that_speaks_for_itself_is_a_client_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_proxy_header_is_closed_where_there_must_be_one() {
+async fn connection_without_the_required_proxy_header_is_closed() {
     let rig = listening(BALANCED, "127.0.0.1").await;
     is_closed(&rig, "").await;
     is_closed(&rig, "PROXY TCP4 nonsense\r\n").await;

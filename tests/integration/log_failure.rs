@@ -43,7 +43,7 @@ async fn full_disk_loses_no_line_uncounted_and_is_reported() {
 }
 
 #[tokio::test]
-async fn requests_are_refused_without_an_access_log_where_that_is_set() {
+async fn requests_are_rejected_without_the_required_access_log() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = on_full_disk(&domain, "[log]\non_failure = \"refuse\"\n").await;
     // The failure shows only when there is a line to write.

@@ -137,7 +137,7 @@ pub(crate) async fn output(arguments: &[&str]) -> (Option<i32>, String, String) 
 }
 
 #[tokio::test]
-async fn it_signs_with_the_credentials_of_its_environment_and_logs_to_stdout() {
+async fn program_signs_with_its_environment_and_logs_to_stdout() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
@@ -258,7 +258,7 @@ async fn idle_connections(program: &Program, from: &str, count: usize) -> Vec<Tc
 }
 
 #[tokio::test]
-async fn idle_connections_of_others_leave_descriptors_for_listed_clients_and_the_allowlist() {
+async fn idle_unlisted_connections_leave_descriptors_for_others() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = limited(&domain, "-n 80").await;
     let mut connection = Connection::open(program.address).await;
@@ -272,7 +272,7 @@ async fn idle_connections_of_others_leave_descriptors_for_listed_clients_and_the
 }
 
 #[tokio::test]
-async fn connections_beyond_the_descriptors_are_refused_and_later_ones_served() {
+async fn connections_beyond_the_descriptors_are_rejected_until_free() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = limited(&domain, "-n 80").await;
     let held = idle_connections(&program, "127.0.0.1", 200).await;

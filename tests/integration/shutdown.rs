@@ -80,7 +80,7 @@ async fn idle_connections_do_not_hold_it_up() {
 }
 
 #[tokio::test]
-async fn a_request_that_does_not_end_holds_it_up_for_the_time_to_drain_alone() {
+async fn endless_request_delays_shutdown_by_the_drain_time_only() {
     let config = "[limits]\ndrain = \"200 ms\"\n".to_owned();
     let mut rig = Rig::with(Setup { config, ..Setup::default() }).await;
     rig.domain.fault(Fault::Hang, Times::Once);

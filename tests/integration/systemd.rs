@@ -109,7 +109,7 @@ async fn with_socket(domain: &FakeDomain, name: &str) -> (Program, SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_socket_that_nobody_would_listen_on_is_an_error_at_the_start() {
+async fn passed_socket_without_a_listener_is_an_error_at_start() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let mut command = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
@@ -130,7 +130,7 @@ async fn a_socket_that_is_passed_on_takes_the_clients() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_passed_on_for_the_operator_takes_no_clients() {
+async fn socket_passed_for_the_operator_serves_no_clients() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let (program, address) = with_socket(&domain, "admin").await;
     assert_eq!(program.admin, address);

@@ -353,7 +353,7 @@ async fn plain_http_is_not_answered_where_tls_is_spoken() {
 }
 
 #[tokio::test]
-async fn behind_a_load_balancer_the_proxy_header_comes_before_the_handshake() {
+async fn proxy_header_precedes_the_tls_handshake() {
     let config = "[listen]\nproxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]\n".to_owned();
     let (rig, certificate) = secure(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
     let mut stream = rig.open().await;
@@ -364,7 +364,7 @@ async fn behind_a_load_balancer_the_proxy_header_comes_before_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_shown_from_then_on_and_open_connections_stay() {
+async fn new_certificate_is_shown_and_open_connections_stay() {
     let (rig, old) = secure(Setup::default()).await;
     let mut browser = Http2::open(&rig, &old).await;
     assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
@@ -378,7 +378,7 @@ async fn a_new_certificate_is_shown_from_then_on_and_open_connections_stay() {
 }
 
 #[tokio::test]
-async fn a_certificate_without_its_key_leaves_the_one_before_in_force() {
+async fn certificate_without_its_key_keeps_the_previous_one() {
     let (rig, old) = secure(Setup::default()).await;
     let [one, other] = [SelfSigned::new(), SelfSigned::new()];
     std::fs::write(rig.folder.path().join("cert.pem"), &one.certificate).unwrap();

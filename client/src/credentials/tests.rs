@@ -82,7 +82,7 @@ async fn the_last_credentials_stay_in_use_while_fetches_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_without_credentials_is_served_as_soon_as_they_come() {
+async fn request_without_credentials_waits_for_the_first_fetch() {
     let (cache, refresher, _) = scripted(|call| match call {
         0 => Err(CredentialsError::not_loaded("not yet")),
         _ => Ok(key("AKID", None)),
@@ -92,7 +92,7 @@ async fn a_request_without_credentials_is_served_as_soon_as_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_keep_coming_do_not_hurry_the_refresher_past_once_a_second() {
+async fn continuous_requests_refresh_at_most_once_a_second() {
     let (cache, refresher, provider) = scripted(|_| Err(CredentialsError::not_loaded("never")));
     tokio::spawn(refresher.run());
     let until = Instant::now() + Duration::from_secs(20);
@@ -115,7 +115,7 @@ async fn credentials_that_the_domain_does_not_take_are_renewed_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejected_credentials_that_a_fetch_brings_again_are_not_replaced() {
+async fn rejected_credentials_fetched_again_are_not_replaced() {
     let (cache, refresher, provider) = scripted(|_| Ok(key("AKID", None)));
     tokio::spawn(refresher.run());
     assert!(cache.current(SystemTime::now()).await.is_ok());
@@ -146,7 +146,7 @@ async fn request_behind_a_failed_fetch_is_answered_at_once() {
 }
 
 #[test]
-fn blanks_around_keys_are_left_out_and_control_characters_rejected() {
+fn keys_are_trimmed_and_control_characters_rejected() {
     let keys = |id: &str, secret: &str, token: Option<&str>| {
         let plain = trim(Credentials::new(id, secret, token.map(str::to_owned), None, "test"));
         plain.map(|it| [it.access_key_id(), it.secret_access_key(), it.session_token().unwrap_or_default()].join(" "))
@@ -180,7 +180,7 @@ fn the_same_key_does_not_live_longer_than_it_said_at_first() {
 }
 
 #[test]
-fn a_failed_fetch_is_tried_again_while_the_last_credentials_are_good() {
+fn failed_fetch_is_retried_while_credentials_are_valid() {
     assert_eq!(retry_delay(1, None).as_secs(), 2);
     assert_eq!(retry_delay(9, None).as_secs(), 60);
     assert_eq!(retry_delay(9, Some(Duration::from_secs(100))).as_secs(), 25);

@@ -98,7 +98,7 @@ async fn requests_one_after_the_other_share_a_connection() {
 }
 
 #[tokio::test]
-async fn each_request_on_a_connection_has_the_whole_time_for_its_answer_and_no_more() {
+async fn each_request_on_a_connection_gets_the_whole_timeout() {
     let domain = Bare::start().await;
     let upstream = domain.upstream_with_timeout(Duration::from_secs(1), 1);
     let mut connection = domain.used_by(&upstream).await;
@@ -114,7 +114,7 @@ async fn each_request_on_a_connection_has_the_whole_time_for_its_answer_and_no_m
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_the_domain_closes_is_closed_here_too() {
+async fn idle_connection_closed_by_the_domain_is_closed_here() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let connection = domain.used_by(&upstream).await;
@@ -154,7 +154,7 @@ async fn no_more_connections_are_kept_than_may_be_idle() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_domain_gives_up_with_its_answer_is_not_kept() {
+async fn connection_closed_with_its_answer_is_not_pooled() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let first = ask(&upstream);

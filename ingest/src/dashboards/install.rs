@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_installed_and_what_is_there_is_left_alone() {
+    fn missing_objects_are_installed_and_present_ones_kept() {
         assert_eq!(state(&ours(), None, false), State::Installed);
         assert_eq!(state_of(|_| (), false), State::Current);
         assert_eq!(state_of(|_| (), true), State::Current);
     }
 
     #[test]
-    fn an_index_pattern_gets_the_fields_that_it_lacks_and_keeps_the_rest() {
+    fn index_pattern_gains_missing_fields_and_keeps_the_rest() {
         let mapping = setup::index_mapping().unwrap();
         let all = objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &mapping, Form::Kibana7);
         let wanted = all.into_iter().next().unwrap();

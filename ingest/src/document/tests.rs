@@ -77,7 +77,7 @@ fn the_lag_is_what_the_log_is_behind_the_event_in_seconds() {
 }
 
 #[test]
-fn the_record_is_what_follows_the_first_brace_if_it_is_an_object() {
+fn record_is_the_object_from_the_first_brace_on() {
     for (message, wanted) in [
         (r#"prefix {"a":1}"#, r#"{"a":1}"#),
         (r#"{"a":1} trailing"#, "{}"),

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subtrees_are_kept_whole_and_the_promoted_fields_are_always_there() {
+    fn template_keeps_subtrees_whole_and_has_promoted_fields() {
         let template = for_engine(OPENSEARCH, "cwl-*").unwrap();
         let properties = &template["template"]["mappings"]["properties"];
         for subtree in ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"] {

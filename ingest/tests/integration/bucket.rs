@@ -53,7 +53,7 @@ fn insight() -> Value {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn the_days_that_are_wanted_are_loaded_from_a_bucket_as_cloudtrail_lays_it_out() {
+async fn wanted_days_of_a_cloudtrail_bucket_are_loaded() {
     let bucket = Bucket::start().await;
     // S3 lists a thousand keys at a time, in order: what is wanted is on the second page.
     let before = records(&[record("too early", "2026-01-29")]);

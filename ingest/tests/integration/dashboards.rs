@@ -120,7 +120,7 @@ const NOT_IN_THE_SAMPLE: [&str; 6] =
     ["count-degraded", "count-kms", "count-login-failed", "count-network-acl", "count-root", "cross-account-calls"];
 
 /// As Kibana makes its index when it starts, and as it is then used.
-async fn dashboards_are_installed_once_and_changes_are_kept(engine: &str, index: &Value, config: &str, mine: &str) {
+async fn dashboards_install_once_and_keep_changes(engine: &str, index: &Value, config: &str, mine: &str) {
     let server = Server::start(engine, &[]).await;
     let rig = &server.rig;
     assert!(matches!(installed(rig, false).await, Err(InstallError::NoKibana(_))));
@@ -150,7 +150,7 @@ async fn dashboards_are_installed_once_and_changes_are_kept(engine: &str, index:
 /// Timelion gives its sheets this mapping before it saves the first one, in Kibana 5.1's `_saved_sheet.js`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn timelion_can_map_its_sheets_after_the_dashboards_on_elasticsearch_5() {
+async fn timelion_maps_its_sheets_after_install_on_elasticsearch_5() {
     let server = Server::start("elasticsearch-5.6", &[]).await;
     let rig = &server.rig;
     rig.ask(Method::PUT, "/.kibana", &json!({})).await;
@@ -166,7 +166,7 @@ async fn timelion_can_map_its_sheets_after_the_dashboards_on_elasticsearch_5() {
 }
 
 #[tokio::test]
-async fn dashboards_are_imported_through_kibana_7_and_changes_are_kept() {
+async fn dashboards_are_imported_by_kibana_7_and_changes_kept() {
     let rig = Rig::new().await;
     let first = installed(&rig, false).await.unwrap();
     assert_eq!((first.place, first.is_default), (Place::Api("/_plugin/kibana"), true));
@@ -209,15 +209,15 @@ async fn each_panel_finds_what_it_is_for_on_opensearch_2() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn dashboards_are_installed_once_and_changes_are_kept_on_elasticsearch_5() {
+async fn dashboards_install_once_and_keep_changes_on_elasticsearch_5() {
     let (config, mine) = ("/.kibana/config/5.1.1", "/.kibana/dashboard/trailgate-account");
-    dashboards_are_installed_once_and_changes_are_kept("elasticsearch-5.6", &json!({}), config, mine).await;
+    dashboards_install_once_and_keep_changes("elasticsearch-5.6", &json!({}), config, mine).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn dashboards_are_installed_once_and_changes_are_kept_on_elasticsearch_6() {
+async fn dashboards_install_once_and_keep_changes_on_elasticsearch_6() {
     let (config, mine) = ("/.kibana/doc/config:6.8.0", "/.kibana/doc/dashboard:trailgate-account");
     let index = json!({ "mappings": { "doc": { "dynamic": true } } });
-    dashboards_are_installed_once_and_changes_are_kept("elasticsearch-6.8", &index, config, mine).await;
+    dashboards_install_once_and_keep_changes("elasticsearch-6.8", &index, config, mine).await;
 }

@@ -98,7 +98,7 @@ async fn documents_go_in_several_bodies_on_few_connections() {
 }
 
 #[tokio::test]
-async fn items_that_the_domain_has_no_room_for_are_sent_again_and_no_others() {
+async fn only_items_rejected_for_lack_of_room_are_retried() {
     let sender = Sender::new().await;
     sender.stand_in().judge_items(|number, _| {
         let refusal = ItemRefusal { status: 429, kind: "es_rejected_execution_exception" };
@@ -112,7 +112,7 @@ async fn items_that_the_domain_has_no_room_for_are_sent_again_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_domain_that_is_away_for_a_while_gets_everything_when_it_is_back() {
+async fn domain_away_for_a_while_gets_everything_afterwards() {
     for fault in [
         Fault::status(503, "<html>Service Unavailable</html>"),
         Fault::status(429, r#"{"message":"429 Too Many Requests /_bulk"}"#),
@@ -133,7 +133,7 @@ async fn a_domain_that_is_away_for_a_while_gets_everything_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_domain_that_is_away_for_ten_seconds_gets_everything_after_that() {
+async fn domain_away_for_ten_seconds_gets_everything_afterwards() {
     let sender = Sender::new().await;
     let stand_in = sender.stand_in();
     stand_in.fault(Fault::status(503, ""), Times::UntilCleared);
@@ -178,7 +178,7 @@ async fn a_document_that_is_too_large_by_itself_is_degraded() {
 }
 
 #[tokio::test]
-async fn a_document_that_does_not_fit_is_degraded_and_the_others_are_not() {
+async fn only_the_document_that_does_not_fit_is_degraded() {
     let sender = Sender::new().await;
     sender.stand_in().judge_items(|_, source| {
         let does_not_fit = source["number"].as_u64()? % 50 == 7 && source.get("reason").is_none();
@@ -192,7 +192,7 @@ async fn a_document_that_does_not_fit_is_degraded_and_the_others_are_not() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_refused_in_degraded_form_has_failed_and_is_not_quoted() {
+async fn document_rejected_when_degraded_fails_without_a_quote() {
     let sender = Sender::new().await;
     sender.stand_in().judge_items(|_, source| {
         let is_refused = source["number"] == 3;
@@ -219,7 +219,7 @@ async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_domain_that_never_answers_holds_nothing_up_past_the_deadline() {
+async fn domain_that_never_answers_is_given_up_at_the_deadline() {
     let sender = Sender::new().await;
     sender.stand_in().fault(Fault::Hang, Times::UntilCleared);
     let deadline = Instant::now() + Duration::from_millis(200);
@@ -283,7 +283,7 @@ async fn bodies_are_compressed_where_the_domain_takes_it() {
 }
 
 #[tokio::test]
-async fn a_domain_that_refuses_compressed_bodies_gets_plain_ones_from_then_on() {
+async fn domain_that_rejects_gzip_gets_plain_bodies_from_then_on() {
     for rule in [
         (|seen| is_gzip(seen).then_some(Fault::BreakOff)) as fn(&Seen) -> Option<Fault>,
         |seen| is_gzip(seen).then(|| Fault::status(415, "")),
@@ -311,7 +311,7 @@ async fn a_domain_that_refuses_compressed_bodies_gets_plain_ones_from_then_on() 
 }
 
 #[tokio::test]
-async fn a_domain_that_has_taken_compressed_bodies_gets_them_after_a_failure_too() {
+async fn gzip_accepted_once_is_used_after_a_failure() {
     let sender = Sender::with(LIMITS, true, signing_key()).await;
     assert_eq!(sender.deliver(documents(1, 100)).await.indexed, 1);
     sender.stand_in().fault(Fault::BreakOff, Times::Next(2));

@@ -149,37 +149,37 @@ fn id(hit: &Value) -> usize {
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
-async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_2() {
+async fn emulated_function_indexes_each_once_on_elasticsearch_2() {
     // It takes no dot in a name.
     every_event_is_found_once_on("elasticsearch-2.4", 7).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
-async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_5() {
+async fn emulated_function_indexes_each_once_on_elasticsearch_5() {
     every_event_is_found_once_on("elasticsearch-5.6", 6).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
-async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_6() {
+async fn emulated_function_indexes_each_once_on_elasticsearch_6() {
     every_event_is_found_once_on("elasticsearch-6.8", 6).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
-async fn under_lambdas_emulator_every_event_is_found_once_on_elasticsearch_7() {
+async fn emulated_function_indexes_each_once_on_elasticsearch_7() {
     every_event_is_found_once_on("elasticsearch-7.10", 6).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
-async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_2() {
+async fn emulated_function_indexes_each_once_on_opensearch_2() {
     every_event_is_found_once_on("opensearch-2.19", 6).await;
 }
 
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
-async fn under_lambdas_emulator_every_event_is_found_once_on_opensearch_3() {
+async fn emulated_function_indexes_each_once_on_opensearch_3() {
     every_event_is_found_once_on("opensearch-3", 6).await;
 }

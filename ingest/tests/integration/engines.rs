@@ -210,7 +210,7 @@ async fn without_the_template_events_are_lost() {
 /// compatibility mode calls itself Elasticsearch 7.10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn opensearch_with_three_zones_and_a_false_version_gets_the_template() {
+async fn opensearch_in_three_zones_with_false_version_gets_template() {
     let settings = [
         "node.attr.zone=a",
         "cluster.routing.allocation.awareness.attributes=zone",

@@ -46,7 +46,7 @@ fn failures(outcome: &Outcome) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_events_of_a_subscription_are_in_the_index_of_their_day_under_a_template() {
+async fn subscription_events_go_to_the_index_of_their_day() {
     let (rig, function) = start().await;
     let outcome = invoke(&function, &subscription(0..50)).await;
     assert!(failures(&outcome).is_empty());
@@ -177,7 +177,7 @@ async fn a_domain_that_never_answers_fails_the_invocation_in_time() {
 }
 
 #[tokio::test]
-async fn events_are_indexed_without_a_template_where_there_may_be_none() {
+async fn events_are_indexed_where_no_template_is_permitted() {
     let (rig, function) = start().await;
     rig.stand_in.judge_requests(|seen| {
         (seen.method != "POST").then(|| Fault::status(403, r#"{"Message":"User: x is not authorized"}"#))

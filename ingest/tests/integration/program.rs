@@ -39,7 +39,7 @@ async fn the_program_answers_each_invocation_and_writes_its_metrics() {
 
 /// The smallest function has 128 MB, for itself and what Amazon Linux needs.
 #[tokio::test]
-async fn a_payload_of_ten_mebibytes_of_documents_fits_into_the_smallest_function() {
+async fn ten_mebibytes_of_documents_fit_the_smallest_function() {
     let mut lambda = FakeLambda::start(Duration::from_mins(1)).await.unwrap();
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let variables = [("AWS_LAMBDA_RUNTIME_API", lambda.address()), ("ENDPOINT", &domain.url())];

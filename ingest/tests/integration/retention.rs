@@ -120,7 +120,7 @@ async fn a_policy_is_put_and_given_to_the_indices_that_are_there() {
 }
 
 #[tokio::test]
-async fn indices_that_could_not_be_told_of_the_policy_are_told_next_time() {
+async fn indices_without_the_policy_get_it_next_time() {
     for (found, verb) in [(not_found(), "add"), (installed("90"), "change_policy")] {
         let away = (503, json!({}));
         let (ensured, seen) = ensure(&[opensearch(), current_template(), found, stored(1), away]).await;
@@ -171,7 +171,7 @@ async fn a_policy_that_another_run_puts_meanwhile_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_domain_that_does_not_say_what_it_runs_is_believed_the_settings() {
+async fn domain_without_an_engine_banner_follows_the_settings() {
     let rig = Rig::new().await;
     let acknowledged = json!({ "acknowledged": true }).to_string();
     rig.stand_in.fault(Fault::status(404, "{}"), Times::Once);
@@ -185,7 +185,7 @@ async fn a_domain_that_does_not_say_what_it_runs_is_believed_the_settings() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_state_management_the_template_is_there_all_the_same() {
+async fn template_is_installed_without_state_management() {
     let elasticsearch = (200, json!({ "version": { "number": "6.8.0" }, "tagline": "You Know, for Search" }));
     let acknowledged = (200, json!({ "acknowledged": true }));
     let (ensured, seen) = ensure(&[elasticsearch, (404, json!({})), acknowledged]).await;

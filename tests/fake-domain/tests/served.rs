@@ -241,7 +241,7 @@ async fn a_domain_speaks_tls_under_each_of_its_names() {
 }
 
 #[tokio::test]
-async fn kibana_without_its_slash_is_redirected_to_the_domains_own_name() {
+async fn kibana_without_its_slash_redirects_to_the_domain() {
     let domain = start().await;
     let answer = get(&domain, "/_plugin/kibana").await;
     assert!(answer.starts_with("HTTP/1.1 302 Found\r\n"), "{answer}");

@@ -31,7 +31,7 @@ async fn dashboards(gate: &Program) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven and Node"]
-async fn dashboards_are_installed_through_the_gate_as_far_as_the_grant_goes() {
+async fn dashboards_install_through_the_proxy_as_the_grant_permits() {
     let stack = KibanaStack::start(|_| ()).await.unwrap();
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let mut gate = Program::asking_for_engine(&domain).await;

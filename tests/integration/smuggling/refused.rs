@@ -207,7 +207,7 @@ fn what_cannot_be_forwarded_is_rejected() {
 }
 
 #[test]
-fn each_byte_in_each_place_is_answered_by_the_gate_and_not_by_its_http_library() {
+fn each_byte_at_each_place_is_answered_by_the_proxy_itself() {
     let gate = Gate::start();
     for byte in 0..=u8::MAX {
         for (before, behind) in [

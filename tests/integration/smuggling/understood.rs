@@ -200,7 +200,7 @@ fn a_bad_request_behind_a_good_one_is_refused_in_its_turn() {
 }
 
 #[test]
-fn a_body_that_is_waited_for_is_asked_for_and_the_wait_ends_here() {
+fn expect_100_continue_is_answered_by_the_proxy() {
     let gate = Gate::start();
     let (answers, seen) = gate.runtime.block_on(async {
         let mut stream = gate.rig.open().await;

@@ -53,7 +53,7 @@ fn run(mut ledger: Ledger, mut domain: impl FnMut(&[usize]) -> Option<Outcome>) 
 }
 
 #[test]
-fn a_body_is_as_large_as_allowed_and_a_larger_document_goes_alone() {
+fn bulk_body_fills_the_limit_and_large_document_goes_alone() {
     let cost = bulk::cost(&document(0));
     let (sent, report) = run(ledger(5, 2 * cost), |batch| Some(items(vec![None; batch.len()])));
     assert_eq!(sent, [vec![0, 1], vec![2, 3], vec![4]]);
@@ -83,7 +83,7 @@ fn a_document_that_does_not_fit_is_degraded_once() {
 }
 
 #[test]
-fn a_body_that_is_refused_is_halved_until_the_document_that_is_to_blame_stands_alone() {
+fn rejected_body_is_halved_down_to_the_document_at_fault() {
     let (sent, report) = run(ledger(4, 1000), |batch| {
         let is_refused = batch.contains(&2) && batch.len() > 1;
         Some(if is_refused { Outcome::Halve(refusal(413)) } else { items(vec![None; batch.len()]) })
@@ -99,7 +99,7 @@ fn a_body_that_is_refused_is_halved_until_the_document_that_is_to_blame_stands_a
 }
 
 #[test]
-fn what_there_is_no_time_for_has_failed_and_says_what_was_tried() {
+fn documents_past_the_deadline_fail_with_the_last_attempt() {
     let mut answers = [Outcome::Retry(refusal(503))].into_iter();
     let (_, report) = run(ledger(1, 1000), |_| answers.next());
     assert_eq!(report.failed, [Failure { document: 0, reason: "out of time; before that: 503".to_owned() }]);
@@ -153,7 +153,7 @@ fn what_refuses_every_request_gets_some_dozens() {
 }
 
 #[test]
-fn a_document_that_lacks_a_part_from_the_start_counts_as_degraded() {
+fn document_built_without_a_part_counts_as_degraded() {
     let documents = vec![Document { is_degraded: true, ..document(0) }, document(1)];
     let mut answers = [vec![item(400), None], vec![None]].into_iter().map(items);
     let (sent, report) = run(Ledger::new(documents, 1000), |_| answers.next());
@@ -188,7 +188,7 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 proptest! {
     #[test]
-    fn every_document_is_accounted_for_once_and_what_is_done_is_not_sent_again(
+    fn each_document_is_counted_once_and_done_ones_not_resent(
         count in 0..40_usize,
         body_bytes in 1..1000_usize,
         answers in prop::collection::vec(answer(), 0..60),

@@ -72,7 +72,7 @@ fn every_vector_on_disk_is_in_the_table() {
 }
 
 #[test]
-fn the_string_to_sign_and_the_signature_follow_from_every_canonical_request() {
+fn canonical_request_yields_string_to_sign_and_signature() {
     for (name, _) in VECTORS {
         let vector = Vector::read(name);
         let (string_to_sign, signature) = vector.verifier.signature(vector.canonical.as_bytes(), &vector.date);
@@ -82,7 +82,7 @@ fn the_string_to_sign_and_the_signature_follow_from_every_canonical_request() {
 }
 
 #[test]
-fn the_canonical_request_is_that_of_the_vector_under_the_readings_it_fits() {
+fn canonical_request_equals_the_vector_where_readings_fit() {
     for (name, fits) in VECTORS {
         let vector = Vector::read(name);
         let is_canonical = |reading| {
@@ -100,7 +100,7 @@ fn the_canonical_request_is_that_of_the_vector_under_the_readings_it_fits() {
 }
 
 #[test]
-fn the_check_accepts_exactly_the_vectors_that_fit_under_every_reading() {
+fn check_accepts_only_vectors_that_fit_every_reading() {
     for (name, fits) in VECTORS {
         let vector = Vector::read(name);
         let now = parse_date(&vector.date).expect("a date");
