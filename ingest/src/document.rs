@@ -48,6 +48,8 @@ pub struct Document {
     pub source: Bytes,
     /// Whether it lacks a part of the event, and says so in `@degraded`.
     pub is_degraded: bool,
+    /// When the event happened, by its own record; none if the record does not say.
+    pub event_time: Option<Timestamp>,
 }
 
 /// Where documents go, and under which id. The default is what the stock function does.
@@ -105,9 +107,12 @@ pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Docume
             written = members::write_record(&mut out, record);
         }
         let id = log_event_id(batch, event);
+        let event_time = record.and_then(happened);
         write_log_fields(&mut out, batch, event, &id);
+        if let Some(event_time) = event_time {
+            write_lag(&mut out, event_time, event);
+        }
         if let Some(record) = record {
-            write_lag(&mut out, record, event);
             write_promoted(&mut out, record);
             if let Some(address) = string(record, "sourceIPAddress").filter(|_| !written.has_source)
                 && address.parse::<IpAddr>().is_ok()
@@ -129,7 +134,7 @@ pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Docume
             write_field(&mut out, "@degraded", &extract::cut(reasons.join("; ").into()));
         }
         out.push(b'}');
-        addressed(event, id, record, shaping, out, is_degraded)
+        addressed(event, id, record, event_time, shaping, out, is_degraded)
     })
 }
 
@@ -162,7 +167,7 @@ pub fn degraded(batch: &LogBatch, event: &LogEvent, shaping: &Shaping, reason: &
         }
         write_field(&mut out, "@degraded", &extract::cut(Cow::Borrowed(reason)));
         out.push(b'}');
-        addressed(event, id, record, shaping, out, true)
+        addressed(event, id, record, record.and_then(happened), shaping, out, true)
     })
 }
 
@@ -193,12 +198,10 @@ fn write_log_fields(out: &mut Vec<u8>, batch: &LogBatch, event: &LogEvent, id: &
 }
 
 /// By the event alone, so that it says the same when the event comes once more.
-fn write_lag(out: &mut Vec<u8>, record: &Tape<'_>, event: &LogEvent) {
-    if let Some(happened) = happened(record) {
-        let lag = event.timestamp.clamp(0, MAX_TIMESTAMP).saturating_sub(happened.as_millisecond());
-        write_key(out, LAG);
-        out.extend_from_slice(lag.div_euclid(1000).to_string().as_bytes());
-    }
+fn write_lag(out: &mut Vec<u8>, event_time: Timestamp, event: &LogEvent) {
+    let lag = event.timestamp.clamp(0, MAX_TIMESTAMP).saturating_sub(event_time.as_millisecond());
+    write_key(out, LAG);
+    out.extend_from_slice(lag.div_euclid(1000).to_string().as_bytes());
 }
 
 fn write_promoted(out: &mut Vec<u8>, record: &Tape<'_>) {
@@ -213,6 +216,7 @@ fn addressed(
     event: &LogEvent,
     log_id: String,
     record: Option<&Tape<'_>>,
+    event_time: Option<Timestamp>,
     shaping: &Shaping,
     source: Vec<u8>,
     is_degraded: bool,
@@ -225,13 +229,12 @@ fn addressed(
         }
         DocumentId::None => None,
     };
-    let event_day = || Some(utc(happened(record?)?.as_millisecond()).date());
-    let day = match shaping.day {
+    let time = match shaping.day {
         IndexDay::LogTimestamp => None,
-        IndexDay::EventTime => event_day(),
+        IndexDay::EventTime => event_time.map(Timestamp::as_millisecond),
     };
-    let index = index(&shaping.prefix, day.unwrap_or_else(|| utc(event.timestamp).date()));
-    Document { index, id, source: source.into(), is_degraded }
+    let index = index(&shaping.prefix, utc(time.unwrap_or(event.timestamp)).date());
+    Document { index, id, source: source.into(), is_degraded, event_time }
 }
 
 fn index(prefix: &str, day: Date) -> String {

@@ -3,17 +3,15 @@
 mod metrics;
 pub mod reload;
 
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
 
 pub use self::metrics::Measures;
 use crate::delivery::{Delivery, Limits, Report};
-use crate::document::identity::parse_time;
 use crate::document::{Document, Shaping, degraded, document};
 use crate::domain::Domain;
 use crate::engine::Engine;
@@ -125,26 +123,29 @@ impl Function {
         });
         let undecodable = undecodable.count();
         let events = events(&records);
-        let report = self.deliver(&events, deadline).await;
+        let (report, oldest) = self.deliver(&events, deadline).await;
         Outcome {
-            measures: Measures::new(&report, undecodable, oldest(&events), now),
+            measures: Measures::new(&report, undecodable, oldest, now),
             answer: answer(&records, &events, &report, granularity),
         }
     }
 
-    async fn deliver(&self, events: &[Found<'_>], deadline: Instant) -> Report {
+    /// Sends the documents of `events`, and returns what became of them and the time of the oldest event.
+    async fn deliver(&self, events: &[Found<'_>], deadline: Instant) -> (Report, Option<Timestamp>) {
         // CloudWatch calls the function without events when a subscription is made.
         if events.is_empty() {
-            return Report::default();
+            return (Report::default(), None);
         }
         let engine = self.prepare(deadline).await;
         let documents: Vec<Document> =
             events.iter().map(|found| document(found.batch, found.event, &self.shaping)).collect();
+        let oldest = oldest(&documents, events);
         let degrade = |index: usize, reason: &str| {
             let Found { batch, event, .. } = events[index];
             degraded(batch, event, &self.shaping, reason)
         };
-        self.delivery.run(documents, &degrade, engine.document_type(), deadline).await
+        let report = self.delivery.run(documents, &degrade, engine.document_type(), deadline).await;
+        (report, oldest)
     }
 
     /// Gives the domain its index template before the first document, and tries again next time where that went wrong:
@@ -221,25 +222,12 @@ fn answer(
     Ok(answer)
 }
 
-/// When the oldest event happened: by its `eventTime`, or else when CloudWatch got it.
-fn oldest(events: &[Found<'_>]) -> Option<Timestamp> {
-    events.iter().filter_map(|found| event_time(found.event)).min()
-}
-
-/// Reads no more of the message than it has to: all else of it is read when its document is made.
-fn event_time(event: &LogEvent) -> Option<Timestamp> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Times<'a> {
-        #[serde(borrow)]
-        event_time: Cow<'a, str>,
-    }
-
-    let happened = || {
-        let times: Times<'_> = serde_json::from_str(&event.message[event.message.find('{')?..]).ok()?;
-        parse_time(&times.event_time)
-    };
-    happened().or_else(|| Timestamp::from_millisecond(event.timestamp).ok())
+/// Returns the time of the oldest event, by its own record, or else by its log event.
+fn oldest(documents: &[Document], events: &[Found<'_>]) -> Option<Timestamp> {
+    let logged = |event: &LogEvent| Timestamp::from_millisecond(event.timestamp).ok();
+    let times =
+        documents.iter().zip(events).map(|(document, found)| document.event_time.or_else(|| logged(found.event)));
+    times.flatten().min()
 }
 
 fn log_setup(setup: &SetupResult) {

@@ -310,6 +310,7 @@ mod tests {
             id: id.map(str::to_owned),
             source: Bytes::from_static(source.as_bytes()),
             is_degraded: false,
+            event_time: None,
         }
     }
 

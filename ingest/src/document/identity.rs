@@ -61,7 +61,7 @@ pub(super) fn is_id(id: &str) -> bool {
 }
 
 /// Returns when `record` happened: its `eventTime`, or the start of the window of an aggregated event.
-pub(crate) fn happened(record: &Tape<'_>) -> Option<Timestamp> {
+pub(super) fn happened(record: &Tape<'_>) -> Option<Timestamp> {
     let (_, time) = record.members().filter(|(_, node)| node.key == "eventTime").last().unwrap_or((0, record.root()));
     if let Some(text) = time.as_string() {
         return parse_time(&text);
@@ -78,7 +78,7 @@ pub(crate) fn happened(record: &Tape<'_>) -> Option<Timestamp> {
 ///
 /// Athena and CloudTrail Lake write `2024-10-08 17:52:46.000`, some with `UTC` behind it; the basic form of ISO 8601 is
 /// `20241008T175246Z`. A time without a zone is in UTC.
-pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(time) = text.parse() {
         return Some(time);

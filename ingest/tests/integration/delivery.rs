@@ -74,6 +74,7 @@ fn with(number: usize, source: &Value) -> Document {
         id: Some(number.to_string()),
         source,
         is_degraded: false,
+        event_time: None,
     }
 }
 

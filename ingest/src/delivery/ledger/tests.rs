@@ -7,7 +7,13 @@ use super::*;
 
 fn document(number: usize) -> Document {
     let source = Bytes::from(format!("{{\"number\":{number}}}"));
-    Document { index: "cwl-2026.01.31".to_owned(), id: Some(number.to_string()), source, is_degraded: false }
+    Document {
+        index: "cwl-2026.01.31".to_owned(),
+        id: Some(number.to_string()),
+        source,
+        is_degraded: false,
+        event_time: None,
+    }
 }
 
 fn degraded(number: usize, reason: &str) -> Document {
