@@ -56,8 +56,11 @@ mod signature;
 /// Heads and bodies that could be read in two ways.
 mod smuggling;
 
-/// TLS and HTTP/2 towards the client.
+/// TLS towards the client, and its certificates.
 mod tls;
+
+/// HTTP/2 towards the client.
+mod http2;
 
 /// What others than our own client see of the gate.
 mod browser;
@@ -77,5 +80,8 @@ mod load;
 /// A node of the domain that vanishes without a word.
 mod vanished;
 
-/// A domain that is away, slow, broken, or of another opinion.
+/// A domain that is away, slow or broken.
 mod failures;
+
+/// A domain that rejects the signature.
+mod rejected_signatures;

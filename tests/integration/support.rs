@@ -1,5 +1,7 @@
 //! The rig: a gate, the stand-in domain behind it, a client in front, and the access log it writes.
 
+mod events;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,6 +33,8 @@ use trailgate::policy::engine;
 use trailgate::proxy::Gate;
 use trailgate_client::CredentialCache;
 use trailgate_testkit::signing_key;
+
+pub(crate) use self::events::Events;
 
 /// How a test wants its rig.
 pub(crate) struct Setup {
