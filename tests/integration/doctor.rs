@@ -3,7 +3,7 @@ use std::time::Duration;
 use fake_domain::verify::{Credentials, Verifier};
 use fake_domain::{Answer, FakeDomain, Fault, Options, Seen, Times};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use trailgate_testkit::ReservedPort;
 
 use self::case::{Case, Diagnosis};
 use crate::support::{allow, patiently};
@@ -131,7 +131,8 @@ async fn unknown_name_differs_from_a_closed_port() {
     found.fails("name", "search-gone-abc123.invalid cannot be resolved: ", "still exists");
     assert_eq!(found.unknown(), ["tcp", "tls", "clock", "identity", "request", "product", "home"]);
 
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let port = ReservedPort::bind().unwrap();
+    let closed = port.address();
     case.endpoint = format!("https://{closed}");
     let found = case.examine().await;
     found.fails("tcp", &format!("{closed}: Connection refused"), "Nobody listens there");

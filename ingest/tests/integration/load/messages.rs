@@ -1,6 +1,6 @@
 use fake_domain::ItemRefusal;
-use tokio::net::TcpListener;
 use tokio::process::Command;
+use trailgate_testkit::ReservedPort;
 
 use super::{Rig, assert_ran, assert_says, record, records};
 
@@ -54,10 +54,8 @@ async fn settings_that_are_missing_are_named_by_their_flags() {
 
 #[tokio::test]
 async fn connection_error_has_its_cause_and_no_credentials() {
-    // A port without a listener.
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let endpoint = format!("http://127.0.0.1:{port}");
-    let (code, stderr) = ingest(&["load", "--unsigned", "--endpoint", &endpoint, "a.json"]).await;
+    let port = ReservedPort::bind().unwrap();
+    let (code, stderr) = ingest(&["load", "--unsigned", "--endpoint", &port.url(), "a.json"]).await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains("Connection refused"), "{stderr}");
     assert!(!stderr.contains("credentials found"), "{stderr}");
