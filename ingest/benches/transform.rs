@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use serde_json::json;
 use trailgate_ingest::delivery::bulk;
-use trailgate_ingest::document::{Document, Shaping, degraded, document};
+use trailgate_ingest::document::{Document, DocumentOptions, build_degraded, build_document};
 use trailgate_ingest::payload::{Invocation, LogBatch, decode};
 use trailgate_testkit::sample_lines;
 
@@ -20,26 +20,28 @@ criterion_main!(benches);
 
 fn transform(criterion: &mut Criterion) {
     let payload = payload();
-    let shaping = Shaping::default();
+    let options = DocumentOptions::default();
     let batch = batch(&payload);
-    let documents: Vec<_> = batch.events.iter().map(|event| document(&batch, event, &shaping)).collect();
+    let documents: Vec<_> = batch.events.iter().map(|event| build_document(&batch, event, &options)).collect();
 
     let mut group = criterion.benchmark_group("transform");
     group.throughput(Throughput::Elements(batch.events.len() as u64));
     group.bench_function("decode", |bencher| bencher.iter(|| self::batch(black_box(&payload))));
     group.bench_function("document", |bencher| {
-        bencher.iter(|| batch.events.iter().map(|event| document(&batch, event, &shaping).source.len()).sum::<usize>());
+        bencher.iter(|| {
+            batch.events.iter().map(|event| build_document(&batch, event, &options).source.len()).sum::<usize>()
+        });
     });
     group.bench_function("degraded", |bencher| {
         bencher.iter(|| {
-            batch.events.iter().map(|event| degraded(&batch, event, &shaping, "no").source.len()).sum::<usize>()
+            batch.events.iter().map(|event| build_degraded(&batch, event, &options, "no").source.len()).sum::<usize>()
         });
     });
     group.bench_function("bulk", |bencher| bencher.iter(|| body(black_box(&documents))));
     group.bench_function("payload_to_bulk", |bencher| {
         bencher.iter(|| {
             let batch = self::batch(black_box(&payload));
-            let documents: Vec<_> = batch.events.iter().map(|event| document(&batch, event, &shaping)).collect();
+            let documents: Vec<_> = batch.events.iter().map(|event| build_document(&batch, event, &options)).collect();
             body(&documents)
         });
     });

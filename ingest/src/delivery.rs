@@ -19,7 +19,7 @@ use self::bulk::{Item, Outcome, Refusal, Verdict};
 use self::ledger::{Batch, Ledger};
 pub use self::ledger::{Failure, Report};
 use crate::document::Document;
-use crate::domain::{Body, Domain, DomainError, Reply};
+use crate::domain::{Domain, DomainError, DomainResponse, RequestBody};
 
 /// The way into the index, and what was learned about it since the process started.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Limits {
     /// Requests in flight.
     pub parallel: usize,
     /// How long a request may take.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// The longest wait before the second try; it doubles with each further one.
     pub first_backoff: Duration,
     /// The longest wait before any try.
@@ -51,7 +51,7 @@ impl Default for Limits {
         Self {
             body_bytes: 5 * 1024 * 1024,
             parallel: 4,
-            patience: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
             first_backoff: Duration::from_millis(500),
             longest_backoff: Duration::from_secs(10),
             jitter: fastrand::f64,
@@ -125,13 +125,13 @@ impl Delivery {
     async fn attempt(&self, body: Bytes, deadline: Instant) -> Outcome {
         match self.post(body, deadline).await {
             Ok(reply) => bulk::outcome(reply.status, &reply.body),
-            Err(error) if error.may_pass() => Outcome::Retry(Refusal::no_answer(error.to_string())),
+            Err(error) if error.is_transient() => Outcome::Retry(Refusal::no_answer(error.to_string())),
             Err(error) => Outcome::Fail(Refusal::no_answer(error.to_string())),
         }
     }
 
     /// Sends a body compressed. Where that may be why it failed, and never succeeded yet, it is sent plain at once.
-    async fn post(&self, plain: Bytes, deadline: Instant) -> Result<Reply, DomainError> {
+    async fn post(&self, plain: Bytes, deadline: Instant) -> Result<DomainResponse, DomainError> {
         let before = self.gzip();
         let Some(compressed) = (before.is_worth_a_try(Instant::now())).then(|| compress(&plain)) else {
             return self.send(plain, false, deadline).await;
@@ -152,10 +152,10 @@ impl Delivery {
         result
     }
 
-    async fn send(&self, bytes: Bytes, is_gzip: bool, deadline: Instant) -> Result<Reply, DomainError> {
-        let patience = self.limits.patience.min(deadline.saturating_duration_since(Instant::now()));
-        let body = Body { bytes, content_type: bulk::CONTENT_TYPE, is_gzip };
-        self.domain.send(Method::POST, bulk::PATH, body, patience).await
+    async fn send(&self, bytes: Bytes, is_gzip: bool, deadline: Instant) -> Result<DomainResponse, DomainError> {
+        let timeout = self.limits.timeout.min(deadline.saturating_duration_since(Instant::now()));
+        let body = RequestBody { bytes, content_type: bulk::CONTENT_TYPE, is_gzip };
+        self.domain.send(Method::POST, bulk::PATH, body, timeout).await
     }
 
     fn gzip(&self) -> Gzip {
@@ -214,7 +214,7 @@ impl Limits {
 
 /// Whether a compressed request may have failed for being compressed: a service in front of the engine may take the
 /// signature as broken, or just hang up; Elasticsearch 2 hangs up on the service, which then says 502.
-fn may_be_for_gzip(result: &Result<Reply, DomainError>) -> bool {
+fn may_be_for_gzip(result: &Result<DomainResponse, DomainError>) -> bool {
     match result {
         Ok(reply) => matches!(
             reply.status,

@@ -29,10 +29,10 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 
 use self::fit::Fit;
-use self::identity::{UNDATED, happened, is_id, log_event_id};
+use self::identity::{UNDATED, is_valid_id, log_event_id, read_event_time};
 use self::members::Written;
 use self::names::LAG;
-use self::record::{member, string, with_record};
+use self::record::{find_member, find_string, with_record};
 use crate::json::Tape;
 use crate::json::text::{write_field, write_key, write_string};
 use crate::payload::{LogBatch, LogEvent, MAX_TIMESTAMP};
@@ -54,7 +54,7 @@ pub struct Document {
 
 /// Where documents go, and under which id. The default is what the stock function does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shaping {
+pub struct DocumentOptions {
     /// What names of indices begin with, before the day.
     pub prefix: String,
     /// What becomes the id.
@@ -63,7 +63,7 @@ pub struct Shaping {
     pub day: IndexDay,
 }
 
-impl Default for Shaping {
+impl Default for DocumentOptions {
     fn default() -> Self {
         Self { prefix: "cwl-".to_owned(), id: DocumentId::default(), day: IndexDay::default() }
     }
@@ -93,28 +93,28 @@ pub enum IndexDay {
 
 /// Returns the document of `event`, which is of `batch`.
 #[must_use]
-pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Document {
+pub fn build_document(batch: &LogBatch, event: &LogEvent, options: &DocumentOptions) -> Document {
     with_record(&event.message, |record, flaw| {
         // The record, the message with its escapes, and the fields around them.
         let mut out = Vec::with_capacity(event.message.len() * 2 + event.message.len() / 4 + 1024);
         out.push(b'{');
         let mut written = Written::default();
-        let has_pattern = event.extracted_fields.iter().any(|(key, value)| members::is_of_pattern(key, value));
+        let has_pattern = event.extracted_fields.iter().any(|(key, value)| members::is_filter_field(key, value));
         // A pattern that found something is what the stock function goes by; one that found nothing loses nothing here.
         if has_pattern {
-            members::write_extracted(&mut out, &event.extracted_fields);
+            members::write_extracted_fields(&mut out, &event.extracted_fields);
         } else if let Some(record) = record {
             written = members::write_record(&mut out, record);
         }
         let id = log_event_id(batch, event);
-        let event_time = record.and_then(happened);
+        let event_time = record.and_then(read_event_time);
         write_log_fields(&mut out, batch, event, &id);
         if let Some(event_time) = event_time {
             write_lag(&mut out, event_time, event);
         }
         if let Some(record) = record {
             write_promoted(&mut out, record);
-            if let Some(address) = string(record, "sourceIPAddress").filter(|_| !written.has_source)
+            if let Some(address) = find_string(record, "sourceIPAddress").filter(|_| !written.has_source)
                 && address.parse::<IpAddr>().is_ok()
             {
                 out.extend_from_slice(b",\"source\":{\"ip\":");
@@ -131,26 +131,26 @@ pub fn document(batch: &LogBatch, event: &LogEvent, shaping: &Shaping) -> Docume
         }
         let is_degraded = !reasons.is_empty();
         if is_degraded {
-            write_field(&mut out, "@degraded", &extract::cut(reasons.join("; ").into()));
+            write_field(&mut out, "@degraded", &extract::truncate(reasons.join("; ").into()));
         }
         out.push(b'}');
-        addressed(event, id, record, event_time, shaping, out, is_degraded)
+        finish_document(event, id, record, event_time, options, out, is_degraded)
     })
 }
 
 /// Returns what is left of the document of `event` when the domain has refused it for `reason`: only fields that no
 /// mapping has in another type, and the whole message to be searched as text.
 #[must_use]
-pub fn degraded(batch: &LogBatch, event: &LogEvent, shaping: &Shaping, reason: &str) -> Document {
+pub fn build_degraded(batch: &LogBatch, event: &LogEvent, options: &DocumentOptions, reason: &str) -> Document {
     with_record(&event.message, |record, _| {
         let mut out = Vec::with_capacity(event.message.len() + event.message.len() / 4 + 2048);
         out.push(b'{');
         for key in KEPT {
-            let Some(node) = record.and_then(|record| member(record, key)) else { continue };
-            match fit::fit(key, node) {
+            let Some(node) = record.and_then(|record| find_member(record, key)) else { continue };
+            match fit::check_member(key, node) {
                 Fit::AsIs => {
                     if let Some(value) = node.as_string() {
-                        write_field(&mut out, key, &extract::cut(value));
+                        write_field(&mut out, key, &extract::truncate(value));
                     }
                 }
                 Fit::Rewritten(json) => {
@@ -165,9 +165,9 @@ pub fn degraded(batch: &LogBatch, event: &LogEvent, shaping: &Shaping, reason: &
         if let Some(record) = record {
             write_promoted(&mut out, record);
         }
-        write_field(&mut out, "@degraded", &extract::cut(Cow::Borrowed(reason)));
+        write_field(&mut out, "@degraded", &extract::truncate(Cow::Borrowed(reason)));
         out.push(b'}');
-        addressed(event, id, record, record.and_then(happened), shaping, out, true)
+        finish_document(event, id, record, record.and_then(read_event_time), options, out, true)
     })
 }
 
@@ -207,37 +207,37 @@ fn write_lag(out: &mut Vec<u8>, event_time: Timestamp, event: &LogEvent) {
 fn write_promoted(out: &mut Vec<u8>, record: &Tape<'_>) {
     let start = out.len();
     write_key(out, extract::OBJECT);
-    if !extract::write_object(record, out) {
+    if !extract::write_promoted_fields(record, out) {
         out.truncate(start);
     }
 }
 
-fn addressed(
+fn finish_document(
     event: &LogEvent,
     log_id: String,
     record: Option<&Tape<'_>>,
     event_time: Option<Timestamp>,
-    shaping: &Shaping,
+    options: &DocumentOptions,
     source: Vec<u8>,
     is_degraded: bool,
 ) -> Document {
-    let id = match shaping.id {
+    let id = match options.id {
         DocumentId::LogEvent => Some(log_id),
         DocumentId::EventId => {
-            let event_id = record.and_then(|record| string(record, "eventID")).filter(|id| is_id(id));
+            let event_id = record.and_then(|record| find_string(record, "eventID")).filter(|id| is_valid_id(id));
             Some(event_id.map_or(log_id, Cow::into_owned))
         }
         DocumentId::None => None,
     };
-    let time = match shaping.day {
+    let time = match options.day {
         IndexDay::LogTimestamp => None,
         IndexDay::EventTime => event_time.map(Timestamp::as_millisecond),
     };
-    let index = index(&shaping.prefix, utc(time.unwrap_or(event.timestamp)).date());
+    let index = index_name(&options.prefix, utc(time.unwrap_or(event.timestamp)).date());
     Document { index, id, source: source.into(), is_degraded, event_time }
 }
 
-fn index(prefix: &str, day: Date) -> String {
+fn index_name(prefix: &str, day: Date) -> String {
     let mut index = String::with_capacity(prefix.len() + 10);
     let _ = write!(index, "{prefix}{:04}.{:02}.{:02}", day.year(), day.month(), day.day());
     index

@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt as _;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
-use tokio::time::timeout;
+
 use tokio_util::task::AbortOnDropHandle;
 use trailgate_client::{
     CredentialCache, RequestError, SignedClient, Signer, Target, TargetError, UnsignedRequest, Upstream,
@@ -30,7 +30,7 @@ pub struct Domain {
 
 /// What the domain said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct DomainResponse {
     /// The status.
     pub status: StatusCode,
     /// The whole body.
@@ -48,11 +48,17 @@ impl Domain {
         Ok(Self { client: SignedClient::new(upstream, signer, credentials), _refresh: refresh })
     }
 
-    /// Sends one request and reads the whole answer, all within `patience`.
+    /// Sends one request and reads the whole answer, all within `timeout`.
     ///
     /// `path` is a path with an optional query, as it is to be sent.
-    pub async fn send(&self, method: Method, path: &str, body: Body, patience: Duration) -> Result<Reply, DomainError> {
-        self.send_with(method, path, HeaderMap::new(), body, patience).await
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: RequestBody,
+        timeout: Duration,
+    ) -> Result<DomainResponse, DomainError> {
+        self.send_with(method, path, HeaderMap::new(), body, timeout).await
     }
 
     /// The same with more headers than those of the body.
@@ -61,9 +67,9 @@ impl Domain {
         method: Method,
         path: &str,
         mut headers: HeaderMap,
-        body: Body,
-        patience: Duration,
-    ) -> Result<Reply, DomainError> {
+        body: RequestBody,
+        timeout: Duration,
+    ) -> Result<DomainResponse, DomainError> {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let target = Target::canonical(path, query)?;
         if !body.bytes.is_empty() {
@@ -82,15 +88,15 @@ impl Domain {
             let body = response.into_body().collect().await.map_err(DomainError::BrokeOff)?.to_bytes();
             // It is not asked for, and some proxies compress nevertheless.
             let body = if is_gzip { gunzip(&body).ok_or(DomainError::Undecodable)? } else { body };
-            Ok(Reply { status, body })
+            Ok(DomainResponse { status, body })
         };
-        timeout(patience, exchanged).await.unwrap_or(Err(DomainError::TimedOut))
+        tokio::time::timeout(timeout, exchanged).await.unwrap_or(Err(DomainError::TimedOut))
     }
 }
 
 /// The body of a request.
 #[derive(Clone, Debug, Default)]
-pub struct Body {
+pub struct RequestBody {
     /// The bytes, compressed if `is_gzip`.
     pub bytes: Bytes,
     /// What they are.
@@ -122,7 +128,7 @@ pub enum DomainError {
 impl DomainError {
     /// Whether the same request may go well later.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Target(_) => false,
             Self::Request(error) => error.is_transient(),
@@ -133,12 +139,12 @@ impl DomainError {
 
 fn gunzip(body: &[u8]) -> Option<Bytes> {
     let mut plain = Vec::new();
-    MultiGzDecoder::new(body).take(MAX_ANSWER + 1).read_to_end(&mut plain).ok()?;
-    (plain.len() as u64 <= MAX_ANSWER).then(|| plain.into())
+    MultiGzDecoder::new(body).take(MAX_RESPONSE + 1).read_to_end(&mut plain).ok()?;
+    (plain.len() as u64 <= MAX_RESPONSE).then(|| plain.into())
 }
 
 /// Bytes of a compressed answer: each item of a `_bulk` reply is shorter than its document.
-const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+const MAX_RESPONSE: u64 = 64 * 1024 * 1024;
 
 /// Returns an error with its sources, since what is behind "cannot be reached" is for the operator to mend.
 fn describe(error: &RequestError) -> String {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 pub use self::metrics::Measures;
 use crate::delivery::{Delivery, Limits, Report};
-use crate::document::{Document, Shaping, degraded, document};
+use crate::document::{Document, DocumentOptions, build_degraded, build_document};
 use crate::domain::Domain;
 use crate::engine::Engine;
 use crate::payload::{self, Invocation, LogBatch, LogEvent, PayloadError, Record};
@@ -24,7 +24,7 @@ use crate::setup::{SetupError, SetupResult, set_up_domain};
 pub struct Function {
     domain: Arc<Domain>,
     delivery: Delivery,
-    shaping: Shaping,
+    document_options: DocumentOptions,
     plan: SetupPlan,
     /// What the domain runs, once it has what it is to have.
     engine: OnceLock<Engine>,
@@ -98,7 +98,7 @@ impl Function {
         Self {
             delivery: Delivery::new(Arc::clone(&domain), limits, settings.gzip),
             domain,
-            shaping: settings.shaping.clone(),
+            document_options: settings.document_options.clone(),
             plan: settings.plan.clone(),
             engine: OnceLock::new(),
         }
@@ -138,11 +138,11 @@ impl Function {
         }
         let engine = self.prepare(deadline).await;
         let documents: Vec<Document> =
-            events.iter().map(|found| document(found.batch, found.event, &self.shaping)).collect();
+            events.iter().map(|found| build_document(found.batch, found.event, &self.document_options)).collect();
         let oldest = oldest(&documents, events);
         let degrade = |index: usize, reason: &str| {
             let Found { batch, event, .. } = events[index];
-            degraded(batch, event, &self.shaping, reason)
+            build_degraded(batch, event, &self.document_options, reason)
         };
         let report = self.delivery.run(documents, &degrade, engine.document_type(), deadline).await;
         (report, oldest)

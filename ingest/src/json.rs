@@ -30,7 +30,7 @@ pub(crate) struct Node<'a> {
 
 /// Why a text has no tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoTape {
+pub(crate) enum JsonError {
     /// It is not one valid JSON value.
     Invalid,
     /// It is nested deeper than [`MAX_DEPTH`].
@@ -45,14 +45,14 @@ const MAX_COMPARED: usize = 64;
 
 impl<'a> Tape<'a> {
     /// The tape of `text`, which is one JSON value with nothing but blanks around it.
-    pub(crate) fn parse(text: &'a str) -> Result<Self, NoTape> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, JsonError> {
         let nodes = Vec::with_capacity(64);
         let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, nodes, is_plain: true };
-        parser.blanks();
-        parser.value("", 0)?;
-        parser.blanks();
+        parser.skip_blanks();
+        parser.parse_value("", 0)?;
+        parser.skip_blanks();
         if parser.at < text.len() {
-            return Err(NoTape::Invalid);
+            return Err(JsonError::Invalid);
         }
         Ok(Self { nodes: parser.nodes, is_plain: parser.is_plain })
     }
@@ -136,21 +136,21 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn value(&mut self, key: &'a str, depth: usize) -> Result<(), NoTape> {
+    fn parse_value(&mut self, key: &'a str, depth: usize) -> Result<(), JsonError> {
         let start = self.at;
         let index = self.nodes.len();
         self.nodes.push(Node { key, value: "", next: 0 });
         match self.peek() {
             Some(b'"') => {
-                self.string()?;
+                self.parse_string()?;
             }
-            Some(b'{') => self.object(depth + 1)?,
-            Some(b'[') => self.array(depth + 1)?,
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.literal("true")?,
-            Some(b'f') => self.literal("false")?,
-            Some(b'n') => self.literal("null")?,
-            _ => return Err(NoTape::Invalid),
+            Some(b'{') => self.parse_object(depth + 1)?,
+            Some(b'[') => self.parse_array(depth + 1)?,
+            Some(b'-' | b'0'..=b'9') => self.parse_number()?,
+            Some(b't') => self.parse_literal("true")?,
+            Some(b'f') => self.parse_literal("false")?,
+            Some(b'n') => self.parse_literal("null")?,
+            _ => return Err(JsonError::Invalid),
         }
         let next = self.nodes.len();
         let node = &mut self.nodes[index];
@@ -159,33 +159,33 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), NoTape> {
+    fn parse_object(&mut self, depth: usize) -> Result<(), JsonError> {
         self.open(depth)?;
-        if self.take(b'}') {
+        if self.consume(b'}') {
             return Ok(());
         }
         let first = self.nodes.len();
         // One bit for each kind of key seen: most keys are new by that alone, and no other key is looked at.
-        let mut kinds = 0u64;
+        let mut seen = 0u64;
         for count in 0.. {
             if self.peek() != Some(b'"') {
-                return Err(NoTape::Invalid);
+                return Err(JsonError::Invalid);
             }
-            let key = self.string()?;
-            let kind = kind(key.as_bytes());
-            let is_new = count < MAX_COMPARED && (kinds & kind == 0 || !self.has_key(first, key));
+            let key = self.parse_string()?;
+            let bit = key_bit(key.as_bytes());
+            let is_new = count < MAX_COMPARED && (seen & bit == 0 || !self.has_key(first, key));
             self.is_plain &= is_new && !key.is_empty() && !key.contains('\\');
-            kinds |= kind;
-            self.blanks();
+            seen |= bit;
+            self.skip_blanks();
             self.expect(b':')?;
-            self.blanks();
-            self.value(key, depth)?;
-            self.blanks();
-            if self.take(b'}') {
+            self.skip_blanks();
+            self.parse_value(key, depth)?;
+            self.skip_blanks();
+            if self.consume(b'}') {
                 break;
             }
             self.expect(b',')?;
-            self.blanks();
+            self.skip_blanks();
         }
         Ok(())
     }
@@ -201,92 +201,92 @@ impl<'a> Parser<'a> {
         false
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), NoTape> {
+    fn parse_array(&mut self, depth: usize) -> Result<(), JsonError> {
         self.open(depth)?;
-        if self.take(b']') {
+        if self.consume(b']') {
             return Ok(());
         }
         loop {
-            self.value("", depth)?;
-            self.blanks();
-            if self.take(b']') {
+            self.parse_value("", depth)?;
+            self.skip_blanks();
+            if self.consume(b']') {
                 return Ok(());
             }
             self.expect(b',')?;
-            self.blanks();
+            self.skip_blanks();
         }
     }
 
-    fn open(&mut self, depth: usize) -> Result<(), NoTape> {
+    fn open(&mut self, depth: usize) -> Result<(), JsonError> {
         if depth > MAX_DEPTH {
-            return Err(NoTape::TooDeep);
+            return Err(JsonError::TooDeep);
         }
         self.at += 1;
-        self.blanks();
+        self.skip_blanks();
         Ok(())
     }
 
     /// What is written between the quotes.
-    fn string(&mut self) -> Result<&'a str, NoTape> {
+    fn parse_string(&mut self) -> Result<&'a str, JsonError> {
         self.at += 1;
         let start = self.at;
         loop {
             self.at += plain_prefix(&self.bytes[self.at..]);
             match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                _ => return Err(NoTape::Invalid),
+                Some(b'\\') => self.parse_escape()?,
+                _ => return Err(JsonError::Invalid),
             }
         }
         self.at += 1;
         Ok(&self.text[start..self.at - 1])
     }
 
-    fn escape(&mut self) -> Result<(), NoTape> {
+    fn parse_escape(&mut self) -> Result<(), JsonError> {
         match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
             Some(b'u') => {
-                let (unit, pair) = text::escaped_char(&self.bytes[self.at..]).ok_or(NoTape::Invalid)?;
+                let (unit, pair) = text::escaped_char(&self.bytes[self.at..]).ok_or(JsonError::Invalid)?;
                 self.is_plain &= unit.is_some();
                 self.at += pair;
             }
-            _ => return Err(NoTape::Invalid),
+            _ => return Err(JsonError::Invalid),
         }
         Ok(())
     }
 
-    fn number(&mut self) -> Result<(), NoTape> {
-        self.take(b'-');
-        if !self.take(b'0') {
-            self.digits()?;
+    fn parse_number(&mut self) -> Result<(), JsonError> {
+        self.consume(b'-');
+        if !self.consume(b'0') {
+            self.parse_digits()?;
         }
-        if self.take(b'.') {
-            self.digits()?;
+        if self.consume(b'.') {
+            self.parse_digits()?;
         }
-        if self.take(b'e') || self.take(b'E') {
-            let _ = self.take(b'+') || self.take(b'-');
-            self.digits()?;
+        if self.consume(b'e') || self.consume(b'E') {
+            let _ = self.consume(b'+') || self.consume(b'-');
+            self.parse_digits()?;
         }
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), NoTape> {
+    fn parse_digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at == start { Err(NoTape::Invalid) } else { Ok(()) }
+        if self.at == start { Err(JsonError::Invalid) } else { Ok(()) }
     }
 
-    fn literal(&mut self, word: &str) -> Result<(), NoTape> {
+    fn parse_literal(&mut self, word: &str) -> Result<(), JsonError> {
         if !self.bytes[self.at..].starts_with(word.as_bytes()) {
-            return Err(NoTape::Invalid);
+            return Err(JsonError::Invalid);
         }
         self.at += word.len();
         Ok(())
     }
 
-    fn blanks(&mut self) {
+    fn skip_blanks(&mut self) {
         while let Some(byte @ (b' ' | b'\t' | b'\n' | b'\r')) = self.peek() {
             self.is_plain &= byte != b'\n' && byte != b'\r';
             self.at += 1;
@@ -297,19 +297,19 @@ impl<'a> Parser<'a> {
         self.bytes.get(self.at).copied()
     }
 
-    fn take(&mut self, byte: u8) -> bool {
+    fn consume(&mut self, byte: u8) -> bool {
         let is_there = self.peek() == Some(byte);
         self.at += usize::from(is_there);
         is_there
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), NoTape> {
-        if self.take(byte) { Ok(()) } else { Err(NoTape::Invalid) }
+    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
+        if self.consume(byte) { Ok(()) } else { Err(JsonError::Invalid) }
     }
 }
 
 /// One bit of 64, the same for the same key.
-fn kind(key: &[u8]) -> u64 {
+fn key_bit(key: &[u8]) -> u64 {
     let of = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
     let mix = key.len().wrapping_mul(7) ^ of(key.first()).wrapping_mul(5) ^ of(key.last()).wrapping_mul(11);
     1 << (mix % 64)

@@ -42,7 +42,7 @@ use self::source::{Source, Sources};
 use self::tally::{IndexOf, Summary, Tally};
 use crate::delivery::Report;
 use crate::delivery::{Delivery, Limits};
-use crate::document::{Document, Shaping, degraded, document};
+use crate::document::{Document, DocumentOptions, build_degraded, build_document};
 use crate::domain::Domain;
 use crate::payload::{LogBatch, LogEvent};
 use crate::settings::Settings;
@@ -51,7 +51,7 @@ use crate::setup::{SetupState, set_up_domain};
 /// A run from files to the index.
 #[derive(Debug)]
 pub struct Load {
-    shaping: Shaping,
+    document_options: DocumentOptions,
     days: Days,
     to: Option<Arc<Destination>>,
 }
@@ -60,19 +60,19 @@ pub struct Load {
 struct Destination {
     delivery: Delivery,
     mapping_type: Option<&'static str>,
-    shaping: Shaping,
+    document_options: DocumentOptions,
 }
 
 impl Load {
     /// A run that says what it would do, and does nothing.
     #[must_use]
-    pub fn dry(shaping: Shaping, days: Days) -> Self {
-        Self { shaping, days, to: None }
+    pub fn dry(document_options: DocumentOptions, days: Days) -> Self {
+        Self { document_options, days, to: None }
     }
 
     /// A run into `domain`, which gets its index template first.
     pub async fn into(domain: Arc<Domain>, settings: &Settings, days: Days) -> anyhow::Result<Self> {
-        let setup = set_up_domain(&domain, &settings.plan, PATIENCE).await;
+        let setup = set_up_domain(&domain, &settings.plan, TIMEOUT).await;
         match setup.template {
             Ok(SetupState::Installed) => tracing::info!("the index template is installed"),
             Ok(_) => {}
@@ -82,11 +82,15 @@ impl Load {
             tracing::warn!(%error, "the retention policy cannot be installed");
         }
         // A chunk is about one request; those of several chunks go in parallel.
-        let limits = Limits { patience: PATIENCE, parallel: 1, ..Limits::default() };
-        let shaping = settings.shaping.clone();
+        let limits = Limits { timeout: TIMEOUT, parallel: 1, ..Limits::default() };
+        let document_options = settings.document_options.clone();
         let delivery = Delivery::new(domain, limits, settings.gzip);
-        let to = Destination { delivery, mapping_type: setup.engine.document_type(), shaping: shaping.clone() };
-        Ok(Self { shaping, days, to: Some(Arc::new(to)) })
+        let to = Destination {
+            delivery,
+            mapping_type: setup.engine.document_type(),
+            document_options: document_options.clone(),
+        };
+        Ok(Self { document_options, days, to: Some(Arc::new(to)) })
     }
 
     /// Reads `sources` and indexes what is in them, until `stop` says so.
@@ -110,7 +114,7 @@ impl Load {
         let (out, mut chunks) = mpsc::channel(WAITING);
         let reading = tokio::spawn(read(Arc::clone(sources), wanted, Reading::new(out, self.days)));
         let reading = AbortOnDropHandle::new(reading);
-        let index = |batch: &LogBatch, event: &LogEvent| document(batch, event, &self.shaping).index;
+        let index = |batch: &LogBatch, event: &LogEvent| build_document(batch, event, &self.document_options).index;
         let mut sending = FuturesUnordered::new();
         let (mut is_read, mut is_stopped) = (false, false);
         loop {
@@ -149,11 +153,14 @@ impl Load {
 
 impl Destination {
     async fn send(self: Arc<Self>, chunk: Chunk) -> (Chunk, Report) {
-        let documents: Vec<Document> =
-            chunk.events.iter().map(|it| document(&chunk.batches[it.batch], &it.event, &self.shaping)).collect();
+        let documents: Vec<Document> = chunk
+            .events
+            .iter()
+            .map(|it| build_document(&chunk.batches[it.batch], &it.event, &self.document_options))
+            .collect();
         let degrade = |index: usize, reason: &str| {
             let it = &chunk.events[index];
-            degraded(&chunk.batches[it.batch], &it.event, &self.shaping, reason)
+            build_degraded(&chunk.batches[it.batch], &it.event, &self.document_options, reason)
         };
         let deadline = Instant::now() + DEADLINE;
         let report = self.delivery.run(documents, &degrade, self.mapping_type, deadline).await;
@@ -190,6 +197,6 @@ const WAITING: usize = 2;
 /// Files that are opened ahead.
 const OPENED: usize = 8;
 /// How long one request may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a chunk may take, with all repetitions, before its events count as failed.
 const DEADLINE: Duration = Duration::from_mins(10);

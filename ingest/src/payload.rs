@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::text::said;
+use crate::json::text::scalar_text;
 
 /// What the function was called with.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ fn redrive(messages: &[EventRecord<'_>], now: Timestamp) -> Result<Vec<Record>, 
     let mut records = Vec::with_capacity(messages.len());
     for message in messages {
         let id = message.message_id.as_deref().ok_or(PayloadError::Unknown)?;
-        let batches = message.body.map_or(Err(PayloadError::Unknown), |body| batches(&said(body), now));
+        let batches = message.body.map_or(Err(PayloadError::Unknown), |body| batches(&scalar_text(body), now));
         match batches {
             Ok(batches) => records.extend(batches.into_iter().map(|batch| Record { id: id.to_owned(), batch })),
             Err(error) => records.push(Record { id: id.to_owned(), batch: Err(error) }),
@@ -114,7 +114,7 @@ pub(crate) fn decode_data(data: &RawValue, now: Timestamp) -> Result<LogBatch, P
 
 /// Decodes what a string says in base64.
 pub(crate) fn decode_base64(data: &RawValue) -> Result<Vec<u8>, PayloadError> {
-    Ok(BASE64.decode(said(data).as_bytes())?)
+    Ok(BASE64.decode(scalar_text(data).as_bytes())?)
 }
 
 /// Decompresses what is in gzip, and returns what is not as it is.

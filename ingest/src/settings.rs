@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use trailgate_client::{Endpoint, EndpointError};
 
 pub use self::plan::SetupPlan;
-use crate::document::{DocumentId, IndexDay, Shaping};
+use crate::document::{DocumentId, DocumentOptions, IndexDay};
 
 /// All that the function is told. It exists only when every value makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Settings {
     /// `INDEX_PREFIX`, `DOCUMENT_ID` (`log_event_id`, the default, or `event_id`) and `INDEX_DAY` (`log_timestamp`, the
     /// default, or `event_time`): where documents go. With `TIME_SERIES=true` they have no ids: such collections of the
     /// service `aoss` take none, so that an event that is sent twice is there twice.
-    pub shaping: Shaping,
+    pub document_options: DocumentOptions,
     /// `RETENTION_DAYS`: after how many days an index is deleted, in the plan for all of them; never by default.
     /// `ENGINE_VERSION`, such as `Elasticsearch_5.6`: what the domain runs, if it does not say so at `GET /`.
     pub plan: SetupPlan,
@@ -53,8 +53,8 @@ impl Settings {
             Some(other) => return Err(problem("SERVICE", format!("{other:?} is neither \"es\" nor \"aoss\""))),
             None => endpoint.service().map(str::to_owned),
         };
-        let shaping = Shaping {
-            prefix: environment.text("INDEX_PREFIX").unwrap_or_else(|| Shaping::default().prefix),
+        let document_options = DocumentOptions {
+            prefix: environment.text("INDEX_PREFIX").unwrap_or_else(|| DocumentOptions::default().prefix),
             id: environment
                 .choice("DOCUMENT_ID", &[("log_event_id", DocumentId::LogEvent), ("event_id", DocumentId::EventId)])?,
             day: environment.choice(
@@ -69,8 +69,12 @@ impl Settings {
         Ok(Self {
             region: region.ok_or_else(|| problem("REGION", "is not set, and ENDPOINT does not name a region"))?,
             service: service.ok_or_else(|| problem("SERVICE", "is not set, and ENDPOINT does not name a service"))?,
-            plan: environment.plan(&shaping.prefix)?,
-            shaping: if is_time_series { Shaping { id: DocumentId::None, ..shaping } } else { shaping },
+            plan: environment.plan(&document_options.prefix)?,
+            document_options: if is_time_series {
+                DocumentOptions { id: DocumentId::None, ..document_options }
+            } else {
+                document_options
+            },
             gzip: environment.flag("GZIP", true)?,
             ca_file: environment.text("CA_FILE").map(PathBuf::from),
             endpoint,
@@ -161,7 +165,7 @@ mod tests {
     fn an_endpoint_is_enough() {
         let settings = read(&[ENDPOINT, ("AWS_REGION", "us-east-1"), ("RETENTION_DAYS", "")]).unwrap();
         assert_eq!((settings.region.as_str(), settings.service.as_str()), ("eu-west-1", "es"));
-        assert_eq!(settings.shaping, Shaping::default());
+        assert_eq!(settings.document_options, DocumentOptions::default());
         assert_eq!((Some(settings.plan), settings.gzip), (SetupPlan::new("cwl-", None), true));
     }
 
@@ -182,8 +186,9 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.region, "us-east-1");
-        let shaping = Shaping { prefix: "trail-".to_owned(), id: DocumentId::EventId, day: IndexDay::EventTime };
-        assert_eq!(settings.shaping, shaping);
+        let document_options =
+            DocumentOptions { prefix: "trail-".to_owned(), id: DocumentId::EventId, day: IndexDay::EventTime };
+        assert_eq!(settings.document_options, document_options);
         let plan = SetupPlan::new("trail-", NonZeroU32::new(90)).unwrap().on("Elasticsearch_6.8".parse().unwrap());
         assert_eq!((settings.plan, settings.gzip), (plan, false));
         assert_eq!(settings.ca_file, Some(PathBuf::from("/var/task/ca.pem")));
@@ -192,7 +197,7 @@ mod tests {
     #[test]
     fn a_time_series_collection_takes_no_ids() {
         let collection = ("ENDPOINT", "https://abc.eu-west-1.aoss.amazonaws.com");
-        assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().shaping.id, DocumentId::None);
+        assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().document_options.id, DocumentId::None);
         refuse(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: is of the service \"aoss\" only");
     }
 

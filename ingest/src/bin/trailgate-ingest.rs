@@ -22,7 +22,7 @@ use trailgate_ingest::dashboards::install::{self, install};
 use trailgate_ingest::dashboards::saved;
 use trailgate_ingest::dashboards::source::Source;
 use trailgate_ingest::dashboards::{self, file};
-use trailgate_ingest::document::Shaping;
+use trailgate_ingest::document::DocumentOptions;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::load::Load;
 use trailgate_ingest::load::days::Days;
@@ -160,7 +160,7 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     }
     let progress = Progress::new(bar);
     if args.dry_run {
-        let dry = Load::dry(settings.shaping.clone(), days);
+        let dry = Load::dry(settings.document_options.clone(), days);
         let (mut done, mut failures) = (Done::forgetful(), Failures::dropped());
         let summary = dry.run(&sources, &mut done, &mut failures, &progress, || false).await?;
         print(&summary, true);
@@ -208,7 +208,7 @@ impl Command {
 fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
     let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let mapping = setup::index_mapping().context("the template makes no sense")?;
-    let pattern = format!("{}*", Shaping::default().prefix);
+    let pattern = format!("{}*", DocumentOptions::default().prefix);
     for form in [Form::Kibana5, Form::Kibana7] {
         let path = folder.join(file::name(form));
         let objects = saved::objects(&source, &pattern, &mapping, form);
@@ -222,10 +222,10 @@ async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
     let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let settings = settings(&args.connection)?;
     let domain = args.connection.domain(&settings)?;
-    let pattern = format!("{}*", settings.shaping.prefix);
+    let pattern = format!("{}*", settings.document_options.prefix);
     let mapping = setup::index_mapping().context("the template makes no sense")?;
     let plan = install::Plan { source, pattern, mapping, is_forced: args.force };
-    let installed = install(&domain, &plan, PATIENCE).await?;
+    let installed = install(&domain, &plan, TIMEOUT).await?;
     print!("{installed}");
     Ok(installed.has_changed())
 }
@@ -340,4 +340,4 @@ fn print(summary: &Summary, is_dry: bool) {
 const CHANGED: u8 = 3;
 
 /// Kibana takes a second or two for an import.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);

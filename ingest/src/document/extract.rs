@@ -50,27 +50,27 @@ pub(crate) fn fields() -> impl Iterator<Item = &'static str> {
 }
 
 /// Writes the object of `event`'s fields, unless it has none; says whether it did.
-pub(crate) fn write_object(event: &Tape<'_>, out: &mut Vec<u8>) -> bool {
+pub(crate) fn write_promoted_fields(event: &Tape<'_>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     out.push(b'{');
-    if let Some(principal) = principal::principal(event) {
+    if let Some(principal) = principal::describe_principal(event) {
         write_key(out, start, PRINCIPAL);
-        write_string(out, &cut(principal.into()));
+        write_string(out, &truncate(principal.into()));
     }
-    let mut hits = hits(event);
+    let mut values = collect_values(event);
     // Stable, so that a field's values stay in the order of the event.
-    hits.sort_by_key(|(field, _)| *field);
+    values.sort_by_key(|(field, _)| *field);
     let mut truncated = Vec::new();
-    for values in hits.chunk_by(|one, other| one.0 == other.0) {
+    for values in values.chunk_by(|one, other| one.0 == other.0) {
         let name = FIELDS[values[0].0].name;
         write_key(out, start, name);
-        let (values, is_complete) = distinct(values);
+        let (values, is_complete) = deduplicate(values);
         write_values(out, &values);
         if !is_complete {
             truncated.push(Cow::Borrowed(name));
         }
     }
-    if let Some(is_foreign) = cross_account(event) {
+    if let Some(is_foreign) = is_cross_account(event) {
         write_key(out, start, CROSS_ACCOUNT);
         out.extend_from_slice(if is_foreign { b"\"true\"" } else { b"\"false\"" });
     }
@@ -87,42 +87,42 @@ pub(crate) fn write_object(event: &Tape<'_>, out: &mut Vec<u8>) -> bool {
 }
 
 /// The fields that are to be filled and what their values say, in the order of the event.
-fn hits<'a>(event: &Tape<'a>) -> Vec<(usize, Cow<'a, str>)> {
+fn collect_values<'a>(event: &Tape<'a>) -> Vec<(usize, Cow<'a, str>)> {
     let source = event.members().find(|(_, node)| node.key == "eventSource").and_then(|(_, node)| node.as_string());
     let service = source.as_deref().and_then(|source| source.split('.').next()).unwrap_or_default();
-    let mut walk = Walk { event, service, hits: Vec::with_capacity(16) };
-    walk.visit(0, event.root(), &PATHS);
-    walk.hits
+    let mut walker = Walker { event, service, values: Vec::with_capacity(16) };
+    walker.visit(0, event.root(), &PATHS);
+    walker.values
 }
 
-struct Walk<'e, 'a> {
+struct Walker<'e, 'a> {
     event: &'e Tape<'a>,
     service: &'e str,
-    hits: Vec<(usize, Cow<'a, str>)>,
+    values: Vec<(usize, Cow<'a, str>)>,
 }
 
-impl<'a> Walk<'_, 'a> {
-    fn visit(&mut self, index: usize, node: &Node<'a>, branch: &Branch) {
-        if branch.policy.has(self.service) {
-            let admitted = policy::admitted(node);
+impl<'a> Walker<'_, 'a> {
+    fn visit(&mut self, index: usize, node: &Node<'a>, path: &PathNode) {
+        if path.policy.has(self.service) {
+            let admitted = policy::read_policy(node);
             let [principal, cidr] = *POLICY_FIELDS;
-            self.hits.extend(admitted.principals.into_iter().map(|value| (principal, cut(value.into()))));
-            self.hits.extend(admitted.cidrs.into_iter().map(|value| (cidr, cut(value.into()))));
+            self.values.extend(admitted.principals.into_iter().map(|value| (principal, truncate(value.into()))));
+            self.values.extend(admitted.cidrs.into_iter().map(|value| (cidr, truncate(value.into()))));
         }
         if node.is_object() {
             for (index, node) in self.event.children(index) {
-                if let Some(branch) = branch.child(node.key) {
-                    self.visit(index, node, branch);
+                if let Some(path) = path.child(node.key) {
+                    self.visit(index, node, path);
                 }
             }
         } else if node.is_array() {
             for (index, node) in self.event.children(index) {
-                self.visit(index, node, branch);
+                self.visit(index, node, path);
             }
         } else if node.value != "null" && node.value != "\"\"" {
-            for (field, service) in &branch.fields {
+            for (field, service) in &path.fields {
                 if service.is_none_or(|service| service == self.service) {
-                    self.hits.push((*field, said(node.value)));
+                    self.values.push((*field, scalar_text(node.value)));
                 }
             }
         }
@@ -138,13 +138,13 @@ fn write_key(out: &mut Vec<u8>, start: usize, name: &str) {
 }
 
 /// Each value once and no more than [`MAX_VALUES`], and whether these are all.
-fn distinct<'v>(hits: &'v [(usize, Cow<'_, str>)]) -> (Vec<Cow<'v, str>>, bool) {
-    if let [(_, value)] = hits {
+fn deduplicate<'v>(values: &'v [(usize, Cow<'_, str>)]) -> (Vec<Cow<'v, str>>, bool) {
+    if let [(_, value)] = values {
         return (vec![Cow::Borrowed(value)], true);
     }
     let mut seen = HashSet::new();
     let mut values =
-        hits.iter().map(|(_, value)| value.as_ref()).filter(|value| seen.insert(*value)).map(Cow::Borrowed);
+        values.iter().map(|(_, value)| value.as_ref()).filter(|value| seen.insert(*value)).map(Cow::Borrowed);
     let first = values.by_ref().take(MAX_VALUES).collect();
     (first, values.next().is_none())
 }
@@ -161,15 +161,15 @@ fn write_values(out: &mut Vec<u8>, values: &[Cow<'_, str>]) {
 }
 
 /// What a scalar says, numbers and booleans as they are written, no longer than [`MAX_VALUE`].
-fn said(written: &str) -> Cow<'_, str> {
+fn scalar_text(written: &str) -> Cow<'_, str> {
     match string_content(written) {
-        Some(inside) => cut(unescape(inside)),
-        None => cut(Cow::Borrowed(written)),
+        Some(inside) => truncate(unescape(inside)),
+        None => truncate(Cow::Borrowed(written)),
     }
 }
 
 /// At most the first [`MAX_VALUE`] bytes of `text`, and whole characters.
-pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
+pub(crate) fn truncate(text: Cow<'_, str>) -> Cow<'_, str> {
     let end = text.floor_char_boundary(MAX_VALUE);
     match text {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
@@ -181,7 +181,7 @@ pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// None when one of the two accounts is not said, as for calls by a service.
-fn cross_account(event: &Tape<'_>) -> Option<bool> {
+fn is_cross_account(event: &Tape<'_>) -> Option<bool> {
     let member = |key: &str| event.members().find(|(_, node)| node.key == key);
     let (identity, _) = member("userIdentity")?;
     let (_, caller) = event.children(identity).find(|(_, node)| node.key == "accountId")?;
@@ -190,16 +190,17 @@ fn cross_account(event: &Tape<'_>) -> Option<bool> {
 }
 
 /// The table's paths as one tree, made once: an event is walked through it, not the table through the event.
-static PATHS: LazyLock<Branch> = LazyLock::new(|| {
-    let mut root = Branch::default();
+static PATHS: LazyLock<PathNode> = LazyLock::new(|| {
+    let mut root = PathNode::default();
     for (field, Field { paths, .. }) in FIELDS.iter().enumerate() {
         for Path { service, keys } in *paths {
-            let end = keys.split('.').fold(&mut root, Branch::grow);
+            let end = keys.split('.').fold(&mut root, PathNode::child_mut);
             end.fields.push((field, *service));
         }
     }
     for Path { service, keys } in POLICIES {
-        keys.split('.').fold(&mut root, Branch::grow).policy = service.map_or(Services::All, Services::One);
+        keys.split('.').fold(&mut root, PathNode::child_mut).policy =
+            service.map_or(ServiceFilter::All, ServiceFilter::One);
     }
     root
 });
@@ -211,26 +212,26 @@ static POLICY_FIELDS: LazyLock<[usize; 2]> = LazyLock::new(|| {
 });
 
 #[derive(Default)]
-struct Branch {
+struct PathNode {
     key: &'static str,
-    /// In the order of [`rank`].
-    children: Vec<Branch>,
+    /// In the order of [`key_order`].
+    children: Vec<PathNode>,
     /// What ends here: the number of the field, and the one service it is meant for, if not for all.
     fields: Vec<(usize, Option<&'static str>)>,
     /// The services whose events have a policy document here.
-    policy: Services,
+    policy: ServiceFilter,
 }
 
 /// Some of the services, as `eventSource` begins.
 #[derive(Clone, Copy, Default)]
-enum Services {
+enum ServiceFilter {
     #[default]
     None,
     One(&'static str),
     All,
 }
 
-impl Services {
+impl ServiceFilter {
     fn has(self, service: &str) -> bool {
         match self {
             Self::None => false,
@@ -240,22 +241,23 @@ impl Services {
     }
 }
 
-impl Branch {
-    fn child(&self, key: &str) -> Option<&Branch> {
-        let place = self.children.binary_search_by(|child| rank(child.key).cmp(&rank(key)));
+impl PathNode {
+    fn child(&self, key: &str) -> Option<&PathNode> {
+        let place = self.children.binary_search_by(|child| key_order(child.key).cmp(&key_order(key)));
         place.ok().map(|place| &self.children[place])
     }
 
-    fn grow(&mut self, key: &'static str) -> &mut Branch {
-        let place = self.children.binary_search_by(|child| rank(child.key).cmp(&rank(key))).unwrap_or_else(|place| {
-            self.children.insert(place, Branch { key, ..Branch::default() });
-            place
-        });
+    fn child_mut(&mut self, key: &'static str) -> &mut PathNode {
+        let place =
+            self.children.binary_search_by(|child| key_order(child.key).cmp(&key_order(key))).unwrap_or_else(|place| {
+                self.children.insert(place, PathNode { key, ..PathNode::default() });
+                place
+            });
         &mut self.children[place]
     }
 }
 
 /// By length first: most comparisons end there.
-fn rank(key: &str) -> (usize, &str) {
+fn key_order(key: &str) -> (usize, &str) {
     (key.len(), key)
 }

@@ -24,13 +24,13 @@ pub(super) enum Fit {
 }
 
 /// Returns what becomes of the member `name` of a record.
-pub(super) fn fit(name: &str, node: &Node<'_>) -> Fit {
+pub(super) fn check_member(name: &str, node: &Node<'_>) -> Fit {
     if node.value == "null" {
         return Fit::AsIs;
     }
     match name {
-        "eventTime" => time(node),
-        "readOnly" | "managementEvent" => boolean(node),
+        "eventTime" => check_time(node),
+        "readOnly" | "managementEvent" => check_boolean(node),
         _ if KEYWORDS.contains(&name) && is_structured(node) => Fit::LeftOut("no text"),
         _ if OBJECTS.contains(&name) && !node.is_object() => Fit::LeftOut("no object"),
         _ => Fit::AsIs,
@@ -38,14 +38,14 @@ pub(super) fn fit(name: &str, node: &Node<'_>) -> Fit {
 }
 
 /// Returns what becomes of a member at any depth of one that [`has_fields`].
-pub(super) fn fit_within(name: &str, node: &Node<'_>) -> Fit {
+pub(super) fn check_nested_member(name: &str, node: &Node<'_>) -> Fit {
     if name == "creationDate" && node.value != "null" {
-        return time(node);
+        return check_time(node);
     }
     if is_structured(node) && KEYWORDS_WITHIN.contains(&name) { Fit::LeftOut("no text") } else { Fit::AsIs }
 }
 
-fn time(node: &Node<'_>) -> Fit {
+fn check_time(node: &Node<'_>) -> Fit {
     let text = node.as_string();
     let time = text.as_deref().map_or_else(|| parse_epoch(node.value), parse_time);
     match time {
@@ -68,7 +68,7 @@ pub(super) fn is_engine_time(text: &str) -> bool {
     is_local && (zone == "Z" || zone.len() == 6 && zone.starts_with(['+', '-']) && zone.as_bytes()[3] == b':')
 }
 
-fn boolean(node: &Node<'_>) -> Fit {
+fn check_boolean(node: &Node<'_>) -> Fit {
     let Some(text) = node.as_string() else {
         return if matches!(node.value, "true" | "false") { Fit::AsIs } else { Fit::LeftOut("no boolean") };
     };
@@ -171,7 +171,7 @@ mod tests {
     fn test(name: &str, value: &Value, expected: Fit) {
         let text = json!({ name: value }).to_string();
         let tape = Tape::parse(&text).unwrap();
-        assert_eq!(fit(name, tape.node(1)), expected, "{text}");
+        assert_eq!(check_member(name, tape.node(1)), expected, "{text}");
     }
 
     #[test]
@@ -239,7 +239,7 @@ mod tests {
     fn texts_and_times_within_an_identity_are_told_apart() {
         let test = |name: &str, value: Value, expected: Fit| {
             let text = json!({ name: value }).to_string();
-            assert_eq!(fit_within(name, Tape::parse(&text).unwrap().node(1)), expected, "{text}");
+            assert_eq!(check_nested_member(name, Tape::parse(&text).unwrap().node(1)), expected, "{text}");
         };
         test("userName", json!({ "first": "A" }), Fit::LeftOut("no text"));
         test("userName", json!("alex"), Fit::AsIs);

@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use trailgate_client::HashedBody;
 
-use super::record::{string, with_record};
+use super::record::{find_string, with_record};
 use crate::json::Tape;
 use crate::payload::{LogBatch, LogEvent};
 
@@ -31,13 +31,13 @@ impl Identity {
     /// Reads the identity of `record`, the text of one JSON object, as far as it can be read.
     pub(crate) fn of(record: &str) -> Self {
         with_record(record, |tape, _| {
-            let text = |key: &str| tape.and_then(|tape| string(tape, key)).map(std::borrow::Cow::into_owned);
+            let text = |key: &str| tape.and_then(|tape| find_string(tape, key)).map(std::borrow::Cow::into_owned);
             let account = text("recipientAccountId").or_else(|| text("accountId")).unwrap_or_default();
-            let id = ["eventID", "eventId"].into_iter().find_map(|key| text(key).filter(|id| is_id(id)));
-            let happened = tape.and_then(happened).map(Timestamp::as_millisecond);
+            let id = ["eventID", "eventId"].into_iter().find_map(|key| text(key).filter(|id| is_valid_id(id)));
+            let event_time = tape.and_then(read_event_time).map(Timestamp::as_millisecond);
             Self {
                 id: id.unwrap_or_else(|| hash(record.trim_ascii().to_owned())),
-                timestamp: happened.unwrap_or(UNDATED),
+                timestamp: event_time.unwrap_or(UNDATED),
                 account,
             }
         })
@@ -46,7 +46,7 @@ impl Identity {
 
 /// Returns the id of a log event: its own, or else a hash of all that tells it apart.
 pub(super) fn log_event_id(batch: &LogBatch, event: &LogEvent) -> String {
-    if is_id(&event.id) {
+    if is_valid_id(&event.id) {
         return event.id.clone();
     }
     let LogBatch { owner, log_group, log_stream, .. } = batch;
@@ -56,12 +56,12 @@ pub(super) fn log_event_id(batch: &LogBatch, event: &LogEvent) -> String {
 }
 
 /// Returns whether engines accept `id`; they reject longer ones, and make their own for an empty one.
-pub(super) fn is_id(id: &str) -> bool {
+pub(super) fn is_valid_id(id: &str) -> bool {
     (1..=512).contains(&id.len())
 }
 
 /// Returns when `record` happened: its `eventTime`, or the start of the window of an aggregated event.
-pub(super) fn happened(record: &Tape<'_>) -> Option<Timestamp> {
+pub(super) fn read_event_time(record: &Tape<'_>) -> Option<Timestamp> {
     let (_, time) = record.members().filter(|(_, node)| node.key == "eventTime").last().unwrap_or((0, record.root()));
     if let Some(text) = time.as_string() {
         return parse_time(&text);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::fit::{Fit, UNMAPPED, fit, fit_within, has_fields, is_mapped};
+use super::fit::{Fit, UNMAPPED, check_member, check_nested_member, has_fields, is_mapped};
 use super::names;
 use crate::json::Tape;
 use crate::json::text::{unescape, write_key, write_string};
@@ -20,17 +20,17 @@ pub(super) struct Written {
 
 /// Writes the members of `record`, but for those that no engine could index.
 pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> Written {
-    if record.is_plain() && is_fit(record) {
+    if record.is_plain() && fits_as_is(record) {
         let text = record.root().value;
         out.extend_from_slice(text[1..text.len() - 1].trim_ascii().as_bytes());
         return Written::default();
     }
     let members = record.members().map(|(index, node)| (unescape(node.key), index)).collect();
-    let members = top_level(members, |index| record.node(*index).is_object());
+    let members = prepare_top_level(members, |index| record.node(*index).is_object());
     let mut written = Written { has_source: members.iter().any(|(name, _)| name == "source"), left_out: Vec::new() };
-    let (members, too_many) = bounded(record, members);
+    let (members, too_many) = limit_keys(record, members);
     for (name, index) in members {
-        match fit(&name, record.node(index)) {
+        match check_member(&name, record.node(index)) {
             Fit::AsIs => {
                 write_key(out, &name);
                 write_value(out, record, index, Scope::of_top_level(&name), &mut written.left_out);
@@ -56,8 +56,8 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> Written {
 const MAX_KEYS: usize = 800;
 
 /// The members up to [`MAX_KEYS`], those that the template maps first, and the number of keys that are left out.
-fn bounded<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(Cow<'a, str>, usize)>, usize) {
-    let costs: Vec<usize> = members.iter().map(|(name, index)| keys(record, name, *index)).collect();
+fn limit_keys<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(Cow<'a, str>, usize)>, usize) {
+    let costs: Vec<usize> = members.iter().map(|(name, index)| count_keys(record, name, *index)).collect();
     if costs.iter().sum::<usize>() <= MAX_KEYS {
         return (members, 0);
     }
@@ -78,7 +78,7 @@ fn bounded<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(
 }
 
 /// How many keys a member of the record brings into the mapping; the elements of a list have theirs in common.
-fn keys(record: &Tape<'_>, name: &str, index: usize) -> usize {
+fn count_keys(record: &Tape<'_>, name: &str, index: usize) -> usize {
     let within = if has_fields(name) { record.descendants(index) } else { &[] };
     1 + within.iter().map(|node| node.key).filter(|key| !key.is_empty()).collect::<HashSet<_>>().len()
 }
@@ -86,7 +86,7 @@ fn keys(record: &Tape<'_>, name: &str, index: usize) -> usize {
 /// Whether a field of the log event was cut out by a subscription filter's pattern, and holds something.
 ///
 /// Keys that begin with `@` are no pattern's: they are system fields, which a subscription adds to each event.
-pub(super) fn is_of_pattern(key: &str, value: &str) -> bool {
+pub(super) fn is_filter_field(key: &str, value: &str) -> bool {
     !key.starts_with('@') && !value.is_empty()
 }
 
@@ -97,7 +97,7 @@ pub(super) fn write_system_fields(out: &mut Vec<u8>, fields: &[(String, String)]
         let field = fields.iter().rfind(|(key, _)| key.strip_prefix("@aws.") == Some(name));
         let Some((_, value)) = field.filter(|(_, value)| !value.is_empty()) else { continue };
         if !is_open {
-            write_key(out, names::SYSTEM);
+            write_key(out, names::SYSTEM_FIELDS);
             out.push(b'{');
             is_open = true;
         }
@@ -115,9 +115,9 @@ pub(super) fn write_system_fields(out: &mut Vec<u8>, fields: &[(String, String)]
 ///   `001234567890`, `0x10`, `1e3` and ` 12 ` stay strings: they may well be an account or the start of a hash.
 /// - What ends in a JSON object is written twice: as that object under `$key`, and as it is.
 /// - Everything else is a string, and what is empty is left out.
-pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) {
+pub(super) fn write_extracted_fields(out: &mut Vec<u8>, fields: &[(String, String)]) {
     let mut members = Vec::with_capacity(fields.len());
-    for (key, value) in fields.iter().filter(|(key, value)| is_of_pattern(key, value)) {
+    for (key, value) in fields.iter().filter(|(key, value)| is_filter_field(key, value)) {
         if is_exact_number(value) {
             members.push((Cow::Borrowed(key.as_str()), Extracted::Number(value)));
             continue;
@@ -127,7 +127,7 @@ pub(super) fn write_extracted(out: &mut Vec<u8>, fields: &[(String, String)]) {
         }
         members.push((Cow::Borrowed(key), Extracted::Text(value)));
     }
-    for (name, value) in top_level(members, |_| false) {
+    for (name, value) in prepare_top_level(members, |_| false) {
         write_key(out, &name);
         match value {
             Extracted::Number(number) => out.extend_from_slice(number.as_bytes()),
@@ -175,10 +175,10 @@ impl Scope {
 /// Whether each name and value of a plain record is as all engines accept it.
 ///
 /// The elements of arrays have no key, and no member of a plain record has an empty one.
-fn is_fit(record: &Tape<'_>) -> bool {
+fn fits_as_is(record: &Tape<'_>) -> bool {
     let mut count = 0;
     for (index, node) in record.members() {
-        if names::is_odd_at_top(node.key) || fit(node.key, node) != Fit::AsIs {
+        if names::may_be_unsafe_at_top(node.key) || check_member(node.key, node) != Fit::AsIs {
             return false;
         }
         count += 1;
@@ -187,7 +187,7 @@ fn is_fit(record: &Tape<'_>) -> bool {
         }
         let has_fields = has_fields(node.key);
         for node in record.descendants(index).iter().filter(|node| !node.key.is_empty()) {
-            if names::is_odd(node.key) || has_fields && fit_within(node.key, node) != Fit::AsIs {
+            if names::may_be_unsafe(node.key) || has_fields && check_nested_member(node.key, node) != Fit::AsIs {
                 return false;
             }
             count += usize::from(has_fields);
@@ -199,11 +199,11 @@ fn is_fit(record: &Tape<'_>) -> bool {
 fn write_members(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope, left_out: &mut Vec<String>) {
     let members = tape.children(index).map(|(index, node)| (unescape(node.key), index)).collect();
     let members = match scope {
-        Scope::Fields | Scope::Mapped => names::safe(distinct(members), |_, _| false),
-        Scope::Unmapped => distinct(members),
+        Scope::Fields | Scope::Mapped => names::rename_unsafe(deduplicate(members), |_, _| false),
+        Scope::Unmapped => deduplicate(members),
     };
     for (name, index) in members {
-        let fit = if scope == Scope::Fields { fit_within(&name, tape.node(index)) } else { Fit::AsIs };
+        let fit = if scope == Scope::Fields { check_nested_member(&name, tape.node(index)) } else { Fit::AsIs };
         match fit {
             Fit::AsIs => {
                 write_key(out, &name);
@@ -241,14 +241,14 @@ fn write_value(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope, l
 }
 
 /// Without what is overwritten, and with the names of our own fields left to these.
-fn top_level<T>(members: Vec<(Cow<'_, str>, T)>, is_object: impl Fn(&T) -> bool) -> Vec<(Cow<'_, str>, T)> {
-    let mut members = distinct(members);
+fn prepare_top_level<T>(members: Vec<(Cow<'_, str>, T)>, is_object: impl Fn(&T) -> bool) -> Vec<(Cow<'_, str>, T)> {
+    let mut members = deduplicate(members);
     members.retain(|(name, _)| !names::OVERWRITTEN.contains(&name.as_ref()));
-    names::safe(members, |name, value| names::is_taken(name) || name == "source" && !is_object(value))
+    names::rename_unsafe(members, |name, value| names::is_reserved(name) || name == "source" && !is_object(value))
 }
 
 /// Each name once, where it stood first and with the last value: as JavaScript has it. Engines refuse it twice.
-fn distinct<T>(members: Vec<(Cow<'_, str>, T)>) -> Vec<(Cow<'_, str>, T)> {
+fn deduplicate<T>(members: Vec<(Cow<'_, str>, T)>) -> Vec<(Cow<'_, str>, T)> {
     let mut places: HashMap<Cow<'_, str>, usize> = HashMap::with_capacity(members.len());
     let mut kept: Vec<(Cow<'_, str>, T)> = Vec::with_capacity(members.len());
     for (name, value) in members {

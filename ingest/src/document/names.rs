@@ -13,7 +13,7 @@ pub(super) const LAG: &str = "@lag";
 pub(super) const OVERWRITTEN: [&str; 6] = ["@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
 
 /// The object of the system fields that a subscription adds.
-pub(super) const SYSTEM: &str = "@aws";
+pub(super) const SYSTEM_FIELDS: &str = "@aws";
 
 /// The engines' own fields: a document that has one is refused.
 const METADATA: [&str; 23] = [
@@ -43,32 +43,32 @@ const METADATA: [&str; 23] = [
 ];
 
 /// Whether a name of the document itself belongs to an engine or to a field that this function adds.
-pub(super) fn is_taken(name: &str) -> bool {
-    name == extract::OBJECT || name == LAG || name == "@degraded" || name == SYSTEM || METADATA.contains(&name)
+pub(super) fn is_reserved(name: &str) -> bool {
+    name == extract::OBJECT || name == LAG || name == "@degraded" || name == SYSTEM_FIELDS || METADATA.contains(&name)
 }
 
-/// Whether a name has to be looked at more closely: a sieve that lets nothing through that [`safe`] would change.
-pub(super) fn is_odd(name: &str) -> bool {
+/// Whether a name has to be looked at more closely: a sieve that lets nothing through that [`rename_unsafe`] would change.
+pub(super) fn may_be_unsafe(name: &str) -> bool {
     name.contains('.') || is_blank(name)
 }
 
 /// The same for the names of the document itself.
-pub(super) fn is_odd_at_top(name: &str) -> bool {
-    is_odd(name) || name.starts_with(['@', '_']) || name == extract::OBJECT || name == "source"
+pub(super) fn may_be_unsafe_at_top(name: &str) -> bool {
+    may_be_unsafe(name) || name.starts_with(['@', '_']) || name == extract::OBJECT || name == "source"
 }
 
 /// Changes the names among `members` that an engine would refuse, or read as a path that another name is in the way of.
 ///
 /// A dot is a step into an object: `a.b` is fine by itself, but not next to `a`, and not with nothing on one side.
-/// In such names the dots become `_`. A name that `is_taken`, or that another has, gets `_` at its end.
-pub(super) fn safe<T>(
+/// In such names the dots become `_`. A name that `is_reserved`, or that another has, gets `_` at its end.
+pub(super) fn rename_unsafe<T>(
     mut members: Vec<(Cow<'_, str>, T)>,
-    is_taken: impl Fn(&str, &T) -> bool,
+    is_reserved: impl Fn(&str, &T) -> bool,
 ) -> Vec<(Cow<'_, str>, T)> {
     let is_unsafe = |name: &str, value: &T, names: &HashSet<String>| {
-        is_taken(name, value) || is_blank(name) || name.contains('.') && is_ambiguous(name, names)
+        is_reserved(name, value) || is_blank(name) || name.contains('.') && is_ambiguous(name, names)
     };
-    if !members.iter().any(|(name, value)| is_odd(name) || is_taken(name, value)) {
+    if !members.iter().any(|(name, value)| may_be_unsafe(name) || is_reserved(name, value)) {
         return members;
     }
     let mut names: HashSet<String> = members.iter().map(|(name, _)| name.clone().into_owned()).collect();
@@ -76,12 +76,12 @@ pub(super) fn safe<T>(
         if !is_unsafe(name, value, &names) {
             continue;
         }
-        let mut safe = if is_blank(name) { String::new() } else { name.replace('.', "_") };
-        while safe.is_empty() || is_blank(&safe) || is_taken(&safe, value) || names.contains(&safe) {
-            safe.push('_');
+        let mut renamed = if is_blank(name) { String::new() } else { name.replace('.', "_") };
+        while renamed.is_empty() || is_blank(&renamed) || is_reserved(&renamed, value) || names.contains(&renamed) {
+            renamed.push('_');
         }
-        names.insert(safe.clone());
-        *name = Cow::Owned(safe);
+        names.insert(renamed.clone());
+        *name = Cow::Owned(renamed);
     }
     members
 }
@@ -90,13 +90,23 @@ fn is_ambiguous(name: &str, names: &HashSet<String>) -> bool {
     name.split('.').any(is_blank)
         || name.match_indices('.').any(|(dot, _)| {
             let above = &name[..dot];
-            names.contains(above) || above == "source" || OWN.contains(&above) || UNMAPPED.contains(&above)
+            names.contains(above) || above == "source" || ADDED.contains(&above) || UNMAPPED.contains(&above)
         })
 }
 
 /// Fields that this function adds, whether or not they are among the members.
-const OWN: [&str; 10] =
-    [extract::OBJECT, LAG, SYSTEM, "@degraded", "@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
+const ADDED: [&str; 10] = [
+    extract::OBJECT,
+    LAG,
+    SYSTEM_FIELDS,
+    "@degraded",
+    "@id",
+    "@timestamp",
+    "@message",
+    "@owner",
+    "@log_group",
+    "@log_stream",
+];
 
 fn is_blank(name: &str) -> bool {
     name.chars().all(|character| character.is_whitespace() || character.is_control())

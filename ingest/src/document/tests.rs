@@ -34,7 +34,7 @@ fn extracted(fields: &[(&str, &str)]) -> LogEvent {
 /// The source of the document, which must be one line of JSON in which no object has a key twice.
 #[track_caller]
 fn source(event: &LogEvent) -> String {
-    strict(&document(&batch(), event, &Shaping::default()))
+    strict(&build_document(&batch(), event, &DocumentOptions::default()))
 }
 
 #[track_caller]
@@ -56,7 +56,7 @@ fn fields(event: &LogEvent) -> String {
 #[test]
 fn a_document_is_what_the_stock_function_makes() {
     let message = r#"{"eventName":"x","@id":1,"@timestamp":"x"}"#;
-    let document = document(&batch(), &event(message), &Shaping::default());
+    let document = build_document(&batch(), &event(message), &DocumentOptions::default());
     assert_eq!(document.index, "cwl-2015.01.13");
     assert_eq!(document.id.as_deref(), Some("7"));
     let wanted = r#"{"eventName":"x","@id":"7","@timestamp":"2015-01-13T02:29:03.214Z","@message":"{\"eventName\":\"x\",\"@id\":1,\"@timestamp\":\"x\"}","@owner":"123456789012","@log_group":"trail","@log_stream":"stream"}"#;
@@ -100,7 +100,7 @@ fn record_is_the_object_from_the_first_brace_on() {
 fn a_number_that_is_too_large_for_all_is_kept() {
     // The stock function makes a null of it. An engine may refuse it, and then gets the degraded document.
     let message = r#"{"e":1e400,"e":-1e400}"#;
-    let document = document(&batch(), &event(message), &Shaping::default());
+    let document = build_document(&batch(), &event(message), &DocumentOptions::default());
     assert!(document.source.starts_with(br#"{"e":-1e400,"@id":"7""#));
 }
 
@@ -138,7 +138,7 @@ fn extracted_fields_without_a_value_count_as_none() {
 #[test]
 fn ids_and_days_are_as_asked_for() {
     let shaped = |message: &str, id, day| {
-        let document = document(&batch(), &event(message), &Shaping { prefix: "p-".to_owned(), id, day });
+        let document = build_document(&batch(), &event(message), &DocumentOptions { prefix: "p-".to_owned(), id, day });
         (document.index, document.id)
     };
     let message = r#"{"eventID":"e","eventTime":"2015-01-12T23:59:59Z"}"#;
@@ -150,21 +150,21 @@ fn ids_and_days_are_as_asked_for() {
     }
     for (timestamp, index) in [(i64::MIN, "cwl-1970.01.01"), (i64::MAX, "cwl-9999.12.30")] {
         let event = LogEvent { timestamp, ..event("") };
-        assert_eq!(document(&batch(), &event, &Shaping::default()).index, index);
+        assert_eq!(build_document(&batch(), &event, &DocumentOptions::default()).index, index);
     }
 }
 
 #[test]
 fn an_event_without_an_id_gets_the_same_one_each_time() {
-    let id = |event: &LogEvent, shaping: &Shaping| document(&batch(), event, shaping).id;
-    let default = Shaping::default();
-    let by_event_id = Shaping { id: DocumentId::EventId, ..Shaping::default() };
+    let id = |event: &LogEvent, options: &DocumentOptions| build_document(&batch(), event, options).id;
+    let default = DocumentOptions::default();
+    let by_event_id = DocumentOptions { id: DocumentId::EventId, ..DocumentOptions::default() };
     for odd in [String::new(), "x".repeat(513)] {
         let event = LogEvent { id: odd.clone(), ..event(&json!({ "eventID": odd }).to_string()) };
         let made = id(&event, &default);
         assert_eq!(made.as_ref().map(String::len), Some(64));
         assert_eq!((id(&event, &default), id(&event, &by_event_id)), (made.clone(), made.clone()));
-        assert_eq!(degraded(&batch(), &event, &default, "").id, made);
+        assert_eq!(build_degraded(&batch(), &event, &default, "").id, made);
         let source: Value = serde_json::from_str(&source(&event)).unwrap();
         assert_eq!(source["@id"], json!(made));
         assert_ne!(id(&LogEvent { timestamp: 1, ..event }, &default), made, "another event");
@@ -190,7 +190,7 @@ fn system_fields_are_not_those_of_a_pattern() {
 #[test]
 fn an_event_without_a_time_says_so() {
     let event = LogEvent { timestamp: identity::UNDATED, ..event(r#"{"eventName":"x"}"#) };
-    let document = document(&batch(), &event, &Shaping::default());
+    let document = build_document(&batch(), &event, &DocumentOptions::default());
     let source: Value = serde_json::from_slice(&document.source).unwrap();
     assert_eq!((document.index.as_str(), document.is_degraded), ("cwl-1970.01.01", true));
     assert_eq!(source["@degraded"], "the event has no time, and is dated 1970-01-01");
@@ -221,8 +221,9 @@ fn what_was_refused_keeps_what_no_mapping_refuses() {
         "userIdentity": { "arn": "arn:aws:iam::1:user/x" }, "requestParameters": { "bucketName": "b" },
     });
     let event = event(&record.to_string());
-    let degraded = degraded(&batch(), &event, &Shaping::default(), &("no\n".to_owned() + &"\u{e9}".repeat(1000)));
-    let whole = document(&batch(), &event, &Shaping::default());
+    let degraded =
+        build_degraded(&batch(), &event, &DocumentOptions::default(), &("no\n".to_owned() + &"\u{e9}".repeat(1000)));
+    let whole = build_document(&batch(), &event, &DocumentOptions::default());
     assert_eq!((&degraded.index, &degraded.id), (&whole.index, &whole.id));
     let kept: Value = serde_json::from_str(&strict(&degraded)).unwrap();
     assert_eq!(
@@ -235,7 +236,12 @@ fn what_was_refused_keeps_what_no_mapping_refuses() {
             "@degraded": format!("no\n{}", "\u{e9}".repeat(510)),
         })
     );
-    let no_time = super::degraded(&batch(), &super::tests::event(r#"{"eventTime":"soon"}"#), &Shaping::default(), "");
+    let no_time = super::build_degraded(
+        &batch(),
+        &super::tests::event(r#"{"eventTime":"soon"}"#),
+        &DocumentOptions::default(),
+        "",
+    );
     assert!(!strict(&no_time).contains(r#""eventTime":"#));
 }
 
@@ -291,7 +297,7 @@ proptest! {
         prop_assert_eq!(&source["@owner"], &json!("123456789012"));
         prop_assert_eq!(&source["@log_group"], &json!("trail"));
         prop_assert_eq!(&source["@log_stream"], &json!("stream"));
-        let degraded: Value = serde_json::from_str(&strict(&degraded(&batch(), &event, &Shaping::default(), "x"))).unwrap();
+        let degraded: Value = serde_json::from_str(&strict(&build_degraded(&batch(), &event, &DocumentOptions::default(), "x"))).unwrap();
         prop_assert_eq!(&degraded["@message"], &json!(message));
     }
 

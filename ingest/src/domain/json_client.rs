@@ -10,7 +10,7 @@ use hyper::header::HeaderMap;
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::{Body, Domain, DomainError, Reply};
+use super::{Domain, DomainError, DomainResponse, RequestBody};
 use crate::engine::Engine;
 
 /// The media type of a JSON body.
@@ -26,7 +26,7 @@ pub(crate) struct JsonClient<'a> {
 /// A response, and the request that it belongs to.
 pub(crate) struct JsonResponse {
     request: String,
-    reply: Reply,
+    reply: DomainResponse,
 }
 
 /// Why a request did not get the response that it needs.
@@ -65,13 +65,13 @@ impl<'a> JsonClient<'a> {
 
     /// Asks the domain which engine it runs.
     pub(crate) async fn detect_engine(&self) -> Result<Engine, JsonRequestError> {
-        let response = self.request(Method::GET, "/", Body::default()).await?;
+        let response = self.request(Method::GET, "/", RequestBody::default()).await?;
         Engine::from_root(response.reply.status, &response.reply.body).ok_or_else(|| response.into_error())
     }
 
     /// Returns what is at `path`, or none if it is not found.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, JsonRequestError> {
-        let response = self.request(Method::GET, path, Body::default()).await?;
+        let response = self.request(Method::GET, path, RequestBody::default()).await?;
         if response.status() == StatusCode::NOT_FOUND { Ok(None) } else { response.json().map(Some) }
     }
 
@@ -83,10 +83,10 @@ impl<'a> JsonClient<'a> {
         content_type: &'static str,
         body: impl Into<Bytes>,
     ) -> Result<JsonResponse, JsonRequestError> {
-        self.request(method, path, Body { bytes: body.into(), content_type, is_gzip: false }).await
+        self.request(method, path, RequestBody { bytes: body.into(), content_type, is_gzip: false }).await
     }
 
-    async fn request(&self, method: Method, path: &str, body: Body) -> Result<JsonResponse, JsonRequestError> {
+    async fn request(&self, method: Method, path: &str, body: RequestBody) -> Result<JsonResponse, JsonRequestError> {
         let request = format!("{method} {path}");
         match self.domain.send_with(method, path, self.headers.clone(), body, self.timeout).await {
             Ok(reply) => Ok(JsonResponse { request, reply }),

@@ -82,7 +82,7 @@ impl Repair<'_> {
     fn run(&mut self) -> Result<(), Flaw> {
         let mut next = Next::Value;
         loop {
-            self.blanks();
+            self.skip_blanks();
             let byte = self.peek().ok_or(Flaw::CutOff)?;
             next = match (next, byte) {
                 (Next::Value | Next::ValueOrEnd, b'{' | b'[') => self.open(byte)?,
@@ -211,7 +211,7 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn blanks(&mut self) {
+    fn skip_blanks(&mut self) {
         while let Some(byte @ 0..=b' ') = self.peek() {
             if !byte.is_ascii_whitespace() {
                 self.note(Flaw::ControlCharacter);

@@ -43,8 +43,8 @@ fn what_cannot_be_sent_as_it_is_shows() {
 fn depth_is_bounded() {
     let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
     assert!(Tape::parse(&nested(100)).is_ok());
-    assert_eq!(Tape::parse(&nested(101)).unwrap_err(), NoTape::TooDeep);
-    assert_eq!(Tape::parse(&"[".repeat(1 << 20)).unwrap_err(), NoTape::TooDeep);
+    assert_eq!(Tape::parse(&nested(101)).unwrap_err(), JsonError::TooDeep);
+    assert_eq!(Tape::parse(&"[".repeat(1 << 20)).unwrap_err(), JsonError::TooDeep);
 }
 
 #[test]

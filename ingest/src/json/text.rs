@@ -10,7 +10,9 @@ pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     // Eight bytes at a time: of a quote, a backslash and the control characters, which one comes first?
     while let Some(chunk) = bytes[at..].first_chunk::<8>() {
         let word = u64::from_le_bytes(*chunk);
-        let special = (less(word ^ every(b'"'), 1) | less(word ^ every(b'\\'), 1) | less(word, 0x20)) & every(0x80);
+        let special =
+            (bytes_below(word ^ splat(b'"'), 1) | bytes_below(word ^ splat(b'\\'), 1) | bytes_below(word, 0x20))
+                & splat(0x80);
         if special != 0 {
             return at + special.trailing_zeros() as usize / 8;
         }
@@ -20,27 +22,27 @@ pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
 }
 
 /// The high bit of each byte that is less than `limit`, exact up to and including the first such byte.
-fn less(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(every(limit)) & !word
+fn bytes_below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(splat(limit)) & !word
 }
 
-fn every(byte: u8) -> u64 {
+fn splat(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
 /// Reads `\uXXXX`, or two of them for a pair of surrogates: the character, none for a lone surrogate, and the length.
 pub(crate) fn escaped_char(bytes: &[u8]) -> Option<(Option<char>, usize)> {
-    let high = unit(bytes)?;
+    let high = hex_unit(bytes)?;
     if !(0xd800..0xdc00).contains(&high) {
         return Some((char::from_u32(high), 6));
     }
-    match unit(&bytes[6..]) {
+    match hex_unit(&bytes[6..]) {
         Some(low @ 0xdc00..0xe000) => Some((char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)), 12)),
         _ => Some((None, 6)),
     }
 }
 
-fn unit(bytes: &[u8]) -> Option<u32> {
+fn hex_unit(bytes: &[u8]) -> Option<u32> {
     let digits = bytes.strip_prefix(b"\\u")?.first_chunk::<4>()?;
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
@@ -77,7 +79,7 @@ pub(crate) fn unescape(inside: &str) -> Cow<'_, str> {
 }
 
 /// What a string of JSON says, and any other value as it is written; nothing for `null`.
-pub(crate) fn said(value: &RawValue) -> Cow<'_, str> {
+pub(crate) fn scalar_text(value: &RawValue) -> Cow<'_, str> {
     match string_content(value.get()) {
         Some(inside) => unescape(inside),
         None if value.get() == "null" => Cow::Borrowed(""),

@@ -14,9 +14,9 @@ mod tests;
 use serde_json::value::RawValue;
 
 use self::item::{Failed, Item, cut};
-use self::members::{Members, said_of};
+use self::members::{Members, string_at};
 use super::values::{PieceKind, Values};
-use crate::json::text::said;
+use crate::json::text::scalar_text;
 use crate::payload::{self, LogBatch, PayloadError};
 
 /// Returns what is in `text`, one JSON value. A value that is known to hold nothing, such as an empty `Records`, has no
@@ -155,7 +155,7 @@ impl Finder<'_> {
         }
         // An event of `aws logs filter-log-events`.
         let is_log_event = ["eventId", "ingestionTime", "logStreamName"].iter().any(|key| members.has(key));
-        let holds_json = |message: &&RawValue| said(message).trim_start().starts_with(['{', '[']);
+        let holds_json = |message: &&RawValue| scalar_text(message).trim_start().starts_with(['{', '[']);
         if let Some(message) = members.get("message").filter(|message| is_log_event && holds_json(message)) {
             self.string(message);
             return true;
@@ -166,8 +166,8 @@ impl Finder<'_> {
     /// An event of `EventBridge`: a CloudTrail record is its detail.
     fn event_bridge(&mut self, members: &Members<'_>, text: &str) -> bool {
         let (Some(kind), Some(detail)) = (members.get("detail-type"), members.get("detail")) else { return false };
-        let kind = said(kind);
-        if said_of(members, "source").as_deref() == Some("aws.s3")
+        let kind = scalar_text(kind);
+        if string_at(members, "source").as_deref() == Some("aws.s3")
             && let Some(place) = s3_object(&members.object("detail").unwrap_or_default())
         {
             self.fail(format!("a notification of {place}, which holds the events: load that"), text);
@@ -192,7 +192,7 @@ impl Finder<'_> {
         let start = self.items.len();
         for (_, value) in members.iter() {
             let before = self.items.len();
-            let is_text = |value: &&RawValue| said(value).trim_start().starts_with(['{', '[']);
+            let is_text = |value: &&RawValue| scalar_text(value).trim_start().starts_with(['{', '[']);
             match value.get().as_bytes().first() {
                 Some(b'{' | b'[') => self.value(value.get()),
                 Some(b'"') if is_text(value) => self.string(value),
@@ -208,8 +208,8 @@ impl Finder<'_> {
 
     /// Looks into a string that holds JSON, one value or several.
     fn string(&mut self, string: &RawValue) {
-        let said = said(string);
-        self.bytes(said.as_bytes(), string.get());
+        let text = scalar_text(string);
+        self.bytes(text.as_bytes(), string.get());
     }
 
     /// Looks into data as Kinesis and Firehose have it: base64, and mostly gzip.
@@ -264,8 +264,8 @@ impl Finder<'_> {
         if let Some(inner) = failure.get("text") {
             return self.string(inner);
         }
-        let said = |key| said_of(&failure, key).unwrap_or_default();
-        self.fail(format!("failed before: {}: {}", said("file"), said("reason")), text);
+        let text_of = |key| string_at(&failure, key).unwrap_or_default();
+        self.fail(format!("failed before: {}: {}", text_of("file"), text_of("reason")), text);
     }
 
     fn fail(&mut self, reason: impl Into<String>, text: &str) {
@@ -279,15 +279,15 @@ impl Finder<'_> {
 
 /// The S3 object that a notification is about, as `s3://BUCKET/KEY`.
 fn s3_object(members: &Members<'_>) -> Option<String> {
-    if let (Some(bucket), Some(keys)) = (said_of(members, "s3Bucket"), members.get("s3ObjectKey")) {
+    if let (Some(bucket), Some(keys)) = (string_at(members, "s3Bucket"), members.get("s3ObjectKey")) {
         let keys = serde_json::from_str::<Vec<&RawValue>>(keys.get()).unwrap_or_default();
-        let keys: Vec<_> = keys.iter().map(|key| format!("s3://{bucket}/{}", said(key))).collect();
+        let keys: Vec<_> = keys.iter().map(|key| format!("s3://{bucket}/{}", scalar_text(key))).collect();
         return Some(keys.join(", "));
     }
     let s3 = members.object("s3");
     let s3 = s3.as_ref().unwrap_or(members);
-    let name = said_of(&s3.object("bucket")?, "name")?;
-    let key = said_of(&s3.object("object")?, "key")?;
+    let name = string_at(&s3.object("bucket")?, "name")?;
+    let key = string_at(&s3.object("object")?, "key")?;
     Some(format!("s3://{name}/{key}"))
 }
 

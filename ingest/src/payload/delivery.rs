@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::error::PayloadError;
 use super::log_batch::{LogBatch, LogEvent, MAX_TIMESTAMP};
-use crate::json::text::said;
+use crate::json::text::scalar_text;
 
 /// Reads `json`; bytes that are no UTF-8 and surrogates that stand alone become U+FFFD, rather than fail the batch.
 pub(super) fn read(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError> {
@@ -19,9 +19,9 @@ pub(super) fn read(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError
         Err(_) => String::from_utf8_lossy(json),
     };
     let delivery: Delivery<'_> = serde_json::from_str(&json)?;
-    let text = |value: Option<&RawValue>| value.map_or_else(String::new, |value| said(value).into_owned());
+    let text = |value: Option<&RawValue>| value.map_or_else(String::new, |value| scalar_text(value).into_owned());
     // A control message asks whether anybody is there. Its one event is no event of the log group.
-    let is_control = delivery.message_type.is_some_and(|value| said(value) == "CONTROL_MESSAGE");
+    let is_control = delivery.message_type.is_some_and(|value| scalar_text(value) == "CONTROL_MESSAGE");
     let events = if is_control { Vec::new() } else { delivery.log_events.unwrap_or_default() };
     // Events without a time of their own take the last one seen; at the start, the first one to come.
     let mut time = events.iter().find_map(|event| milliseconds(event.timestamp?)).unwrap_or(now.as_millisecond());
@@ -44,13 +44,13 @@ pub(super) fn read(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError
 
 /// A number, or a string that is one, that is a time of the years 1970 to 9999, which all engines know.
 fn milliseconds(value: &RawValue) -> Option<i64> {
-    let said = said(value);
-    let said = said.trim();
+    let text = scalar_text(value);
+    let text = text.trim();
     #[expect(clippy::cast_possible_truncation, reason = "a number that is out of range after this was so before")]
-    let number = said
+    let number = text
         .parse::<i64>()
         .ok()
-        .or_else(|| said.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number as i64))?;
+        .or_else(|| text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number as i64))?;
     (0..=MAX_TIMESTAMP).contains(&number).then_some(number)
 }
 
@@ -89,7 +89,7 @@ impl ExtractedFields<'_> {
     /// Without those that are `null`, where the pattern found nothing.
     fn owned(&self) -> Vec<(String, String)> {
         let has_value = self.0.iter().filter(|(_, value)| value.get() != "null");
-        has_value.map(|(key, value)| (said(key).into_owned(), said(value).into_owned())).collect()
+        has_value.map(|(key, value)| (scalar_text(key).into_owned(), scalar_text(value).into_owned())).collect()
     }
 }
 

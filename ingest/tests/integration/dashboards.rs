@@ -9,13 +9,13 @@ use trailgate_ingest::dashboards::SOURCE;
 use trailgate_ingest::dashboards::install::{InstallError, Installed, Place, Plan, State, install};
 use trailgate_ingest::dashboards::source::{Panel, Scope, Shows, Source, Split};
 use trailgate_ingest::delivery::Limits;
-use trailgate_ingest::domain::Body;
+use trailgate_ingest::domain::RequestBody;
 use trailgate_ingest::function::Function;
 use trailgate_ingest::setup;
 use trailgate_testkit::sample_events;
 
 use crate::payloads::log_data_at;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
 fn source() -> Source {
@@ -25,7 +25,7 @@ fn source() -> Source {
 async fn installed(rig: &Rig, is_forced: bool) -> Result<Installed, InstallError> {
     let mapping = setup::index_mapping().unwrap();
     let plan = Plan { source: source(), pattern: "cwl-*".to_owned(), mapping, is_forced };
-    install(&rig.domain, &plan, PATIENCE).await
+    install(&rig.domain, &plan, TIMEOUT).await
 }
 
 fn count(installed: &Installed, state: State) -> usize {
@@ -80,7 +80,7 @@ async fn each_panel_finds_what_it_is_for(name: &str) {
         (happened + lag, event.to_string())
     });
     let payload = json!({ "awslogs": { "data": log_data_at(0, events) } });
-    let outcome = function.invoke(payload.to_string().as_bytes(), Instant::now() + PATIENCE, Timestamp::now()).await;
+    let outcome = function.invoke(payload.to_string().as_bytes(), Instant::now() + TIMEOUT, Timestamp::now()).await;
     outcome.answer.unwrap();
     rig.ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
 
@@ -176,9 +176,9 @@ async fn dashboards_are_imported_by_kibana_7_and_changes_kept() {
 
     let mine = json!({ "attributes": { "title": "Mine" } }).to_string();
     let headers = HeaderMap::from_iter([("kbn-xsrf".parse().unwrap(), "test".parse().unwrap())]);
-    let body = Body { bytes: mine.into(), content_type: "application/json", is_gzip: false };
+    let body = RequestBody { bytes: mine.into(), content_type: "application/json", is_gzip: false };
     let path = "/_plugin/kibana/api/saved_objects/dashboard/trailgate-account";
-    let changed = rig.domain.send_with(Method::PUT, path, headers, body, PATIENCE).await.unwrap();
+    let changed = rig.domain.send_with(Method::PUT, path, headers, body, TIMEOUT).await.unwrap();
     assert_eq!(changed.status, StatusCode::OK);
     let kept = installed(&rig, false).await.unwrap();
     assert_eq!((count(&kept, State::Kept), count(&kept, State::Current)), (1, kept.objects.len() - 1));

@@ -14,7 +14,7 @@ use trailgate_ingest::delivery::{Delivery, Limits};
 use trailgate_ingest::document::Document;
 use trailgate_testkit::gzip;
 
-use crate::rig::{LIMITS, Rig, patiently, signing_key};
+use crate::rig::{LIMITS, Rig, signing_key, with_timeout};
 
 /// A delivery to a domain in memory.
 struct Sender {
@@ -41,7 +41,7 @@ impl Sender {
     /// Delivers documents with all the time that they may need.
     async fn deliver(&self, documents: Vec<Document>) -> Report {
         let deadline = Instant::now() + Duration::from_mins(1);
-        patiently(self.delivery.run(documents, &degraded, None, deadline)).await
+        with_timeout(self.delivery.run(documents, &degraded, None, deadline)).await
     }
 
     /// The numbers of all documents in the index, and whether each is degraded, as soon as the domain behaves again.
@@ -148,7 +148,7 @@ async fn domain_away_for_ten_seconds_gets_everything_afterwards() {
 
 #[tokio::test]
 async fn a_request_without_an_answer_is_given_up_and_repeated() {
-    let sender = Sender::with(Limits { patience: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
+    let sender = Sender::with(Limits { timeout: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
     sender.stand_in().fault(Fault::Hang, Times::Next(3));
     let report = sender.deliver(documents(200, 500)).await;
     assert!(report.retried > 0);
@@ -211,7 +211,7 @@ async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
     let block = |_, _: &Value| Some(ItemRefusal { status: 403, kind: "cluster_block_exception" });
     sender.stand_in().judge_items(block);
     let deadline = Instant::now() + Duration::from_secs(1);
-    let report = patiently(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    let report = with_timeout(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!((report.received, report.failed.len()), (100, 100));
     assert!(report.retried > 0);
     let reason = &report.failed[0].reason;
@@ -224,7 +224,7 @@ async fn domain_that_never_answers_is_given_up_at_the_deadline() {
     let sender = Sender::new().await;
     sender.stand_in().fault(Fault::Hang, Times::UntilCleared);
     let deadline = Instant::now() + Duration::from_millis(200);
-    let report = patiently(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    let report = with_timeout(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!(report.failed.len(), 100);
     assert!(Instant::now() < deadline + Duration::from_secs(5));
 }
@@ -375,7 +375,7 @@ async fn a_batch_is_tried_once_more_before_the_deadline() {
     let sender = Sender::with(limits, false, signing_key()).await;
     sender.stand_in().fault(Fault::status(503, ""), Times::Next(1));
     let deadline = Instant::now() + Duration::from_secs(8);
-    let report = patiently(sender.delivery.run(documents(1, 100), &degraded, None, deadline)).await;
+    let report = with_timeout(sender.delivery.run(documents(1, 100), &degraded, None, deadline)).await;
     assert_eq!((report.indexed, report.retried, report.failed), (1, 1, vec![]));
 }
 

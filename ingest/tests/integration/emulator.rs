@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use trailgate_testkit::{AWS_KEY, AwsMock, ReservedPort, packaged_program};
 
 use crate::payloads::log_data_of;
-use crate::rig::{Rig, patiently};
+use crate::rig::{Rig, with_timeout};
 use crate::server::Server;
 use crate::{engines, events};
 
@@ -54,7 +54,7 @@ impl Emulator {
                 }
             }
         };
-        let stream = patiently(stream).await;
+        let stream = with_timeout(stream).await;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let request = Request::post("/2015-03-31/functions/function/invocations").header("host", "localhost");
@@ -67,7 +67,7 @@ impl Emulator {
     /// Ends it, and gives the metrics that the function wrote.
     async fn metrics(mut self) -> Vec<Value> {
         self.child.start_kill().unwrap();
-        let output = patiently(self.child.wait_with_output()).await.unwrap();
+        let output = with_timeout(self.child.wait_with_output()).await.unwrap();
         let output = String::from_utf8(output.stdout).unwrap();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line.get("_aws").is_some()).collect()

@@ -10,7 +10,7 @@ use trailgate_ingest::settings::SetupPlan;
 use trailgate_ingest::setup::{SetupError, SetupState, set_up_domain};
 
 use crate::events;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
 type Document = Map<String, Value>;
@@ -54,7 +54,7 @@ async fn the_template_is_installed_once(rig: &Rig) -> Engine {
     let plan = SetupPlan::new("cwl-", None).unwrap();
     let mut ensured = Vec::new();
     for _ in 0..2 {
-        ensured.push(set_up_domain(&rig.domain, &plan, PATIENCE).await);
+        ensured.push(set_up_domain(&rig.domain, &plan, TIMEOUT).await);
     }
     let engine = ensured[0].engine;
     let [first, second] = &ensured[..] else { unreachable!() };
@@ -63,7 +63,7 @@ async fn the_template_is_installed_once(rig: &Rig) -> Engine {
 
     for (version, expected) in [(1_000_000, SetupState::Newer), (0, SetupState::Replaced)] {
         put_other_version(rig, engine, version).await;
-        let ensured = set_up_domain(&rig.domain, &plan, PATIENCE).await;
+        let ensured = set_up_domain(&rig.domain, &plan, TIMEOUT).await;
         assert!(matches!(ensured.template, Ok(state) if state == expected), "{ensured:?}");
         assert!(ensured.retention.is_none());
     }
@@ -188,7 +188,7 @@ pub(crate) fn fields(mapping: &Value) -> usize {
 async fn without_the_template_events_are_lost() {
     let server = Server::start("elasticsearch-7.10", &[]).await;
     let rig = &server.rig;
-    let runs = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), PATIENCE).await.engine;
+    let runs = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await.engine;
     let events = events::real();
     let documents: Vec<Document> = events.iter().enumerate().map(|(id, event)| events::stock(event, id)).collect();
     let stock = index(rig, runs, "stock-2023.07.10", &documents).await;
@@ -223,7 +223,7 @@ async fn opensearch_in_three_zones_with_false_version_gets_template() {
     // Without this such a cluster takes no new index at all, whatever its template.
     let replicas = json!({ "persistent": { "cluster.default_number_of_replicas": 2 } });
     rig.ask(Method::PUT, "/_cluster/settings", &replicas).await;
-    let ensured = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", NonZeroU32::new(30)).unwrap(), PATIENCE).await;
+    let ensured = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", NonZeroU32::new(30)).unwrap(), TIMEOUT).await;
     assert_eq!((ensured.engine.kind, ensured.engine.version), (EngineKind::OpenSearch, (7, 10)));
     assert!(matches!(ensured.template, Ok(SetupState::Installed)), "{ensured:?}");
     // This server lacks the plug-in, which costs the retention and nothing else.

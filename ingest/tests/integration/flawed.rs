@@ -8,14 +8,14 @@ use trailgate_ingest::function::{Function, Outcome};
 use trailgate_testkit::pack_log_data;
 
 use crate::payloads::log_data_of;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
 async fn invoke(rig: &Rig, data: String) -> Outcome {
     let function = Function::new(&rig.settings, rig.domain.clone(), Limits::default());
     let payload = json!({ "awslogs": { "data": data } }).to_string();
     let now = "2026-01-31T12:05:00Z".parse().unwrap();
-    let outcome = function.invoke(payload.as_bytes(), Instant::now() + PATIENCE, now).await;
+    let outcome = function.invoke(payload.as_bytes(), Instant::now() + TIMEOUT, now).await;
     rig.ask(Method::POST, "/_refresh", &Value::Null).await;
     outcome
 }

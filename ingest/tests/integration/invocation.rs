@@ -8,7 +8,7 @@ use trailgate_ingest::function::{Function, Outcome};
 use trailgate_testkit::pack_log_data;
 
 use crate::payloads::{log_data, subscription};
-use crate::rig::{LIMITS, Rig, patiently};
+use crate::rig::{LIMITS, Rig, with_timeout};
 
 /// A domain in memory, and the function in front of it.
 async fn start() -> (Rig, Function) {
@@ -23,7 +23,7 @@ async fn invoke(function: &Function, payload: &Value) -> Outcome {
 
 async fn invoke_within(function: &Function, payload: &Value, time: Duration) -> Outcome {
     let now = "2026-01-31T12:05:00Z".parse().unwrap();
-    patiently(function.invoke(payload.to_string().as_bytes(), Instant::now() + time, now)).await
+    with_timeout(function.invoke(payload.to_string().as_bytes(), Instant::now() + time, now)).await
 }
 
 /// How many documents there are, as soon as the domain behaves again.

@@ -6,7 +6,7 @@ use trailgate_testkit::{FakeLambda, function};
 
 use crate::bucket::{Bucket, NAME, REGION};
 use crate::load::{record, records};
-use crate::rig::{Rig, patiently};
+use crate::rig::{Rig, with_timeout};
 use crate::server::Server;
 
 /// The function in front of a domain, with a bucket that has three hours of CloudTrail's files in two regions.
@@ -43,7 +43,7 @@ impl Reloading {
 
     async fn reload(&mut self, folder: &str, hour: &str) -> (bool, Value) {
         let payload = json!({ "reload": { "prefix": format!("s3://{NAME}/{folder}"), "hour": hour } });
-        let (path, answer) = patiently(self.lambda.invoke(payload)).await.unwrap();
+        let (path, answer) = with_timeout(self.lambda.invoke(payload)).await.unwrap();
         (path.ends_with("/response"), answer)
     }
 }

@@ -7,7 +7,7 @@ use trailgate_ingest::domain::json_client::JsonRequestError;
 use trailgate_ingest::settings::SetupPlan;
 use trailgate_ingest::setup::{SetupError, SetupResult, SetupState, set_up_domain};
 
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 
 /// Plays `answers` in turn, as a domain with index state management gives them, and gives what it was asked.
 ///
@@ -18,7 +18,7 @@ async fn ensure(answers: &[(u16, Value)]) -> (SetupResult, Vec<Seen>) {
         rig.stand_in.fault(Fault::status(*status, body.to_string()), Times::Once);
     }
     let plan = SetupPlan::new("cwl-", NonZeroU32::new(30)).unwrap();
-    let ensured = set_up_domain(&rig.domain, &plan, PATIENCE).await;
+    let ensured = set_up_domain(&rig.domain, &plan, TIMEOUT).await;
     let seen = rig.stand_in.seen();
     assert!(seen.iter().all(|seen| seen.refusal.is_none()));
     (ensured, seen)
@@ -89,7 +89,7 @@ async fn template_response_that_is_no_json_is_an_error() {
     let (status, engine) = opensearch();
     rig.stand_in.fault(Fault::status(status, engine.to_string()), Times::Once);
     rig.stand_in.fault(Fault::status(200, "<html>".to_owned()), Times::Once);
-    let setup = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), PATIENCE).await;
+    let setup = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await;
     let error = setup.template.unwrap_err();
     assert!(matches!(&error, SetupError::Request(JsonRequestError::Unexpected { .. })), "{error:?}");
     assert_eq!(error.to_string(), "GET /_index_template/trailgate-cwl: 200 OK: <html>");
@@ -177,7 +177,7 @@ async fn domain_without_an_engine_banner_follows_the_settings() {
     rig.stand_in.fault(Fault::status(404, "{}"), Times::Once);
     rig.stand_in.fault(Fault::status(200, acknowledged), Times::Once);
     let plan = SetupPlan::new("cwl-", None).unwrap().on("Elasticsearch_5.6".parse().unwrap());
-    let ensured = set_up_domain(&rig.domain, &plan, PATIENCE).await;
+    let ensured = set_up_domain(&rig.domain, &plan, TIMEOUT).await;
     assert_eq!(ensured.engine.document_type(), Some("event"));
     let seen = rig.stand_in.seen();
     assert_eq!(requests(&seen), ["GET /_template/trailgate-cwl", "PUT /_template/trailgate-cwl"]);

@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
 use trailgate_ingest::delivery::Limits;
-use trailgate_ingest::domain::{Body, Domain};
+use trailgate_ingest::domain::{Domain, RequestBody};
 use trailgate_ingest::settings::Settings;
 
 /// A stand-in domain, and the function's way to it.
@@ -39,8 +39,8 @@ impl Rig {
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: impl Into<String>) -> (StatusCode, Value) {
-        let body = Body { bytes: body.into().into(), content_type: "application/json", is_gzip: false };
-        let reply = self.domain.send(method, path, body, PATIENCE).await.unwrap();
+        let body = RequestBody { bytes: body.into().into(), content_type: "application/json", is_gzip: false };
+        let reply = self.domain.send(method, path, body, TIMEOUT).await.unwrap();
         (reply.status, serde_json::from_slice(&reply.body).unwrap_or_default())
     }
 
@@ -67,18 +67,18 @@ pub(crate) fn signing_key() -> SharedCredentialsProvider {
 }
 
 /// Ends a test that would hang. Nothing waits for this long unless something is broken.
-pub(crate) async fn patiently<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("this takes too long")
+pub(crate) async fn with_timeout<F: Future>(future: F) -> F::Output {
+    timeout(TIMEOUT, future).await.expect("this takes too long")
 }
 
 /// Like those in use, but not as patient.
 pub(crate) const LIMITS: Limits = Limits {
     body_bytes: 16 * 1024,
     parallel: 4,
-    patience: Duration::from_secs(10),
+    timeout: Duration::from_secs(10),
     first_backoff: Duration::from_millis(1),
     longest_backoff: Duration::from_millis(20),
     jitter: || 1.0,
 };
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,7 +12,7 @@
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use trailgate_ingest::document::{Document, DocumentId, IndexDay, Shaping, degraded, document};
+use trailgate_ingest::document::{Document, DocumentId, DocumentOptions, IndexDay, build_degraded, build_document};
 use trailgate_ingest::payload::{Invocation, LogBatch, LogEvent, decode, decode_delivery};
 
 fuzz_target!(|input: &[u8]| {
@@ -46,10 +46,10 @@ fn batch_of(message: String, extracted_fields: Vec<(String, String)>) -> LogBatc
 }
 
 fn check(batch: &LogBatch) {
-    let shaping = Shaping { id: DocumentId::EventId, day: IndexDay::EventTime, ..Shaping::default() };
+    let options = DocumentOptions { id: DocumentId::EventId, day: IndexDay::EventTime, ..DocumentOptions::default() };
     for event in &batch.events {
-        check_document(&document(batch, event, &shaping), event);
-        check_document(&degraded(batch, event, &shaping, "refused"), event);
+        check_document(&build_document(batch, event, &options), event);
+        check_document(&build_degraded(batch, event, &options, "refused"), event);
     }
 }
 

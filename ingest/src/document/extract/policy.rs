@@ -17,7 +17,7 @@ pub(super) struct Admitted {
 }
 
 /// Reads the policy in a value of an event; nothing if it is none.
-pub(super) fn admitted(value: &Node<'_>) -> Admitted {
+pub(super) fn read_policy(value: &Node<'_>) -> Admitted {
     let text = match string_content(value.value) {
         Some(inside) => unescape(inside),
         None => Cow::Borrowed(value.value),
@@ -25,22 +25,22 @@ pub(super) fn admitted(value: &Node<'_>) -> Admitted {
     let mut admitted = Admitted::default();
     if let Ok(policy) = Tape::parse(&text) {
         let statements = policy.members().find(|(_, node)| node.key == "Statement");
-        statement(&policy, statements.map_or(0, |(index, _)| index), &mut admitted);
+        read_statement(&policy, statements.map_or(0, |(index, _)| index), &mut admitted);
     }
     admitted
 }
 
 /// Reads the statement at `index`, or those of a list.
-fn statement(policy: &Tape<'_>, index: usize, admitted: &mut Admitted) {
+fn read_statement(policy: &Tape<'_>, index: usize, admitted: &mut Admitted) {
     if policy.node(index).is_array() {
-        return policy.children(index).for_each(|(index, _)| statement(policy, index, admitted));
+        return policy.children(index).for_each(|(index, _)| read_statement(policy, index, admitted));
     }
     let member = |key: &str| policy.children(index).find(|(_, node)| node.key == key);
     if member("Effect").is_some_and(|(_, effect)| effect.value != "\"Allow\"") {
         return;
     }
     if let Some((principal, _)) = member("Principal") {
-        strings(policy, principal, &mut admitted.principals);
+        collect_strings(policy, principal, &mut admitted.principals);
     }
     // All but those named.
     if member("NotPrincipal").is_some() {
@@ -49,12 +49,12 @@ fn statement(policy: &Tape<'_>, index: usize, admitted: &mut Admitted) {
     let Some((conditions, _)) = member("Condition") else { return };
     for (operator, _) in policy.children(conditions).filter(|(_, node)| !node.key.contains("Not")) {
         let blocks = policy.children(operator).filter(|(_, node)| node.key.eq_ignore_ascii_case("aws:SourceIp"));
-        blocks.for_each(|(block, _)| strings(policy, block, &mut admitted.cidrs));
+        blocks.for_each(|(block, _)| collect_strings(policy, block, &mut admitted.cidrs));
     }
 }
 
 /// Collects the string at `index`, or all those in it.
-fn strings(policy: &Tape<'_>, index: usize, found: &mut Vec<String>) {
+fn collect_strings(policy: &Tape<'_>, index: usize, found: &mut Vec<String>) {
     let within = policy.descendants(index).iter().chain([policy.node(index)]);
     found.extend(within.filter_map(Node::as_string).map(Cow::into_owned));
 }

@@ -6,7 +6,7 @@ use crate::json::Tape;
 
 /// Returns the caller of `event` without partition and account: `user/alex`, `role/ci/session`, `root`,
 /// `service/ec2.amazonaws.com`, `account/111122223333`.
-pub(super) fn principal(event: &Tape<'_>) -> Option<String> {
+pub(super) fn describe_principal(event: &Tape<'_>) -> Option<String> {
     let (identity, _) = event.members().find(|(_, node)| node.key == "userIdentity")?;
     let text = |key: &str| {
         let (_, node) = event.children(identity).find(|(_, node)| node.key == key)?;
@@ -57,7 +57,7 @@ mod tests {
     #[track_caller]
     fn test(identity: &Value, expected: Option<&str>) {
         let event = json!({ "userIdentity": identity }).to_string();
-        assert_eq!(principal(&Tape::parse(&event).unwrap()).as_deref(), expected, "{event}");
+        assert_eq!(describe_principal(&Tape::parse(&event).unwrap()).as_deref(), expected, "{event}");
     }
 
     #[test]

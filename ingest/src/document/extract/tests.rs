@@ -12,7 +12,7 @@ mod shapes;
 fn promoted(event: &Value) -> Value {
     let text = event.to_string();
     let mut out = Vec::new();
-    if !write_object(&Tape::parse(&text).unwrap(), &mut out) {
+    if !write_promoted_fields(&Tape::parse(&text).unwrap(), &mut out) {
         assert!(out.is_empty());
         return json!(null);
     }

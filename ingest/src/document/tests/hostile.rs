@@ -79,7 +79,7 @@ fn lone_surrogates_are_replaced_and_the_message_is_whole() {
 fn fields_and_reason(message: &str) -> (String, String) {
     let event = event(message);
     let source: Value = serde_json::from_str(&source(&event)).unwrap();
-    let is_degraded = document(&batch(), &event, &Shaping::default()).is_degraded;
+    let is_degraded = build_document(&batch(), &event, &DocumentOptions::default()).is_degraded;
     assert_eq!(is_degraded, source.get("@degraded").is_some());
     (fields(&event), source["@degraded"].as_str().unwrap_or_default().to_owned())
 }

@@ -1,11 +1,11 @@
 //! Logs and findings of other services, which share CloudTrail's buckets.
 
-use super::members::{Members, said_of};
+use super::members::{Members, string_at};
 
 /// Returns the kind of an object that is known to be of another service.
 pub(super) fn kind(members: &Members<'_>) -> Option<&'static str> {
     let has = |keys: &[&str]| keys.iter().all(|key| members.has(key));
-    let says = |key: &str, part: &str| said_of(members, key).is_some_and(|value| value.contains(part));
+    let says = |key: &str, part: &str| string_at(members, key).is_some_and(|value| value.contains(part));
     let is_config = members.has("configurationItems")
         || members.has("configurationItem")
         || has(&["configurationItemVersion", "resourceType"])

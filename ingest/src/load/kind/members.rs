@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json::text::said;
+use crate::json::text::scalar_text;
 
 /// The members of an object as they are written, those with the same key one after another.
 #[derive(Debug, Default)]
@@ -40,8 +40,8 @@ impl<'a> Members<'a> {
 }
 
 /// What the string at a key says; none for other values.
-pub(super) fn said_of<'a>(members: &Members<'a>, key: &str) -> Option<Cow<'a, str>> {
-    members.get(key).filter(|value| value.get().starts_with('"')).map(said)
+pub(super) fn string_at<'a>(members: &Members<'a>, key: &str) -> Option<Cow<'a, str>> {
+    members.get(key).filter(|value| value.get().starts_with('"')).map(scalar_text)
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -58,7 +58,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(32);
                 while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    members.push((said(key), value));
+                    members.push((scalar_text(key), value));
                 }
                 Ok(Members(members))
             }

@@ -1,7 +1,7 @@
 //! A CloudTrail record by its members.
 
 use super::item::Item;
-use super::members::{Members, said_of};
+use super::members::{Members, string_at};
 use crate::document::identity::{Identity, UNDATED};
 use crate::payload::LogEvent;
 
@@ -9,7 +9,7 @@ use crate::payload::LogEvent;
 /// record that Lambda's other event sources send, whose members have the same names.
 pub(super) fn is_record(members: &Members<'_>) -> bool {
     let marks = MARKS.iter().filter(|mark| members.has(mark)).count();
-    marks >= 2 && !said_of(members, "eventSource").is_some_and(|source| source.starts_with("aws:"))
+    marks >= 2 && !string_at(members, "eventSource").is_some_and(|source| source.starts_with("aws:"))
 }
 
 /// Returns the record as CloudWatch Logs would have sent it, under its own id, so that it is indexed once however often

@@ -5,7 +5,7 @@ use tokio::process::Command;
 use trailgate_testkit::gzip;
 
 use super::{Rig, assert_ran, assert_says, end, record, records};
-use crate::rig::patiently;
+use crate::rig::with_timeout;
 
 #[tokio::test]
 async fn run_that_failed_goes_on_where_it_was() {
@@ -81,7 +81,7 @@ async fn second_run_with_the_same_checkpoint_is_refused() {
     let rig = Rig::new().await;
     rig.write("a.json", records(&[record("1", "2026-01-30")]));
     let first = rig.start(&rig.domain().url(), &["-"]);
-    patiently(rig.domain().wait_for_requests(1)).await;
+    with_timeout(rig.domain().wait_for_requests(1)).await;
     let ran = rig.load(&[&rig.path("a.json")], b"").await;
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("another run uses this checkpoint; wait for its end"), "{}", ran.stderr);
@@ -106,7 +106,7 @@ async fn begun(rig: &Rig) -> tokio::process::Child {
     rig.domain()
         .judge_requests(|seen| seen.target.starts_with("/_bulk").then(|| Fault::Slow(Duration::from_millis(100))));
     let child = rig.start(&rig.domain().url(), &[&rig.path("logs")]);
-    patiently(async {
+    with_timeout(async {
         let bulks = || rig.domain().seen().iter().filter(|seen| seen.target.starts_with("/_bulk")).count();
         while bulks() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;

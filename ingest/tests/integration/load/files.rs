@@ -8,7 +8,7 @@ use trailgate_testkit::gzip;
 
 use super::{Rig, assert_ran, assert_says, end, record, records, sample};
 use crate::payloads::log_data_at;
-use crate::rig::patiently;
+use crate::rig::with_timeout;
 
 #[tokio::test]
 async fn all_events_of_a_folder_reach_the_index_by_their_own_ids() {
@@ -203,7 +203,7 @@ async fn dangling_link_and_pipe_neither_end_nor_hang_the_run() {
     std::os::unix::fs::symlink("nowhere", rig.path("logs/a.json")).unwrap();
     std::os::unix::fs::symlink(".", rig.path("logs/circle")).unwrap();
     assert!(Command::new("mkfifo").arg(rig.path("logs/c.json")).status().unwrap().success());
-    let ran = patiently(rig.load(&[&rig.path("logs")], b"")).await;
+    let ran = with_timeout(rig.load(&[&rig.path("logs")], b"")).await;
     assert_ran(&ran, 1, "1 events in 1 files, 1 indexed, 2 failed");
     assert!(ran.stdout.contains(&format!("failed: {}: cannot be read", rig.path("logs/a.json"))), "{}", ran.stdout);
     assert_says(&ran, &format!("1 files passed over: pipes and devices ({})", rig.path("logs/c.json")));
@@ -227,7 +227,7 @@ async fn events_are_sent_before_the_input_ends() {
         record["requestParameters"] = "x".repeat(500_000).into();
         format!("{record}\n")
     };
-    patiently(async {
+    with_timeout(async {
         for id in 0..40 {
             pipe.write_all(large(id).as_bytes()).await.unwrap();
         }
