@@ -90,7 +90,7 @@ def test_parameters_that_agree_are_accepted(parameters):
     ("parameters", "complaint"),
     [
         ({"GateCount": "2"}, "More than one gate needs CertificateArn or CertificateSecretArn"),
-        ({"GateBundleKey": ""}, "The gate comes from GateImageId or from GateBundleKey"),
+        ({"GateBundleKey": ""}, "GateImageId or GateBundleKey is needed, each of which holds the proxy"),
         ({"GateBundleSha256": ""}, "GateBundleKey needs GateBundleSha256"),
         ({"VpcId": "vpc-1"}, "VpcId and SubnetIds are given together, and GateSubnetIds only with them"),
         ({"SubnetIds": "subnet-1,subnet-2"}, "VpcId and SubnetIds are given together, and GateSubnetIds only with them"),
