@@ -11,6 +11,15 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/**/*.md")]
     + [ROOT / name / "README.md" for name in ("ingest", "cloudformation", "packer")]
 )
+# Texts that users and operators read outside of pages: descriptions, help, alarms, units, and comments in them.
+TEXTS = sorted(
+    path
+    for folder in ("cloudformation", "config", "packer", "systemd")
+    for path in (ROOT / folder).rglob("*")
+    if path.is_file() and "tests" not in path.parts and path.suffix not in (".md", ".json", ".pyc")
+)
+# The name of an entry in the stack's allowlist, which CloudFormation would write again if it changed.
+FIXED = re.compile(r'name = "the gate itself"')
 # Pages that show words in order to forbid them, or output of programs.
 QUOTING = {ROOT / "docs/style.md"}
 # A page still to be rewritten; none may be added.
@@ -32,11 +41,15 @@ def prose(page: Path) -> list[tuple[int, str]]:
 def dialect() -> list[str]:
     rows = [line.split("\t") for line in (ROOT / ".ci/dialect.txt").read_text().splitlines() if not line.startswith("#")]
     words = [(re.compile(pattern), instead) for pattern, instead in rows]
+    lines = [(page, number, line) for page in PAGES if page not in QUOTING | OLD for number, line in prose(page)]
+    lines += [
+        (path, number, FIXED.sub("", line))
+        for path in TEXTS
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+    ]
     return [
-        f"{page.relative_to(ROOT)}:{number}: {found.group()!r}: write {instead}"
-        for page in PAGES
-        if page not in QUOTING | OLD
-        for number, line in prose(page)
+        f"{path.relative_to(ROOT)}:{number}: {found.group()!r}: write {instead}"
+        for path, number, line in lines
         for word, instead in words
         if (found := word.search(line))
     ]
@@ -123,5 +136,5 @@ def tests() -> list[str]:
 
 
 wrong = [*readme(), *reachable(), *dialect(), *configuration(), *alerts(), *tests()]
-print("\n".join(wrong) or f"{len(PAGES)} pages: words, reachability, configuration, alerts and tests agree")
+print("\n".join(wrong) or f"{len(PAGES)} pages, {len(TEXTS)} texts: words, reachability, configuration, alerts and tests agree")
 sys.exit(bool(wrong))

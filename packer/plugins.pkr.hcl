@@ -1,4 +1,4 @@
-// Apart, since Packer 1.6, which is what the tests can have, has the plug-in built in and does not know this.
+// In its own file: Packer 1.6, which the tests use, has the plug-in built in and rejects this block.
 
 packer {
   required_plugins {

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# usage: provision.sh    installs the gate on this machine, from the folder that it is in; as root
+# usage: provision.sh    installs trailgate on this machine, from the folder that it is in; as root
 #
-# The folder is a bundle, as packer/bundle makes it. It serves an image and any machine with systemd; to run it again
-# upgrades, and keeps the configuration. Nothing is started: /usr/libexec/trailgate/join-stack does that for a stack,
-# `systemctl enable --now trailgate` for a machine of its own.
+# The folder is a bundle that packer/bundle made. It is for images and for any machine with systemd. Running it again
+# upgrades, and keeps the configuration. It starts nothing: /usr/libexec/trailgate/join-stack does that for a stack, and
+# `systemctl enable --now trailgate` for a single machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 cd root
 
-# The unprivileged user that the gate runs as, and the group that may read its files.
+# The unprivileged user that trailgate runs as, and the group that may read its files.
 systemd-sysusers "$PWD"/usr/lib/sysusers.d/trailgate.conf
 
-# In one step each, for the program may be running.
+# Each file is replaced atomically, because the program may be running.
 find usr -type f -printf '%m %p\n' | while read -r mode file; do
   install -D -o root -g root -m "$mode" "$file" "/$file.new"
   mv "/$file.new" "/$file"
 done
 
-# Its set-group-id bit gives the files that are written later the group as well.
+# The set-group-id bit passes the group on to files that are written later.
 install -d -o root -g trailgate -m 2750 /etc/trailgate
 for file in etc/trailgate/*; do
   [ -e "/$file" ] || install -o root -g trailgate -m 0640 "$file" "/$file"
@@ -26,7 +26,7 @@ done
 
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
-  # It reads its bounds only as it starts; without a journal there is nothing to bound.
+  # journald reads its limits only at start; without a journal there is nothing to limit.
   systemctl try-restart systemd-journald || true
 fi
 trailgate check --config /etc/trailgate/trailgate.toml

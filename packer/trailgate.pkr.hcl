@@ -1,8 +1,8 @@
-// The gate's image: `packer init packer && packer build -only 'amazon-ebs.*' packer`, after packer/bundle for both
+// The image: `packer init packer && packer build -only 'amazon-ebs.*' packer`, after packer/bundle for both
 // architectures.
 //
-// The source "null.machine" provisions an existing machine by the same steps; the tests use it. Without -only it would
-// provision this one.
+// The source "null.machine" provisions an existing machine by the same steps; the tests use it. Without -only it
+// provisions the machine that Packer runs on.
 
 variable "region" {
   type    = string
@@ -30,17 +30,17 @@ variable "bundles" {
 variable "machine" {
   type        = object({ host = string, port = number, key = string })
   default     = { host = "127.0.0.1", port = 22, key = "" }
-  description = "The machine of the source null.machine, and the key file by which root gets in; the agent's keys without it."
+  description = "The machine of the source null.machine, and the key file for root; the agent's keys if empty."
 }
 
 locals {
-  // As Amazon's images and instance types call the architectures, and as the bundles do.
+  // The architectures by their names in EC2, and by those of the bundles.
   architectures = { arm64 = "aarch64", x86_64 = "x86_64" }
   types         = { arm64 = "t4g.small", x86_64 = "t3.small" }
   stamp         = formatdate("YYYYMMDD-hhmmss", timestamp())
 }
 
-// Amazon Linux 2023 asks for IMDSv2 by itself, and the stack's launch template does for the gate.
+// Amazon Linux 2023 requires IMDSv2 by itself, and for the gates the stack's launch template does.
 source "amazon-ebs" "gate" {
   region                      = var.region
   ssh_username                = "ec2-user"
