@@ -1,7 +1,8 @@
 """An instance's first boot: the user data of the stack's launch template, from its first line to its last.
 
-moto has the bucket, the parameter and the address, Amazon's mock the instance's metadata, the stand-in the domain. Two
-things are not Amazon's: Debian is the system, and cfn-signal, which no registry has, writes down what it is told.
+moto has the bucket, the parameter and the address, Amazon's mock the instance's metadata, the stand-in the domain. Three
+things are not Amazon's: Debian is the system, cfn-signal, which no registry has, writes down its arguments, and so does
+the lifecycle action, which moto lacks.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ BALANCER = "192.0.2.1"
 # The role's temporary keys.
 KEYS = {"AWS_ACCESS_KEY_ID": "ASIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
 PROGRAMS = {
-    "/usr/local/bin/aws": 'PYTHONPATH=/opt/aws/packages exec python3 -B -m awscli "$@"',
+    "/usr/local/bin/aws": 'if [ "$2" = complete-lifecycle-action ]; then echo "$@" >/tmp/lifecycle; exit; fi\n'
+    'PYTHONPATH=/opt/aws/packages exec python3 -B -m awscli "$@"',
     "/opt/aws/bin/cfn-signal": 'echo "$@" >/tmp/signal',
 }
 
@@ -184,11 +186,20 @@ def test_first_start_without_an_allowlist_fails_the_stack(aws, instance):
     done, told = instance.start()
     assert (done.returncode, told) == (1, told_by(1)), done.stdout + done.stderr
     assert instance.machine.run("systemctl is-active trailgate").stdout.strip() == "inactive"
+    # In a refresh the group gives it up, and keeps the old one.
+    assert instance.machine.run("test -e /tmp/lifecycle").returncode != 0
 
 
 def test_gate_answers_listed_client_at_the_stack_s_address(joined):
     assert joined.machine.output(ask(joined)) == "200"
     assert joined.address()["InstanceId"] == joined.id
+
+
+def test_joined_gate_completes_its_lifecycle_action(joined):
+    (hook,) = Stack().properties("GateGroup")["LifecycleHookSpecificationList"]
+    expected = f"autoscaling complete-lifecycle-action --auto-scaling-group-name {STACK}"
+    expected += f" --lifecycle-hook-name {hook['LifecycleHookName']} --instance-id {joined.id}"
+    assert joined.machine.output("cat /tmp/lifecycle") == f"{expected} --lifecycle-action-result CONTINUE"
 
 
 def test_the_fingerprint_is_on_the_console(joined):
