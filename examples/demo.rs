@@ -15,12 +15,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use trailgate::config::Config;
 use trailgate::daemon;
-use trailgate::http::server::{self, Entrance, Worker};
-use trailgate::ops::access_log::{AccessLog, Format};
-use trailgate::ops::log_writer::LinePipe;
+use trailgate::http::server::{BoundListener, Worker};
+use trailgate::ops::access_log::{AccessLog, Format, OnFailure};
+use trailgate::ops::log_writer::NonBlockingWriter;
 use trailgate::ops::metrics::Metrics;
+use trailgate::ops::request_record::RequestRecorder;
 use trailgate::ops::signals::Termination;
 use trailgate::policy::allowlist::{self, Entries};
+use trailgate::proxy::{self, Proxy};
 use trailgate_client::CredentialCache;
 use trailgate_testkit::{KibanaStack, fill, sample_events, signing_key};
 
@@ -45,15 +47,17 @@ async fn main() -> anyhow::Result<()> {
     );
     let mut config = Config::parse(Path::new("demo.toml"), &text)?;
     let limits = config.connections;
-    let (entrance, _) = Entrance::open(config.listeners.remove(0)).await.context("name another PORT")?;
-    let gate_url = format!("http://{}", entrance.address()?);
+    let bound = BoundListener::bind(config.listeners.remove(0), None).await.context("name another PORT")?;
+    let gate_url = format!("http://{}", bound.address()?);
     let (_publisher, allowlist) = allowlist::channel(Entries::parse(Path::new("allowlist.toml"), ALLOWLIST)?);
     let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(signing_key(None)));
     tokio::spawn(refresher.run());
-    let lines = LinePipe::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
+    let lines = NonBlockingWriter::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
     let metrics = Arc::<Metrics>::default();
-    let access_log = AccessLog::new(Some(lines), Format::Text, Arc::clone(&metrics));
-    let gate = daemon::gate(config, allowlist, cache, access_log, metrics)?;
+    let access_log = AccessLog::new(Some(lines), Format::Text, OnFailure::Serve);
+    let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
+    let upstream = daemon::build_upstream(config.domain, cache)?;
+    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));
 
     println!(
         "\n  The domain   {}   holds a thousand CloudTrail events and answers signed requests alone:\n\
@@ -64,7 +68,8 @@ async fn main() -> anyhow::Result<()> {
          \x20 Each request shows here. Ctrl-C ends both.\n",
         domain.url()
     );
-    server::run(vec![entrance], vec![Worker::here(gate)], limits, Termination::listen()?.wait()).await;
+    let workers = vec![Worker::here(Proxy { shared: Arc::clone(&shared), upstream })];
+    proxy::serve(vec![bound], workers, limits, &shared, Termination::listen()?.wait()).await;
     Ok(())
 }
 

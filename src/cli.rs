@@ -2,5 +2,8 @@
 
 pub mod allow;
 pub mod args;
+pub mod check;
 pub mod doctor;
 pub mod generate;
+pub(crate) mod output;
+pub mod status;

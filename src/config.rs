@@ -1,73 +1,15 @@
-//! The configuration as used. [`written`] reads it as it is written; what does not fit is refused with file, line and
-//! key.
+//! The configuration as used. [`written`] parses it as it is written; a mistake is an error with file, line and key.
 
 mod listen;
+mod problem;
+mod types;
 mod units;
 mod written;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use std::{fmt, fs};
 
-use tracing::level_filters::LevelFilter;
-use trailgate_client::{Endpoint, UpstreamConfig};
-
-use crate::http::listener::Listener;
-use crate::http::memory_budget::BodyLimits;
-use crate::http::server::ConnectionLimits;
-use crate::ops::access_log::{Format, OnFailure};
-use crate::ops::admin::Address;
-use crate::policy::engine::Engine;
-use crate::policy::host_check::Hosts;
-use crate::policy::quota::SearchLimits;
-use crate::proxy::root_redirect::Home;
-
-/// All that the gate is told. It exists only when every value makes sense.
-#[derive(Debug)]
-pub struct Config {
-    /// Settings that are valid, and probably not meant so.
-    pub warnings: Vec<String>,
-    /// Where the gate listens; at least one.
-    pub listeners: Vec<Listener>,
-    /// The domain.
-    pub endpoint: Endpoint,
-    /// Where browsers are sent from `/`.
-    pub home: Home,
-    /// The certificates that may sign the domain's, if not the platform's.
-    pub ca_file: Option<PathBuf>,
-    /// The domain's engine, if it is not to be learned.
-    pub engine: Option<Engine>,
-    /// Timeouts and pool towards the domain.
-    pub upstream: UpstreamConfig,
-    /// How long the domain may be silent within an answer.
-    pub idle_timeout: Duration,
-    /// The region that requests are signed for.
-    pub region: String,
-    /// The service that requests are signed for, `es` or `aoss`.
-    pub service: String,
-    /// The role that is assumed to sign, if any.
-    pub assume_role: Option<String>,
-    /// The allowlist.
-    pub allowlist: PathBuf,
-    /// What a body may take.
-    pub body: BodyLimits,
-    /// What each read entry may take of the domain at once.
-    pub searches: SearchLimits,
-    /// What a connection may take.
-    pub connections: ConnectionLimits,
-    /// Where the operator asks for health, metrics and status.
-    pub admin: Address,
-    /// By which host names, beside addresses and `localhost`.
-    pub admin_hosts: Hosts,
-    /// How log lines look.
-    pub log_format: Format,
-    /// Which events are logged.
-    pub log_level: LevelFilter,
-    /// Whether each request is logged.
-    pub log_access: bool,
-    /// What happens to requests while the access log cannot be written.
-    pub log_on_failure: OnFailure,
-}
+pub use self::types::{AdminConfig, Config, DomainConfig, LogConfig, SigningConfig};
 
 impl Config {
     /// Reads the configuration in `file`. Paths in it are relative to it.
@@ -137,7 +79,13 @@ fn table_name(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tracing::level_filters::LevelFilter;
+
     use super::*;
+    use crate::ops::admin::AdminAddress;
+    use crate::proxy::root_redirect::RootRedirect;
 
     const SMALLEST: &str = "[upstream]\nendpoint = \"https://search-trail-abc.eu-west-1.es.amazonaws.com\"\n";
 
@@ -155,21 +103,25 @@ mod tests {
     fn an_endpoint_is_enough() {
         let config = parse(SMALLEST).unwrap();
         assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8080");
-        assert_eq!((config.region.as_str(), config.service.as_str()), ("eu-west-1", "es"));
+        assert_eq!(
+            (config.domain.signing.region.as_str(), config.domain.signing.service.as_str()),
+            ("eu-west-1", "es")
+        );
         assert_eq!(config.allowlist, Path::new("/etc/trailgate/allowlist.toml"));
-        assert_eq!(config.home, Home::at("/_plugin/kibana/"));
-        assert_eq!(config.upstream.response_timeout, Duration::from_mins(5));
-        assert_eq!(config.body.max_body, 100 * 1024 * 1024);
-        assert_eq!(config.log_level, LevelFilter::INFO);
-        assert_eq!(config.searches.keep_alive, Duration::from_mins(5));
-        assert_eq!(config.admin.to_string(), "127.0.0.1:9180");
+        assert_eq!(config.proxy.root_redirect, RootRedirect::to("/_plugin/kibana/"));
+        assert_eq!(config.domain.upstream.response_timeout, Duration::from_mins(5));
+        assert_eq!(config.proxy.body.max_body, 100 * 1024 * 1024);
+        assert_eq!(config.log.level, LevelFilter::INFO);
+        assert_eq!(config.proxy.searches.keep_alive, Duration::from_mins(5));
+        assert_eq!(config.admin.address.to_string(), "127.0.0.1:9180");
     }
 
     #[test]
     fn the_admin_address_is_tcp_or_a_socket_or_off() {
-        let admin = |address: &str| parse(&format!("{SMALLEST}[admin]\naddress = {address:?}\n")).map(|it| it.admin);
-        assert_eq!(admin("unix:admin.sock"), Ok(Address::Unix("/etc/trailgate/admin.sock".into())));
-        assert_eq!(admin("off"), Ok(Address::Off));
+        let admin =
+            |address: &str| parse(&format!("{SMALLEST}[admin]\naddress = {address:?}\n")).map(|it| it.admin.address);
+        assert_eq!(admin("unix:admin.sock"), Ok(AdminAddress::Unix("/etc/trailgate/admin.sock".into())));
+        assert_eq!(admin("off"), Ok(AdminAddress::Disabled));
         refuse(
             &format!("{SMALLEST}[admin]\naddress = \"localhost\"\n"),
             "4: admin.address: \"localhost\" is no admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"",
@@ -191,7 +143,7 @@ mod tests {
     #[test]
     fn sizes_and_durations_are_written_for_people() {
         let config = parse(&format!("{SMALLEST}[limits]\nmax_body = \"1.5 MiB\"\ndrain = \"2 min\"\n")).unwrap();
-        assert_eq!(config.body.max_body, 3 * 512 * 1024);
+        assert_eq!(config.proxy.body.max_body, 3 * 512 * 1024);
         assert_eq!(config.connections.drain, Duration::from_mins(2));
     }
 
@@ -252,8 +204,11 @@ mod tests {
             "[upstream]\nendpoint = \"http://127.0.0.1:9200\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"aoss\"\n",
         )
         .unwrap();
-        assert_eq!((config.region.as_str(), config.service.as_str()), ("eu-west-1", "aoss"));
-        assert_eq!(config.home, Home::at("/_dashboards/"));
+        assert_eq!(
+            (config.domain.signing.region.as_str(), config.domain.signing.service.as_str()),
+            ("eu-west-1", "aoss")
+        );
+        assert_eq!(config.proxy.root_redirect, RootRedirect::to("/_dashboards/"));
     }
 
     #[test]
@@ -279,7 +234,10 @@ mod tests {
 
     #[test]
     fn the_home_page_is_a_path_or_off() {
-        assert_eq!(parse(&format!("{SMALLEST}home = \"off\"\n")).unwrap().home, Home::off());
+        assert_eq!(
+            parse(&format!("{SMALLEST}home = \"off\"\n")).unwrap().proxy.root_redirect,
+            RootRedirect::disabled()
+        );
         refuse(
             &format!("{SMALLEST}home = \"https://a.test/\"\n"),
             "3: upstream.home: \"https://a.test/\" is no path: write \"/…\", or \"off\"",

@@ -1,4 +1,4 @@
-//! `trailgate`: reads its arguments and its configuration, runs, and ends with the right exit code.
+//! `trailgate`: parses its arguments, runs the command, and returns the right exit code.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -7,29 +7,26 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
-use trailgate::cli::allow;
-use trailgate::cli::args::{Cli, Command, Files};
-use trailgate::cli::doctor;
-use trailgate::cli::generate;
+use trailgate::cli::args::{Cli, Command, ConfigArgs};
+use trailgate::cli::{allow, check, doctor, generate, status};
 use trailgate::config::{Config, ConfigError};
 use trailgate::daemon::{self, Logs};
 use trailgate::http::tls::CertificateError;
-use trailgate::ops::admin;
 use trailgate::ops::systemd;
 use trailgate::policy::allowlist::LoadError;
 
-/// Takes less time than the platform's, and gives memory back after a burst: docs/performance.md has the figures.
+/// Takes less time than the platform's, and returns memory after a burst: docs/performance.md has the figures.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(files) => run(&files),
-        Command::Check(files) => check(&files),
-        Command::Status(question) => ask(admin::report(&question)),
-        Command::Doctor(question) => ask(doctor::run(&question)),
-        Command::Generate(generate) => generate::run(&generate).map(|()| ExitCode::SUCCESS),
-        Command::Allow(allow) => allow::run(&allow, SystemTime::now()),
+        Command::Run(args) => run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Status(args) => block_on(status::run(&args)),
+        Command::Doctor(args) => block_on(doctor::run(&args)),
+        Command::Generate(command) => generate::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Allow(args) => allow::run(&args, SystemTime::now()),
     };
     match result {
         Ok(code) => code,
@@ -41,38 +38,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(files: &Files) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&files.config)?;
+fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config)?;
     let passed = systemd::listeners().context("cannot use the sockets that were passed on")?;
-    let logs = Logs::start(&config).context("cannot start the log")?;
+    let logs = Logs::start(&config.log).context("cannot start the log")?;
     let runtime = runtime()?;
     let result = runtime.block_on(daemon::run(config, passed, &logs));
-    // A name look-up or a file that hangs in a thread of the runtime must not hold up the end.
+    // A name lookup or a file that hangs in a thread of the runtime must not delay the end.
     runtime.shutdown_background();
     logs.finish();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-fn ask(question: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
-    let result = runtime.block_on(question);
+    let result = runtime.block_on(command);
     // As above.
     runtime.shutdown_background();
     result
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
-    // One thread is enough to accept, to look after things and to ask: requests have threads of their own.
+    // One thread accepts and runs the background tasks; requests have threads of their own.
     Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
-}
-
-fn check(files: &Files) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&files.config)?;
-    println!("{}", daemon::describe(&files.config, &config)?);
-    for warning in daemon::warnings(&config) {
-        eprintln!("trailgate: warning: {warning}");
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// "Something was found in an unconfigured or misconfigured state": sysexits(3).

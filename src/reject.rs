@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderValue};
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use jiff::Timestamp;
 use trailgate_client::{FailureKind, RequestError, TargetError, UpstreamError};
 
 use crate::http::head::HeadError;
 use crate::http::memory_budget::BodyError;
+use crate::human::join_sources;
 use crate::ops::access_log::LogFailure;
 use crate::ops::outcome::Outcome;
 use crate::policy::client_address::BadHop;
@@ -79,7 +80,7 @@ impl Reject {
             Self::Unsupported(_) => Outcome::Unsupported,
             Self::Body(BodyError::TooLarge { .. }) => Outcome::BodyTooLarge,
             Self::Body(BodyError::Slow) => Outcome::BodyTimeout,
-            Self::Body(BodyError::Crowded) => Outcome::TooBusy,
+            Self::Body(BodyError::Overloaded) => Outcome::TooBusy,
             Self::Body(BodyError::Broken(_)) => Outcome::MalformedBody,
             Self::Upstream(error) => error.kind().into(),
             Self::Internal => Outcome::Internal,
@@ -103,7 +104,7 @@ impl Reject {
             Self::Unsupported(what) => format!("{what} is not supported here"),
             Self::Body(BodyError::TooLarge { limit }) => format!("the body is larger than {limit} bytes"),
             Self::Body(BodyError::Slow) => "the body came too slowly".to_owned(),
-            Self::Body(BodyError::Crowded) => "too many large requests at once; try again".to_owned(),
+            Self::Body(BodyError::Overloaded) => "too many large requests at once; try again".to_owned(),
             Self::Body(BodyError::Broken(_)) => "the body is malformed or broke off".to_owned(),
             Self::Upstream(RequestError::Upstream(error @ UpstreamError::HeadTooLarge)) => {
                 format!("cannot read the domain's answer: {error}")
@@ -186,12 +187,6 @@ impl Reject {
     }
 }
 
-/// Whether the request comes from somebody looking at a browser's window.
-#[must_use]
-pub fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT).iter().any(|accept| contains(accept.as_bytes(), b"text/html"))
-}
-
 impl From<HeadError> for Reject {
     fn from(error: HeadError) -> Self {
         Self::Head(error)
@@ -266,19 +261,10 @@ impl From<FailureKind> for Outcome {
     }
 }
 
-/// Returns an error and its sources on one line.
-pub(crate) fn join_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 /// Writes a time as `2026-11-28T10:00Z`. An expiry within the minute counts as that minute.
 fn minute(time: SystemTime) -> String {
     Timestamp::try_from(time)
         .map_or_else(|_| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%MZ").to_string())
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 /// A page without anything from elsewhere. `reason` is our own text and holds nothing that HTML would read as markup.

@@ -30,7 +30,7 @@ pub(crate) struct WatchedFile {
     /// The last reading, whether it was good or not.
     reading: Reading,
     /// A reload was requested and has not happened yet.
-    asked: bool,
+    reload_requested: bool,
     /// When the file was last known to hold [`WatchedFile::text`].
     confirmed: Instant,
     /// Permits for looks, held by those that have not returned.
@@ -50,7 +50,7 @@ impl WatchedFile {
             path,
             seen: reading.stamp,
             reading,
-            asked: false,
+            reload_requested: false,
             confirmed: Instant::now(),
             looks: Arc::new(Semaphore::new(HUNG_LOOKS)),
             hung: None,
@@ -77,7 +77,7 @@ impl WatchedFile {
         self.confirmed
     }
 
-    /// Looks once, and returns whether there is news in [`WatchedFile::text`]. To be called every [`POLL`].
+    /// Looks once, and returns whether there is news in [`WatchedFile::text`]. To be called every [`POLL_INTERVAL`].
     pub(crate) async fn poll(&mut self) -> bool {
         let Some(stamp) = self.look(Stamp::of).await else { return false };
         let is_steady = stamp == self.seen;
@@ -85,7 +85,7 @@ impl WatchedFile {
         if !is_steady {
             return false;
         }
-        if stamp == self.reading.stamp && self.reading.is_settled && !self.asked {
+        if stamp == self.reading.stamp && self.reading.is_settled && !self.reload_requested {
             self.confirmed = Instant::now();
             return false;
         }
@@ -94,8 +94,8 @@ impl WatchedFile {
 
     /// Requests a reading whether the file has changed or not. It happens as soon as two looks agree from now on: a
     /// writer that signals before it has finished does not get half of its file read.
-    pub(crate) async fn ask(&mut self) {
-        self.asked = true;
+    pub(crate) async fn request_reload(&mut self) {
+        self.reload_requested = true;
         if let Some(stamp) = self.look(Stamp::of).await {
             self.seen = stamp;
         }
@@ -110,8 +110,8 @@ impl WatchedFile {
         let is_known = reading.text == self.reading.text;
         self.reading = reading;
         self.confirmed = Instant::now();
-        let asked = mem::take(&mut self.asked);
-        asked || !is_known
+        let reload_requested = mem::take(&mut self.reload_requested);
+        reload_requested || !is_known
     }
 
     /// Returns what `look` finds at the path, or nothing if it hangs, or if one before it did a short while ago.
@@ -121,7 +121,7 @@ impl WatchedFile {
         }
         let permit = Arc::clone(&self.looks).try_acquire_owned().ok()?;
         let path = self.path.clone();
-        let looking = aside(move || {
+        let looking = run_blocking(move || {
             let found = look(&path);
             drop(permit);
             found
@@ -246,7 +246,7 @@ impl Stamp {
 }
 
 /// Runs `work`, which waits for a disk or computes for long, where it delays no request.
-pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match task::spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(done) => done,
         Err(Ok(panic)) => resume_unwind(panic),
@@ -256,10 +256,10 @@ pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 }
 
 /// How often to look: two polls and a read are well within the second that a change may take.
-pub(crate) const POLL: Duration = Duration::from_millis(200);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a file may be unconfirmed before that is reported: a look that hangs, or a file that never stops changing.
-pub(crate) const STALE: Duration = Duration::from_secs(5);
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a look may take before it is left alone.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -290,7 +290,7 @@ impl WatchedFile {
     /// As if looking at the file had hung for longer than it may.
     pub(crate) fn pretend_hung(&mut self) {
         self.hung = Some((Instant::now(), LONGEST_PAUSE));
-        self.confirmed = Instant::now().checked_sub(2 * STALE).expect("the machine runs for longer than this");
+        self.confirmed = Instant::now().checked_sub(2 * STALE_AFTER).expect("the machine runs for longer than this");
     }
 }
 

@@ -4,7 +4,7 @@
 //! gate's own parser, and has to mean what was asked for. [`search`] looks for an address as the gate does, and
 //! [`report`] is what is printed.
 
-mod place;
+mod locked_file;
 mod report;
 mod search;
 mod text;
@@ -18,10 +18,11 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use self::place::Place;
-use self::report::{Changed, Listing, People, Row};
+use self::locked_file::LockedFile;
+use self::report::{ByName, Changed, Listing, Row};
 use self::text::Text;
-use crate::cli::args::{Add, Allow, AllowVerb, print};
+use crate::cli::args::{Add, Allow, AllowVerb};
+use crate::cli::output::print_report;
 use crate::config::Config;
 use crate::policy::allowlist::{self, Entry, LoadError};
 use crate::policy::cidr::{self, CidrError};
@@ -33,20 +34,20 @@ pub fn run(allow: &Allow, now: SystemTime) -> anyhow::Result<ExitCode> {
         None => Config::load(&allow.config)?.allowlist,
     };
     match &allow.verb {
-        AllowVerb::List => print(&Listing::new(&List::read(file)?, now), allow.json)?,
-        AllowVerb::Who => print(&People::new(&List::read(file)?, now), allow.json)?,
+        AllowVerb::List => print_report(&Listing::new(&List::read(file)?, now), allow.json)?,
+        AllowVerb::Who => print_report(&ByName::new(&List::read(file)?, now), allow.json)?,
         AllowVerb::Check { address } => {
             let list = List::read(file)?;
             let found = search::find(&list, *address, now);
-            print(&found, allow.json)?;
+            print_report(&found, allow.json)?;
             return Ok(if found.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         AllowVerb::Add(add) => {
             let entry = entry(add, now)?;
-            print(&change(&file, add.dry_run, now, |list| list.add(entry, add.replace))?, allow.json)?;
+            print_report(&change(&file, add.dry_run, now, |list| list.add(entry, add.replace))?, allow.json)?;
         }
         AllowVerb::Remove(remove) => {
-            print(&change(&file, remove.dry_run, now, |list| list.remove(&remove.entry, now))?, allow.json)?;
+            print_report(&change(&file, remove.dry_run, now, |list| list.remove(&remove.entry, now))?, allow.json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -147,7 +148,7 @@ impl List {
     }
 
     fn not_listed(&self, block: IpNet, now: SystemTime) -> String {
-        let around = search::around(&self.entries, block, now);
+        let around = search::covering_entry(&self.entries, block, now);
         let around = around.map(|wider| format!("; what lets it in is {}", Row::new(wider, now))).unwrap_or_default();
         format!("{}: {} has no entry of its own{around}", self.file.display(), cidr::text(block))
     }
@@ -160,7 +161,7 @@ fn change(
     now: SystemTime,
     make: impl FnOnce(&List) -> anyhow::Result<Change>,
 ) -> anyhow::Result<Changed> {
-    let place = Place::take(file)?;
+    let place = LockedFile::take(file)?;
     let list = List::read(file.to_owned())?;
     let change = make(&list)?;
     let means = allowlist::parse(file, &change.text).map_err(LoadError::from)?.entries;

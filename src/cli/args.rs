@@ -1,16 +1,11 @@
 //! The command line: what can be asked of the program. `main` acts on it.
 
-use std::fmt::Display;
-use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use jiff::{Span, Timestamp};
-use serde::Serialize;
 
 use crate::policy::allowlist;
 use crate::policy::cidr;
@@ -29,15 +24,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the gate until SIGTERM.
-    Run(Files),
+    Run(ConfigArgs),
     /// Read the configuration and the allowlist, say what they hold, and do nothing else.
-    Check(Files),
+    Check(ConfigArgs),
     /// Ask the gate that runs how it stands, and who was refused lately; exit with 1 if it is not ready.
-    Status(Question),
+    Status(StatusArgs),
     /// Show and change who is let in.
     Allow(Allow),
     /// Go the way of a request step by step, and say what is wrong and what to do; exit with 1 if anything is.
-    Doctor(Question),
+    Doctor(StatusArgs),
     /// Write what is shipped beside the program.
     #[command(subcommand, hide = true)]
     Generate(Generate),
@@ -45,7 +40,7 @@ pub enum Command {
 
 /// Which files to read.
 #[derive(Args, Debug)]
-pub struct Files {
+pub struct ConfigArgs {
     /// The configuration; paths in it are relative to it.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
@@ -53,10 +48,10 @@ pub struct Files {
 
 /// Which gate to look at, and how to say what was found.
 #[derive(Args, Debug)]
-pub struct Question {
+pub struct StatusArgs {
     /// What to read.
     #[command(flatten)]
-    pub files: Files,
+    pub files: ConfigArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -147,20 +142,6 @@ pub enum Generate {
         /// Where to.
         folder: PathBuf,
     },
-}
-
-/// Prints what a command has to say.
-pub(crate) fn print(report: &(impl Display + Serialize), as_json: bool) -> anyhow::Result<()> {
-    let text = if as_json { serde_json::to_string_pretty(report)? } else { report.to_string() };
-    writeln!(io::stdout(), "{}", text.trim_end()).context("cannot write to stdout")
-}
-
-/// A duration to the nearest of its largest unit that it has two of.
-pub(crate) fn roughly(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let units = [(7 * 86_400, "weeks"), (86_400, "days"), (3600, "h"), (60, "min")];
-    let fitting = units.iter().find(|(unit, _)| seconds >= 2 * unit);
-    fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", (seconds + unit / 2) / unit))
 }
 
 fn name(text: &str) -> Result<String, String> {

@@ -3,8 +3,8 @@
 //! [`network`] and [`identity`] look, [`judge`] and [`denial`] tell what it means, the [`report`] is what is printed.
 
 mod denial;
+mod diagnose;
 mod identity;
-mod judge;
 mod network;
 mod report;
 
@@ -19,15 +19,16 @@ use self::denial::Context;
 use self::identity::Identity;
 use self::network::Caller;
 use self::report::{Problem, Report};
-use crate::cli::args::{Question, print};
-use crate::config::Config;
+use crate::cli::args::StatusArgs;
+use crate::cli::output::print_report;
+use crate::config::{Config, DomainConfig, SigningConfig};
 use crate::http::tls;
 use crate::policy::allowlist::Entries;
 
 /// Examines the gate and prints what was found. The exit code is 1 if anything is wrong.
-pub async fn run(question: &Question) -> anyhow::Result<ExitCode> {
+pub async fn run(question: &StatusArgs) -> anyhow::Result<ExitCode> {
     let report = examine(&question.files.config).await;
-    print(&report, question.json)?;
+    print_report(&report, question.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -41,21 +42,21 @@ async fn examine(file: &Path) -> Report {
             return report;
         }
     };
-    let Config { endpoint, region, service, .. } = &config;
+    let DomainConfig { endpoint, signing: SigningConfig { region, service, .. }, .. } = &config.domain;
     let text = format!("{}: signs for {service} in {region}, forwards to {}", file.display(), endpoint.authority());
     report.add("configuration", Ok(text));
     let now = SystemTime::now();
-    report.add("allowlist", judge::allowlist(Entries::load(&config.allowlist), now));
+    report.add("allowlist", diagnose::allowlist(Entries::load(&config.allowlist), now));
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        report.add("certificate", judge::certificate(files, tls::expiry(files), tls::check(files, now), now));
+        report.add("certificate", diagnose::certificate(files, tls::expiry(files), tls::check(files, now), now));
     }
 
-    let reached = reach(&config, &mut report).await;
-    let signer = who_signs(&config, &mut report).await;
-    match (reached, signer) {
-        (Some(reached), Some(signer)) => ask(&config, &reached, &signer, &mut report).await,
-        (reached, _) => {
-            let missing = if reached.is_none() { "the domain" } else { "credentials" };
+    let reachable = connect(&config, &mut report).await;
+    let signer = identify_signer(&config, &mut report).await;
+    match (reachable, signer) {
+        (Some(reachable), Some(signer)) => send_requests(&config, &reachable, &signer, &mut report).await,
+        (reachable, _) => {
+            let missing = if reachable.is_none() { "the domain" } else { "credentials" };
             for step in ["request", "product", "home"] {
                 report.add_unknown(step, format!("not tried without {missing}"));
             }
@@ -65,20 +66,20 @@ async fn examine(file: &Path) -> Report {
 }
 
 /// A domain that answers.
-struct Reached {
+struct Reachable {
     upstream: Upstream,
     clock: Clock,
 }
 
-/// Those who sign.
-struct Signatory {
+/// The credentials that sign, and their owner.
+struct SignerIdentity {
     credentials: Credentials,
     identity: Identity,
 }
 
-/// Goes the way to the domain: its name, its port, its certificate, an answer.
-async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
-    let Config { endpoint, upstream: limits, .. } = config;
+/// Connects to the domain step by step: its name, its port, its certificate, an answer.
+async fn connect(config: &Config, report: &mut Report) -> Option<Reachable> {
+    let DomainConfig { endpoint, upstream: limits, .. } = &config.domain;
     let limit = limits.connect_timeout;
     let steps = ["name", "tcp", "tls", "clock"];
     let not_tried = |report: &mut Report, from: usize, missing: &str| {
@@ -88,7 +89,7 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
     };
 
     let addresses = network::resolve(endpoint, limit).await;
-    report.add("name", judge::name(endpoint, &addresses));
+    report.add("name", diagnose::name(endpoint, &addresses));
     let addresses = addresses.unwrap_or_default();
     if addresses.is_empty() {
         not_tried(report, 1, "an address");
@@ -97,7 +98,7 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
     let stream = match network::connect(&addresses, limit).await {
         Ok(stream) => stream,
         Err(errors) => {
-            report.add("tcp", Err(judge::tcp(&errors)));
+            report.add("tcp", Err(diagnose::tcp(&errors)));
             not_tried(report, 2, "a connection");
             return None;
         }
@@ -106,7 +107,7 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
         "tcp",
         Ok(stream.peer_addr().map_or_else(|error| error.to_string(), |peer| format!("connects to {peer}"))),
     );
-    let roots = match trailgate_client::load_roots(config.ca_file.as_deref()) {
+    let roots = match trailgate_client::load_roots(config.domain.ca_file.as_deref()) {
         Ok(roots) => roots,
         Err(error) => {
             report.add("tls", Err(Problem::new(format!("{error:#}"), "Until then the gate does not start.")));
@@ -115,7 +116,7 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
         }
     };
     let tls = if endpoint.is_tls() {
-        judge::tls(endpoint, network::shake_hands(stream, endpoint, roots.clone(), limit).await)
+        diagnose::tls(endpoint, network::shake_hands(stream, endpoint, roots.clone(), limit).await)
     } else {
         Ok("none: the endpoint is plain http".to_owned())
     };
@@ -131,23 +132,26 @@ async fn reach(config: &Config, report: &mut Report) -> Option<Reached> {
     // The refusal of an unsigned request tells the time as well as any answer.
     let answer = network::ask(&upstream, &root(), ANY, None).await;
     let local = SystemTime::now();
-    report.add("clock", judge::clock(&answer, local));
+    report.add("clock", diagnose::clock(&answer, local));
     let clock = Clock::default();
     if let Some(date) = answer.ok()?.date() {
         clock.correct(local, date);
     }
-    Some(Reached { upstream, clock })
+    Some(Reachable { upstream, clock })
 }
 
 /// Looks for credentials, and whose they are.
-async fn who_signs(config: &Config, report: &mut Report) -> Option<Signatory> {
+async fn identify_signer(config: &Config, report: &mut Report) -> Option<SignerIdentity> {
     let found = identity::find(config).await;
-    report.add("credentials", identity::credentials(&found, config.assume_role.as_deref(), SystemTime::now()));
+    report.add(
+        "credentials",
+        identity::credentials(&found, config.domain.signing.assume_role.as_deref(), SystemTime::now()),
+    );
     let Ok(credentials) = found else {
         report.add_unknown("identity", "not tried without credentials");
         return None;
     };
-    let identity = identity::of(credentials.clone(), &config.region).await;
+    let identity = identity::of(credentials.clone(), &config.domain.signing.region).await;
     match &identity {
         Identity::Known(arn) => report.add("identity", Ok(arn.clone())),
         Identity::Refused(message) => {
@@ -158,42 +162,44 @@ async fn who_signs(config: &Config, report: &mut Report) -> Option<Signatory> {
             report.add_unknown("identity", format!("STS does not tell, and the gate needs it not: {reason}"));
         }
     }
-    Some(Signatory { credentials, identity })
+    Some(SignerIdentity { credentials, identity })
 }
 
 /// Asks the domain two things in the gate's name: who it is, and for the home page.
-async fn ask(config: &Config, reached: &Reached, signatory: &Signatory, report: &mut Report) {
-    let Config { endpoint, region, service, home, .. } = config;
-    let Reached { upstream, clock } = reached;
+async fn send_requests(config: &Config, reachable: &Reachable, signer_identity: &SignerIdentity, report: &mut Report) {
+    let DomainConfig { endpoint, signing: SigningConfig { region, service, .. }, .. } = &config.domain;
+    let root_redirect = &config.proxy.root_redirect;
+    let Reachable { upstream, clock } = reachable;
     let signer = Signer::new(endpoint.authority(), region, service);
-    let caller = || Caller { signer: &signer, credentials: &signatory.credentials, time: clock.at(SystemTime::now()) };
-    let context = Context { host: endpoint.host(), region, service, identity: signatory.identity.arn() };
+    let caller =
+        || Caller { signer: &signer, credentials: &signer_identity.credentials, time: clock.at(SystemTime::now()) };
+    let context = Context { host: endpoint.host(), region, service, identity: signer_identity.identity.arn() };
 
     let answer = network::ask(upstream, &root(), ANY, Some(caller())).await;
-    let judgement = judge::request(&answer, &context);
-    let is_answered = judgement.is_ok();
-    report.add("request", judgement);
+    let finding = diagnose::request(&answer, &context);
+    let is_answered = finding.is_ok();
+    report.add("request", finding);
     let mut product = None;
     match answer {
         Ok(answer) if is_answered => {
-            let judgement = judge::product(&answer, service);
-            product = judgement.as_ref().ok().cloned();
-            report.add("product", judgement);
+            let finding = diagnose::product(&answer, service);
+            product = finding.as_ref().ok().cloned();
+            report.add("product", finding);
         }
         _ => report.add_unknown("product", "not told without an answer to the request"),
     }
-    match home.path() {
+    match root_redirect.path() {
         None => report.add("home", Ok("off".to_owned())),
         Some(_) if !is_answered => report.add_unknown("home", "not tried without an answer to the request"),
         Some(home) => {
-            let judgement = match page(home) {
+            let finding = match page(home) {
                 Ok(target) => {
                     let answer = network::ask(upstream, &target, "text/html", Some(caller())).await;
-                    judge::home(home, &answer, product.as_deref(), &context)
+                    diagnose::home(home, &answer, product.as_deref(), &context)
                 }
                 Err(error) => Err(Problem::new(format!("{home}: {error}"), "Correct upstream.home.")),
             };
-            report.add("home", judgement);
+            report.add("home", finding);
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_spanned::Spanned;
 
-use super::written::{Problem, problem};
+use super::problem::{Problem, problem_at};
 use crate::http::listener::{Listener, ToHttps};
 use crate::http::tls::CertificateFiles;
 use crate::policy::cidr;
@@ -62,7 +62,7 @@ impl Listens {
             let is_taken = |other: &Listen| other.address() == listen.address() && listen.address().port() != 0;
             if let Some(written) = listen.address.as_ref().filter(|_| self.0[..index].iter().any(is_taken)) {
                 let message = format!("{} is the address of another [[listen]]", listen.address());
-                return Err(problem(written, message));
+                return Err(problem_at(written, message));
             }
         }
         self.0.into_iter().map(|listen| listen.check(folder, port)).collect()
@@ -89,17 +89,17 @@ impl Listen {
 
     fn check(self, folder: &Path, https_port: Option<u16>) -> Result<Listener, Problem> {
         let trusted_proxies = self.trusted_proxies.iter().map(|text| {
-            cidr::parse(text.get_ref()).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
+            cidr::parse(text.get_ref()).map_err(|error| problem_at(text, format!("{:?} {error}", text.get_ref())))
         });
         let trusted_proxies = TrustedProxies::new(trusted_proxies.collect::<Result<_, _>>()?);
         let proxy_protocol = self.proxy_protocol.as_ref().filter(|it| *it.get_ref());
         if let Some(proxy_protocol) = proxy_protocol.filter(|_| trusted_proxies.is_empty()) {
             let message = "is believed from trusted_proxies alone: name the load balancer's networks there";
-            return Err(problem(proxy_protocol, message));
+            return Err(problem_at(proxy_protocol, message));
         }
         let redirect = self.redirect_to_https.as_ref().filter(|it| !matches!(it.get_ref(), Redirect::Is(false)));
         if let Some(redirect) = redirect.filter(|_| self.tls.is_some()) {
-            return Err(problem(redirect, "is for a listener without tls"));
+            return Err(problem_at(redirect, "is for a listener without tls"));
         }
         let port = |redirect: &Spanned<Redirect>| {
             match redirect.get_ref() {
@@ -107,7 +107,7 @@ impl Listen {
             Redirect::Is(_) => https_port.ok_or_else(|| {
                 let message = "leads nowhere, because no [[listen]] has tls: write the port of what speaks TLS in front \
                                of this, like 443";
-                problem(redirect, message)
+                problem_at(redirect, message)
             }),
         }
         };
@@ -137,14 +137,14 @@ pub(super) fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
         // An authority that is nothing but its host.
         let is_host = host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
         let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
-        is_host.then(|| host.to_owned()).ok_or_else(|| problem(text, message()))
+        is_host.then(|| host.to_owned()).ok_or_else(|| problem_at(text, message()))
     };
     Ok(Hosts::new(written.iter().map(name).collect::<Result<_, _>>()?))
 }
 
 fn trusted_origins(written: &[Spanned<String>]) -> Result<TrustedOrigins, Problem> {
     let origin = |text: &Spanned<String>| {
-        text.get_ref().parse().map_err(|error: BadOrigin| problem(text, format!("{:?} {error}", text.get_ref())))
+        text.get_ref().parse().map_err(|error: BadOrigin| problem_at(text, format!("{:?} {error}", text.get_ref())))
     };
     Ok(TrustedOrigins::new(written.iter().map(origin).collect::<Result<_, _>>()?))
 }

@@ -11,15 +11,18 @@ use tracing::level_filters::LevelFilter;
 use trailgate_client::{Endpoint, UpstreamConfig};
 
 use super::listen::{Listens, hosts};
+use super::problem::{Problem, problem_at};
+use super::types::{AdminConfig, DomainConfig, LogConfig, SigningConfig};
 use super::units::{Size, Time};
 use crate::http::head::HeadLimits;
 use crate::http::memory_budget::BodyLimits;
 use crate::http::server::ConnectionLimits;
 use crate::ops::access_log::{Format, OnFailure};
-use crate::ops::admin::Address;
+use crate::ops::admin::AdminAddress;
 use crate::policy::engine::{Engine, UnknownEngine};
 use crate::policy::quota::SearchLimits;
-use crate::proxy::root_redirect::Home;
+use crate::proxy::ProxyConfig;
+use crate::proxy::root_redirect::RootRedirect;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,68 +119,71 @@ struct Log {
 #[serde(try_from = "String")]
 struct Level(LevelFilter);
 
-/// What is wrong at a byte of the text.
-pub(super) struct Problem {
-    pub(super) at: usize,
-    pub(super) message: String,
-}
-
 impl Config {
     /// Turns what is written into what is used; relative paths start at `folder`.
-    pub(super) fn check(self, folder: &Path) -> Result<super::Config, Problem> {
+    pub(super) fn check(self, folder: &Path) -> Result<super::types::Config, Problem> {
         let endpoint = self.upstream.endpoint()?;
-        let unnamed = |message: &str| problem(&self.upstream.endpoint, message);
+        let unnamed = |message: &str| problem_at(&self.upstream.endpoint, message);
         let region = self.aws.region()?.or(endpoint.region());
         let region = region.ok_or_else(|| unnamed("does not name a region: set aws.region"))?.to_owned();
         let service = self.aws.service.map(Service::name).or(endpoint.service());
         let service =
             service.ok_or_else(|| unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""))?;
         let listeners = self.listen.check(folder)?;
-        Ok(super::Config {
+        Ok(super::types::Config {
             warnings: Listens::warnings(&listeners),
             listeners,
-            home: self.upstream.home(service)?,
-            engine: self.upstream.engine(service)?,
-            ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
-            upstream: UpstreamConfig {
-                connect_timeout: self.upstream.connect_timeout.0,
-                response_timeout: self.upstream.response_timeout.0,
-                pool_idle: self.upstream.pool_idle,
-                connections: usize::MAX,
-            },
-            idle_timeout: self.upstream.idle_timeout.0,
-            endpoint,
-            region,
-            service: service.to_owned(),
-            assume_role: self.aws.role()?.map(str::to_owned),
             allowlist: folder.join(self.allowlist.file),
-            body: self.limits.body()?,
-            searches: self.limits.searches(),
+            proxy: ProxyConfig {
+                engine: self.upstream.engine(service)?,
+                root_redirect: self.upstream.root_redirect(service)?,
+                idle_timeout: self.upstream.idle_timeout.0,
+                body: self.limits.body()?,
+                searches: self.limits.searches(),
+            },
             connections: self.limits.connections(),
-            admin: self.admin.address(folder)?,
-            admin_hosts: hosts(&self.admin.hosts)?,
-            log_format: self.log.format,
-            log_level: self.log.level.0,
-            log_access: self.log.access,
-            log_on_failure: self.log.on_failure,
+            admin: AdminConfig { address: self.admin.address(folder)?, hosts: hosts(&self.admin.hosts)? },
+            log: LogConfig {
+                format: self.log.format,
+                level: self.log.level.0,
+                access: self.log.access,
+                on_failure: self.log.on_failure,
+            },
+            domain: DomainConfig {
+                signing: SigningConfig {
+                    region,
+                    service: service.to_owned(),
+                    assume_role: self.aws.role()?.map(str::to_owned),
+                },
+                endpoint,
+                ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
+                upstream: UpstreamConfig {
+                    connect_timeout: self.upstream.connect_timeout.0,
+                    response_timeout: self.upstream.response_timeout.0,
+                    pool_idle: self.upstream.pool_idle,
+                    connections: usize::MAX,
+                },
+            },
         })
     }
 }
 
 impl Admin {
-    fn address(&self, folder: &Path) -> Result<Address, Problem> {
+    fn address(&self, folder: &Path) -> Result<AdminAddress, Problem> {
         let Some(text) = &self.address else { return Ok(ADMIN_ADDRESS) };
-        Address::parse(text.get_ref(), folder).map_err(|error| problem(text, format!("{:?} {error}", text.get_ref())))
+        AdminAddress::parse(text.get_ref(), folder)
+            .map_err(|error| problem_at(text, format!("{:?} {error}", text.get_ref())))
     }
 }
 
 impl Upstream {
     fn endpoint(&self) -> Result<Endpoint, Problem> {
         let text = self.endpoint.get_ref();
-        let endpoint = Endpoint::parse(text).map_err(|error| problem(&self.endpoint, format!("{text:?} {error}")))?;
+        let endpoint =
+            Endpoint::parse(text).map_err(|error| problem_at(&self.endpoint, format!("{text:?} {error}")))?;
         if endpoint.is_exposed() && !self.allow_plaintext {
             let message = "is plain http to another machine: write https, or set upstream.allow_plaintext = true";
-            return Err(problem(&self.endpoint, message));
+            return Err(problem_at(&self.endpoint, message));
         }
         Ok(endpoint)
     }
@@ -186,21 +192,21 @@ impl Upstream {
     fn engine(&self, service: &str) -> Result<Option<Engine>, Problem> {
         let serverless = (service == "aoss").then_some(Engine::SERVERLESS);
         let Some(text) = &self.engine else { return Ok(serverless) };
-        text.get_ref().parse().map(Some).map_err(|error: UnknownEngine| problem(text, error.to_string()))
+        text.get_ref().parse().map(Some).map_err(|error: UnknownEngine| problem_at(text, error.to_string()))
     }
 
-    fn home(&self, service: &str) -> Result<Home, Problem> {
-        let Some(home) = &self.home else { return Ok(Home::of_service(service)) };
+    fn root_redirect(&self, service: &str) -> Result<RootRedirect, Problem> {
+        let Some(home) = &self.home else { return Ok(RootRedirect::for_service(service)) };
         match home.get_ref().as_str() {
-            "off" => Ok(Home::off()),
+            "off" => Ok(RootRedirect::disabled()),
             // A second slash would make it a host.
             path if path.starts_with('/')
                 && !path.starts_with("//")
                 && path.bytes().all(|byte| byte.is_ascii_graphic()) =>
             {
-                Ok(Home::at(path))
+                Ok(RootRedirect::to(path))
             }
-            other => Err(problem(home, format!("{other:?} is no path: write \"/…\", or \"off\""))),
+            other => Err(problem_at(home, format!("{other:?} is no path: write \"/…\", or \"off\""))),
         }
     }
 }
@@ -211,7 +217,7 @@ impl Aws {
         let region = written.get_ref();
         let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if region.is_empty() || !region.bytes().all(is_region) {
-            return Err(problem(written, format!("{region:?} is no region: write one like \"eu-west-1\"")));
+            return Err(problem_at(written, format!("{region:?} is no region: write one like \"eu-west-1\"")));
         }
         Ok(Some(region))
     }
@@ -228,7 +234,7 @@ impl Aws {
                 && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())));
         let message =
             || format!("{role:?} is no role's ARN: write one like \"arn:aws:iam::123456789012:role/trailgate\"");
-        if is_role { Ok(Some(role)) } else { Err(problem(written, message())) }
+        if is_role { Ok(Some(role)) } else { Err(problem_at(written, message())) }
     }
 }
 
@@ -248,7 +254,7 @@ impl Limits {
             && memory.get_ref().0 < max_body
         {
             let message = "is less than limits.max_body, so that the largest body would never fit";
-            return Err(problem(memory, message));
+            return Err(problem_at(memory, message));
         }
         let buffer_memory = self.buffer_memory.as_ref().map_or(BUFFER_MEMORY, |memory| *memory.get_ref());
         Ok(BodyLimits { max_body, buffer_memory: buffer_memory.0.max(max_body), timeout: self.body_timeout.0 })
@@ -315,10 +321,6 @@ impl Default for Log {
     }
 }
 
-pub(super) fn problem<T>(place: &Spanned<T>, message: impl Into<String>) -> Problem {
-    Problem { at: place.span().start, message: message.into() }
-}
-
 const fn nonzero(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).expect("is not zero")
 }
@@ -339,6 +341,6 @@ fn pool_idle() -> usize {
     1024
 }
 
-const ADMIN_ADDRESS: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
+const ADMIN_ADDRESS: AdminAddress = AdminAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 
 const BUFFER_MEMORY: Size = Size::mib(256);

@@ -2,11 +2,11 @@
 //!
 //! A signature is over one reading of a request, so a request that can be read in two ways must not pass. hyper is
 //! lenient where that costs a browser nothing: it takes a bare LF for a line's end, and `Content-Length` beside
-//! `Transfer-Encoding`. [`HeadValidator`] refuses these; [`guard::Guard`] puts it between the socket and hyper, which still
+//! `Transfer-Encoding`. [`HeadValidator`] refuses these; [`validating_stream::Guard`] puts it between the socket and hyper, which still
 //! does the parsing. The rules are those of RFC 9112, sections 2.2, 3, 5 and 6.
 
-pub(crate) mod guard;
 pub(crate) mod http2;
+pub(crate) mod validating_stream;
 
 use hyper::Uri;
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};

@@ -2,15 +2,16 @@
 
 use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
+use memchr::memmem;
 use trailgate_client::is_signing_header;
 
 use crate::http::listener::Connection;
 use crate::policy::client_address::{Address, FORWARDED_FOR};
 use crate::policy::host_check::FORWARDED_HOST;
 
-/// What is known of the way that a request came.
+/// The way that a request came, as the forwarding headers tell it.
 #[derive(Clone, Debug)]
-pub struct Hop {
+pub struct ForwardedContext {
     peer: Address,
     /// Whether it came over TLS.
     is_tls: bool,
@@ -20,7 +21,7 @@ pub struct Hop {
     is_secure: bool,
 }
 
-impl Hop {
+impl ForwardedContext {
     pub(crate) fn new(connection: &Connection, headers: &HeaderMap) -> Self {
         let Connection { peer, listener } = connection;
         Self::of(peer.clone(), listener.tls.is_some(), listener.trusted_proxies.contains(peer.ip()), headers)
@@ -40,7 +41,7 @@ impl Hop {
 
 /// The headers of the request to the domain, short of the signature: a client's own that do not end here, and what is
 /// told of the way that they came.
-pub(crate) fn to_domain(client: &HeaderMap, hop: &Hop) -> HeaderMap {
+pub(crate) fn to_domain(client: &HeaderMap, hop: &ForwardedContext) -> HeaderMap {
     let named = named_by_connection(client);
     let passes = |name: &HeaderName| {
         let text = name.as_str();
@@ -67,7 +68,7 @@ pub(crate) fn to_domain(client: &HeaderMap, hop: &Hop) -> HeaderMap {
 }
 
 /// Turns the domain's headers into those of the answer, so that a browser stays on the gate.
-pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) {
+pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &ForwardedContext) {
     let mut named = named_by_connection(headers);
     while let Some(name) = named.pop().or_else(|| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned()) {
         headers.remove(name);
@@ -90,6 +91,12 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Hop) 
             }
         }
     }
+}
+
+/// Returns whether the client is a browser that shows a page.
+#[must_use]
+pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|accept| memmem::find(accept.as_bytes(), b"text/html").is_some())
 }
 
 /// The headers that `Connection` says to end at this hop, but for those that do so anyway.
@@ -195,8 +202,8 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
-    fn hop() -> Hop {
-        Hop { peer: Address::new(PEER), is_tls: false, is_trusted: false, is_secure: false }
+    fn hop() -> ForwardedContext {
+        ForwardedContext { peer: Address::new(PEER), is_tls: false, is_trusted: false, is_secure: false }
     }
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -213,7 +220,7 @@ mod tests {
 
     #[track_caller]
     fn to_domain_from(is_trusted: bool, sent: &[(&'static str, &str)], expected: &[&str]) {
-        let headers = to_domain(&map(sent), &Hop { is_trusted, ..hop() });
+        let headers = to_domain(&map(sent), &ForwardedContext { is_trusted, ..hop() });
         let (mut found, mut expected) = (lines(&headers), expected.iter().map(ToString::to_string).collect::<Vec<_>>());
         found.sort();
         expected.sort();
@@ -365,7 +372,7 @@ mod tests {
     #[track_caller]
     fn cookie(is_secure: bool, from_domain: &str, to_browser: &str) {
         let mut headers = map(&[("set-cookie", from_domain)]);
-        to_client(&mut headers, &domain(), &Hop { is_secure, ..hop() });
+        to_client(&mut headers, &domain(), &ForwardedContext { is_secure, ..hop() });
         assert_eq!(lines(&headers), [format!("set-cookie: {to_browser}")]);
     }
 
@@ -401,15 +408,16 @@ mod tests {
     #[test]
     fn the_browsers_scheme_is_the_listeners_unless_a_trusted_proxy_says_else() {
         let https = map(&[("x-forwarded-proto", "https")]);
-        assert!(!Hop::of(Address::new(PEER), false, false, &https).is_secure);
-        assert!(Hop::of(Address::new(PEER), false, true, &https).is_secure);
-        assert!(Hop::of(Address::new(PEER), true, false, &HeaderMap::new()).is_secure);
+        assert!(!ForwardedContext::of(Address::new(PEER), false, false, &https).is_secure);
+        assert!(ForwardedContext::of(Address::new(PEER), false, true, &https).is_secure);
+        assert!(ForwardedContext::of(Address::new(PEER), true, false, &HeaderMap::new()).is_secure);
     }
 
     #[test]
     fn first_scheme_of_a_forwarded_list_is_the_browsers() {
-        let is_secure =
-            |proto| Hop::of(Address::new(PEER), false, true, &map(&[("x-forwarded-proto", proto)])).is_secure;
+        let is_secure = |proto| {
+            ForwardedContext::of(Address::new(PEER), false, true, &map(&[("x-forwarded-proto", proto)])).is_secure
+        };
         assert!(is_secure("https,http"));
         assert!(is_secure("HTTPS , http"));
         assert!(!is_secure("http,https"));

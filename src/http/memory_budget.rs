@@ -22,7 +22,7 @@ use trailgate_client::{BodyHasher, HashedBody};
 /// A part is kept for the first [`SMALL_BODY`] bytes of bodies that find the rest taken, so that no search waits for
 /// uploads. Of either part, one client gets only a share: its stalled uploads delay itself.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct MemoryBudget {
     shared: Arc<Semaphore>,
     small: Arc<Semaphore>,
     lane: Arc<Semaphore>,
@@ -38,14 +38,14 @@ pub struct BodyLimits {
     pub max_body: usize,
     /// Bytes of all bodies in flight; at least `max_body`.
     pub buffer_memory: usize,
-    /// How long a sender may take for each [`STRIDE`] bytes, and a request wait for its share of the memory.
+    /// How long a sender may take for each [`PROGRESS_BYTES`] bytes, and a request wait for its share of the memory.
     pub timeout: Duration,
 }
 
 /// Bytes that a sender has to deliver within `body_timeout`; a slower one is cut off.
-pub const STRIDE: usize = 64 * 1024;
+pub const PROGRESS_BYTES: usize = 64 * 1024;
 
-impl Budget {
+impl MemoryBudget {
     /// A budget of `limits.buffer_memory` bytes; how many seconds bodies wait for it goes into `waits`.
     #[must_use]
     pub fn new(limits: BodyLimits, waits: Histogram) -> Self {
@@ -92,7 +92,7 @@ impl Budget {
         }
         let mut permit = MemoryPermit { client: Some(self.clients.of(client)), ..MemoryPermit::default() };
         let mut hasher = BodyHasher::default();
-        let mut stride = Stride::start(self.limits.timeout);
+        let mut stride = ProgressDeadline::start(self.limits.timeout);
         while !body.is_end_stream() {
             let Some(frame) = timeout_at(stride.deadline, body.frame()).await.map_err(|_| BodyError::Slow)? else {
                 break;
@@ -103,7 +103,7 @@ impl Budget {
                 return Err(BodyError::TooLarge { limit });
             }
             let waited = Instant::now();
-            self.take(&mut permit, hasher.len(), data.len()).await.ok_or(BodyError::Crowded)?;
+            self.take(&mut permit, hasher.len(), data.len()).await.ok_or(BodyError::Overloaded)?;
             stride.advance(data.len(), waited.elapsed());
             hasher.push(data);
         }
@@ -225,12 +225,12 @@ pub enum BodyError<E> {
     /// Its sender was too slow.
     Slow,
     /// Other bodies held the memory for too long.
-    Crowded,
+    Overloaded,
     /// The connection broke, or the chunks were malformed.
     Broken(E),
 }
 
-/// The memory that one body holds of the [`Budget`].
+/// The memory that one body holds of the [`MemoryBudget`].
 #[derive(Debug, Default)]
 pub struct MemoryPermit {
     /// Of its client's part, and of the shared part.
@@ -254,13 +254,13 @@ impl MemoryPermit {
 }
 
 /// The next deadline of a sender that has to keep up a pace.
-struct Stride {
+struct ProgressDeadline {
     deadline: Instant,
     timeout: Duration,
     bytes: usize,
 }
 
-impl Stride {
+impl ProgressDeadline {
     fn start(timeout: Duration) -> Self {
         Self { deadline: Instant::now() + timeout, timeout, bytes: 0 }
     }
@@ -269,7 +269,7 @@ impl Stride {
     fn advance(&mut self, bytes: usize, waited: Duration) {
         self.bytes += bytes;
         self.deadline += waited;
-        if self.bytes >= STRIDE {
+        if self.bytes >= PROGRESS_BYTES {
             self.bytes = 0;
             self.deadline = Instant::now() + self.timeout;
         }
@@ -309,7 +309,7 @@ mod tests {
     async fn stalled_uploads_of_one_client_hold_up_no_search() {
         const MIB: usize = 1024 * 1024;
         let limits = BodyLimits { max_body: 4 * MIB, buffer_memory: 12 * MIB, timeout: Duration::from_mins(1) };
-        let budget = Budget::new(limits, Histogram::new([]));
+        let budget = MemoryBudget::new(limits, Histogram::new([]));
         for _ in 0..4 {
             let budget = budget.clone();
             tokio::spawn(async move { budget.buffer(CLIENT, stalled(3 * MIB)).await.map(drop) });
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn clients_without_a_body_in_flight_are_forgotten() {
         let limits = BodyLimits { max_body: 4, buffer_memory: 64, timeout: Duration::from_mins(1) };
-        let budget = Budget::new(limits, Histogram::new([]));
+        let budget = MemoryBudget::new(limits, Histogram::new([]));
         for number in 0..10_000_u32 {
             budget.clients.of(IpAddr::V4(Ipv4Addr::from(number)));
         }
@@ -339,7 +339,7 @@ mod tests {
     async fn a_body_that_waits_for_memory_is_noted_and_one_that_does_not_is_not() {
         let limits = BodyLimits { max_body: 4, buffer_memory: 8, timeout: Duration::from_mins(1) };
         let waits = Histogram::new([]);
-        let budget = Budget::new(limits, waits.clone());
+        let budget = MemoryBudget::new(limits, waits.clone());
         let body = || Full::new(Bytes::from_static(b"abcd"));
         let first = budget.buffer(CLIENT, body()).await.unwrap();
         assert_eq!((budget.taken(), waits.count()), (4, 0));

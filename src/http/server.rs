@@ -1,163 +1,180 @@
-//! Accepts connections, hands each request to the gate, and drains on shutdown.
+//! Accepts connections, hands each request to the proxy, and drains at shutdown (graceful shutdown).
 
+mod bound_listener;
 mod connection;
-mod pace;
+mod connection_timeouts;
+mod permits;
 mod worker;
 
+use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use tokio::net::{TcpListener, TcpStream};
+use hyper::body::{Body, Incoming};
+use hyper::{Request, Response};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::bound_listener::BoundListener;
+use self::bound_listener::ListenerContext;
+use self::permits::ConnectionPermits;
 pub use self::worker::Worker;
-use crate::http::head::HeadLimits;
-use crate::http::listener::Listener;
-use crate::http::tls::{Certificate, CertificateReloader};
-use crate::proxy::Gate;
+use crate::http::head::{HeadError, HeadLimits};
+use crate::http::listener::Connection;
+use crate::policy::allowlist::Allowlist;
 
-/// What a connection may take, and how many there may be.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// Connections open at once.
     pub connections: usize,
-    /// What a head may measure.
+    /// The size of a head.
     pub head: HeadLimits,
-    /// For a head to come whole, and for a connection to bring its first; before that, for its PROXY header and its TLS
+    /// The time for a whole head, and for the first head of a connection; before that, for its PROXY header and its TLS
     /// handshake together.
     pub header_timeout: Duration,
-    /// For a client to take bytes off its socket.
+    /// The time for a client to take bytes off its socket.
     pub write_timeout: Duration,
-    /// For the next request on an open connection.
+    /// The time for the next request on an open connection.
     pub keep_alive: Duration,
-    /// For what is in flight at shutdown.
+    /// The time for the requests in flight at shutdown.
     pub drain: Duration,
 }
 
-/// An open socket, and what holds for whoever comes there.
-pub struct Entrance {
-    /// Not shared with the connections, for it has to close while they go on.
-    socket: TcpListener,
-    door: Arc<Door>,
+/// The counts of connections; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionMetrics {
+    /// Connections that are open.
+    pub open: Gauge,
+    /// Connections accepted so far.
+    pub accepted: Counter,
+    /// Connections refused so far, because too many were open.
+    pub refused: Counter,
 }
 
-/// What holds for whoever comes in at one socket.
-struct Door {
-    listener: Arc<Listener>,
-    tls: Option<TlsAcceptor>,
+/// All that [`run`] needs besides sockets and workers.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// The limits of all connections.
+    pub limits: ConnectionLimits,
+    /// The list of clients that may have more than a share of the connections.
+    pub allowlist: Allowlist,
+    /// The counts.
+    pub metrics: ConnectionMetrics,
 }
 
-impl Entrance {
-    /// Listens as `listener` says. The reloader has to run for a certificate to follow its files.
-    pub async fn open(listener: Listener) -> anyhow::Result<(Self, Option<CertificateReloader>)> {
-        let socket = TcpListener::bind(listener.address).await;
-        let socket = socket.with_context(|| format!("cannot listen on {}", listener.address))?;
-        Self::on(socket, listener)
-    }
-
-    /// The same on a socket that is open already.
-    pub fn on(socket: TcpListener, listener: Listener) -> anyhow::Result<(Self, Option<CertificateReloader>)> {
-        let certificate = listener.tls.as_ref().map(CertificateReloader::start).transpose()?;
-        let (reloader, certificate) = certificate.unzip();
-        let tls = certificate.map(|it: Certificate| TlsAcceptor::from(Arc::new(it.server_config())));
-        let door = Arc::new(Door { listener: Arc::new(listener), tls });
-        Ok((Self { socket, door }, reloader))
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
+/// A request as it leaves the parser.
+#[derive(Debug)]
+pub struct ClientRequest {
+    /// The connection that it came over.
+    pub connection: Connection,
+    /// The reason why the request is a placeholder for one with a malformed head, if it is.
+    pub head_error: Option<HeadError>,
+    /// The request.
+    pub request: Request<Incoming>,
 }
 
-/// What the connections of one worker share, and through it those of all.
-struct Server {
-    gate: Arc<Gate>,
+/// All that the connections of one worker share.
+struct Server<P, H> {
+    shared: Arc<Shared<H>>,
+    proxy: Arc<P>,
     runtime: Handle,
-    limits: ConnectionLimits,
-    places: Arc<Semaphore>,
-    /// Of the places, how many strangers may take: those who hold connections to lock out the others are no clients.
-    strangers: Arc<Semaphore>,
-    stop: CancellationToken,
     connections: TaskTracker,
 }
 
-/// A connection's place among those that may be open.
-struct Place {
-    _any: OwnedSemaphorePermit,
-    stranger: Option<OwnedSemaphorePermit>,
+/// All that the connections of all workers share.
+struct Shared<H> {
+    /// Answers a request by means of a worker's proxy.
+    handle: H,
+    limits: ConnectionLimits,
+    permits: ConnectionPermits,
+    metrics: ConnectionMetrics,
+    stop: CancellationToken,
 }
 
-/// Serves at `entrances` until `shutdown` is ready, each connection with the worker that has the fewest, then finishes
-/// what is in flight within `limits.drain`.
-pub async fn run(
-    entrances: Vec<Entrance>,
-    workers: Vec<Worker>,
-    limits: ConnectionLimits,
+/// Serves at `listeners` until `shutdown` is ready, each connection by the worker that has the fewest, then finishes the
+/// requests in flight within `limits.drain`. Calls `on_drain_timeout` before it cuts those that are left.
+pub async fn run<P, H, F, B>(
+    listeners: Vec<BoundListener>,
+    workers: Vec<Worker<P>>,
+    config: ServerConfig,
+    handle: H,
     shutdown: impl Future<Output = ()>,
-) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let strangers = Arc::new(Semaphore::new((limits.connections / 10).max(1)));
-    let stop = CancellationToken::new();
-    let server = |Worker { gate, runtime, thread }| {
-        let (places, strangers, stop) = (Arc::clone(&places), Arc::clone(&strangers), stop.clone());
-        let connections = TaskTracker::new();
-        (Arc::new(Server { gate, runtime, limits, places, strangers, stop, connections }), thread)
+    on_drain_timeout: impl FnOnce(),
+) where
+    P: Send + Sync + 'static,
+    H: Fn(Arc<P>, ClientRequest) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let ServerConfig { limits, allowlist, metrics } = config;
+    let permits = ConnectionPermits::new(limits.connections, allowlist);
+    let shared = Arc::new(Shared { handle, limits, permits, metrics, stop: CancellationToken::new() });
+    let server = |Worker { proxy, runtime, thread }| {
+        let server = Server { shared: Arc::clone(&shared), proxy, runtime, connections: TaskTracker::new() };
+        (Arc::new(server), thread)
     };
-    // The threads are kept apart: a connection that outlives the time to drain must not keep its own thread.
     let (servers, threads): (Vec<_>, Vec<_>) = workers.into_iter().map(server).unzip();
     tokio::select! {
-        _ = join_all(entrances.iter().map(|entrance| accept(entrance, &servers))) => {}
+        _ = join_all(listeners.iter().map(|listener| accept(listener, &servers))) => {}
         () = shutdown => {}
     }
-    accept_last(entrances, &servers).await;
+    accept_queued(listeners, &servers).await;
     let open: usize = servers.iter().map(|server| server.connections.len()).sum();
     tracing::info!(connections = open, "draining");
-    stop.cancel();
+    shared.stop.cancel();
     let ended = servers.iter().map(|server| {
         server.connections.close();
         server.connections.wait()
     });
     if timeout(limits.drain, join_all(ended)).await.is_err() {
         tracing::warn!("requests were still in flight when the time to drain was over");
-        for server in &servers {
-            server.gate.access_log.note_cut();
-        }
+        on_drain_timeout();
     }
     drop(threads);
 }
 
 /// Accepts the connections that wait in the sockets' queues, which would be reset otherwise, and closes the sockets.
-async fn accept_last(entrances: Vec<Entrance>, servers: &[Arc<Server>]) {
-    // The event queue is looked at before this goes on.
+async fn accept_queued<P, H, F, B>(listeners: Vec<BoundListener>, servers: &[Arc<Server<P, H>>])
+where
+    P: Send + Sync + 'static,
+    H: Fn(Arc<P>, ClientRequest) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin + 'static,
+{
+    // The runtime looks at the sockets first: only then `accept` knows of the last ones.
     yield_now().await;
-    for Entrance { socket, door } in entrances {
+    for BoundListener { socket, context } in listeners {
         while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
-            let server = servers.iter().min_by_key(|server| server.connections.len());
-            server.expect("there is a worker").take(stream, peer, &door);
+            least_busy(servers).serve(stream, peer, &context);
         }
     }
 }
 
-async fn accept(Entrance { socket, door }: &Entrance, servers: &[Arc<Server>]) {
+async fn accept<P, H, F, B>(BoundListener { socket, context }: &BoundListener, servers: &[Arc<Server<P, H>>])
+where
+    P: Send + Sync + 'static,
+    H: Fn(Arc<P>, ClientRequest) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin + 'static,
+{
     let mut delay = FIRST_DELAY;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 delay = FIRST_DELAY;
-                let server = servers.iter().min_by_key(|server| server.connections.len());
-                server.expect("there is a worker").take(stream, peer, door);
+                least_busy(servers).serve(stream, peer, context);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -170,44 +187,43 @@ async fn accept(Entrance { socket, door }: &Entrance, servers: &[Arc<Server>]) {
     }
 }
 
-impl Server {
-    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, door: &Arc<Door>) {
-        let Some(place) = self.place(&door.listener, peer) else { return self.shed(&stream, peer, door) };
+/// Returns the worker with the fewest connections.
+fn least_busy<P, H>(servers: &[Arc<Server<P, H>>]) -> &Arc<Server<P, H>> {
+    servers.iter().min_by_key(|server| server.connections.len()).expect("there is a worker")
+}
+
+impl<P, H, F, B> Server<P, H>
+where
+    P: Send + Sync + 'static,
+    H: Fn(Arc<P>, ClientRequest) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin + 'static,
+{
+    /// Serves a connection in the worker's runtime, if there is a permit for it.
+    fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, context: &Arc<ListenerContext>) {
+        let Some(permit) = self.shared.permits.acquire(&context.listener, peer) else {
+            return self.shared.shed(&stream, peer, context);
+        };
         // A socket that cannot be taken out of this runtime is one that is gone.
         let Ok(stream) = stream.into_std() else { return };
-        let serving = connection::serve(Arc::clone(self), Arc::clone(door), stream, peer, place);
+        let serving = connection::serve(Arc::clone(self), Arc::clone(context), stream, peer, permit);
         self.connections.spawn_on(serving, &self.runtime);
     }
+}
 
-    /// A place for a connection from `peer`, if there is one left for such as this.
-    fn place(&self, listener: &Listener, peer: SocketAddr) -> Option<Place> {
-        let mut place = Place { _any: Arc::clone(&self.places).try_acquire_owned().ok()?, stranger: None };
-        if !listener.trusted_proxies.contains(peer.ip()) {
-            self.settle(&mut place, peer.ip())?;
-        }
-        Some(place)
-    }
-
-    /// Counts the connection among the strangers' when `client` is one; nothing if they have too many.
-    fn settle(&self, place: &mut Place, client: IpAddr) -> Option<()> {
-        if !self.gate.knows(client) {
-            place.stranger = Some(Arc::clone(&self.strangers).try_acquire_owned().ok()?);
-        }
-        Some(())
-    }
-
-    /// Tells a client that there is no place for it, without spending one on it.
-    fn shed(&self, stream: &TcpStream, peer: SocketAddr, door: &Door) {
-        self.gate.metrics.connections_refused.inc();
+impl<H> Shared<H> {
+    /// Answers a client that there are too many connections, without spending one on it (load shedding).
+    fn shed(&self, stream: &TcpStream, peer: SocketAddr, context: &ListenerContext) {
+        self.metrics.refused.inc();
         tracing::warn!(%peer, "connection refused: too many are open");
-        if door.tls.is_none() {
-            // A socket that takes nothing at once has nobody who waits for this.
+        if context.tls.is_none() {
+            // A socket that accepts nothing at once has no client that waits for this.
             let _ = stream.try_write(OVERLOADED);
         }
     }
 }
 
-/// Whether accepting failed because the connection to be accepted was gone.
+/// Returns whether accepting failed because the connection to be accepted was gone.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -216,7 +232,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LAST_DELAY: Duration = Duration::from_secs(1);
 
-/// It tells its length: the close behind it resets the connection when the client has sent a request already.
+/// A response with its length: the close behind it resets the connection when the client has sent a request already.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\ncontent-length: 94\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
     {\"error\":{\"type\":\"too_busy\",\"reason\":\"too many connections are open; try again\"},\"status\":503}";

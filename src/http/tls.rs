@@ -1,9 +1,8 @@
-//! TLS towards the client: a certificate that follows its files, HTTP/2 and HTTP/1.1 by ALPN.
+//! TLS towards the client: the certificate, HTTP/2 and HTTP/1.1 by ALPN.
 
-use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -13,13 +12,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 use x509_cert::der::Decode as _;
 
-use crate::ops::metrics::Metrics;
-use crate::watched_file::{POLL, Text, WatchedFile};
+use crate::watched_file::{self, Text};
 
-/// Where a certificate is kept.
+/// The files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The certificate, followed by those that lead to an authority, as PEM.
@@ -28,21 +25,13 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// The certificate in force; cheap to clone, and never older than the last reload.
+/// The certificate in effect; cheap to clone, and never older than the last reload.
 #[derive(Clone, Debug)]
-pub struct Certificate(watch::Receiver<Arc<Pair>>);
+pub struct Certificate(watch::Receiver<Arc<LoadedCertificate>>);
 
-/// Keeps the certificate in force equal to its files, as far as these are good.
+/// A certificate with its key, and the time in which it is valid.
 #[derive(Debug)]
-pub struct CertificateReloader {
-    certificate: WatchedFile,
-    key: WatchedFile,
-    publisher: watch::Sender<Arc<Pair>>,
-}
-
-/// A certificate with its key, and when it ends.
-#[derive(Debug)]
-struct Pair {
+pub(crate) struct LoadedCertificate {
     certified: Arc<CertifiedKey>,
     starts: SystemTime,
     expires: SystemTime,
@@ -52,86 +41,24 @@ struct Pair {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", .file.display())]
 pub struct CertificateError {
-    file: PathBuf,
-    reason: String,
-}
-
-impl CertificateReloader {
-    /// Loads the certificate for the first time.
-    pub fn start(files: &CertificateFiles) -> Result<(Self, Certificate), CertificateError> {
-        let (certificate, key) = (WatchedFile::open(files.certificate.clone()), WatchedFile::open(files.key.clone()));
-        let (publisher, receiver) = watch::channel(Arc::new(Pair::of(&certificate, &key)?));
-        Ok((Self { certificate, key, publisher }, Certificate(receiver)))
-    }
-
-    /// Follows the files until cancelled, warns as the certificate's end comes near, and shows the end in `metrics`.
-    pub async fn run(mut self, metrics: Arc<Metrics>) -> Infallible {
-        self.show(&metrics);
-        let mut polls = interval(POLL);
-        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut days = interval(A_DAY);
-        loop {
-            tokio::select! {
-                _ = polls.tick() => self.poll(&metrics).await,
-                _ = days.tick() => self.warn(SystemTime::now()),
-            }
-        }
-    }
-
-    fn show(&self, metrics: &Metrics) {
-        metrics.certificate_ends(self.certificate.path(), self.publisher.borrow().expires);
-    }
-
-    async fn poll(&mut self, metrics: &Metrics) {
-        // Both are looked at, whatever the first shows.
-        if self.certificate.poll().await | self.key.poll().await {
-            self.apply();
-            self.show(metrics);
-        }
-    }
-
-    fn apply(&self) {
-        let file = self.certificate.path().display();
-        let now = SystemTime::now();
-        let pair = Pair::of(&self.certificate, &self.key).and_then(|pair| {
-            // Clients refuse either; one that is not valid is better than none only at the start.
-            let is_worse = self.publisher.borrow().check_time(now).is_ok();
-            let wrong = pair.check_time(now).err().filter(|_| is_worse);
-            wrong.map_or(Ok(pair), |reason| Err(CertificateError { file: self.certificate.path().to_owned(), reason }))
-        });
-        match pair {
-            Ok(pair) => {
-                tracing::info!(%file, expires = %written(pair.expires), "certificate reloaded");
-                self.publisher.send_replace(Arc::new(pair));
-                self.warn(SystemTime::now());
-            }
-            Err(error) => tracing::error!(%error, "certificate not reloaded, the one before stays in force"),
-        }
-    }
-
-    fn warn(&self, now: SystemTime) {
-        let expires = self.publisher.borrow().expires;
-        if let Err(reason) = self.publisher.borrow().check_time(now) {
-            let file = self.certificate.path().display();
-            tracing::error!(%file, "the certificate {reason}: clients refuse it");
-            return;
-        }
-        let left = expires.duration_since(now).unwrap_or_default();
-        if left < WARN_BEFORE {
-            let (file, days_left) = (self.certificate.path().display(), left.as_secs() / A_DAY.as_secs());
-            tracing::warn!(%file, days_left, expires = %written(expires), "the certificate ends soon");
-        }
-    }
+    pub(crate) file: PathBuf,
+    pub(crate) reason: String,
 }
 
 impl Certificate {
-    /// When the certificate ends.
+    /// Returns a certificate, and the sender that replaces it.
+    pub(crate) fn channel(loaded: LoadedCertificate) -> (watch::Sender<Arc<LoadedCertificate>>, Self) {
+        let (sender, receiver) = watch::channel(Arc::new(loaded));
+        (sender, Self(receiver))
+    }
+
+    /// Returns the end of the certificate.
     #[must_use]
     pub fn expires(&self) -> SystemTime {
         self.0.borrow().expires
     }
 
-    /// TLS 1.2 and 1.3 under this certificate, with HTTP/2 for who can speak it.
+    /// Returns the settings of TLS 1.2 and 1.3 with this certificate, and HTTP/2 for clients that speak it.
     #[must_use]
     pub fn server_config(self) -> ServerConfig {
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -154,50 +81,62 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-impl Pair {
-    fn of(certificate: &WatchedFile, key: &WatchedFile) -> Result<Self, CertificateError> {
-        let at = |file: &WatchedFile| {
-            let file = file.path().to_owned();
+impl LoadedCertificate {
+    /// Parses the texts of the two files.
+    pub(crate) fn parse(certificate: (&Path, Text), key: (&Path, Text)) -> Result<Self, CertificateError> {
+        let ((certificate, certificate_text), (key, key_text)) = (certificate, key);
+        let at = |file: &Path| {
+            let file = file.to_owned();
             move |reason| CertificateError { file, reason }
         };
-        let chain = chain(certificate.text()).map_err(at(certificate))?;
+        let chain = parse_chain(certificate_text).map_err(at(certificate))?;
         let (starts, expires) = validity(&chain).map_err(at(certificate))?;
-        let key_text = key.text().map_err(|reason| format!("cannot be read: {reason}")).map_err(at(key))?;
+        let key_text = key_text.map_err(|reason| format!("cannot be read: {reason}")).map_err(at(key))?;
         let private = private_key(&key_text).map_err(at(key))?;
         let certified = CertifiedKey::new(chain, private);
         certified
             .keys_match()
-            .map_err(|error| format!("does not belong to {}: {error}", certificate.path().display()))
+            .map_err(|error| format!("does not belong to {}: {error}", certificate.display()))
             .map_err(at(key))?;
         Ok(Self { certified: Arc::new(certified), starts, expires })
     }
 
-    /// Names what is wrong with the certificate's time at `now`.
-    fn check_time(&self, now: SystemTime) -> Result<(), String> {
+    /// Returns the end of the certificate.
+    pub(crate) fn expires(&self) -> SystemTime {
+        self.expires
+    }
+
+    /// Fails with the reason if the certificate is not valid at `now`.
+    pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), String> {
         if self.expires <= now {
-            return Err(format!("has expired at {}", written(self.expires)));
+            return Err(format!("has expired at {}", format_time(self.expires)));
         }
         if now < self.starts {
             return Err(format!(
                 "is not valid before {}; this machine's time is {}",
-                written(self.starts),
-                written(now)
+                format_time(self.starts),
+                format_time(now)
             ));
         }
         Ok(())
     }
 }
 
-/// Reads both files as trailgate does at its start, and returns when the certificate ends.
+/// Reads both files as at start.
+fn load(files: &CertificateFiles) -> Result<LoadedCertificate, CertificateError> {
+    let read = |file: &Path| watched_file::read_in_time(file).map(Arc::from).map_err(|error| error.to_string());
+    let (certificate, key) = (files.certificate.as_path(), files.key.as_path());
+    LoadedCertificate::parse((certificate, read(certificate)), (key, read(key)))
+}
+
+/// Reads both files as at start, and returns the end of the certificate.
 pub fn expiry(files: &CertificateFiles) -> Result<SystemTime, CertificateError> {
-    CertificateReloader::start(files).map(|(_, certificate)| certificate.expires())
+    load(files).map(|certificate| certificate.expires)
 }
 
 /// Reads both files, and rejects a certificate that clients would not accept at `now`.
 pub fn check(files: &CertificateFiles, now: SystemTime) -> Result<(), CertificateError> {
-    let (_, certificate) = CertificateReloader::start(files)?;
-    let time = certificate.0.borrow().check_time(now);
-    time.map_err(|reason| CertificateError { file: files.certificate.clone(), reason })
+    load(files)?.check_time(now).map_err(|reason| CertificateError { file: files.certificate.clone(), reason })
 }
 
 /// Reads a key that can sign, or says why it is none.
@@ -215,14 +154,14 @@ fn private_key(text: &str) -> Result<Arc<dyn SigningKey>, String> {
     provider().key_provider.load_private_key(key).map_err(unsupported)
 }
 
-fn chain(text: Text) -> Result<Vec<CertificateDer<'static>>, String> {
+fn parse_chain(text: Text) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = text.map_err(|reason| format!("cannot be read: {reason}"))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let chain = chain.map_err(|error| format!("is no PEM: {error}"))?;
     if chain.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(chain) }
 }
 
-/// The time in which all certificates are valid: without one of them the rest does not lead anywhere.
+/// Returns the time in which all certificates are valid: without one of them the rest does not lead anywhere.
 fn validity(chain: &[CertificateDer<'_>]) -> Result<(SystemTime, SystemTime), String> {
     let times = chain.iter().map(|certificate| {
         let certificate = x509_cert::Certificate::from_der(certificate)?;
@@ -240,14 +179,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// A time as RFC 3339 writes it.
-fn written(time: SystemTime) -> String {
+/// Returns a time by RFC 3339.
+pub(crate) fn format_time(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| "out of range".to_owned(), |time| time.to_string())
 }
 
 /// How ALPN names HTTP/2 (RFC 9113, section 3.2).
 pub(crate) const HTTP_2: &[u8] = b"h2";
-
-const A_DAY: Duration = Duration::from_hours(24);
-/// How long before its end a certificate is spoken of.
-const WARN_BEFORE: Duration = Duration::from_hours(14 * 24);

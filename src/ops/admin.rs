@@ -13,7 +13,6 @@ mod text;
 
 use std::convert::Infallible;
 use std::pin::pin;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,28 +28,26 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-pub use address::{Address, AddressError, Listener};
-pub use observer::Observer;
+pub use address::{AdminAddress, AdminAddressError, AdminListener};
+pub use observer::{ObservedProxy, Observer};
 pub use readiness::Check;
 pub use status::Status;
 
-use crate::cli::args::{Question, print};
-use crate::config::Config;
 use crate::policy::host_check::Hosts;
 
 /// Answers on `listener` for as long as it runs. Beside addresses and `localhost`, it has the names in `hosts`.
-pub async fn run(listener: Listener, observer: Arc<Observer>, hosts: Hosts) -> Infallible {
+pub async fn run(listener: AdminListener, observer: Arc<Observer>, hosts: Hosts) -> Infallible {
     let hosts = Arc::new(hosts);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // Who has a place gives it back within the timeouts below.
         let place = Arc::clone(&places).acquire_owned().await.ok();
         let answered = match &listener {
-            Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
+            AdminListener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
                 tokio::spawn(serve(stream, Arc::clone(&observer), Some(Arc::clone(&hosts)), place));
             }),
             // No browser reaches a Unix socket.
-            Listener::Unix(unix) => unix.accept().await.map(|(stream, _)| {
+            AdminListener::Unix(unix) => unix.accept().await.map(|(stream, _)| {
                 tokio::spawn(serve(stream, Arc::clone(&observer), None, place));
             }),
         };
@@ -59,14 +56,6 @@ pub async fn run(listener: Listener, observer: Arc<Observer>, hosts: Hosts) -> I
             sleep(RETRY).await;
         }
     }
-}
-
-/// `trailgate status`: asks the gate that runs with this configuration, and prints what it says.
-pub async fn report(question: &Question) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&question.files.config)?;
-    let status = config.admin.status().await?;
-    print(&status, question.json)?;
-    Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn serve(
@@ -179,7 +168,7 @@ mod tests {
 
     #[track_caller]
     fn elsewhere(headers: &[(&str, &str)], expected: bool) {
-        let hosts = Hosts::new(vec!["gate.internal".to_owned()]);
+        let hosts = Hosts::new(vec!["proxy.internal".to_owned()]);
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
@@ -189,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_name_that_leads_here_is_not_enough() {
-        for host in ["127.0.0.1:9180", "localhost", "LOCALHOST:9180", "[::1]:9180", "10.0.0.5", "gate.internal:9180"] {
+        for host in ["127.0.0.1:9180", "localhost", "LOCALHOST:9180", "[::1]:9180", "10.0.0.5", "proxy.internal:9180"] {
             elsewhere(&[("host", host)], false);
         }
         for host in ["evil.test", "evil.test:9180", "localhost.evil.test", "127.0.0.1.evil.test", "a@127.0.0.1", ""] {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A queue of lines in front of a slow writer; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct LinePipe(Arc<Shared>);
+pub struct NonBlockingWriter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -64,14 +64,14 @@ pub enum Loss {
     },
 }
 
-impl LinePipe {
+impl NonBlockingWriter {
     /// Starts the thread that writes to `out`. Lost lines are counted there by a line that `notice` makes.
     pub fn start(out: impl Write + Send + 'static, notice: fn(u64) -> String) -> io::Result<Self> {
-        Self::start_telling(out, notice, |_| {})
+        Self::start_reporting(out, notice, |_| {})
     }
 
     /// The same, and calls `tell` at the begin and the end of each outage.
-    pub fn start_telling(
+    pub fn start_reporting(
         out: impl Write + Send + 'static,
         notice: fn(u64) -> String,
         tell: fn(&Loss),
@@ -136,7 +136,7 @@ impl LinePipe {
 }
 
 /// One `write` is one line, as `tracing-subscriber` does it.
-impl Write for LinePipe {
+impl Write for NonBlockingWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(|lines| lines.extend_from_slice(line));
         Ok(line.len())
@@ -329,11 +329,11 @@ mod tests {
         }
     }
 
-    fn stuck() -> (LinePipe, mpsc::Sender<()>, mpsc::Receiver<String>) {
+    fn stuck() -> (NonBlockingWriter, mpsc::Sender<()>, mpsc::Receiver<String>) {
         let (go, go_receiver) = mpsc::channel();
         let (taken_sender, taken) = mpsc::channel();
         let out = Stuck { go: go_receiver, taken: taken_sender };
-        (LinePipe::start(out, |lines| format!("{lines} lost\n")).unwrap(), go, taken)
+        (NonBlockingWriter::start(out, |lines| format!("{lines} lost\n")).unwrap(), go, taken)
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn full_disk_cuts_no_line_and_loses_none_uncounted() {
         let disk = Disk(Arc::new(Mutex::new((33, Vec::new()))));
-        let mut pipe = LinePipe::start(disk.clone(), |lines| format!("{lines} lost\n")).unwrap();
+        let mut pipe = NonBlockingWriter::start(disk.clone(), |lines| format!("{lines} lost\n")).unwrap();
         for number in 0..5 {
             pipe.write_all(format!("line {number}.\n").as_bytes()).unwrap();
         }
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn disk_that_is_full_for_a_moment_loses_no_line() {
         let disk = Disk(Arc::new(Mutex::new((10, Vec::new()))));
-        let mut pipe = LinePipe::start(disk.clone(), |lines| format!("{lines} lost\n")).unwrap();
+        let mut pipe = NonBlockingWriter::start(disk.clone(), |lines| format!("{lines} lost\n")).unwrap();
         pipe.write_all(b"line 0.\nline 1.\n").unwrap();
         until(|| pipe.problem().is_some());
         disk.0.lock().unwrap().0 = usize::MAX;
@@ -453,7 +453,7 @@ mod tests {
     #[test]
     fn lines_that_are_left_at_the_end_are_counted() {
         let disk = Disk(Arc::new(Mutex::new((0, Vec::new()))));
-        let mut pipe = LinePipe::start(disk, |lines| format!("{lines} lost\n")).unwrap();
+        let mut pipe = NonBlockingWriter::start(disk, |lines| format!("{lines} lost\n")).unwrap();
         pipe.write_all(b"line 0.\n").unwrap();
         until(|| pipe.lost_lines() == 1);
         assert_eq!(pipe.drain(Duration::from_secs(10)), Some(1));

@@ -1,9 +1,9 @@
-//! What the gate counts of itself. One [`Metrics`] a gate; its names are in docs/metrics.md.
+//! The metrics of the proxy. Their names are in docs/metrics.md.
 //!
-//! A request costs a few atomic additions and two histograms here: labels are array indices, and only who reads the
-//! metrics turns them into text.
+//! A request costs a few atomic additions and two histograms here: labels are array indices, and they become text only when the
+//! metrics are scraped.
 
-mod refused;
+mod rejected_clients;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +16,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use refused::{RefusedClient, RefusedClients};
+pub use rejected_clients::{RejectedClient, RejectedClients};
 
+use crate::http::server::ConnectionMetrics;
 use crate::ops::outcome::Outcome;
 
-/// The counts of one gate.
+/// The counts of one proxy, over all workers.
 #[derive(Debug)]
 pub struct Metrics {
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
@@ -32,39 +33,16 @@ pub struct Metrics {
     pub buffer_wait: Histogram,
     body_bytes_in: Counter,
     body_bytes_out: Counter,
-    /// Clients' connections that are open.
-    pub connections: Gauge,
-    /// Clients' connections that were taken.
-    pub connections_accepted: Counter,
-    /// Clients' connections that found no place.
-    pub connections_refused: Counter,
+    /// The counts of clients' connections.
+    pub connections: ConnectionMetrics,
     certificate_expiry: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
-    /// Who was refused lately because no entry lets it in.
-    pub refused: RefusedClients,
+    /// The clients that were rejected most recently because no entry lets them in.
+    pub rejected_clients: RejectedClients,
 }
 
-/// Counts something in a gauge for as long as it is there.
-#[derive(Debug)]
-pub struct Open(Gauge);
-
-impl Open {
-    /// Adds one to `gauge` until this is dropped.
-    #[must_use]
-    pub fn count(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// What is counted of a request that is over.
+/// The counted facts of a request that has ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ended {
+pub(crate) struct CompletedRequest {
     pub(crate) outcome: Outcome,
     /// The status that the client was answered, if it was.
     pub(crate) status: Option<StatusCode>,
@@ -97,18 +75,16 @@ impl Default for Metrics {
             buffer_wait: seconds(),
             body_bytes_in: Counter::default(),
             body_bytes_out: Counter::default(),
-            connections: Gauge::default(),
-            connections_accepted: Counter::default(),
-            connections_refused: Counter::default(),
+            connections: ConnectionMetrics::default(),
             certificate_expiry: Family::default(),
-            refused: RefusedClients::default(),
+            rejected_clients: RejectedClients::default(),
         }
     }
 }
 
 impl Metrics {
     /// Counts a request that is over.
-    pub(crate) fn count(&self, ended: &Ended) {
+    pub(crate) fn count(&self, ended: &CompletedRequest) {
         if let Some(count) = self.requests[ended.outcome as usize].get(class(ended.status)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -155,10 +131,10 @@ impl Metrics {
         };
         bytes(registry, "request_body", "Bytes of clients' bodies", &self.body_bytes_in);
         bytes(registry, "response_body", "Bytes of answers' bodies", &self.body_bytes_out);
-        registry.register("connections", "Clients' connections that are open", self.connections.clone());
-        let taken = self.connections_accepted.clone();
+        registry.register("connections", "Clients' connections that are open", self.connections.open.clone());
+        let taken = self.connections.accepted.clone();
         registry.register("connections_accepted", "Clients' connections that were taken", taken);
-        let shed = self.connections_refused.clone();
+        let shed = self.connections.refused.clone();
         registry.register("connections_refused", "Clients' connections that found no place", shed);
         let expiry = self.certificate_expiry.clone();
         let help = "When a listener's certificate ends, in Unix time";
@@ -230,7 +206,7 @@ mod tests {
     #[test]
     fn a_request_counts_by_its_outcome_and_the_class_of_its_status() {
         let metrics = Metrics::default();
-        let ended = |outcome, status: Option<u16>| Ended {
+        let ended = |outcome, status: Option<u16>| CompletedRequest {
             outcome,
             status: status.map(|status| StatusCode::from_u16(status).unwrap()),
             total: Duration::from_millis(2),

@@ -13,11 +13,11 @@ use crate::http::listener::Listener;
 
 /// systemd, when it waits for news of this process; nobody else is told anything.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Manager {
+pub struct Notifier {
     listens: bool,
 }
 
-impl Manager {
+impl Notifier {
     /// The manager that the environment names.
     #[must_use]
     pub fn of_environment() -> Self {
@@ -48,13 +48,13 @@ impl Manager {
     }
 
     /// The process is not stuck.
-    pub fn alive(self) {
+    pub fn watchdog(self) {
         self.tell(&[NotifyState::Watchdog]);
     }
 
     /// How long the manager lets pass between two signs of life before it restarts the process, if it minds.
     #[must_use]
-    pub fn watchdog(self) -> Option<Duration> {
+    pub fn watchdog_interval(self) -> Option<Duration> {
         sd_notify::watchdog_enabled().filter(|_| self.listens)
     }
 

@@ -2,7 +2,6 @@
 
 mod entries;
 mod file;
-mod reload;
 
 use std::{
     future,
@@ -15,7 +14,6 @@ use tokio::{sync::watch, time};
 
 pub use entries::{Entries, Entry, LoadError};
 pub use file::EntryError;
-pub use reload::{Reloader, State};
 pub(crate) use {
     entries::read,
     file::{name, parse},
@@ -42,7 +40,9 @@ impl Publisher {
         self.0.send_replace(Arc::new(entries));
     }
 
-    fn current(&self) -> Arc<Entries> {
+    /// Returns the list in effect.
+    #[must_use]
+    pub fn current(&self) -> Arc<Entries> {
         Arc::clone(&self.0.borrow())
     }
 }
@@ -81,8 +81,8 @@ impl Allowlist {
         }
     }
 
-    /// Resolves when another list is in force. If the publisher is gone, that never happens.
-    async fn changed(&mut self) {
+    /// Resolves when another list is in effect. If the publisher is gone, that never happens.
+    pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             future::pending::<()>().await;
         }

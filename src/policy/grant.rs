@@ -1,14 +1,15 @@
 //! What a client that is let in may do: everything, or read and keep its own objects in Kibana.
 //!
 //! A read grant protects the evidence. The [`table`] lists what passes it; what is not known to be read is refused.
-//! Kibana carries calls to the engine inside its own; [`tunnel`] finds them, and they are decided by the same rules.
+//! Kibana carries calls to the engine inside its own; [`nested_call`] finds them, and they are decided by the same rules.
 //! Where only the body tells, a [`BodyCheck`] is left for when it is there.
 
-mod body;
+mod body_rule;
 mod content;
 mod contexts;
 mod engines;
 mod json;
+mod nested_call;
 mod objects;
 mod path;
 mod rules;
@@ -17,7 +18,6 @@ mod shape;
 mod statement;
 mod table;
 mod timelion;
-mod tunnel;
 
 use std::fmt;
 use std::time::Duration;
@@ -29,12 +29,12 @@ use hyper::http::HeaderName;
 use serde::Serialize;
 use trailgate_client::Target;
 
-pub use self::body::BodyCheck;
-use self::body::Question;
+pub use self::body_rule::BodyCheck;
+use self::body_rule::BodyRule;
 pub use self::contexts::Load;
 use self::objects::Kind;
 use self::path::{pairs, parameters, readings};
-use self::rules::{Place, Rule, Verdict};
+use self::rules::{Backend, Rule, Verdict};
 use crate::policy::engine::Engine;
 
 /// How much an entry of the allowlist grants.
@@ -60,17 +60,17 @@ impl fmt::Display for Access {
     }
 }
 
-/// Why a read grant does not cover a request.
+/// The reason why a read grant does not cover a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{call} {why}: this address may read only")]
 pub struct ReadOnly {
     /// Method and path of the call that decided, which may be one inside another.
     call: String,
-    why: Why,
+    why: DenyReason,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Why {
+enum DenyReason {
     #[error("writes, or is not known to read")]
     Unknown,
     #[error("{0}")]
@@ -112,7 +112,7 @@ enum Why {
 /// What the head of a request leaves to its body, and what it costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Decision {
-    question: Question,
+    question: BodyRule,
     load: Load,
 }
 
@@ -130,8 +130,8 @@ pub fn decide(
     match access {
         Access::Full => Ok(BodyCheck::nothing()),
         // A server that goes by these sees another method than the one that is decided on.
-        _ if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(Why::Ambiguous)),
-        Access::View | Access::Read => Ok(BodyCheck::new(call.agree(below_prefix)?, &call, headers)),
+        _ if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(DenyReason::Ambiguous)),
+        Access::View | Access::Read => Ok(BodyCheck::new(call.decide_all_readings(below_prefix)?, &call, headers)),
     }
 }
 
@@ -155,24 +155,27 @@ struct Context {
 
 impl Call<'_> {
     /// Decides under every reading of the path; they have to come to the same.
-    fn agree(&self, decide: fn(&Self, &[&str]) -> Result<Decision, ReadOnly>) -> Result<Decision, ReadOnly> {
-        let readings = readings(self.target).ok_or_else(|| self.refuse(Why::Ambiguous))?;
+    fn decide_all_readings(
+        &self,
+        decide: fn(&Self, &[&str]) -> Result<Decision, ReadOnly>,
+    ) -> Result<Decision, ReadOnly> {
+        let readings = readings(self.target).ok_or_else(|| self.refuse(DenyReason::Ambiguous))?;
         let mut agreed = None;
         for segments in &readings {
             let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
             let decision = decide(self, &segments)?;
             if *agreed.get_or_insert(decision) != decision {
-                return Err(self.refuse(Why::Ambiguous));
+                return Err(self.refuse(DenyReason::Ambiguous));
             }
         }
-        agreed.ok_or_else(|| self.refuse(Why::Ambiguous))
+        agreed.ok_or_else(|| self.refuse(DenyReason::Ambiguous))
     }
 
     fn parameters(&self) -> Result<Vec<(String, String)>, ReadOnly> {
-        parameters(self.target).ok_or_else(|| self.refuse(Why::Ambiguous))
+        parameters(self.target).ok_or_else(|| self.refuse(DenyReason::Ambiguous))
     }
 
-    fn refuse(&self, why: Why) -> ReadOnly {
+    fn refuse(&self, why: DenyReason) -> ReadOnly {
         ReadOnly { call: self.to_string(), why }
     }
 }
@@ -203,17 +206,17 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     if let ["api" | "internal", ..] = segments
         && call.target.query().is_some()
     {
-        let parameters = pairs(call.target).ok_or_else(|| call.refuse(Why::Ambiguous))?;
+        let parameters = pairs(call.target).ok_or_else(|| call.refuse(DenyReason::Ambiguous))?;
         shape::check(segments, &parameters).map_err(|why| call.refuse(why))?;
     }
-    let rule = match (rules::find(Place::Kibana, call.method, segments), segments) {
+    let rule = match (rules::find(Backend::Kibana, call.method, segments), segments) {
         (Some(rule), _) => rule,
         // Kibana 4 to 6 pass on what is below these.
         (None, ["elasticsearch" | "es_admin", engine @ ..]) => return of_engine(call, engine),
-        (None, _) => return Err(call.refuse(Why::Unknown)),
+        (None, _) => return Err(call.refuse(DenyReason::Unknown)),
     };
     if rule.verdict == Verdict::Console {
-        return tunnel::console(call);
+        return nested_call::console(call);
     }
     let load = match segments.last() {
         // Both by a scroll that is given a minute.
@@ -226,85 +229,85 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
 }
 
 fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
-    let rule = rules::find(Place::Engine, call.method, segments).ok_or_else(|| call.refuse(Why::Unknown))?;
+    let rule = rules::find(Backend::Engine, call.method, segments).ok_or_else(|| call.refuse(DenyReason::Unknown))?;
     // No engine takes a `GET` for a write, whatever its body.
     if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
-        return Err(call.refuse(call.context.engine.map_or(Why::EngineUnknown, Why::NotOnEngine)));
+        return Err(call.refuse(call.context.engine.map_or(DenyReason::EngineUnknown, DenyReason::NotOnEngine)));
     }
     contexts::decide(call, segments, ask(rule, call, segments)?)
 }
 
 /// Decides by the path and the query what a rule leaves open.
-fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
-    if rule.place == Place::Kibana && rule.verdict.is_said_by_body() {
+fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
+    if rule.place == Backend::Kibana && rule.verdict.is_said_by_body() {
         // Some versions of the plug-ins look for what the body should say in the query, too.
         let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
         if !call.parameters()?.iter().all(is_usual) {
-            return Err(call.refuse(Why::Ambiguous));
+            return Err(call.refuse(DenyReason::Ambiguous));
         }
     }
     if call.context.access == Access::View && rule.verdict.saves() {
-        return Err(call.refuse(Why::Saves));
+        return Err(call.refuse(DenyReason::Saves));
     }
     let writes = call.method != "DELETE";
     match rule.verdict {
-        Verdict::Allow | Verdict::UsageCounter => Ok(Question::None),
-        Verdict::Refuse => Err(call.refuse(Why::Named(rule.what))),
+        Verdict::Allow | Verdict::UsageCounter => Ok(BodyRule::None),
+        Verdict::Refuse => Err(call.refuse(DenyReason::Named(rule.what))),
         Verdict::OwnIndex => {
             let is_usual = |(key, _): &(String, String)| OWN_INDEX_PARAMETERS.contains(&key.as_str());
             let is_own = call.parameters()?.iter().all(is_usual);
-            if is_own { document(call, segments) } else { Err(call.refuse(Why::Unknown)) }
+            if is_own { document(call, segments) } else { Err(call.refuse(DenyReason::Unknown)) }
         }
         Verdict::Statement(language) => {
             for (key, value) in parameters_beside_body(call)? {
                 if ["sql", "query", "ppl"].contains(&key.as_str()) && !language.reads(&value) {
-                    return Err(call.refuse(Why::Statement));
+                    return Err(call.refuse(DenyReason::Statement));
                 }
             }
-            Ok(Question::Statement(language))
+            Ok(BodyRule::Statement(language))
         }
         Verdict::Cursors => {
             let mut parameters = parameters_beside_body(call)?.into_iter();
             if parameters.any(|(_, value)| value.contains("_all")) {
-                return Err(call.refuse(Why::Everybody));
+                return Err(call.refuse(DenyReason::Everybody));
             }
-            Ok(Question::Cursors)
+            Ok(BodyRule::Cursors)
         }
         // Decided before.
-        Verdict::Console => Err(call.refuse(Why::Unknown)),
-        Verdict::ApiCaller => Ok(Question::ApiCaller),
-        Verdict::Search => Ok(Question::Search),
-        Verdict::Batch => Ok(Question::Batch),
-        Verdict::Json => Ok(Question::Json),
-        Verdict::Timelion => Ok(Question::Timelion),
+        Verdict::Console => Err(call.refuse(DenyReason::Unknown)),
+        Verdict::ApiCaller => Ok(BodyRule::ApiCaller),
+        Verdict::Search => Ok(BodyRule::Search),
+        Verdict::Batch => Ok(BodyRule::Batch),
+        Verdict::Json => Ok(BodyRule::Json),
+        Verdict::Timelion => Ok(BodyRule::Timelion),
         Verdict::Settings => {
             if let [_, _, "settings", name] = segments {
                 objects::check_setting_name(name).map_err(|why| call.refuse(why))?;
             }
-            Ok(if writes { Question::Settings } else { Question::None })
+            Ok(if writes { BodyRule::Settings } else { BodyRule::None })
         }
         Verdict::Object => {
             let kind = segments.get(2).copied().unwrap_or_default();
             let kind = Kind::of(kind).map_err(|why| call.refuse(why))?;
             check_ids(call, segments)?;
-            Ok(if writes { Question::Object(kind) } else { Question::None })
+            Ok(if writes { BodyRule::Object(kind) } else { BodyRule::None })
         }
-        Verdict::Objects => Ok(Question::Objects),
-        Verdict::Import => Ok(Question::Import),
-        Verdict::ShortLink => Ok(Question::ShortLink),
+        Verdict::Objects => Ok(BodyRule::Objects),
+        Verdict::Import => Ok(BodyRule::Import),
+        Verdict::ShortLink => Ok(BodyRule::ShortLink),
     }
 }
 
 /// Returns what is asked of a document that Kibana 4 to 6 write into their own index.
-fn document(call: &Call<'_>, segments: &[&str]) -> Result<Question, ReadOnly> {
+fn document(call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
     let kind = match segments {
-        [_, _, "_mapping" | "_refresh", ..] => return Ok(Question::None),
+        [_, _, "_mapping" | "_refresh", ..] => return Ok(BodyRule::None),
         [_, _, name, ..] => Kind::of(name).map_err(|why| call.refuse(why))?,
-        _ => return Err(call.refuse(Why::Unknown)),
+        _ => return Err(call.refuse(DenyReason::Unknown)),
     };
     check_ids(call, segments)?;
     let is_update = segments.contains(&"_update");
-    Ok(if call.method == "DELETE" { Question::None } else { Question::Document { kind, is_update } })
+    Ok(if call.method == "DELETE" { BodyRule::None } else { BodyRule::Document { kind, is_update } })
 }
 
 /// Rejects a path that names a shipped object.
@@ -318,7 +321,7 @@ fn parameters_beside_body(call: &Call<'_>) -> Result<Vec<(String, String)>, Read
     // `source` stands in for the body, and engines up to 6 begin a new parameter at `;`.
     let is_doubtful = |(key, value): &(String, String)| key == "source" || key.contains(';') || value.contains(';');
     if parameters.iter().any(is_doubtful) {
-        return Err(call.refuse(Why::Ambiguous));
+        return Err(call.refuse(DenyReason::Ambiguous));
     }
     Ok(parameters)
 }

@@ -1,45 +1,45 @@
-//! Where browsers are sent that come to the gate's own address.
+//! The redirect of browsers from the proxy's root to Kibana or Dashboards.
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use trailgate_client::Target;
 
-use crate::reject::wants_html;
+use crate::http::headers::wants_html;
 
-/// The page that a browser gets for `/`, if any.
+/// The page that a browser is redirected to from `/`, if any.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home(Option<String>);
+pub struct RootRedirect(Option<String>);
 
-impl Home {
-    /// The home page at `path`.
+impl RootRedirect {
+    /// Redirects to `path`.
     #[must_use]
-    pub fn at(path: &str) -> Self {
+    pub fn to(path: &str) -> Self {
         Self(Some(path.to_owned()))
     }
 
-    /// No home page: `/` is forwarded to browsers, too.
+    /// Redirects nowhere: `/` is forwarded for browsers, too.
     #[must_use]
-    pub fn off() -> Self {
+    pub fn disabled() -> Self {
         Self(None)
     }
 
-    /// The domain's own home: Kibana's, or for collections (`aoss`) Dashboards'.
+    /// Redirects to the service's own page: Kibana, or Dashboards for collections (`aoss`).
     #[must_use]
-    pub fn of_service(service: &str) -> Self {
-        Self::at(if service == "aoss" { DASHBOARDS } else { KIBANA })
+    pub fn for_service(service: &str) -> Self {
+        Self::to(if service == "aoss" { DASHBOARDS } else { KIBANA })
     }
 
-    /// Where browsers are sent, if anywhere.
+    /// Returns the page that browsers are redirected to.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
         self.0.as_deref()
     }
 
-    /// The redirect for a request that asks for a home page, or for one without its final slash.
+    /// Returns the redirect for a request of `/`, or of Kibana or Dashboards without the final slash.
     ///
     /// `/` is Elasticsearch's banner, which its clients ask for, so only browsers are sent from there.
     #[must_use]
-    pub fn redirect(&self, method: &Method, headers: &HeaderMap, target: &Target) -> Option<Response<()>> {
+    pub fn respond(&self, method: &Method, headers: &HeaderMap, target: &Target) -> Option<Response<()>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return None;
         }
@@ -69,38 +69,38 @@ mod tests {
     const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 
     #[track_caller]
-    fn redirect(home: &Home, accept: &'static str, path: &str, query: Option<&str>, expected: Option<&str>) {
+    fn check(redirect: &RootRedirect, accept: &'static str, path: &str, query: Option<&str>, expected: Option<&str>) {
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
         let target = Target::canonical(path, query).unwrap();
-        let response = home.redirect(&Method::GET, &headers, &target);
+        let response = redirect.respond(&Method::GET, &headers, &target);
         let location = response.map(|response| response.headers()[header::LOCATION].to_str().unwrap().to_owned());
         assert_eq!(location.as_deref(), expected);
     }
 
     #[test]
     fn a_browser_is_sent_from_the_root_to_the_home_page() {
-        redirect(&Home::of_service("es"), BROWSER, "/", None, Some("/_plugin/kibana/"));
-        redirect(&Home::of_service("aoss"), BROWSER, "/", None, Some("/_dashboards/"));
-        redirect(&Home::at("/_dashboards/app/discover"), BROWSER, "/", None, Some("/_dashboards/app/discover"));
-        redirect(&Home::off(), BROWSER, "/", None, None);
+        check(&RootRedirect::for_service("es"), BROWSER, "/", None, Some("/_plugin/kibana/"));
+        check(&RootRedirect::for_service("aoss"), BROWSER, "/", None, Some("/_dashboards/"));
+        check(&RootRedirect::to("/_dashboards/app/discover"), BROWSER, "/", None, Some("/_dashboards/app/discover"));
+        check(&RootRedirect::disabled(), BROWSER, "/", None, None);
     }
 
     #[test]
     fn a_client_of_elasticsearch_gets_its_banner() {
-        redirect(&Home::of_service("es"), "*/*", "/", None, None);
-        redirect(&Home::of_service("es"), "application/json", "/", None, None);
+        check(&RootRedirect::for_service("es"), "*/*", "/", None, None);
+        check(&RootRedirect::for_service("es"), "application/json", "/", None, None);
     }
 
     #[test]
     fn kibana_and_dashboards_get_their_slash() {
-        redirect(&Home::off(), "*/*", "/_plugin/kibana", None, Some("/_plugin/kibana/"));
-        redirect(&Home::off(), "*/*", "/_dashboards", Some("a=b c"), Some("/_dashboards/?a=b%20c"));
-        redirect(&Home::off(), "*/*", "/_plugin/kibana/", None, None);
+        check(&RootRedirect::disabled(), "*/*", "/_plugin/kibana", None, Some("/_plugin/kibana/"));
+        check(&RootRedirect::disabled(), "*/*", "/_dashboards", Some("a=b c"), Some("/_dashboards/?a=b%20c"));
+        check(&RootRedirect::disabled(), "*/*", "/_plugin/kibana/", None, None);
     }
 
     #[test]
     fn a_post_is_never_redirected() {
         let target = Target::canonical("/_dashboards", None).unwrap();
-        assert!(Home::off().redirect(&Method::POST, &HeaderMap::new(), &target).is_none());
+        assert!(RootRedirect::disabled().respond(&Method::POST, &HeaderMap::new(), &target).is_none());
     }
 }

@@ -24,13 +24,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use trailgate::config::Config;
 use trailgate::daemon;
-use trailgate::http::server::{self, Entrance, Worker};
-use trailgate::ops::access_log::{AccessLog, Format};
-use trailgate::ops::log_writer::LinePipe;
+use trailgate::http::server::{BoundListener, Worker};
+use trailgate::ops::access_log::{AccessLog, Format, OnFailure};
+use trailgate::ops::log_writer::NonBlockingWriter;
 use trailgate::ops::metrics::Metrics;
+use trailgate::ops::reload::certificate::CertificateReloader;
+use trailgate::ops::request_record::RequestRecorder;
 use trailgate::policy::allowlist::{self, Entries, Publisher};
 use trailgate::policy::engine;
-use trailgate::proxy::Gate;
+use trailgate::proxy::{self, Proxy};
 use trailgate_client::CredentialCache;
 use trailgate_testkit::signing_key;
 
@@ -78,7 +80,7 @@ pub(crate) struct Rig {
     /// Where the configuration and what it names would be.
     pub(crate) folder: TempDir,
     /// The proxy with connections of its own.
-    gate: Gate,
+    proxy: Proxy,
     lines: Mutex<mpsc::UnboundedReceiver<Value>>,
     shutdown: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
@@ -110,29 +112,35 @@ impl Rig {
         let limits = config.connections;
         let mut listener = config.listeners.remove(0);
         listener.address.set_port(0);
-        let (entrance, certificate) = Entrance::open(listener).await.unwrap();
         let metrics = Arc::<Metrics>::default();
-        certificate.map(|reloader| tokio::spawn(reloader.run(Arc::clone(&metrics))));
-        let address = entrance.address().unwrap();
+        let (reloader, certificate) =
+            listener.tls.as_ref().map(CertificateReloader::start).transpose().unwrap().unzip();
+        reloader.map(|reloader| tokio::spawn(reloader.run(Arc::clone(&metrics))));
+        let bound = BoundListener::bind(listener, certificate).await.unwrap();
+        let address = bound.address().unwrap();
 
         let (publisher, allowlist) = allowlist::channel(entries(&setup.allow));
         let (cache, refresher) = CredentialCache::new(setup.credentials);
         tokio::spawn(refresher.run());
         let (sender, lines) = mpsc::unbounded_channel();
-        let pipe = LinePipe::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
-        let access_log = AccessLog::new(Some(pipe), Format::Json, Arc::clone(&metrics));
-        let gate = daemon::gate(config, allowlist, cache, access_log, metrics).unwrap();
-        let own = gate.with_own_pool();
+        let writer = NonBlockingWriter::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
+        let access_log = AccessLog::new(Some(writer), Format::Json, OnFailure::Serve);
+        let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
+        let upstream = daemon::build_upstream(config.domain, cache).unwrap();
+        let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));
+        let proxy = Proxy { shared: Arc::clone(&shared), upstream };
+        let own = proxy.with_own_pool();
 
         let (shutdown, stopped) = oneshot::channel();
-        let server =
-            tokio::spawn(server::run(vec![entrance], vec![Worker::here(gate)], limits, async { drop(stopped.await) }));
+        let server = tokio::spawn(async move {
+            proxy::serve(vec![bound], vec![Worker::here(proxy)], limits, &shared, async { drop(stopped.await) }).await;
+        });
         Self {
             domain,
             address,
             publisher,
             folder,
-            gate: own,
+            proxy: own,
             lines: Mutex::new(lines),
             shutdown: Some(shutdown),
             server: Some(server),
@@ -175,20 +183,20 @@ impl Rig {
     /// Asks the domain for its engine, as the program does in the background.
     pub(crate) async fn learn_engine(&self) {
         let known = async {
-            while self.gate.engine.get().is_none() {
+            while self.proxy.shared.engine.get().is_none() {
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            never = engine::learn(&self.gate.upstream, &self.gate.engine) => match never {},
+            never = engine::learn(&self.proxy.upstream, &self.proxy.shared.engine) => match never {},
             () = patiently(known) => {}
         }
     }
 
     /// Keeps asking the domain for its engine.
     pub(crate) fn keep_learning(&self) -> JoinHandle<()> {
-        let gate = self.gate.with_own_pool();
-        tokio::spawn(async move { match engine::learn(&gate.upstream, &gate.engine).await {} })
+        let proxy = self.proxy.with_own_pool();
+        tokio::spawn(async move { match engine::learn(&proxy.upstream, &proxy.shared.engine).await {} })
     }
 
     /// The next line of the access log.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use similar::TextDiff;
 
 use super::{Change, List, Listed, search};
-use crate::cli::args::roughly;
+use crate::human::round_duration;
 use crate::policy::cidr;
 use crate::policy::grant::Access;
 
@@ -50,8 +50,8 @@ impl Row {
         let expires = end.and_then(|(at, _)| Timestamp::try_from(at).ok()).map(|at| at.to_string());
         let ends = match end.map(|(_, left)| left) {
             None => String::new(),
-            Some(Ok(left)) if !left.is_zero() => format!("in {}", roughly(left)),
-            Some(Ok(ago) | Err(ago)) => format!("{} ago", roughly(ago)),
+            Some(Ok(left)) if !left.is_zero() => format!("in {}", round_duration(left)),
+            Some(Ok(ago) | Err(ago)) => format!("{} ago", round_duration(ago)),
         };
         let (cidr, name) = (cidr::text(entry.cidr), entry.name.clone());
         Self { line: *line, cidr, name, access: entry.access, state, expires, ends }
@@ -108,7 +108,7 @@ impl fmt::Display for Listing {
 
 /// Who is let in, by name.
 #[derive(Debug, Serialize)]
-pub(super) struct People {
+pub(super) struct ByName {
     people: Vec<Person>,
 }
 
@@ -118,7 +118,7 @@ struct Person {
     entries: Vec<Row>,
 }
 
-impl People {
+impl ByName {
     pub(super) fn new(list: &List, now: SystemTime) -> Self {
         let mut people = BTreeMap::<_, Vec<_>>::new();
         for listed in list.entries.iter().filter(|listed| !listed.entry.has_expired(now)) {
@@ -128,7 +128,7 @@ impl People {
     }
 }
 
-impl fmt::Display for People {
+impl fmt::Display for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.people.is_empty() {
             writeln!(f, "nobody is let in")?;
@@ -163,7 +163,7 @@ impl Changed {
         let new = List::parse(list.file.clone(), change.text.clone())?;
         let added = change.added.as_ref().and_then(|entry| new.entries.iter().find(|listed| listed.entry == *entry));
         let changed = added.or(change.removed.as_ref());
-        let around = changed.and_then(|listed| search::around(&new.entries, listed.entry.cidr, now));
+        let around = changed.and_then(|listed| search::covering_entry(&new.entries, listed.entry.cidr, now));
         let row = |listed: &Listed| Row::new(listed, now);
         let (old, changed) = (list.file.display().to_string(), format!("{} (changed)", list.file.display()));
         Ok(Self {

@@ -13,7 +13,7 @@ use crate::policy::cidr;
 
 /// What the list says of an address.
 #[derive(Debug, Serialize)]
-pub(super) struct Found {
+pub(super) struct Lookup {
     /// As the gate sees it: an IPv4-mapped address is the IPv4 address.
     address: IpAddr,
     /// Whether it is let in.
@@ -34,7 +34,7 @@ struct Near {
 }
 
 /// Looks for `address` in the list as it is at `now`.
-pub(super) fn find(list: &List, address: IpAddr, now: SystemTime) -> Found {
+pub(super) fn find(list: &List, address: IpAddr, now: SystemTime) -> Lookup {
     let address = address.to_canonical();
     let mut holding: Vec<_> = list.entries.iter().filter(|listed| listed.entry.cidr.contains(&address)).collect();
     holding.sort_by_key(|listed| std::cmp::Reverse(listed.entry.cidr.prefix_len()));
@@ -42,11 +42,11 @@ pub(super) fn find(list: &List, address: IpAddr, now: SystemTime) -> Found {
     let expired: Vec<Row> = expired.map(|listed| Row::new(listed, now)).collect();
     let entry = holding.get(expired.len()).map(|listed| Row::new(listed, now));
     let nearest = if entry.is_none() { nearest(&list.entries, address, now) } else { None };
-    Found { address, allowed: entry.is_some(), entry, expired, nearest }
+    Lookup { address, allowed: entry.is_some(), entry, expired, nearest }
 }
 
 /// The entry that lets in the whole of `block` at `now`, if one does: the longest other block around it.
-pub(super) fn around(entries: &[Listed], block: IpNet, now: SystemTime) -> Option<&Listed> {
+pub(super) fn covering_entry(entries: &[Listed], block: IpNet, now: SystemTime) -> Option<&Listed> {
     let is_around = |listed: &&Listed| {
         let other = &listed.entry;
         other.cidr != block && other.cidr.contains(&block) && !other.has_expired(now)
@@ -72,7 +72,7 @@ fn common_bits(one: IpAddr, other: IpAddr) -> Option<u8> {
     u8::try_from(bits).ok()
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.entry {
             Some(entry) => {

@@ -10,12 +10,13 @@ use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata as _};
 use tokio::time::timeout;
 
 use super::report::Problem;
-use crate::cli::args::roughly;
 use crate::config::Config;
+use crate::human::round_duration;
 
 /// Looks for credentials where the gate does.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
-    let provider = trailgate_client::provider(&config.region, config.assume_role.as_deref());
+    let signing = &config.domain.signing;
+    let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_deref());
     let found = timeout(FIND_TIMEOUT, provider.provide_credentials()).await;
     Ok(found.map_err(|_| anyhow!("nothing was found within {} s", FIND_TIMEOUT.as_secs()))??)
 }
@@ -40,9 +41,9 @@ pub(super) fn credentials(
     let (key, source) = (credentials.access_key_id(), trailgate_client::source(credentials));
     match credentials.expiry().map(|expiry| expiry.duration_since(now)) {
         None => Ok(format!("{key} from {source}, without an end")),
-        Some(Ok(left)) => Ok(format!("{key} from {source}, valid for {}", roughly(left))),
+        Some(Ok(left)) => Ok(format!("{key} from {source}, valid for {}", round_duration(left))),
         Some(Err(ago)) => Err(Problem::new(
-            format!("{key} from {source} expired {} ago", roughly(ago.duration())),
+            format!("{key} from {source} expired {} ago", round_duration(ago.duration())),
             "Renew them where they come from. On EC2 and ECS they renew themselves: look at this machine's clock.",
         )),
     }

@@ -7,7 +7,7 @@ use hyper::header::{self, HeaderValue};
 use super::{HeadError, HeadLimits, has_user};
 
 /// Gives the request one `Host` and one `Cookie`.
-pub(crate) fn settle<B>(request: &mut Request<B>, limits: HeadLimits) -> Result<(), HeadError> {
+pub(crate) fn normalize<B>(request: &mut Request<B>, limits: HeadLimits) -> Result<(), HeadError> {
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let headers = request.headers_mut();
     // Cookies come in crumbs, so that each is compressed for itself (RFC 9113, section 8.2.3).
@@ -42,13 +42,13 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 1024, headers: 3 };
 
-    fn settled(uri: &str, headers: &[(&str, &str)]) -> Result<Vec<String>, HeadError> {
+    fn normalized(uri: &str, headers: &[(&str, &str)]) -> Result<Vec<String>, HeadError> {
         let mut request = Request::get(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request.body(()).unwrap();
-        settle(&mut request, LIMITS)?;
+        normalize(&mut request, LIMITS)?;
         let line = |(name, value): (&header::HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
         Ok(request.headers().iter().map(line).collect())
     }
@@ -56,35 +56,35 @@ mod tests {
     #[test]
     fn the_authority_is_the_host() {
         let host = || Ok(vec!["host: gate.test:8443".to_owned()]);
-        assert_eq!(settled("https://gate.test:8443/", &[]), host());
-        assert_eq!(settled("https://gate.test:8443/", &[("host", "gate.test:8443")]), host());
-        assert_eq!(settled("/", &[("host", "gate.test:8443")]), host());
+        assert_eq!(normalized("https://gate.test:8443/", &[]), host());
+        assert_eq!(normalized("https://gate.test:8443/", &[("host", "gate.test:8443")]), host());
+        assert_eq!(normalized("/", &[("host", "gate.test:8443")]), host());
     }
 
     #[test]
     fn a_request_with_no_host_or_with_two_is_refused() {
-        assert_eq!(settled("/", &[]), Err(HeadError::Host));
-        assert_eq!(settled("https://gate.test/", &[("host", "evil.test")]), Err(HeadError::Host));
-        assert_eq!(settled("/", &[("host", "gate.test"), ("host", "gate.test")]), Err(HeadError::Host));
+        assert_eq!(normalized("/", &[]), Err(HeadError::Host));
+        assert_eq!(normalized("https://gate.test/", &[("host", "evil.test")]), Err(HeadError::Host));
+        assert_eq!(normalized("/", &[("host", "gate.test"), ("host", "gate.test")]), Err(HeadError::Host));
     }
 
     #[test]
     fn user_name_before_the_host_is_rejected() {
-        assert_eq!(settled("https://user:password@gate.test/", &[]), Err(HeadError::User));
-        assert_eq!(settled("/", &[("host", "user@gate.test")]), Err(HeadError::User));
+        assert_eq!(normalized("https://user:password@gate.test/", &[]), Err(HeadError::User));
+        assert_eq!(normalized("/", &[("host", "user@gate.test")]), Err(HeadError::User));
     }
 
     #[test]
     fn the_crumbs_of_a_cookie_are_joined() {
         let crumbs = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3"), ("cookie", "d=4")];
         let joined = vec!["cookie: a=1; b=2; c=3; d=4".to_owned(), "host: gate.test".to_owned()];
-        assert_eq!(settled("https://gate.test/", &crumbs), Ok(joined));
+        assert_eq!(normalized("https://gate.test/", &crumbs), Ok(joined));
     }
 
     #[test]
     fn headers_beyond_the_limit_are_refused() {
         let headers = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
-        assert_eq!(settled("https://gate.test/", &headers[..3]).map(|lines| lines.len()), Ok(4));
-        assert_eq!(settled("https://gate.test/", &headers), Err(HeadError::TooLarge));
+        assert_eq!(normalized("https://gate.test/", &headers[..3]).map(|lines| lines.len()), Ok(4));
+        assert_eq!(normalized("https://gate.test/", &headers), Err(HeadError::TooLarge));
     }
 }

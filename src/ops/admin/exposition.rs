@@ -12,16 +12,16 @@ use prometheus_client::registry::{Registry, Unit};
 use strum::VariantArray as _;
 use trailgate_client::{ClientStats, ForbiddenKind, RetryReason, is_valid};
 
-use crate::ops::log_writer::LinePipe;
-use crate::policy::allowlist::State;
-use crate::proxy::Gate;
+use super::observer::ObservedProxy;
+use crate::ops::log_writer::NonBlockingWriter;
+use crate::ops::reload::allowlist::AllowlistState;
 
 /// What is written out: the counts of the gate, and what only the moment shows.
 pub(super) struct Sample<'a> {
-    pub(super) gate: &'a Gate,
-    pub(super) state: &'a State,
+    pub(super) proxy: &'a ObservedProxy,
+    pub(super) state: &'a AllowlistState,
     /// The pipe of each log.
-    pub(super) logs: &'a [(&'static str, LinePipe); 2],
+    pub(super) logs: &'a [(&'static str, NonBlockingWriter); 2],
     pub(super) started: SystemTime,
     pub(super) now: SystemTime,
 }
@@ -31,7 +31,7 @@ pub(super) fn text(sample: &Sample<'_>) -> String {
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The version that runs", version);
     seconds(&mut registry, "start_time", "When the gate was started", unix(sample.started));
-    sample.gate.metrics.register(&mut registry);
+    sample.proxy.metrics.register(&mut registry);
     register_memory(&mut registry, sample);
     register_upstream(&mut registry, sample);
     register_allowlist(&mut registry, sample);
@@ -45,8 +45,8 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
     let bytes = |registry: &mut Registry, name: &str, help: &str, value: usize| {
         registry.register_with_unit(name, help, Unit::Bytes, gauge(value));
     };
-    bytes(registry, "buffered", "Memory for bodies that is taken", sample.gate.budget.taken());
-    bytes(registry, "buffer_limit", "Memory for bodies that there is", sample.gate.budget.limit());
+    bytes(registry, "buffered", "Memory for bodies that is taken", sample.proxy.budget.taken());
+    bytes(registry, "buffer_limit", "Memory for bodies that there is", sample.proxy.budget.limit());
     let (lost, writable) = (Family::<_, Counter>::default(), Family::<_, Gauge>::default());
     for (name, pipe) in sample.logs {
         let labels = [("log", *name)];
@@ -58,12 +58,12 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
     registry.register(
         "refused_clients",
         "Addresses that were refused lately",
-        gauge(sample.gate.metrics.refused.len()),
+        gauge(sample.proxy.metrics.rejected_clients.len()),
     );
 }
 
 fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
-    let upstream = &sample.gate.upstream;
+    let upstream = &sample.proxy.upstream;
     register_stats(registry, upstream.stats());
     let answered = upstream.health().last_answer().map_or(0.0, |answer| unix(answer.at));
     seconds(registry, "upstream_last_answer_timestamp", "When the domain last answered", answered);
@@ -97,7 +97,7 @@ fn register_stats(registry: &mut Registry, stats: &ClientStats) {
 }
 
 fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
-    let list = sample.gate.allowlist.entries();
+    let list = sample.proxy.allowlist.entries();
     let expired = list.expired(sample.now);
     let entries = Family::<_, Gauge>::default();
     for (state, count) in [("in_force", list.len() - expired), ("expired", expired)] {

@@ -1,4 +1,4 @@
-//! The one that looks at all parts of the gate and says how it stands.
+//! Observes all parts of the proxy, for the health checks, the status and the metrics.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,56 +6,76 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::interval;
+use trailgate_client::SignedClient;
 
 use super::exposition::{self, Sample};
 use super::rates::Rates;
 use super::readiness::{Check, allowlist_problem, credentials_problem, is_answering};
 use super::status::{self, Status};
-use crate::ops::log_writer::LinePipe;
-use crate::ops::systemd::Manager;
-use crate::policy::allowlist::State;
+use crate::http::memory_budget::MemoryBudget;
+use crate::ops::log_writer::NonBlockingWriter;
+use crate::ops::metrics::Metrics;
+use crate::ops::reload::allowlist::AllowlistState;
+use crate::ops::systemd::Notifier;
+use crate::policy::allowlist::Allowlist;
 use crate::policy::engine::fetch_banner;
-use crate::proxy::Gate;
 
-/// Looks at a gate.
+/// The parts of the proxy that are observed.
+#[derive(Debug)]
+pub struct ObservedProxy {
+    /// The domain, over connections of the observer's own.
+    pub upstream: Arc<SignedClient>,
+    /// The list in effect.
+    pub allowlist: Allowlist,
+    /// The memory for bodies.
+    pub budget: MemoryBudget,
+    /// The counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Observes a proxy.
 #[derive(Debug)]
 pub struct Observer {
-    gate: Arc<Gate>,
-    allowlist: watch::Receiver<State>,
-    logs: [(&'static str, LinePipe); 2],
+    proxy: ObservedProxy,
+    allowlist: watch::Receiver<AllowlistState>,
+    logs: [(&'static str, NonBlockingWriter); 2],
     started: SystemTime,
     is_draining: AtomicBool,
     rates: Mutex<Rates>,
-    /// When the domain was last asked on behalf of the operator, and what was wrong; held while it is asked.
-    asked: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
+    /// The time and the problem of the last request to the domain for the operator; held while one is under way.
+    last_check: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
 }
 
 impl Observer {
-    /// Looks at `gate`, at how its allowlist was loaded, and at the pipes of its logs.
+    /// Observes `proxy`, the state of its allowlist, and the writers of its logs.
     #[must_use]
-    pub fn new(gate: Arc<Gate>, allowlist: watch::Receiver<State>, logs: [(&'static str, LinePipe); 2]) -> Self {
+    pub fn new(
+        proxy: ObservedProxy,
+        allowlist: watch::Receiver<AllowlistState>,
+        logs: [(&'static str, NonBlockingWriter); 2],
+    ) -> Self {
         Self {
-            gate,
+            proxy,
             allowlist,
             logs,
             started: SystemTime::now(),
             is_draining: AtomicBool::new(false),
             rates: Mutex::new(Rates::start(Instant::now())),
-            asked: tokio::sync::Mutex::default(),
+            last_check: tokio::sync::Mutex::default(),
         }
     }
 
-    /// From now on the gate is not ready, because it ends.
+    /// Makes the proxy not ready from now on, because it drains.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// What has to hold for the gate to be ready. Asks the domain, unless it answered lately.
+    /// Returns the readiness checks. Asks the domain, unless it has answered recently.
     pub async fn checks(&self) -> Vec<Check> {
         let is_draining = self.is_draining.load(Ordering::Relaxed);
         let draining = is_draining.then(|| Check::new("listening", Some("the gate is about to end".to_owned())));
         let upstream = self.upstream_problem().await;
-        let credentials = self.gate.upstream.credentials().latest();
+        let credentials = self.proxy.upstream.credentials().latest();
         let mut checks = vec![
             Check::new("credentials", credentials_problem(credentials.as_ref(), SystemTime::now())),
             Check::new("allowlist", allowlist_problem(&self.allowlist.borrow())),
@@ -70,20 +90,20 @@ impl Observer {
         checks
     }
 
-    /// How the gate stands, with all that [`Self::checks`] says.
+    /// Returns the status, which includes the checks.
     pub async fn status(&self) -> Status {
         let checks = self.checks().await;
         let state = self.allowlist.borrow().clone();
-        let totals = self.gate.metrics.totals();
+        let totals = self.proxy.metrics.totals();
         let rates = self.rates().over_windows(Instant::now(), totals);
-        status::take(&self.gate, &state, checks, rates, self.started, SystemTime::now())
+        status::build(&self.proxy, &state, checks, rates, self.started, SystemTime::now())
     }
 
-    /// The metrics in Prometheus' text format. Asks nobody.
+    /// Returns the metrics in Prometheus' text format. Does not ask the domain.
     pub(super) fn exposition(&self) -> String {
         let state = self.allowlist.borrow().clone();
         exposition::text(&Sample {
-            gate: &self.gate,
+            proxy: &self.proxy,
             state: &state,
             logs: &self.logs,
             started: self.started,
@@ -91,51 +111,51 @@ impl Observer {
         })
     }
 
-    /// Keeps the rates up to date, and tells `manager` that the process is not stuck and how it stands.
-    pub async fn watch(&self, manager: Manager) -> std::convert::Infallible {
-        let period = manager.watchdog().map_or(BEAT, |watchdog| (watchdog / 2).min(BEAT));
+    /// Keeps the rates up to date, and sends watchdog pings and the status line to the service manager.
+    pub async fn watch(&self, notifier: Notifier) -> std::convert::Infallible {
+        let period = notifier.watchdog_interval().map_or(WATCH_INTERVAL, |watchdog| (watchdog / 2).min(WATCH_INTERVAL));
         let mut beats = interval(period);
         let mut told = String::new();
         loop {
             beats.tick().await;
-            manager.alive();
-            let totals = self.gate.metrics.totals();
+            notifier.watchdog();
+            let totals = self.proxy.metrics.totals();
             let mut rates = self.rates();
             rates.record(Instant::now(), totals);
             let minute = rates.over_windows(Instant::now(), totals);
             drop(rates);
-            let line = status::line(&self.gate, &self.allowlist.borrow(), minute.first(), SystemTime::now());
+            let line = status::line(&self.proxy, &self.allowlist.borrow(), minute.first(), SystemTime::now());
             if line != told {
-                manager.status(&line);
+                notifier.status(&line);
                 told = line;
             }
         }
     }
 
-    /// Why the domain does not answer, if it does not.
+    /// Returns the reason why the domain does not answer, if it does not.
     async fn upstream_problem(&self) -> Option<String> {
-        let health = self.gate.upstream.health();
+        let health = self.proxy.upstream.health();
         if is_answering(health, SystemTime::now()) {
             return None;
         }
-        // Those who come meanwhile wait here for the one answer.
-        let mut asked = self.asked.lock().await;
+        // Others that come meanwhile wait here for the one answer.
+        let mut last_check = self.last_check.lock().await;
         if is_answering(health, SystemTime::now()) {
             return None;
         }
-        if let Some((at, problem)) = &*asked
-            && at.elapsed() < GAP
+        if let Some((at, problem)) = &*last_check
+            && at.elapsed() < ANSWER_TTL
         {
             return problem.clone();
         }
-        let problem = self.ask().await.err();
-        *asked = Some((Instant::now(), problem.clone()));
+        let problem = self.check_domain().await.err();
+        *last_check = Some((Instant::now(), problem.clone()));
         problem
     }
 
-    /// Asks the domain for its banner. What it says does not matter here.
-    async fn ask(&self) -> Result<(), String> {
-        let status = fetch_banner(&self.gate.upstream).await?.status();
+    /// Asks the domain for its banner. Its content does not matter here.
+    async fn check_domain(&self) -> Result<(), String> {
+        let status = fetch_banner(&self.proxy.upstream).await?.status();
         if status.is_server_error() { Err(format!("the domain answers {status}")) } else { Ok(()) }
     }
 
@@ -145,7 +165,7 @@ impl Observer {
     }
 }
 
-/// How long a bad answer is good enough for those who ask again.
-const GAP: Duration = Duration::from_secs(1);
-/// How often the rates are taken down.
-const BEAT: Duration = Duration::from_secs(10);
+/// The time that a bad answer counts for others that ask.
+const ANSWER_TTL: Duration = Duration::from_secs(1);
+/// The time between two records of the rates.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);

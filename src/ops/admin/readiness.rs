@@ -7,8 +7,8 @@ use aws_credential_types::Credentials;
 use serde::{Deserialize, Serialize};
 use trailgate_client::{UpstreamHealth, is_valid};
 
-use crate::cli::args::roughly;
-use crate::policy::allowlist::State;
+use crate::human::round_duration;
+use crate::ops::reload::allowlist::AllowlistState;
 
 /// One thing that has to hold for the gate to be ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +49,10 @@ pub(super) fn credentials_problem(latest: Option<&Credentials>, now: SystemTime)
 }
 
 /// An older list than the file's is in effect when the file is wrong, and may be when it cannot be read.
-pub(super) fn allowlist_problem(state: &State) -> Option<String> {
+pub(super) fn allowlist_problem(state: &AllowlistState) -> Option<String> {
     let wrong = state.error.as_ref().map(|error| format!("an older list is in effect: {error}"));
     let unread = || {
-        let (file, age) = (state.file.display(), roughly(state.stale()?));
+        let (file, age) = (state.file.display(), round_duration(state.stale()?));
         Some(format!(
             "an older list may be in effect: {file} has not been read for {age}, reading it hangs or it never stops changing"
         ))

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::observer::ObservedProxy;
 use super::rates::Rate;
 use super::readiness::Check;
-use crate::cli::args::roughly;
+use crate::human::round_duration;
 use crate::ops::outcome::Outcome;
-use crate::policy::allowlist::State;
-use crate::proxy::Gate;
+use crate::ops::reload::allowlist::AllowlistState;
 
 /// How the gate stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -123,18 +123,18 @@ impl Refused {
     }
 }
 
-/// Takes the gate's status at `now`.
-pub(super) fn take(
-    gate: &Gate,
-    state: &State,
+/// Builds the status at `now`.
+pub(super) fn build(
+    proxy: &ObservedProxy,
+    state: &AllowlistState,
     checks: Vec<Check>,
     rates: Vec<Rate>,
     started: SystemTime,
     now: SystemTime,
 ) -> Status {
-    let (upstream, metrics) = (&gate.upstream, &gate.metrics);
+    let (upstream, metrics) = (&proxy.upstream, &proxy.metrics);
     let health = upstream.health();
-    let entries = gate.allowlist.entries();
+    let entries = proxy.allowlist.entries();
     let expired = entries.expired(now);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -168,12 +168,12 @@ pub(super) fn take(
             rates,
             requests: metrics.totals().requests,
             in_flight: metrics.in_flight.get(),
-            connections: metrics.connections.get(),
-            buffered_bytes: gate.budget.taken(),
-            buffer_bytes: gate.budget.limit(),
+            connections: metrics.connections.open.get(),
+            buffered_bytes: proxy.budget.taken(),
+            buffer_bytes: proxy.budget.limit(),
         },
         refused: metrics
-            .refused
+            .rejected_clients
             .latest()
             .into_iter()
             .map(|client| Refused {
@@ -187,8 +187,8 @@ pub(super) fn take(
 }
 
 /// One line for `systemctl status`.
-pub(super) fn line(gate: &Gate, state: &State, rate: Option<&Rate>, now: SystemTime) -> String {
-    let entries = gate.allowlist.entries();
+pub(super) fn line(proxy: &ObservedProxy, state: &AllowlistState, rate: Option<&Rate>, now: SystemTime) -> String {
+    let entries = proxy.allowlist.entries();
     let in_force = entries.len() - entries.expired(now);
     let rate = rate.map_or(0.0, |rate| rate.requests);
     let mut line = format!("{in_force} entries let in, {rate:.1} requests/s");
@@ -197,7 +197,7 @@ pub(super) fn line(gate: &Gate, state: &State, rate: Option<&Rate>, now: SystemT
     } else if state.error.is_some() {
         line.push_str("; the allowlist file is wrong, an older list is in effect");
     }
-    match gate.upstream.credentials().latest() {
+    match proxy.upstream.credentials().latest() {
         Some(credentials) if trailgate_client::is_valid(&credentials, now) => {}
         _ => line.push_str("; there are no valid credentials"),
     }
@@ -206,7 +206,7 @@ pub(super) fn line(gate: &Gate, state: &State, rate: Option<&Rate>, now: SystemT
 
 /// The time between the two, to its largest unit.
 pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
-    roughly(to.duration_since(from).unsigned_abs())
+    round_duration(to.duration_since(from).unsigned_abs())
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {

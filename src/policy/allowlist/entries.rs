@@ -70,7 +70,7 @@ impl Entries {
 
     /// Parses the result of reading `file`. A list without entries is an error, unless the file says that it has none:
     /// what is left of a file on a full disk must not reject every client.
-    pub(super) fn read(file: &Path, text: Result<impl AsRef<str>, String>) -> Result<Self, LoadError> {
+    pub fn read(file: &Path, text: Result<impl AsRef<str>, String>) -> Result<Self, LoadError> {
         let text = text.map_err(|reason| LoadError::Unreadable { file: file.to_owned(), reason })?;
         let text = text.as_ref();
         let parsed = file::parse(file, text)?;
@@ -130,7 +130,7 @@ impl Entries {
     }
 
     /// How many entries `other` does not have in this form.
-    pub(super) fn missing_from(&self, other: &Self) -> usize {
+    pub(crate) fn missing_from(&self, other: &Self) -> usize {
         let has = |entry: &Entry| other.blocks.get(&entry.cidr).is_some_and(|it| **it == *entry);
         self.blocks.values().filter(|entry| !has(entry)).count()
     }

@@ -8,7 +8,7 @@ use hyper::{HeaderMap, Response};
 use tokio::time::timeout;
 use trailgate_client::{SignedClient, Target, UnsignedRequest};
 
-use crate::reject::Reject;
+use crate::human::join_sources;
 
 /// Fetches the domain's banner, signed like a client's request. A body that breaks off is returned as empty.
 pub(crate) async fn fetch_banner(upstream: &SignedClient) -> Result<Response<Bytes>, String> {
@@ -16,21 +16,13 @@ pub(crate) async fn fetch_banner(upstream: &SignedClient) -> Result<Response<Byt
     let request = UnsignedRequest::get(target);
     let response = timeout(BANNER_TIMEOUT, upstream.send(&request, HeaderMap::new)).await;
     let response = response.map_err(|_| format!("the domain did not answer within {} s", BANNER_TIMEOUT.as_secs()))?;
-    let (head, body) = response.map_err(|error| describe(&error.into()))?.into_parts();
+    let (head, body) = response.map_err(|error| join_sources(&error))?.into_parts();
     // Read to its end, so that the connection returns to the pool.
     let body = match timeout(BANNER_TIMEOUT, Limited::new(body, BANNER_BYTES).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         _ => Bytes::new(),
     };
     Ok(Response::from_parts(head, body))
-}
-
-/// Returns a rejection with the cause that clients are not told.
-fn describe(reject: &Reject) -> String {
-    match reject.cause() {
-        Some(cause) => format!("{}: {cause}", reject.reason()),
-        None => reject.reason(),
-    }
 }
 
 /// The time that the domain may take for its banner.

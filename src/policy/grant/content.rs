@@ -7,7 +7,7 @@ use flate2::bufread::GzDecoder;
 use hyper::header::{self, HeaderMap};
 use trailgate_client::HashedBody;
 
-use super::Why;
+use super::DenyReason;
 
 /// The form that a request's headers promise for its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,44 +50,44 @@ impl Content {
     }
 
     /// Returns the bytes of a JSON body.
-    pub(super) fn json(self, body: &HashedBody) -> Result<Bytes, Why> {
-        if self.media == Media::Json { self.decode(body) } else { Err(Why::Unreadable) }
+    pub(super) fn json(self, body: &HashedBody) -> Result<Bytes, DenyReason> {
+        if self.media == Media::Json { self.decode(body) } else { Err(DenyReason::Unreadable) }
     }
 
     /// Returns the bytes of a form with a file.
-    pub(super) fn form(self, body: &HashedBody) -> Result<Bytes, Why> {
-        if self.media == Media::Multipart { self.decode(body) } else { Err(Why::Unreadable) }
+    pub(super) fn form(self, body: &HashedBody) -> Result<Bytes, DenyReason> {
+        if self.media == Media::Multipart { self.decode(body) } else { Err(DenyReason::Unreadable) }
     }
 
     /// Returns the bytes that `body` stands for, if they are few enough to be looked into.
-    pub(super) fn decode(self, body: &HashedBody) -> Result<Bytes, Why> {
+    pub(super) fn decode(self, body: &HashedBody) -> Result<Bytes, DenyReason> {
         if body.len() > READABLE {
-            return Err(Why::TooLong);
+            return Err(DenyReason::TooLong);
         }
         match self.coding {
             Coding::Identity => Ok(body.to_bytes()),
             Coding::Gzip => gunzip(&body.to_bytes()),
-            Coding::Other => Err(Why::Unreadable),
+            Coding::Other => Err(DenyReason::Unreadable),
         }
     }
 
     /// Returns the bytes of a search, which may be longer when they need no decoding.
-    pub(super) fn decode_search(self, body: &HashedBody) -> Result<Bytes, Why> {
+    pub(super) fn decode_search(self, body: &HashedBody) -> Result<Bytes, DenyReason> {
         if self.coding == Coding::Identity { Ok(body.to_bytes()) } else { self.decode(body) }
     }
 }
 
 /// Decompresses one gzip member, and nothing behind it: servers differ in what they do with a second one.
-fn gunzip(compressed: &[u8]) -> Result<Bytes, Why> {
+fn gunzip(compressed: &[u8]) -> Result<Bytes, DenyReason> {
     let mut decoder = GzDecoder::new(compressed);
     let mut bytes = Vec::new();
     let limit = READABLE as u64 + 1;
-    (&mut decoder).take(limit).read_to_end(&mut bytes).map_err(|_| Why::Unreadable)?;
+    (&mut decoder).take(limit).read_to_end(&mut bytes).map_err(|_| DenyReason::Unreadable)?;
     if bytes.len() > READABLE {
-        return Err(Why::TooLong);
+        return Err(DenyReason::TooLong);
     }
     if !decoder.into_inner().is_empty() {
-        return Err(Why::Unreadable);
+        return Err(DenyReason::Unreadable);
     }
     Ok(bytes.into())
 }
@@ -152,7 +152,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn read(coding: Option<&'static str>, body: Vec<u8>) -> Result<Bytes, Why> {
+    fn read(coding: Option<&'static str>, body: Vec<u8>) -> Result<Bytes, DenyReason> {
         content("application/json", coding).json(&HashedBody::from(Bytes::from(body)))
     }
 
@@ -187,24 +187,24 @@ mod tests {
         assert_eq!(read(Some("gzip"), gzip(b"{}")).as_deref(), Ok(&b"{}"[..]));
         assert_eq!(read(Some("identity"), b"{}".to_vec()).as_deref(), Ok(&b"{}"[..]));
         for coding in ["deflate", "br", "gzip, gzip", "x-gzip"] {
-            assert_eq!(read(Some(coding), gzip(b"{}")), Err(Why::Unreadable), "{coding}");
+            assert_eq!(read(Some(coding), gzip(b"{}")), Err(DenyReason::Unreadable), "{coding}");
         }
     }
 
     #[test]
     fn gzip_with_something_behind_it_is_rejected() {
-        assert_eq!(read(Some("gzip"), [gzip(b"{}"), gzip(b"{}")].concat()), Err(Why::Unreadable));
-        assert_eq!(read(Some("gzip"), [gzip(b"{}"), b" ".to_vec()].concat()), Err(Why::Unreadable));
+        assert_eq!(read(Some("gzip"), [gzip(b"{}"), gzip(b"{}")].concat()), Err(DenyReason::Unreadable));
+        assert_eq!(read(Some("gzip"), [gzip(b"{}"), b" ".to_vec()].concat()), Err(DenyReason::Unreadable));
         let mut cut = gzip(b"{}");
         cut.pop();
-        assert_eq!(read(Some("gzip"), cut), Err(Why::Unreadable));
-        assert_eq!(read(Some("gzip"), b"{}".to_vec()), Err(Why::Unreadable));
+        assert_eq!(read(Some("gzip"), cut), Err(DenyReason::Unreadable));
+        assert_eq!(read(Some("gzip"), b"{}".to_vec()), Err(DenyReason::Unreadable));
     }
 
     #[test]
     fn decompression_is_bounded() {
         assert_eq!(read(Some("gzip"), gzip(&vec![b' '; READABLE])).map(|bytes| bytes.len()), Ok(READABLE));
-        assert_eq!(read(Some("gzip"), gzip(&vec![b' '; READABLE + 1])), Err(Why::TooLong));
-        assert_eq!(read(None, vec![b' '; READABLE + 1]), Err(Why::TooLong));
+        assert_eq!(read(Some("gzip"), gzip(&vec![b' '; READABLE + 1])), Err(DenyReason::TooLong));
+        assert_eq!(read(None, vec![b' '; READABLE + 1]), Err(DenyReason::TooLong));
     }
 }

@@ -9,10 +9,10 @@ use memchr::memmem;
 use serde::Deserialize;
 use trailgate_client::HashedBody;
 
-use super::body::Question;
+use super::body_rule::BodyRule;
 use super::content::{Content, Media};
 use super::json::shown;
-use super::{Call, Decision, ReadOnly, Why};
+use super::{Call, Decision, DenyReason, ReadOnly};
 
 /// What a request costs the domain beyond its own duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Load {
 }
 
 /// Decides on a call of the engine whose rule left `question`: what stays open because of it, and for how long.
-pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: Question) -> Result<Decision, ReadOnly> {
+pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: BodyRule) -> Result<Decision, ReadOnly> {
     let query = call.target.query().unwrap_or_default();
     let asked = if query.contains("scroll") || query.contains("keep_alive") { asked(call)? } else { None };
     let is_among = |names: &[&str]| segments.iter().any(|segment| names.contains(segment));
@@ -40,24 +40,26 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: Question) -> 
         // The answer to the end of a point in time of OpenSearch is the same whether there was one.
         "DELETE" if is_async || is_cursor => Load::End,
         "DELETE" => Load::Call,
-        "POST" if is_async => Load::Open(asked.ok_or_else(|| call.refuse(Why::NoKeepAlive(call.context.longest)))?),
+        "POST" if is_async => {
+            Load::Open(asked.ok_or_else(|| call.refuse(DenyReason::NoKeepAlive(call.context.longest)))?)
+        }
         "POST" if is_among(&["point_in_time"]) => Load::Open(asked.unwrap_or(call.context.longest)),
         _ if is_cursor => Load::Extend(asked.unwrap_or(call.context.longest)),
         _ if is_async => asked.map_or(Load::Call, Load::Extend),
         _ => asked.map_or(Load::Call, Load::Open),
     };
     let question = match question {
-        Question::None if is_cursor && call.method != "DELETE" => Question::Scroll,
-        Question::None if is_among(&["_search", "_msearch", "_asynchronous_search"]) => {
+        BodyRule::None if is_cursor && call.method != "DELETE" => BodyRule::Scroll,
+        BodyRule::None if is_among(&["_search", "_msearch", "_asynchronous_search"]) => {
             if is_among(&["template"]) {
-                Question::Template
+                BodyRule::Template
             } else {
-                Question::Searches
+                BodyRule::Searches
             }
         }
         other => other,
     };
-    if matches!(question, Question::Searches | Question::Template)
+    if matches!(question, BodyRule::Searches | BodyRule::Template)
         && query.contains("source=")
         && let Some((_, source)) = call.parameters()?.iter().find(|(name, _)| name == "source")
     {
@@ -73,7 +75,7 @@ fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
     for (name, value) in call.parameters()? {
         // Engines up to 6 begin a new parameter at `;`.
         if name.contains(';') || value.contains(';') {
-            return Err(call.refuse(Why::Ambiguous));
+            return Err(call.refuse(DenyReason::Ambiguous));
         }
         if ["scroll", "keep_alive"].contains(&name.as_str()) {
             let asked = check_keep_alive(&value, call.context.longest).map_err(|why| call.refuse(why))?;
@@ -84,8 +86,8 @@ fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
 }
 
 /// Parses how long to keep a search open, as the engine does, and rejects more than `longest`.
-pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration, Why> {
-    let too_long = || Why::KeepAlive { asked: shown(text), longest };
+pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration, DenyReason> {
+    let too_long = || DenyReason::KeepAlive { asked: shown(text), longest };
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -109,27 +111,27 @@ pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration
 pub(super) fn check_search_body(
     content: Content,
     body: &HashedBody,
-    question: Question,
+    question: BodyRule,
     longest: Duration,
-) -> Result<Option<Load>, Why> {
+) -> Result<Option<Load>, DenyReason> {
     if content.media() == Media::Binary {
-        return Err(Why::Unreadable);
+        return Err(DenyReason::Unreadable);
     }
     check_searches(&content.decode_search(body)?, question, longest)
 }
 
 /// Looks for a point in time in one search or many. Only a text that may hold one is parsed.
-pub(super) fn check_searches(text: &[u8], question: Question, longest: Duration) -> Result<Option<Load>, Why> {
+pub(super) fn check_searches(text: &[u8], question: BodyRule, longest: Duration) -> Result<Option<Load>, DenyReason> {
     // The engine's parser also knows UTF-16 and UTF-32.
     if memchr::memchr(0, text).is_some() {
-        return Err(Why::Unreadable);
+        return Err(DenyReason::Unreadable);
     }
     let holds = |needle: &[u8]| memmem::find(text, needle).is_some();
-    if question == Question::Template {
+    if question == BodyRule::Template {
         // A template makes the search that counts out of texts.
         let is_doubtful = holds(b"pit") || holds(b"keep_alive") || holds(b"\\u");
         return if is_doubtful {
-            Err(Why::Named("may extend a point in time: send the search itself"))
+            Err(DenyReason::Named("may extend a point in time: send the search itself"))
         } else {
             Ok(None)
         };
@@ -139,7 +141,7 @@ pub(super) fn check_searches(text: &[u8], question: Question, longest: Duration)
     }
     let mut load = None;
     for search in serde_json::Deserializer::from_slice(text).into_iter::<PointedSearch>() {
-        if let Some(pit) = search.map_err(|_| Why::Unreadable)?.pit {
+        if let Some(pit) = search.map_err(|_| DenyReason::Unreadable)?.pit {
             let asked = pit.keep_alive.map_or(Ok(longest), |text| check_keep_alive(&text, longest))?;
             load = load.max(Some(asked));
         }
@@ -148,16 +150,20 @@ pub(super) fn check_searches(text: &[u8], question: Question, longest: Duration)
 }
 
 /// Checks the body that goes on with a scroll: JSON, or on old engines the identifier alone.
-pub(super) fn check_scroll_body(content: Content, body: &HashedBody, longest: Duration) -> Result<Option<Load>, Why> {
+pub(super) fn check_scroll_body(
+    content: Content,
+    body: &HashedBody,
+    longest: Duration,
+) -> Result<Option<Load>, DenyReason> {
     let text = content.decode(body)?;
     let is_identifier = text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_=+/".contains(byte));
     if is_identifier && content.media() != Media::Binary {
         return Ok(None);
     }
     if content.media() == Media::Binary {
-        return Err(Why::Unreadable);
+        return Err(DenyReason::Unreadable);
     }
-    let Scroll { scroll } = serde_json::from_slice(&text).map_err(|_| Why::Unreadable)?;
+    let Scroll { scroll } = serde_json::from_slice(&text).map_err(|_| DenyReason::Unreadable)?;
     scroll.map(|text| check_keep_alive(&text, longest).map(Load::Extend)).transpose()
 }
 
@@ -195,14 +201,14 @@ mod tests {
         for text in
             ["24h", "301s", "5.5m", "-1", "5", "", "m", "1w", "99999999999999999999d", "99999999999999d", "1m1m"]
         {
-            let why = Why::KeepAlive { asked: shown(text), longest: LONGEST };
+            let why = DenyReason::KeepAlive { asked: shown(text), longest: LONGEST };
             assert_eq!(check_keep_alive(text, LONGEST), Err(why), "{text}");
         }
     }
 
     #[track_caller]
     fn searches(text: &str, expected: Result<Option<Load>, ()>) {
-        assert_eq!(check_searches(text.as_bytes(), Question::Searches, LONGEST).map_err(drop), expected, "{text}");
+        assert_eq!(check_searches(text.as_bytes(), BodyRule::Searches, LONGEST).map_err(drop), expected, "{text}");
     }
 
     #[test]
@@ -222,7 +228,7 @@ mod tests {
 
     #[test]
     fn point_in_time_in_a_template_is_rejected() {
-        let template = |text: &str| check_searches(text.as_bytes(), Question::Template, LONGEST);
+        let template = |text: &str| check_searches(text.as_bytes(), BodyRule::Template, LONGEST);
         assert_eq!(template(r#"{"source":{"query":{"match_all":{}}},"params":{}}"#), Ok(None));
         for text in [r#"{"source":"{\"pit\":{}}"}"#, r#"{"source":"{\"p\u0069t\":{}}"}"#] {
             assert!(template(text).is_err(), "{text}");

@@ -5,27 +5,27 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::Why;
+use super::DenyReason;
 
 /// Parses JSON in which every member is there once and none is named after a part of JavaScript's objects.
 ///
 /// Parsers differ in which of two members of one name they keep, so such a text is rejected.
-pub(super) fn parse(text: &[u8]) -> Result<Value, Why> {
-    let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| Why::Unreadable)?;
+pub(super) fn parse(text: &[u8]) -> Result<Value, DenyReason> {
+    let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| DenyReason::Unreadable)?;
     reject_prototypes(&value)?;
     Ok(value)
 }
 
 /// Rejects a member, or a whole text, that names a part of the objects that all others inherit from.
-fn reject_prototypes(value: &Value) -> Result<(), Why> {
+fn reject_prototypes(value: &Value) -> Result<(), DenyReason> {
     match value {
         Value::Array(items) => items.iter().try_for_each(reject_prototypes),
         Value::Object(members) => members.iter().try_for_each(|(name, value)| {
-            if is_inherited(name) { Err(Why::Prototype(shown(name))) } else { reject_prototypes(value) }
+            if is_inherited(name) { Err(DenyReason::Prototype(shown(name))) } else { reject_prototypes(value) }
         }),
         // Some pages build paths into objects out of texts.
         Value::String(text) if text == "constructor" || text == "prototype" || text.contains("__proto__") => {
-            Err(Why::Prototype(shown(text)))
+            Err(DenyReason::Prototype(shown(text)))
         }
         _ => Ok(()),
     }
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn duplicate_member_is_rejected_at_any_depth() {
         for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"\u0061":2}}]"#, "{", "", "{} {}"] {
-            assert_eq!(parse(text.as_bytes()), Err(Why::Unreadable), "{text}");
+            assert_eq!(parse(text.as_bytes()), Err(DenyReason::Unreadable), "{text}");
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
             r#"{"id":"constructor"}"#,
             r#"{"\u005f_proto__":1}"#,
         ] {
-            assert!(matches!(parse(text.as_bytes()), Err(Why::Prototype(_))), "{text}");
+            assert!(matches!(parse(text.as_bytes()), Err(DenyReason::Prototype(_))), "{text}");
         }
     }
 }

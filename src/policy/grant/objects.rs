@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::json::{parse, shown};
-use super::{Why, timelion};
+use super::{DenyReason, timelion};
 
 /// The kind of a saved object, as far as the grant treats kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,26 +21,26 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Returns the kind of the type `name`, unless it stands for a server that Dashboards would connect to.
-    pub(super) fn of(name: &str) -> Result<Self, Why> {
+    pub(super) fn of(name: &str) -> Result<Self, DenyReason> {
         match name {
             "config" | "config-global" => Ok(Self::Config),
             "url" => Ok(Self::Link),
             "data-source" | "data-connection" | "credential" | "remote-cluster" => {
-                Err(Why::Fetches(format!("a {name}")))
+                Err(DenyReason::Fetches(format!("a {name}")))
             }
             _ => Ok(Self::Plain),
         }
     }
 
     /// Checks the attributes of an object of this kind.
-    pub(super) fn check(self, attributes: &Value) -> Result<(), Why> {
+    pub(super) fn check(self, attributes: &Value) -> Result<(), DenyReason> {
         match (self, attributes) {
             (Self::Config, Value::Object(settings)) => {
                 settings.iter().try_for_each(|(name, value)| check_setting(name, value))
             }
             (Self::Link, Value::Object(members)) => check_link(members),
             (Self::Plain, attributes) => check_texts(attributes, 0),
-            _ => Err(Why::Unreadable),
+            _ => Err(DenyReason::Unreadable),
         }
     }
 }
@@ -48,23 +48,23 @@ impl Kind {
 /// Rejects the id of an object that is shipped with trailgate: everybody looks for trouble by its query.
 ///
 /// Kibana 6 and later keep an object under its type and id, such as `search:trailgate-iam`.
-pub(super) fn check_id(id: &str) -> Result<(), Why> {
+pub(super) fn check_id(id: &str) -> Result<(), DenyReason> {
     let own = id.rsplit(':').next().unwrap_or_default();
-    if own.starts_with(SHIPPED) { Err(Why::Shipped(shown(id))) } else { Ok(()) }
+    if own.starts_with(SHIPPED) { Err(DenyReason::Shipped(shown(id))) } else { Ok(()) }
 }
 
 /// Checks the body of a route that writes one object: `{"attributes":{…},…}`.
-pub(super) fn check_one(kind: Kind, body: &Value) -> Result<(), Why> {
-    check_members(kind, body.as_object().ok_or(Why::Unreadable)?)
+pub(super) fn check_one(kind: Kind, body: &Value) -> Result<(), DenyReason> {
+    check_members(kind, body.as_object().ok_or(DenyReason::Unreadable)?)
 }
 
 /// Checks a list of objects, each with its type and attributes.
-pub(super) fn check_many(body: &Value) -> Result<(), Why> {
+pub(super) fn check_many(body: &Value) -> Result<(), DenyReason> {
     let objects = match body {
         Value::Array(objects) => objects,
         // The import of whole dashboards.
-        Value::Object(members) => members.get("objects").and_then(Value::as_array).ok_or(Why::Unreadable)?,
-        _ => return Err(Why::Unreadable),
+        Value::Object(members) => members.get("objects").and_then(Value::as_array).ok_or(DenyReason::Unreadable)?,
+        _ => return Err(DenyReason::Unreadable),
     };
     objects.iter().try_for_each(check_typed)
 }
@@ -72,8 +72,8 @@ pub(super) fn check_many(body: &Value) -> Result<(), Why> {
 /// Checks a form with a file of objects, one a line.
 ///
 /// Parsers differ in where they see a part of a form end, so each line counts, in whatever part it is.
-pub(super) fn check_import(form: &[u8]) -> Result<(), Why> {
-    let text = std::str::from_utf8(form).map_err(|_| Why::Unreadable)?;
+pub(super) fn check_import(form: &[u8]) -> Result<(), DenyReason> {
+    let text = std::str::from_utf8(form).map_err(|_| DenyReason::Unreadable)?;
     for line in text.split('\n').map(|line| line.trim_matches(['\r', ' ', '\t'])) {
         match line.as_bytes().first() {
             None => {}
@@ -94,29 +94,29 @@ pub(super) fn check_import(form: &[u8]) -> Result<(), Why> {
                 retries.into_iter().try_for_each(check_member_ids)?;
             }
             _ if is_part_header(line) || matches!(line, "true" | "false") => {}
-            _ => return Err(Why::Unreadable),
+            _ => return Err(DenyReason::Unreadable),
         }
     }
     Ok(())
 }
 
 /// Checks the body of a settings route: the value of one, or the changes of several.
-pub(super) fn check_settings(body: &Value) -> Result<(), Why> {
-    for (name, value) in body.as_object().ok_or(Why::Unreadable)? {
+pub(super) fn check_settings(body: &Value) -> Result<(), DenyReason> {
+    for (name, value) in body.as_object().ok_or(DenyReason::Unreadable)? {
         match (name.as_str(), value) {
             ("value", value) => check_value("value", value)?,
             ("changes", Value::Object(changes)) => {
                 changes.iter().try_for_each(|(name, value)| check_setting(name, value))?;
             }
-            _ => return Err(Why::Member(shown(name))),
+            _ => return Err(DenyReason::Member(shown(name))),
         }
     }
     Ok(())
 }
 
 /// Checks a document that Kibana 4 to 6 write into their index themselves, whole or as an update.
-pub(super) fn check_document(kind: Kind, is_update: bool, body: &Value) -> Result<(), Why> {
-    let document = body.as_object().ok_or(Why::Unreadable)?;
+pub(super) fn check_document(kind: Kind, is_update: bool, body: &Value) -> Result<(), DenyReason> {
+    let document = body.as_object().ok_or(DenyReason::Unreadable)?;
     if !is_update {
         return check_whole_document(kind, body);
     }
@@ -124,25 +124,25 @@ pub(super) fn check_document(kind: Kind, is_update: bool, body: &Value) -> Resul
         match name.as_str() {
             "doc" | "upsert" => check_whole_document(kind, value)?,
             "doc_as_upsert" | "detect_noop" => {}
-            _ => return Err(Why::Member(shown(name))),
+            _ => return Err(DenyReason::Member(shown(name))),
         }
     }
     Ok(())
 }
 
 /// Checks the body of a route that makes short links.
-pub(super) fn check_short_link(body: &Value) -> Result<(), Why> {
-    check_link(body.as_object().ok_or(Why::Unreadable)?)
+pub(super) fn check_short_link(body: &Value) -> Result<(), DenyReason> {
+    check_link(body.as_object().ok_or(DenyReason::Unreadable)?)
 }
 
 /// Checks the name of a setting, and that its value names no address.
-pub(super) fn check_setting(name: &str, value: &Value) -> Result<(), Why> {
+pub(super) fn check_setting(name: &str, value: &Value) -> Result<(), DenyReason> {
     check_setting_name(name)?;
     check_value(name, value)
 }
 
 /// Rejects a setting by which the server fetches, or by which it takes on more work than it should.
-pub(super) fn check_setting_name(name: &str) -> Result<(), Why> {
+pub(super) fn check_setting_name(name: &str) -> Result<(), DenyReason> {
     let lower = name.to_ascii_lowercase();
     let of_timelion = lower.strip_prefix("timelion:").or(lower.strip_prefix("timeline:"));
     if of_timelion.is_some_and(|setting| !OF_TIMELION.contains(&setting))
@@ -150,19 +150,19 @@ pub(super) fn check_setting_name(name: &str) -> Result<(), Why> {
         || lower.ends_with("url")
         || lower.contains("wmsdefaults")
     {
-        return Err(Why::Setting(shown(name)));
+        return Err(DenyReason::Setting(shown(name)));
     }
     Ok(())
 }
 
-fn check_typed(object: &Value) -> Result<(), Why> {
-    let members = object.as_object().ok_or(Why::Unreadable)?;
+fn check_typed(object: &Value) -> Result<(), DenyReason> {
+    let members = object.as_object().ok_or(DenyReason::Unreadable)?;
     // Old exports begin their names with an underscore.
-    let name = members.get("type").or(members.get("_type")).and_then(Value::as_str).ok_or(Why::Unreadable)?;
+    let name = members.get("type").or(members.get("_type")).and_then(Value::as_str).ok_or(DenyReason::Unreadable)?;
     check_members(Kind::of(name)?, members)
 }
 
-fn check_members(kind: Kind, members: &Map<String, Value>) -> Result<(), Why> {
+fn check_members(kind: Kind, members: &Map<String, Value>) -> Result<(), DenyReason> {
     check_member_ids(members)?;
     for (name, value) in members {
         match name.as_str() {
@@ -174,15 +174,15 @@ fn check_members(kind: Kind, members: &Map<String, Value>) -> Result<(), Why> {
 }
 
 /// Rejects an object that would replace a shipped one. What it refers to, in `references`, may be shipped.
-fn check_member_ids(members: &Map<String, Value>) -> Result<(), Why> {
+fn check_member_ids(members: &Map<String, Value>) -> Result<(), DenyReason> {
     // An import replaces the object with the same origin, too, or the one that a retry names.
     let ids = ["id", "_id", "originId", "destinationId"].into_iter().filter_map(|name| members.get(name));
     ids.filter_map(Value::as_str).try_for_each(check_id)
 }
 
 /// Kibana 6 puts the type of a document into it, and the attributes below a member of that name.
-fn check_whole_document(kind: Kind, document: &Value) -> Result<(), Why> {
-    let members = document.as_object().ok_or(Why::Unreadable)?;
+fn check_whole_document(kind: Kind, document: &Value) -> Result<(), DenyReason> {
+    let members = document.as_object().ok_or(DenyReason::Unreadable)?;
     kind.check(document)?;
     for (name, value) in members {
         // `url` and `config` are names of ordinary members, too.
@@ -194,19 +194,19 @@ fn check_whole_document(kind: Kind, document: &Value) -> Result<(), Why> {
 }
 
 /// A short link leads to a page of the same server.
-fn check_link(members: &Map<String, Value>) -> Result<(), Why> {
+fn check_link(members: &Map<String, Value>) -> Result<(), DenyReason> {
     let Some(url) = members.get("url") else { return Ok(()) };
     let is_own = url.as_str().is_some_and(|url| {
         url.starts_with('/') && !url.starts_with("//") && !url.contains('\\') && !url.contains(char::is_control)
     });
-    if is_own { Ok(()) } else { Err(Why::Named("has a link that leads elsewhere")) }
+    if is_own { Ok(()) } else { Err(DenyReason::Named("has a link that leads elsewhere")) }
 }
 
 /// Rejects an address in the value of a setting: pages and servers fetch it for everybody.
-fn check_value(name: &str, value: &Value) -> Result<(), Why> {
+fn check_value(name: &str, value: &Value) -> Result<(), DenyReason> {
     match value {
         Value::String(text) if text.contains("://") || text.trim_start().starts_with("//") => {
-            Err(Why::Fetches(format!("the address in {}", shown(name))))
+            Err(DenyReason::Fetches(format!("the address in {}", shown(name))))
         }
         Value::Array(items) => items.iter().try_for_each(|item| check_value(name, item)),
         Value::Object(members) => members.values().try_for_each(|item| check_value(name, item)),
@@ -215,7 +215,7 @@ fn check_value(name: &str, value: &Value) -> Result<(), Why> {
 }
 
 /// Rejects functions that fetch in any text, and in JSON within texts: visualizations are saved as that.
-fn check_texts(value: &Value, depth: usize) -> Result<(), Why> {
+fn check_texts(value: &Value, depth: usize) -> Result<(), DenyReason> {
     match value {
         Value::Array(items) => items.iter().try_for_each(|item| check_texts(item, depth)),
         Value::Object(members) => members.values().try_for_each(|item| check_texts(item, depth)),
@@ -225,12 +225,12 @@ fn check_texts(value: &Value, depth: usize) -> Result<(), Why> {
                 return Ok(());
             }
             if depth == NESTING {
-                return Err(Why::Unreadable);
+                return Err(DenyReason::Unreadable);
             }
             match parse(text.as_bytes()) {
                 Ok(inner) => check_texts(&inner, depth + 1),
                 // Not JSON, as Vega's specifications are not: then an escape is the only way to hide something.
-                Err(Why::Unreadable) if !text.contains("\\u") => Ok(()),
+                Err(DenyReason::Unreadable) if !text.contains("\\u") => Ok(()),
                 Err(why) => Err(why),
             }
         }
@@ -334,7 +334,7 @@ mod tests {
         };
         for id in ["trailgate-iam", "search:trailgate-iam", "space:search:trailgate-iam"] {
             for object in shipped(id) {
-                let is_shipped = |found| matches!(found, Err(Why::Shipped(_)));
+                let is_shipped = |found| matches!(found, Err(DenyReason::Shipped(_)));
                 assert!(is_shipped(check_many(&json!([object]))), "{object}");
                 assert!(is_shipped(check_many(&json!({ "objects": [object] }))), "{object}");
                 assert!(is_shipped(check_import(format!("--b\r\n\r\n{object}\r\n--b--").as_bytes())), "{object}");
@@ -406,6 +406,6 @@ mod tests {
     #[test]
     fn update_by_script_is_rejected() {
         let script = json!({ "script": "ctx._source.x = 1" });
-        assert_eq!(check_document(Kind::Plain, true, &script), Err(Why::Member("script".to_owned())));
+        assert_eq!(check_document(Kind::Plain, true, &script), Err(DenyReason::Member("script".to_owned())));
     }
 }

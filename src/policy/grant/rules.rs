@@ -7,7 +7,7 @@ use super::table::TABLE;
 
 /// One line of the table. The first that fits a request decides; what fits none is refused.
 pub(super) struct Rule {
-    pub(super) place: Place,
+    pub(super) place: Backend,
     /// Separated by blanks. `HEAD` goes wherever `GET` goes.
     pub(super) methods: &'static str,
     /// What [`fits`] takes, below the place.
@@ -21,7 +21,7 @@ pub(super) struct Rule {
 
 /// Which server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Backend {
     /// Elasticsearch or OpenSearch, asked directly or through Kibana.
     Engine,
     /// Kibana or Dashboards, below its prefix.
@@ -102,7 +102,7 @@ impl Verdict {
 }
 
 /// The first rule that fits.
-pub(super) fn find(place: Place, method: &str, segments: &[&str]) -> Option<&'static Rule> {
+pub(super) fn find(place: Backend, method: &str, segments: &[&str]) -> Option<&'static Rule> {
     let method = if method == "HEAD" { "GET" } else { method };
     TABLE.iter().find(|rule| {
         rule.place == place

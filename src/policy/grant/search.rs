@@ -5,16 +5,16 @@
 
 use serde_json::{Map, Value};
 
-use super::Why;
+use super::DenyReason;
 use super::json::shown;
 
 /// Checks one search: `{"params":{…}}`.
-pub(super) fn check(request: &Value) -> Result<(), Why> {
+pub(super) fn check(request: &Value) -> Result<(), DenyReason> {
     let request = object(request)?;
     known(request, REQUEST)?;
     // Some versions write these into a path as they are.
     if request.get("id").is_some_and(|id| !id.as_str().is_some_and(is_name)) {
-        return Err(Why::Ambiguous);
+        return Err(DenyReason::Ambiguous);
     }
     let Some(params) = request.get("params") else { return Ok(()) };
     let params = object(params)?;
@@ -30,10 +30,10 @@ pub(super) fn check(request: &Value) -> Result<(), Why> {
 }
 
 /// Checks many searches: `{"batch":[{"request":{…},"options":{…}}]}`.
-pub(super) fn check_batch(body: &Value) -> Result<(), Why> {
+pub(super) fn check_batch(body: &Value) -> Result<(), DenyReason> {
     let body = object(body)?;
     known(body, &["batch"])?;
-    let batch = body.get("batch").and_then(Value::as_array).ok_or(Why::Unreadable)?;
+    let batch = body.get("batch").and_then(Value::as_array).ok_or(DenyReason::Unreadable)?;
     for item in batch {
         let item = object(item)?;
         known(item, &["options", "request"])?;
@@ -42,18 +42,18 @@ pub(super) fn check_batch(body: &Value) -> Result<(), Why> {
             known(options, OPTIONS)?;
             let is_known = |name: &Value| name.as_str().is_some_and(|name| STRATEGIES.contains(&name));
             if options.get("strategy").is_some_and(|name| !is_known(name)) {
-                return Err(Why::Unknown);
+                return Err(DenyReason::Unknown);
             }
         }
-        check(item.get("request").ok_or(Why::Unreadable)?)?;
+        check(item.get("request").ok_or(DenyReason::Unreadable)?)?;
     }
     Ok(())
 }
 
 /// Rejects a member that is not in `names`.
-pub(super) fn known(members: &Map<String, Value>, names: &[&str]) -> Result<(), Why> {
+pub(super) fn known(members: &Map<String, Value>, names: &[&str]) -> Result<(), DenyReason> {
     match members.keys().find(|name| !names.contains(&name.as_str())) {
-        Some(name) => Err(Why::Member(shown(name))),
+        Some(name) => Err(DenyReason::Member(shown(name))),
         None => Ok(()),
     }
 }
@@ -61,27 +61,27 @@ pub(super) fn known(members: &Map<String, Value>, names: &[&str]) -> Result<(), 
 /// Rejects the value of a parameter that is no text, number or truth, or a list of those.
 ///
 /// The engine's client passes on anything, and an object where it expects a text can end the process.
-pub(super) fn check_plain(name: &str, value: &Value) -> Result<(), Why> {
+pub(super) fn check_plain(name: &str, value: &Value) -> Result<(), DenyReason> {
     let is_plain = |value: &Value| !value.is_array() && !value.is_object();
     if is_plain(value) || value.as_array().is_some_and(|items| items.iter().all(is_plain)) {
         Ok(())
     } else {
-        Err(Why::Member(shown(name)))
+        Err(DenyReason::Member(shown(name)))
     }
 }
 
-pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, Why> {
-    value.as_object().ok_or(Why::Unreadable)
+pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, DenyReason> {
+    value.as_object().ok_or(DenyReason::Unreadable)
 }
 
 /// Checks that `value` names indices, and no action of the engine.
-pub(super) fn check_index(value: &Value) -> Result<(), Why> {
+pub(super) fn check_index(value: &Value) -> Result<(), DenyReason> {
     let is_list = |value: &Value| {
         let names = value.as_str().into_iter().flat_map(|list| list.split(','));
         value.is_string() && names.into_iter().all(|name| name == "_all" || is_name(name))
     };
     let is_known = is_list(value) || value.as_array().is_some_and(|items| items.iter().all(is_list));
-    if is_known || value.is_null() { Ok(()) } else { Err(Why::Ambiguous) }
+    if is_known || value.is_null() { Ok(()) } else { Err(DenyReason::Ambiguous) }
 }
 
 fn is_name(name: &str) -> bool {

@@ -1,10 +1,10 @@
 //! The shape of the parameters of the pages' own routes: some name files or addresses (CVE-2018-17246).
 
-use super::Why;
+use super::DenyReason;
 use super::json::{is_inherited, shown};
 
 /// Checks the parameters of a route below `api` or `internal`.
-pub(super) fn check(segments: &[&str], parameters: &[(String, String)]) -> Result<(), Why> {
+pub(super) fn check(segments: &[&str], parameters: &[(String, String)]) -> Result<(), DenyReason> {
     let is_api_server = segments == ["api", "console", "api_server"];
     for (at, (name, value)) in parameters.iter().enumerate() {
         let fits = if is_api_server {
@@ -13,7 +13,7 @@ pub(super) fn check(segments: &[&str], parameters: &[(String, String)]) -> Resul
             !is_inherited(name) && !leads_elsewhere(name, value)
         };
         if !fits {
-            return Err(Why::Parameter(shown(name)));
+            return Err(DenyReason::Parameter(shown(name)));
         }
     }
     Ok(())

@@ -5,8 +5,8 @@
 //! [`Rule::on`].
 
 use super::engines::Engines;
-use super::rules::Place::{Engine, Kibana};
-use super::rules::{Place, Rule, Verdict};
+use super::rules::Backend::{Engine, Kibana};
+use super::rules::{Backend, Rule, Verdict};
 use super::statement::Language;
 
 /// All rules, in the order in which they are asked.
@@ -431,7 +431,7 @@ const TYPELESS: Engines = Engines::all().elasticsearch_from((7, 0));
 const POINT_IN_TIME: Engines = Engines::all().no_elasticsearch().opensearch_from((2, 4));
 
 const fn rule(
-    place: Place,
+    place: Backend,
     methods: &'static str,
     paths: &'static [&'static str],
     verdict: Verdict,

@@ -5,12 +5,12 @@
 
 use serde_json::Value;
 
-use super::Why;
+use super::DenyReason;
 use super::json::shown;
 use super::search::{check_plain, known, object};
 
 /// Checks the body of a route that computes expressions: `{"sheet":[…],"time":{…}}`.
-pub(super) fn check_run(body: &Value) -> Result<(), Why> {
+pub(super) fn check_run(body: &Value) -> Result<(), DenyReason> {
     let body = object(body)?;
     known(body, &["extended", "sheet", "time"])?;
     if let Some(time) = body.get("time") {
@@ -18,15 +18,15 @@ pub(super) fn check_run(body: &Value) -> Result<(), Why> {
         known(time, &["from", "interval", "mode", "timezone", "to"])?;
         time.iter().try_for_each(|(name, value)| check_plain(name, value))?;
     }
-    let sheet = body.get("sheet").and_then(Value::as_array).ok_or(Why::Unreadable)?;
-    sheet.iter().try_for_each(|cell| check(cell.as_str().ok_or(Why::Unreadable)?))
+    let sheet = body.get("sheet").and_then(Value::as_array).ok_or(DenyReason::Unreadable)?;
+    sheet.iter().try_for_each(|cell| check(cell.as_str().ok_or(DenyReason::Unreadable)?))
 }
 
 /// Rejects an expression that calls a function which is not known to be harmless, or that cannot be tokenised.
-pub(super) fn check(expression: &str) -> Result<(), Why> {
+pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
     check_text(expression)?;
     if let Some(name) = INHERITED.iter().find(|name| expression.contains(**name)) {
-        return Err(Why::Prototype((*name).to_owned()));
+        return Err(DenyReason::Prototype((*name).to_owned()));
     }
     let mut rest = expression;
     let mut depth = 0_usize;
@@ -36,20 +36,20 @@ pub(super) fn check(expression: &str) -> Result<(), Why> {
         rest = &rest[c.len_utf8()..];
         match c {
             '"' | '\'' => {
-                rest = after_text(rest, c).ok_or(Why::Unreadable)?;
+                rest = after_text(rest, c).ok_or(DenyReason::Unreadable)?;
                 is_in_word = false;
             }
             '.' if !is_in_word => {
                 let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
                 let (name, after) = rest.split_at(end);
                 if !after.starts_with('(') {
-                    return Err(Why::Unreadable);
+                    return Err(DenyReason::Unreadable);
                 }
                 if !HARMLESS.contains(&name) {
-                    return Err(Why::Fetches(format!(".{}()", shown(name))));
+                    return Err(DenyReason::Fetches(format!(".{}()", shown(name))));
                 }
                 if name == "label" && is_slow(after) {
-                    return Err(Why::Named("has a regular expression that can take for ever"));
+                    return Err(DenyReason::Named("has a regular expression that can take for ever"));
                 }
                 rest = after;
             }
@@ -58,21 +58,21 @@ pub(super) fn check(expression: &str) -> Result<(), Why> {
                 is_in_word = false;
             }
             ')' => {
-                depth = depth.checked_sub(1).ok_or(Why::Unreadable)?;
+                depth = depth.checked_sub(1).ok_or(DenyReason::Unreadable)?;
                 is_in_word = false;
             }
             ',' | '=' | ' ' | '\t' | '\n' | '\r' => is_in_word = false,
             _ => is_in_word = true,
         }
         if depth > DEPTH {
-            return Err(Why::Unreadable);
+            return Err(DenyReason::Unreadable);
         }
     }
-    if depth == 0 { Ok(()) } else { Err(Why::Unreadable) }
+    if depth == 0 { Ok(()) } else { Err(DenyReason::Unreadable) }
 }
 
 /// Rejects a text that calls a function which fetches, wherever it stands: it may become an expression later.
-pub(super) fn check_text(text: &str) -> Result<(), Why> {
+pub(super) fn check_text(text: &str) -> Result<(), DenyReason> {
     for (at, _) in text.match_indices('.') {
         let rest = &text[at + 1..];
         let end = rest.find(|c: char| !is_name(c) || c == '.').unwrap_or(rest.len());
@@ -82,12 +82,12 @@ pub(super) fn check_text(text: &str) -> Result<(), Why> {
         }
         let name = name.to_ascii_lowercase();
         if FETCHING.contains(&name.as_str()) {
-            return Err(Why::Fetches(format!(".{name}()")));
+            return Err(DenyReason::Fetches(format!(".{name}()")));
         }
         if name == "props"
             && let Some(inherited) = INHERITED.iter().find(|inherited| after.contains(**inherited))
         {
-            return Err(Why::Prototype((*inherited).to_owned()));
+            return Err(DenyReason::Prototype((*inherited).to_owned()));
         }
     }
     Ok(())
@@ -225,7 +225,7 @@ mod tests {
             ".graphite\t(x)",
             ".graphite\n(x)",
         ] {
-            assert!(matches!(check(expression), Err(Why::Fetches(_))), "{expression}");
+            assert!(matches!(check(expression), Err(DenyReason::Fetches(_))), "{expression}");
         }
     }
 
@@ -244,8 +244,8 @@ mod tests {
             ".es(*).props(toString.call=1)",
             ".es(*).props(a.hasOwnProperty.call=1)",
         ] {
-            assert!(matches!(check(expression), Err(Why::Prototype(_))), "{expression}");
-            assert!(matches!(check_text(expression), Err(Why::Prototype(_))), "{expression}");
+            assert!(matches!(check(expression), Err(DenyReason::Prototype(_))), "{expression}");
+            assert!(matches!(check_text(expression), Err(DenyReason::Prototype(_))), "{expression}");
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn expression_that_cannot_be_tokenised_is_rejected() {
         for expression in [".es('", ".es(*", ".es(*))", ".es", ".", ".es(\"a\\\")", &"(".repeat(100)] {
-            assert_eq!(check(expression), Err(Why::Unreadable), "{expression}");
+            assert_eq!(check(expression), Err(DenyReason::Unreadable), "{expression}");
         }
     }
 

@@ -214,17 +214,17 @@ async fn a_deleted_file_keeps_the_list_until_it_comes_back() {
 #[tokio::test]
 async fn hangup_loads_a_stable_file_and_always_logs_it() {
     let mut it = Rig::new();
-    assert!(it.reloader.hang_up().await);
-    assert!(!it.reloader.hang_up().await, "one is under way");
+    assert!(it.reloader.handle_hangup().await);
+    assert!(!it.reloader.handle_hangup().await, "one is under way");
     it.polls(1).await;
     assert_eq!(it.log(), " INFO allowlist reloaded file=… before=1 entries=1 added=0 removed=0\n");
     it.write("[[allow]]");
-    it.reloader.hang_up().await;
+    it.reloader.handle_hangup().await;
     it.polls(1).await;
     assert!(it.log().contains("no cidr"));
     it.polls(3).await;
     assert_eq!(it.log(), "");
-    it.reloader.hang_up().await;
+    it.reloader.handle_hangup().await;
     it.polls(1).await;
     assert!(it.log().contains("no cidr"));
 }
@@ -234,7 +234,7 @@ async fn hangup_does_not_load_a_file_that_is_being_written() {
     let mut it = Rig::new();
     let half = &NEW[..NEW.len() / 2];
     it.write(half);
-    it.reloader.hang_up().await;
+    it.reloader.handle_hangup().await;
     it.write(NEW);
     it.polls(1).await;
     assert_eq!(it.log(), "");
@@ -246,14 +246,14 @@ async fn hangup_does_not_load_a_file_that_is_being_written() {
 async fn a_hangup_arrives_as_an_item() {
     let Rig { dir, reloader, allowlist, .. } = Rig::new();
     let (hangups, items) = mpsc::channel(1);
-    let mut changes = allowlist.0.clone();
+    let mut changes = allowlist.clone();
     tokio::spawn(reloader.run(items));
     hangups.send(()).await.unwrap();
-    timeout(ONE_SECOND, changes.changed()).await.expect("not loaded").unwrap();
+    timeout(ONE_SECOND, changes.changed()).await.expect("not loaded");
     // Without hangups to come, the polls go on.
     drop(hangups);
     write(dir.path().join("list"), NEW).unwrap();
-    timeout(ONE_SECOND, changes.changed()).await.expect("not loaded").unwrap();
+    timeout(ONE_SECOND, changes.changed()).await.expect("not loaded");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_start_needs_a_list_that_lets_somebody_in() {
         if let Some(text) = text {
             write(&file, text).unwrap();
         }
-        let error = Reloader::start(file.clone(), Manager::default()).unwrap_err().to_string();
+        let error = AllowlistReloader::start(file.clone(), Notifier::default()).unwrap_err().to_string();
         assert_eq!(error.replace(file.to_str().unwrap(), "…"), reason);
     };
     refuses(None, "…: cannot be read: No such file or directory (os error 2)");
@@ -276,12 +276,12 @@ fn a_start_needs_a_list_that_lets_somebody_in() {
 async fn follows(begin: impl Fn(&Path) -> io::Result<&'static str>, change: impl Fn(&Path) -> io::Result<()>) {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join(begin(dir.path()).unwrap());
-    let (mut reloader, allowlist) = Reloader::start(file, Manager::default()).unwrap();
+    let (mut reloader, allowlist) = AllowlistReloader::start(file, Notifier::default()).unwrap();
     reloader.file.pretend_old();
-    let mut changes = allowlist.0.clone();
+    let mut changes = allowlist.clone();
     tokio::spawn(reloader.run(mpsc::channel(1).1));
     change(dir.path()).unwrap();
-    timeout(ONE_SECOND, changes.changed()).await.expect("not loaded").unwrap();
+    timeout(ONE_SECOND, changes.changed()).await.expect("not loaded");
     assert!(allowlist.grant(NEW_CLIENT.into(), SystemTime::now()).is_some());
     assert!(allowlist.grant(OLD_CLIENT.into(), SystemTime::now()).is_none());
 }
@@ -301,7 +301,7 @@ fn linked(dir: &Path) -> io::Result<&'static str> {
 /// A reloader that is polled by hand, and what it logs.
 struct Rig {
     dir: TempDir,
-    reloader: Reloader,
+    reloader: AllowlistReloader,
     allowlist: Allowlist,
     log: File,
     _guard: DefaultGuard,
@@ -311,7 +311,7 @@ impl Rig {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join(plain(dir.path()).unwrap());
-        let (reloader, allowlist) = Reloader::start(file, Manager::default()).unwrap();
+        let (reloader, allowlist) = AllowlistReloader::start(file, Notifier::default()).unwrap();
         let log = dir.path().join("log");
         // As long as there is one subscriber alone, whether an event is wanted is asked once, in the thread that first
         // meets it: another test's, where there is none.

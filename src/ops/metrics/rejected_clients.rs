@@ -1,17 +1,17 @@
-//! Who was refused lately: what an operator looks for when somebody says that the gate does not let them in.
+//! The clients that were rejected most recently: the operator looks here when a person says that they are not let in.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// The addresses that were refused lately, in bounded memory whatever comes.
+/// The addresses that were rejected most recently, in bounded memory.
 #[derive(Debug, Default)]
-pub struct RefusedClients(Mutex<HashMap<IpAddr, RefusedClient>>);
+pub struct RejectedClients(Mutex<HashMap<IpAddr, RejectedClient>>);
 
-/// An address that was refused.
+/// An address that was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefusedClient {
+pub struct RejectedClient {
     /// The address; of an IPv6 network, the last one that came.
     pub address: IpAddr,
     /// How often it came.
@@ -22,7 +22,7 @@ pub struct RefusedClient {
     pub last: SystemTime,
 }
 
-impl RefusedClients {
+impl RejectedClients {
     /// Notes that `address` was refused at `now`.
     ///
     /// When there is no more room, those who came but once go first, the oldest ahead. So a scan from many addresses
@@ -36,7 +36,7 @@ impl RefusedClients {
                 clients.remove(&oldest);
             }
         }
-        let client = clients.entry(network).or_insert(RefusedClient { address, count: 0, first: now, last: now });
+        let client = clients.entry(network).or_insert(RejectedClient { address, count: 0, first: now, last: now });
         client.address = address;
         client.count += 1;
         client.last = now;
@@ -44,7 +44,7 @@ impl RefusedClients {
 
     /// Those who were refused, the latest first.
     #[must_use]
-    pub fn latest(&self) -> Vec<RefusedClient> {
+    pub fn latest(&self) -> Vec<RejectedClient> {
         let mut clients: Vec<_> = self.lock().values().copied().collect();
         clients.sort_unstable_by_key(|client| (std::cmp::Reverse(client.last), client.address));
         clients
@@ -62,7 +62,7 @@ impl RefusedClients {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, RefusedClient>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, RejectedClient>> {
         // The map is whole after every statement that changes it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,18 +95,18 @@ mod tests {
 
     #[test]
     fn each_address_is_counted_with_its_first_and_last_time() {
-        let clients = RefusedClients::default();
+        let clients = RejectedClients::default();
         clients.note(address("198.51.100.4"), at(1));
         clients.note(address("203.0.113.7"), at(2));
         clients.note(address("198.51.100.4"), at(3));
-        let first = RefusedClient { address: address("198.51.100.4"), count: 2, first: at(1), last: at(3) };
-        let second = RefusedClient { address: address("203.0.113.7"), count: 1, first: at(2), last: at(2) };
+        let first = RejectedClient { address: address("198.51.100.4"), count: 2, first: at(1), last: at(3) };
+        let second = RejectedClient { address: address("203.0.113.7"), count: 1, first: at(2), last: at(2) };
         assert_eq!(clients.latest(), [first, second]);
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_client_that_shows_its_last_address() {
-        let clients = RefusedClients::default();
+        let clients = RejectedClients::default();
         clients.note(address("2001:db8::1"), at(1));
         clients.note(address("2001:db8::2"), at(2));
         clients.note(address("2001:db8:0:1::1"), at(3));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_scan_pushes_out_its_own_addresses_and_not_those_who_came_twice() {
-        let clients = RefusedClients::default();
+        let clients = RejectedClients::default();
         let auditor = address("198.51.100.4");
         clients.note(auditor, at(1));
         clients.note(auditor, at(2));
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_finds_room_among_those_who_all_came_twice() {
-        let clients = RefusedClients::default();
+        let clients = RejectedClients::default();
         for i in 0..2000_u32 {
             clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i % 1000).into(), at(u64::from(i)));
         }

@@ -14,14 +14,14 @@ use trailgate_client::{CLOCK_TOLERANCE, Endpoint, Forbidden, UpstreamError, cloc
 use super::denial::{Context, Denial};
 use super::network::Answer;
 use super::report::Problem;
-use crate::cli::args::roughly;
 use crate::http::tls::{CertificateError, CertificateFiles};
+use crate::human::join_sources;
+use crate::human::round_duration;
 use crate::policy::allowlist::{Entries, LoadError};
-use crate::reject::join_sources;
 
-type Judgement = Result<String, Problem>;
+type Finding = Result<String, Problem>;
 
-pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) -> Judgement {
+pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) -> Finding {
     let entries = entries.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
     let (all, expired) = (entries.len(), entries.expired(now));
     if all == expired {
@@ -37,15 +37,15 @@ pub(super) fn certificate(
     ends: Result<SystemTime, CertificateError>,
     valid: Result<(), CertificateError>,
     now: SystemTime,
-) -> Judgement {
+) -> Finding {
     let ends = ends.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
     let advice = "Replace both files by a valid certificate and its key: a running trailgate reloads them.";
     valid.map_err(|error| Problem::new(error.to_string(), advice))?;
     let left = ends.duration_since(now).unwrap_or_default();
-    Ok(format!("{}: ends in {}", files.certificate.display(), roughly(left)))
+    Ok(format!("{}: ends in {}", files.certificate.display(), round_duration(left)))
 }
 
-pub(super) fn name(endpoint: &Endpoint, addresses: &io::Result<Vec<SocketAddr>>) -> Judgement {
+pub(super) fn name(endpoint: &Endpoint, addresses: &io::Result<Vec<SocketAddr>>) -> Finding {
     let host = endpoint.host();
     let advice = "See that upstream.endpoint is the domain's own endpoint, as the AWS console shows it, that the \
                   domain still exists, and that this machine has a name server (/etc/resolv.conf).";
@@ -71,7 +71,7 @@ pub(super) fn tcp(errors: &[(SocketAddr, io::Error)]) -> Problem {
     Problem::new(text.join("; "), advice)
 }
 
-pub(super) fn tls(endpoint: &Endpoint, handshake: Result<String, io::Error>) -> Judgement {
+pub(super) fn tls(endpoint: &Endpoint, handshake: Result<String, io::Error>) -> Finding {
     handshake.map(|version| format!("{version}, and the certificate is good for {}", endpoint.host())).map_err(
         |error| {
             let advice = match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
@@ -109,7 +109,7 @@ fn certificate_advice(error: &Untrusted) -> &'static str {
 }
 
 /// Judges the answer to an unsigned request, which came when this machine's clock showed `local`, by its `Date`.
-pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -> Judgement {
+pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -> Finding {
     let date = answer.as_ref().map_err(no_answer)?.date();
     let date = date.ok_or_else(|| {
         Problem::new("the answer has no Date", "A domain says it: see what stands between it and this machine.")
@@ -131,7 +131,7 @@ pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -
 }
 
 /// Judges the answer to a signed `GET /`.
-pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<'_>) -> Judgement {
+pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<'_>) -> Finding {
     let answer = answer.as_ref().map_err(no_answer)?;
     let status = answer.status;
     match status {
@@ -179,7 +179,7 @@ fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
 }
 
 /// Judges who wrote the answer to `GET /`.
-pub(super) fn product(answer: &Answer, service: &str) -> Judgement {
+pub(super) fn product(answer: &Answer, service: &str) -> Finding {
     if service == "aoss" {
         return Ok("OpenSearch Serverless, which does not tell its version".to_owned());
     }
@@ -205,7 +205,7 @@ pub(super) fn home(
     answer: &Result<Answer, UpstreamError>,
     product: Option<&str>,
     context: &Context<'_>,
-) -> Judgement {
+) -> Finding {
     let answer = answer.as_ref().map_err(no_answer)?;
     let status = answer.status;
     if status.is_success() {

@@ -15,14 +15,14 @@ use super::{HeadError, HeadLimits, HeadValidator, encode_target};
 
 /// A connection whose bytes pass a [`HeadValidator`] on their way to hyper.
 ///
-/// In the place of a head that is refused, hyper gets a harmless one, and the [`Refusal`] says why. So the refusal is
+/// In the place of a head that is refused, hyper gets a harmless one, and the [`HeadRejection`] says why. So the refusal is
 /// answered in its turn, after the requests before it, and logged as each request is.
 #[derive(Debug)]
-pub(crate) struct Guard<I> {
+pub(crate) struct ValidatingStream<I> {
     io: I,
     validator: HeadValidator,
     timeouts: Timeouts,
-    refusal: Refusal,
+    rejection: HeadRejection,
     /// Bytes read and not given to hyper; the first `cleared` of them have passed.
     held: BytesMut,
     cleared: usize,
@@ -51,9 +51,9 @@ pub(crate) struct Timeouts {
 
 /// Why the head that hyper was given last stands for another, if it does.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Refusal(Arc<Mutex<Option<HeadError>>>);
+pub(crate) struct HeadRejection(Arc<Mutex<Option<HeadError>>>);
 
-impl Refusal {
+impl HeadRejection {
     /// Takes the reason. It is there exactly when hyper hands over the head that stands in for the refused one.
     pub(crate) fn take(&self) -> Option<HeadError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -94,13 +94,13 @@ impl Timer {
     }
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
     pub(crate) fn new(io: I, limits: HeadLimits, timeouts: Timeouts) -> Self {
         Self {
             io,
             validator: HeadValidator::new(limits),
             timeouts,
-            refusal: Refusal::default(),
+            rejection: HeadRejection::default(),
             held: BytesMut::new(),
             cleared: 0,
             end: End::Open,
@@ -113,8 +113,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
         }
     }
 
-    pub(crate) fn refusal(&self) -> Refusal {
-        self.refusal.clone()
+    pub(crate) fn rejection(&self) -> HeadRejection {
+        self.rejection.clone()
     }
 
     /// Told when no more requests can come, while the last one may still be answered.
@@ -123,14 +123,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
     }
 
     fn refuse(&mut self, error: HeadError) {
-        self.refusal.set(error);
-        self.held = BytesMut::from(STAND_IN);
-        self.cleared = STAND_IN.len();
+        self.rejection.set(error);
+        self.held = BytesMut::from(PLACEHOLDER_HEAD);
+        self.cleared = PLACEHOLDER_HEAD.len();
         self.end = End::Refused;
     }
 
     /// Clears what the validator lets pass of the bytes held.
-    fn screen_held(&mut self) {
+    fn validate_held(&mut self) {
         match self.validator.pass(&self.held) {
             Ok(0) => {}
             Ok(passed) => {
@@ -141,7 +141,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
                 if self.validator.take_raw() {
                     self.encode_cleared();
                 }
-                self.settle();
+                self.mark_head_complete();
             }
             Err(error) => self.refuse(error),
         }
@@ -157,14 +157,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
     }
 
     /// Notes that a head came whole and in time.
-    fn settle(&mut self) {
+    fn mark_head_complete(&mut self) {
         self.is_used = true;
         self.read_timer.stop();
     }
 
     /// Ends the wait for a head that takes too long. The wait between two requests is hyper's to bound, for it knows
     /// when the answer to the first has ended.
-    fn poll_impatient(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Some clients send an empty line behind a body; that begins no head.
         let in_head = self.held.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if !in_head && self.is_used {
@@ -185,12 +185,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guard<I> {
     }
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for ValidatingStream<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
             if this.cleared == 0 && !this.held.is_empty() {
-                this.screen_held();
+                this.validate_held();
             }
             if this.cleared > 0 {
                 let handed = this.cleared.min(buf.remaining());
@@ -214,7 +214,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
             // Read straight into hyper's buffer, and take back what must not pass: most reads bring one whole head.
             let before = buf.filled().len();
             if Pin::new(&mut this.io).poll_read(cx, buf)?.is_pending() {
-                ready!(this.poll_impatient(cx));
+                ready!(this.poll_head_timeout(cx));
                 continue;
             }
             let fresh = &buf.filled()[before..];
@@ -242,14 +242,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
                         this.held.extend_from_slice(fresh);
                         this.cleared = passed;
                         this.encode_cleared();
-                        this.settle();
+                        this.mark_head_complete();
                         buf.set_filled(before);
                         continue;
                     }
                     this.held.extend_from_slice(&fresh[passed..]);
                     buf.set_filled(before + passed);
                     if passed > 0 {
-                        this.settle();
+                        this.mark_head_complete();
                         return Poll::Ready(Ok(()));
                     }
                 }
@@ -262,7 +262,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
     }
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ValidatingStream<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write(cx, buf);
@@ -308,7 +308,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
     }
 }
 
-impl<I> Guard<I> {
+impl<I> ValidatingStream<I> {
     /// Gives up on a client that takes nothing off its socket any more.
     fn bound_write(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
@@ -324,7 +324,7 @@ impl<I> Guard<I> {
 }
 
 /// The head that hyper gets in the place of a refused one. `close` lets hyper end the connection after the answer.
-const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+const PLACEHOLDER_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
 /// How long a client that has closed its side may wait for its answer to begin. One that has left closes its side as
 /// well, and only a write tells them apart; its search goes on at the domain for so long.

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 use trailgate_client::Target;
 
-use super::body::Question;
+use super::body_rule::BodyRule;
 use super::contexts::{Load, check_searches};
 use super::search::{check_plain, known, object};
-use super::{Call, Context, Decision, ReadOnly, Why, of_engine};
+use super::{Call, Context, Decision, DenyReason, ReadOnly, of_engine};
 
 /// Decides on the call that the console carries.
 ///
@@ -23,13 +23,13 @@ pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
             "dataSourceId" if !value.is_empty() => context.engine = None,
             // Against caches; how the answer looks.
             "_" | "dataSourceId" | "withProductOrigin" => {}
-            _ => return Err(call.refuse(Why::Unknown)),
+            _ => return Err(call.refuse(DenyReason::Unknown)),
         }
     }
     match (uri, path, method) {
         (Some(uri), None, None) => engine(call, context, call.method, &uri),
         (None, Some(path), Some(method)) if call.method == "POST" => engine(call, context, &method, &path),
-        _ => Err(call.refuse(Why::Unknown)),
+        _ => Err(call.refuse(DenyReason::Unknown)),
     }
 }
 
@@ -42,14 +42,15 @@ pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Res
     let refuse = |why| ReadOnly { call: format!("a call in {outer}"), why };
     let call = object(call).map_err(refuse)?;
     known(call, &["data", "endpoint", "hideLog"]).map_err(refuse)?;
-    let endpoint = call.get("endpoint").and_then(Value::as_str).ok_or_else(|| refuse(Why::Unreadable))?;
+    let endpoint = call.get("endpoint").and_then(Value::as_str).ok_or_else(|| refuse(DenyReason::Unreadable))?;
     let none = Value::Object(Map::new());
     let data = call.get("data").filter(|data| !data.is_null()).unwrap_or(&none);
     let data = object(data).map_err(refuse)?;
     if endpoint == "transport.request" {
         return transport(data, context, refuse);
     }
-    let (_, parameters) = FUNCTIONS.iter().find(|(name, _)| *name == endpoint).ok_or_else(|| refuse(Why::Unknown))?;
+    let (_, parameters) =
+        FUNCTIONS.iter().find(|(name, _)| *name == endpoint).ok_or_else(|| refuse(DenyReason::Unknown))?;
     known(data, parameters).map_err(refuse)?;
     data.iter().try_for_each(|(name, value)| check_plain(name, value)).map_err(refuse)?;
     Ok(None)
@@ -59,46 +60,46 @@ pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Res
 fn transport(
     data: &Map<String, Value>,
     context: Context,
-    refuse: impl Fn(Why) -> ReadOnly,
+    refuse: impl Fn(DenyReason) -> ReadOnly,
 ) -> Result<Option<Load>, ReadOnly> {
     known(data, &["body", "method", "path"]).map_err(&refuse)?;
-    let text = |name: &str| data.get(name).map(|value| value.as_str().ok_or_else(|| refuse(Why::Unreadable)));
-    let path = text("path").transpose()?.ok_or_else(|| refuse(Why::Unknown))?;
+    let text = |name: &str| data.get(name).map(|value| value.as_str().ok_or_else(|| refuse(DenyReason::Unreadable)));
+    let path = text("path").transpose()?.ok_or_else(|| refuse(DenyReason::Unknown))?;
     let method = match (text("method").transpose()?, data.get("body")) {
         (Some(method), _) => method.to_ascii_uppercase(),
         (None, None) => "GET".to_owned(),
         // Without a method it depends on the body.
-        (None, Some(_)) => return Err(refuse(Why::Ambiguous)),
+        (None, Some(_)) => return Err(refuse(DenyReason::Ambiguous)),
     };
-    let target = inner_target(path).ok_or_else(|| refuse(Why::Ambiguous))?;
+    let target = inner_target(path).ok_or_else(|| refuse(DenyReason::Ambiguous))?;
     if !METHODS.contains(&method.as_str()) {
-        return Err(refuse(Why::Unknown));
+        return Err(refuse(DenyReason::Unknown));
     }
     let inner = Call { method: &method, target: &target, context };
-    let Decision { question, load } = inner.agree(of_engine)?;
+    let Decision { question, load } = inner.decide_all_readings(of_engine)?;
     let body = match data.get("body") {
         None | Some(Value::Null) => return Ok(Some(load)),
         Some(body) if body.is_object() => body.to_string(),
-        Some(_) => return Err(refuse(Why::Unreadable)),
+        Some(_) => return Err(refuse(DenyReason::Unreadable)),
     };
     match question {
-        Question::None => Ok(Some(load)),
-        Question::Searches | Question::Template => {
+        BodyRule::None => Ok(Some(load)),
+        BodyRule::Searches | BodyRule::Template => {
             let changed =
                 check_searches(body.as_bytes(), question, context.longest).map_err(|why| inner.refuse(why))?;
             Ok(Some(changed.unwrap_or(load)))
         }
-        _ => Err(refuse(Why::Unknown)),
+        _ => Err(refuse(DenyReason::Unknown)),
     }
 }
 
 /// Decides on a call of the engine inside `outer`.
 fn engine(outer: &Call<'_>, context: Context, method: &str, path: &str) -> Result<Decision, ReadOnly> {
-    let target = inner_target(path).ok_or_else(|| outer.refuse(Why::Ambiguous))?;
+    let target = inner_target(path).ok_or_else(|| outer.refuse(DenyReason::Ambiguous))?;
     if !METHODS.contains(&method) {
-        return Err(outer.refuse(Why::Unknown));
+        return Err(outer.refuse(DenyReason::Unknown));
     }
-    Call { method, target: &target, context }.agree(of_engine)
+    Call { method, target: &target, context }.decide_all_readings(of_engine)
 }
 
 /// The target that Kibana makes of a path with a query, if there is no doubt about it.

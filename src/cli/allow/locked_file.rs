@@ -10,13 +10,13 @@ use tempfile::NamedTempFile;
 
 /// The right to change a file, which nobody else has until this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct LockedFile {
     /// Where the file really is: symlinks that lead there stay.
     file: PathBuf,
     folder: File,
 }
 
-impl Place {
+impl LockedFile {
     /// Waits for its turn.
     ///
     /// The lock is on the folder: the file is another one after each change, and a file for the lock alone would be

@@ -12,7 +12,7 @@ use super::content::Content;
 use super::contexts::{Load, check_keep_alive, check_scroll_body, check_search_body};
 use super::objects::Kind;
 use super::statement::Language;
-use super::{Access, Call, Context, Decision, ReadOnly, Why, json, objects, search, timelion, tunnel};
+use super::{Access, Call, Context, Decision, DenyReason, ReadOnly, json, nested_call, objects, search, timelion};
 
 /// What is left to be decided once the body is there.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct BodyCheck {
 
 /// What a body is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
+pub(super) enum BodyRule {
     /// Nothing: it may be anything.
     None,
     /// Whether its statement reads.
@@ -70,7 +70,7 @@ pub(super) enum Question {
 
 impl BodyCheck {
     pub(super) fn new(decision: Decision, call: &Call<'_>, headers: &HeaderMap) -> Self {
-        if decision.question == Question::None {
+        if decision.question == BodyRule::None {
             return Self { decision, ..Self::nothing() };
         }
         Self { decision, call: call.to_string(), content: Content::of(headers), context: call.context }
@@ -78,7 +78,7 @@ impl BodyCheck {
 
     /// A check that passes whatever the body is, of a client whose load is not counted.
     pub(super) fn nothing() -> Self {
-        let decision = Decision { question: Question::None, load: Load::None };
+        let decision = Decision { question: BodyRule::None, load: Load::None };
         let context = Context { access: Access::Full, engine: None, longest: Duration::ZERO };
         Self { decision, call: String::new(), content: Content::UNREAD, context }
     }
@@ -87,12 +87,12 @@ impl BodyCheck {
     pub fn run(self, body: &HashedBody) -> Result<Load, ReadOnly> {
         let Decision { question, load } = self.decision;
         // What asks for nothing does nothing.
-        if question == Question::None || body.is_empty() {
+        if question == BodyRule::None || body.is_empty() {
             return Ok(load);
         }
         let changed = match question {
             // The nested call names itself.
-            Question::ApiCaller => return self.api_caller(body, load),
+            BodyRule::ApiCaller => return self.api_caller(body, load),
             question => self.ask(question, body),
         };
         let changed = changed.map_err(|why| ReadOnly { call: self.call, why })?;
@@ -100,21 +100,21 @@ impl BodyCheck {
     }
 
     /// Asks the body, and returns what the request costs if that is not what its head says.
-    fn ask(&self, question: Question, body: &HashedBody) -> Result<Option<Load>, Why> {
+    fn ask(&self, question: BodyRule, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
         match question {
-            Question::None | Question::ApiCaller => Ok(None),
-            Question::Statement(language) => self.statement(language, body),
-            Question::Cursors => {
+            BodyRule::None | BodyRule::ApiCaller => Ok(None),
+            BodyRule::Statement(language) => self.statement(language, body),
+            BodyRule::Cursors => {
                 let Cursors { scroll_id, pit_id, id } = self.read(body)?;
                 let names_all = |names: Names| names.iter().any(|name| name == "_all");
                 let is_all = [scroll_id, pit_id, id].into_iter().flatten().any(names_all);
-                if is_all { Err(Why::Everybody) } else { Ok(None) }
+                if is_all { Err(DenyReason::Everybody) } else { Ok(None) }
             }
-            Question::Scroll => check_scroll_body(self.content, body, self.context.longest),
-            Question::Searches | Question::Template => {
+            BodyRule::Scroll => check_scroll_body(self.content, body, self.context.longest),
+            BodyRule::Searches | BodyRule::Template => {
                 check_search_body(self.content, body, question, self.context.longest)
             }
-            Question::Import => objects::check_import(&self.content.form(body)?).map(|()| None),
+            BodyRule::Import => objects::check_import(&self.content.form(body)?).map(|()| None),
             _ => ask_json(question, &json::parse(&self.content.json(body)?)?).map(|()| None),
         }
     }
@@ -122,14 +122,14 @@ impl BodyCheck {
     fn api_caller(self, body: &HashedBody, load: Load) -> Result<Load, ReadOnly> {
         let text = self.content.json(body).and_then(|text| json::parse(&text));
         let call = text.map_err(|why| ReadOnly { call: self.call.clone(), why })?;
-        tunnel::check_api_call(&call, &self.call, self.context).map(|inner| inner.unwrap_or(load))
+        nested_call::check_api_call(&call, &self.call, self.context).map(|inner| inner.unwrap_or(load))
     }
 
-    fn statement(&self, language: Language, body: &HashedBody) -> Result<Option<Load>, Why> {
+    fn statement(&self, language: Language, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
         let Statement { query, sql, cursor, fetch_size, page_timeout, keep_alive } = self.read(body)?;
         let statements: Vec<String> = query.into_iter().chain(sql).collect();
         if statements.is_empty() && cursor.is_none() || !statements.iter().all(|statement| language.reads(statement)) {
-            return Err(Why::Statement);
+            return Err(DenyReason::Statement);
         }
         let mut asked = CURSOR;
         for text in [page_timeout, keep_alive].iter().flatten() {
@@ -143,22 +143,22 @@ impl BodyCheck {
     }
 
     /// Reads JSON. A key that decides something and is there twice is an error.
-    fn read<T: DeserializeOwned>(&self, body: &HashedBody) -> Result<T, Why> {
-        serde_json::from_slice(&self.content.json(body)?).map_err(|_| Why::Unreadable)
+    fn read<T: DeserializeOwned>(&self, body: &HashedBody) -> Result<T, DenyReason> {
+        serde_json::from_slice(&self.content.json(body)?).map_err(|_| DenyReason::Unreadable)
     }
 }
 
 /// Asks a body of which the whole has to be understood.
-fn ask_json(question: Question, body: &Value) -> Result<(), Why> {
+fn ask_json(question: BodyRule, body: &Value) -> Result<(), DenyReason> {
     match question {
-        Question::Search => search::check(body),
-        Question::Batch => search::check_batch(body),
-        Question::Timelion => timelion::check_run(body),
-        Question::Settings => objects::check_settings(body),
-        Question::Object(kind) => objects::check_one(kind, body),
-        Question::Objects => objects::check_many(body),
-        Question::Document { kind, is_update } => objects::check_document(kind, is_update, body),
-        Question::ShortLink => objects::check_short_link(body),
+        BodyRule::Search => search::check(body),
+        BodyRule::Batch => search::check_batch(body),
+        BodyRule::Timelion => timelion::check_run(body),
+        BodyRule::Settings => objects::check_settings(body),
+        BodyRule::Object(kind) => objects::check_one(kind, body),
+        BodyRule::Objects => objects::check_many(body),
+        BodyRule::Document { kind, is_update } => objects::check_document(kind, is_update, body),
+        BodyRule::ShortLink => objects::check_short_link(body),
         _ => Ok(()),
     }
 }

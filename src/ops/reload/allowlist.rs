@@ -1,4 +1,4 @@
-//! The one writer of the list: follows its file, and reads it on request.
+//! Reloads the allowlist when its file changes, and on request.
 
 use std::{
     convert::Infallible,
@@ -14,24 +14,24 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{Allowlist, Entries, LoadError, Publisher, channel};
-use crate::ops::systemd::Manager;
-use crate::watched_file::{POLL, STALE, WatchedFile, aside};
+use crate::ops::systemd::Notifier;
+use crate::policy::allowlist::{Allowlist, Entries, LoadError, Publisher, channel};
+use crate::watched_file::{POLL_INTERVAL, STALE_AFTER, WatchedFile, run_blocking};
 
 /// Keeps the list in effect equal to the file, as far as the file is valid.
 #[derive(Debug)]
-pub struct Reloader {
+pub struct AllowlistReloader {
     file: WatchedFile,
     publisher: Publisher,
-    state: watch::Sender<State>,
-    manager: Manager,
-    /// When the reload was requested that has not happened yet.
-    asked: Option<Instant>,
+    state: watch::Sender<AllowlistState>,
+    notifier: Notifier,
+    /// The time of a requested reload that has not happened yet.
+    reload_requested: Option<Instant>,
 }
 
-/// Which list is in force, and whether the file still says the same.
+/// The state of the list in effect, and of its file.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct AllowlistState {
     /// The file.
     pub file: PathBuf,
     /// When the list in force was loaded.
@@ -50,12 +50,12 @@ pub struct State {
     pub compared: Instant,
 }
 
-impl State {
+impl AllowlistState {
     /// How long the file has not been compared with the list in effect, if that is longer than it should be: reading
     /// it hangs, or it never stops changing.
     #[must_use]
     pub fn stale(&self) -> Option<Duration> {
-        Some(self.compared.elapsed()).filter(|age| *age > STALE)
+        Some(self.compared.elapsed()).filter(|age| *age > STALE_AFTER)
     }
 
     /// Whether the list in effect is known to be the file's.
@@ -65,15 +65,15 @@ impl State {
     }
 }
 
-impl Reloader {
+impl AllowlistReloader {
     /// Loads the list for the first time. What a reload only logs is an error here.
     ///
-    /// `manager` is told of each reload that is requested, and when it is over.
-    pub fn start(file: PathBuf, manager: Manager) -> Result<(Self, Allowlist), LoadError> {
+    /// `notifier` tells the service manager of each requested reload, and of its end.
+    pub fn start(file: PathBuf, notifier: Notifier) -> Result<(Self, Allowlist), LoadError> {
         let file = WatchedFile::open(file);
         let entries = Entries::read(file.path(), file.text())?;
         let (publisher, allowlist) = channel(entries);
-        let state = watch::Sender::new(State {
+        let state = watch::Sender::new(AllowlistState {
             file: file.path().to_owned(),
             loaded: SystemTime::now(),
             modified: file.modified(),
@@ -83,24 +83,24 @@ impl Reloader {
             error: None,
             compared: file.confirmed(),
         });
-        Ok((Self { file, publisher, state, manager, asked: None }, allowlist))
+        Ok((Self { file, publisher, state, notifier, reload_requested: None }, allowlist))
     }
 
     /// What is in force, as it changes.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<State> {
+    pub fn state(&self) -> watch::Receiver<AllowlistState> {
         self.state.subscribe()
     }
 
     /// Follows the file until cancelled. Each item of `hangups` loads it, changed or not, as soon as it is stable.
     pub async fn run(mut self, mut hangups: mpsc::Receiver<()>) -> Infallible {
-        let mut polls = time::interval(POLL);
+        let mut polls = time::interval(POLL_INTERVAL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = polls.tick() => self.poll().await,
                 Some(()) = hangups.recv() => {
-                    if self.hang_up().await {
+                    if self.handle_hangup().await {
                         // A whole period lies between the look at the signal and the one that has to agree with it.
                         polls.reset();
                     }
@@ -118,26 +118,26 @@ impl Reloader {
             // A receiver that waits for another list need not look at this.
             false
         });
-        if self.asked.is_some_and(|since| since.elapsed() > STALE) {
+        if self.reload_requested.is_some_and(|since| since.elapsed() > STALE_AFTER) {
             error!("allowlist not reloaded: its file cannot be read, or does not stop changing");
             self.end_reload();
         }
     }
 
     /// Requests a reload, and returns whether none was under way.
-    async fn hang_up(&mut self) -> bool {
-        if self.asked.is_some() {
+    async fn handle_hangup(&mut self) -> bool {
+        if self.reload_requested.is_some() {
             return false;
         }
-        self.asked = Some(Instant::now());
-        self.manager.reloading();
-        self.file.ask().await;
+        self.reload_requested = Some(Instant::now());
+        self.notifier.reloading();
+        self.file.request_reload().await;
         true
     }
 
     fn end_reload(&mut self) {
-        if self.asked.take().is_some() {
-            self.manager.ready();
+        if self.reload_requested.take().is_some() {
+            self.notifier.ready();
         }
     }
 
@@ -145,7 +145,7 @@ impl Reloader {
         let (file, text) = (self.file.path().to_owned(), self.file.text());
         let old = self.publisher.current();
         let before = old.len();
-        let outcome = aside(move || {
+        let outcome = run_blocking(move || {
             let new = Entries::read(&file, text)?;
             let (added, removed) = (new.missing_from(&old), old.missing_from(&new));
             Ok::<_, LoadError>((new, added, removed))

@@ -1,0 +1,51 @@
+//! `trailgate check`: reads the configuration and all files that it names.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use crate::cli::args::ConfigArgs;
+use crate::config::Config;
+use crate::http::tls;
+use crate::ops::descriptors::{self, Share};
+use crate::policy::allowlist::Entries;
+
+/// Prints a summary of the configuration, and its warnings.
+pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config)?;
+    println!("{}", summarize(&args.config, &config)?);
+    for warning in find_warnings(&config) {
+        eprintln!("trailgate: warning: {warning}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns warnings about settings that are valid, and probably not intended.
+fn find_warnings(config: &Config) -> Vec<String> {
+    let connections = config.connections.connections;
+    let limit = descriptors::raise_limit();
+    let descriptors =
+        limit.and_then(|limit| Share::of(limit, descriptors::AT_START, connections).warning(limit, connections));
+    config.warnings.iter().cloned().chain(descriptors).collect()
+}
+
+/// Returns a summary of a configuration, after reading every file that it names.
+fn summarize(file: &Path, config: &Config) -> anyhow::Result<String> {
+    let entries = Entries::load(&config.allowlist)?;
+    trailgate_client::load_roots(config.domain.ca_file.as_deref())?;
+    for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        tls::check(files, SystemTime::now())?;
+    }
+    let expired = entries.expired(SystemTime::now());
+    let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    Ok(format!(
+        "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {} entries, {expired} of them expired",
+        file.display(),
+        addresses.join(" and "),
+        config.domain.signing.service,
+        config.domain.signing.region,
+        config.domain.endpoint.authority(),
+        config.allowlist.display(),
+        entries.len(),
+    ))
+}

@@ -1,0 +1,55 @@
+//! `trailgate status`: fetches the status from the admin address, and prints it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::cli::args::StatusArgs;
+use crate::cli::output::print_report;
+use crate::config::Config;
+use crate::ops::admin::{AdminAddress, Status};
+
+/// Prints the status of the proxy that runs with this configuration. The exit code says whether it is ready.
+pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.files.config)?;
+    let status = fetch_status(&config.admin.address).await?;
+    print_report(&status, args.json)?;
+    Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn fetch_status(address: &AdminAddress) -> anyhow::Result<Status> {
+    let response = async {
+        match address {
+            AdminAddress::Tcp(address) => get_status(TcpStream::connect(address).await?).await,
+            AdminAddress::Unix(path) => get_status(UnixStream::connect(path).await?).await,
+            AdminAddress::Disabled => anyhow::bail!("admin.address is \"off\""),
+        }
+    };
+    let response = timeout(STATUS_TIMEOUT, response).await.context("it does not answer");
+    response.and_then(|response| response).with_context(|| format!("no gate to be asked on {address}"))
+}
+
+async fn get_status<S>(stream: S) -> anyhow::Result<Status>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get("/status.json").header("host", "localhost").body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    anyhow::ensure!(response.status() == StatusCode::OK, "it answers {}", response.status());
+    let body = response.into_body().collect().await?.to_bytes();
+    serde_json::from_slice(&body).context("it is no gate of this version")
+}
+
+/// Longer than the proxy itself waits for the domain.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(20);

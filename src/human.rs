@@ -1,0 +1,16 @@
+//! Texts for people.
+
+use std::time::Duration;
+
+/// Returns a duration in the largest unit of which it has at least two: `90 s` is `90 s`, 3 hours and a half are `4 h`.
+pub(crate) fn round_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(7 * 86_400, "weeks"), (86_400, "days"), (3600, "h"), (60, "min")];
+    let fitting = units.iter().find(|(unit, _)| seconds >= 2 * unit);
+    fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", (seconds + unit / 2) / unit))
+}
+
+/// Returns an error and its sources on one line.
+pub(crate) fn join_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,97 @@
+//! Reloads a certificate when its files change, and warns before it ends.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::http::tls::{Certificate, CertificateError, CertificateFiles, LoadedCertificate, format_time};
+use crate::ops::metrics::Metrics;
+use crate::watched_file::{POLL_INTERVAL, WatchedFile};
+
+/// Keeps the certificate in effect equal to its files, as far as these are valid.
+#[derive(Debug)]
+pub struct CertificateReloader {
+    certificate: WatchedFile,
+    key: WatchedFile,
+    publisher: watch::Sender<Arc<LoadedCertificate>>,
+}
+
+impl CertificateReloader {
+    /// Loads the certificate for the first time.
+    pub fn start(files: &CertificateFiles) -> Result<(Self, Certificate), CertificateError> {
+        let (certificate, key) = (WatchedFile::open(files.certificate.clone()), WatchedFile::open(files.key.clone()));
+        let (publisher, receiver) = Certificate::channel(parse(&certificate, &key)?);
+        Ok((Self { certificate, key, publisher }, receiver))
+    }
+
+    /// Follows the files until cancelled, warns as the certificate's end comes near, and exports the end in `metrics`.
+    pub async fn run(mut self, metrics: Arc<Metrics>) -> Infallible {
+        self.export_expiry(&metrics);
+        let mut polls = interval(POLL_INTERVAL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut days = interval(DAY);
+        loop {
+            tokio::select! {
+                _ = polls.tick() => self.poll(&metrics).await,
+                _ = days.tick() => self.warn(SystemTime::now()),
+            }
+        }
+    }
+
+    fn export_expiry(&self, metrics: &Metrics) {
+        metrics.certificate_ends(self.certificate.path(), self.publisher.borrow().expires());
+    }
+
+    async fn poll(&mut self, metrics: &Metrics) {
+        // Both are looked at, whatever the first shows.
+        if self.certificate.poll().await | self.key.poll().await {
+            self.apply();
+            self.export_expiry(metrics);
+        }
+    }
+
+    fn apply(&self) {
+        let file = self.certificate.path().display();
+        let now = SystemTime::now();
+        let loaded = parse(&self.certificate, &self.key).and_then(|loaded| {
+            // Clients refuse either; one that is not valid is better than none only at the start.
+            let is_worse = self.publisher.borrow().check_time(now).is_ok();
+            let wrong = loaded.check_time(now).err().filter(|_| is_worse);
+            wrong
+                .map_or(Ok(loaded), |reason| Err(CertificateError { file: self.certificate.path().to_owned(), reason }))
+        });
+        match loaded {
+            Ok(loaded) => {
+                tracing::info!(%file, expires = %format_time(loaded.expires()), "certificate reloaded");
+                self.publisher.send_replace(Arc::new(loaded));
+                self.warn(SystemTime::now());
+            }
+            Err(error) => tracing::error!(%error, "certificate not reloaded, the one before stays in force"),
+        }
+    }
+
+    fn warn(&self, now: SystemTime) {
+        let expires = self.publisher.borrow().expires();
+        if let Err(reason) = self.publisher.borrow().check_time(now) {
+            let file = self.certificate.path().display();
+            tracing::error!(%file, "the certificate {reason}: clients refuse it");
+            return;
+        }
+        let left = expires.duration_since(now).unwrap_or_default();
+        if left < WARN_BEFORE {
+            let (file, days_left) = (self.certificate.path().display(), left.as_secs() / DAY.as_secs());
+            tracing::warn!(%file, days_left, expires = %format_time(expires), "the certificate ends soon");
+        }
+    }
+}
+
+fn parse(certificate: &WatchedFile, key: &WatchedFile) -> Result<LoadedCertificate, CertificateError> {
+    LoadedCertificate::parse((certificate.path(), certificate.text()), (key.path(), key.text()))
+}
+
+const DAY: Duration = Duration::from_hours(24);
+/// The time before its end from which a certificate is warned of.
+const WARN_BEFORE: Duration = Duration::from_hours(14 * 24);

@@ -1,0 +1,215 @@
+//! The record of a request, which feeds the access log and the metrics however the request ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode, Uri};
+use trailgate_client::Target;
+
+use crate::ops::access_log::{AccessLine, AccessLog, LogFailure};
+use crate::ops::metrics::{CompletedRequest, Metrics};
+use crate::ops::outcome::Outcome;
+use crate::ops::request_id::RequestId;
+use crate::policy::allowlist::Entry;
+use crate::policy::client_address::Address;
+
+/// Records requests in the access log and in the metrics; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RequestRecorder(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log: AccessLog,
+    metrics: Arc<Metrics>,
+    /// The time to drain is over: requests still in flight are cut.
+    is_cut: AtomicBool,
+}
+
+/// The record of one request. Dropping it counts the request and writes its access line, so that a client that leaves is
+/// recorded, too.
+///
+/// It has no credentials, bodies, cookies or signatures.
+#[derive(Debug)]
+pub struct RequestRecord {
+    recorder: RequestRecorder,
+    started: Instant,
+    time: SystemTime,
+    id: RequestId,
+    client: Address,
+    entry: Option<Arc<Entry>>,
+    method: Method,
+    target: LoggedTarget,
+    status: Option<StatusCode>,
+    bytes_in: u64,
+    bytes_out: u64,
+    upstream: Option<Duration>,
+    outcome: Outcome,
+    domain_request_id: Option<HeaderValue>,
+}
+
+/// The target of a request, as far as it is known.
+#[derive(Debug)]
+enum LoggedTarget {
+    /// None: the head is malformed.
+    Unknown,
+    /// Logged by its path alone, since the query can hold a signature.
+    Raw(Uri),
+    Canonical(Target),
+}
+
+impl RequestRecorder {
+    /// Makes a recorder that writes to `log` and counts in `metrics`.
+    #[must_use]
+    pub fn new(log: AccessLog, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Shared { log, metrics, is_cut: AtomicBool::new(false) }))
+    }
+
+    /// Records requests that end before their answer as cut from now on, rather than as left by their client.
+    pub(crate) fn mark_cut(&self) {
+        self.0.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails if the access log cannot be written and is required.
+    pub(crate) fn check_writable(&self) -> Result<(), LogFailure> {
+        self.0.log.check_writable()
+    }
+
+    /// Begins the record of a request from `peer` that arrived at `time`.
+    ///
+    /// `head` is its method and its URL, unless they are malformed.
+    #[must_use]
+    pub fn begin(
+        &self,
+        time: SystemTime,
+        id: RequestId,
+        peer: &Address,
+        head: Option<(&Method, &Uri)>,
+    ) -> RequestRecord {
+        self.0.metrics.in_flight.inc();
+        let (method, target) = head.map_or((Method::default(), LoggedTarget::Unknown), |(method, uri)| {
+            (method.clone(), LoggedTarget::Raw(uri.clone()))
+        });
+        RequestRecord {
+            recorder: self.clone(),
+            started: Instant::now(),
+            time,
+            id,
+            client: peer.clone(),
+            entry: None,
+            method,
+            target,
+            status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream: None,
+            outcome: Outcome::ClientLeft,
+            domain_request_id: None,
+        }
+    }
+}
+
+impl RequestRecord {
+    pub(crate) fn set_client(&mut self, client: IpAddr) {
+        if client != self.client.ip() {
+            self.client = Address::new(client);
+        }
+    }
+
+    pub(crate) fn set_entry(&mut self, entry: Arc<Entry>) {
+        self.entry = Some(entry);
+    }
+
+    pub(crate) fn set_target(&mut self, target: &Target) {
+        self.target = LoggedTarget::Canonical(target.clone());
+    }
+
+    pub(crate) fn set_status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    pub(crate) fn set_outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    pub(crate) fn add_bytes_in(&mut self, bytes: u64) {
+        self.bytes_in += bytes;
+    }
+
+    pub(crate) fn add_bytes_out(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// Sets the time until the head of the domain's answer, and the domain's id of the request.
+    pub(crate) fn set_upstream(&mut self, took: Duration, headers: &HeaderMap) {
+        self.upstream = Some(took);
+        self.domain_request_id = headers.get(DOMAIN_REQUEST_ID).cloned();
+    }
+
+    pub(crate) fn id(&self) -> &RequestId {
+        &self.id
+    }
+
+    /// Returns the time at which the request arrived.
+    pub(crate) fn time(&self) -> SystemTime {
+        self.time
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        let Shared { log, metrics, is_cut } = &*self.recorder.0;
+        if std::thread::panicking() {
+            self.outcome = Outcome::Internal;
+        } else if self.outcome == Outcome::ClientLeft && is_cut.load(Ordering::Relaxed) {
+            self.outcome = Outcome::CutAtShutdown;
+        }
+        let total = self.started.elapsed();
+        metrics.in_flight.dec();
+        metrics.count(&CompletedRequest {
+            outcome: self.outcome,
+            status: self.status,
+            total,
+            upstream: self.upstream,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        });
+        if self.outcome == Outcome::NotAllowed {
+            metrics.rejected_clients.note(self.client.ip(), self.time);
+        }
+        log.write(|| self.to_line(total));
+    }
+}
+
+impl RequestRecord {
+    fn to_line(&self, total: Duration) -> AccessLine<'_> {
+        AccessLine {
+            time: self.time,
+            id: self.id.as_str(),
+            client: self.client.as_str(),
+            entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
+            method: self.method.as_str(),
+            target: match &self.target {
+                LoggedTarget::Unknown => "",
+                LoggedTarget::Raw(uri) => uri.path(),
+                LoggedTarget::Canonical(target) => target.as_str(),
+            },
+            status: self.status.map(|status| status.as_u16()),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            upstream_ms: self.upstream.map(to_milliseconds),
+            total_ms: to_milliseconds(total),
+            outcome: self.outcome.name(),
+            domain_request_id: self.domain_request_id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes())),
+        }
+    }
+}
+
+fn to_milliseconds(duration: Duration) -> f64 {
+    let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+    f64::from(micros) / 1000.0
+}
+
+const DOMAIN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
