@@ -1,4 +1,4 @@
-"""CloudFormation and Auto Scaling by the AWS command line: makes a change and watches it, for hours if need be."""
+"""CloudFormation and Auto Scaling by the AWS command line: applies a change and watches it, for hours if needed."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import sys
 import time
 
 EXPIRED = re.compile(r"ExpiredToken|token included in the request is expired|[Tt]oken has expired|session .* expired")
-# What a poll survives: it is asked again.
+# Errors after which a poll is repeated.
 PASSING = re.compile(r"Throttling|Rate exceeded|ServiceUnavailable|InternalFailure|Could not connect|[Tt]imed? ?out")
 # Stacks in these states accept no update.
 DEAD = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
@@ -22,18 +22,18 @@ class Failure(Exception):
 
 
 class AwsError(Exception):
-    """What the AWS command line says on standard error."""
+    """An error of the AWS command line, with its standard error as message."""
 
 
 class Stack:
-    """A stack by its name."""
+    """A CloudFormation stack, by its name."""
 
     def __init__(self, name, poll):
         self.name = name
         self.poll = poll
 
     def describe(self):
-        """Returns what CloudFormation says of the stack; nothing where there is none yet."""
+        """Returns CloudFormation's description of the stack, or None if there is no stack yet."""
         try:
             (found,) = aws("cloudformation", "describe-stacks", "--stack-name", self.name)["Stacks"]
         except AwsError as error:
@@ -52,7 +52,7 @@ class Stack:
             self.follow(current["StackId"], {event["EventId"] for event in earlier})
 
     def apply(self, url, parameters, before, may_reset):
-        """Makes a change set of the template at `url` with the parameters, and executes it."""
+        """Creates a change set of the template at `url` with the parameters, and executes it."""
         summary = aws("cloudformation", "get-template-summary", "--template-url", url)
         declared = {found["ParameterKey"] for found in summary["Parameters"]}
         unknown = parameters.keys() - declared
@@ -81,7 +81,7 @@ class Stack:
         self.follow(stack_id, seen)
 
     def await_change_set(self, described):
-        """Returns whether there is something to execute."""
+        """Waits for the change set; returns whether it has changes to execute."""
         while True:
             found = aws("cloudformation", "describe-change-set", *described)
             if found["Status"] == "CREATE_COMPLETE":
@@ -95,7 +95,7 @@ class Stack:
             time.sleep(self.poll)
 
     def protect_allowlist(self, described):
-        """Refuses a change set that would write a parameter that somebody has edited."""
+        """Rejects a change set that would overwrite an allowlist parameter that was edited."""
         changes = aws("cloudformation", "describe-change-set", *described).get("Changes", [])
         changed = {change["ResourceChange"]["LogicalResourceId"] for change in changes if "ResourceChange" in change}
         if "Allowlist" not in changed:
@@ -166,8 +166,8 @@ class Stack:
 
 
 def refresh(group, poll):
-    """Replaces the gates one after the other, each by one of the newest image."""
-    # A new one before an old one goes.
+    """Replaces the gates one after the other from the newest image."""
+    # Starts each new gate before an old one ends.
     preferences = json.dumps({"MinHealthyPercentage": 100, "MaxHealthyPercentage": 200})
     started = aws(
         *("autoscaling", "start-instance-refresh", "--auto-scaling-group-name", group),
@@ -189,7 +189,7 @@ def refresh(group, poll):
 
 
 def aws(*arguments, output="json"):
-    """Runs the AWS command line; returns its answer."""
+    """Runs the AWS command line; returns its output, parsed if it is JSON."""
     done = subprocess.run(["aws", *arguments, "--output", output], capture_output=True, text=True)
     if done.returncode != 0:
         raise AwsError(done.stderr.strip() or f"aws {arguments[0]} exits with {done.returncode}")

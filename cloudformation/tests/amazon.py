@@ -55,7 +55,7 @@ class Aws:
         self.client("ssm").put_parameter(Name=f"/trailgate/{STACK}/allowlist", Type="String", Value=text, Overwrite=True)
 
     def sent(self, metric, stack=STACK):
-        """What the stack's metric was, by the minute, the last first."""
+        """Returns the values of the stack's metric by the minute, the last first."""
         now = datetime.datetime.now(datetime.UTC)
         dimensions = [{"Name": "Stack", "Value": stack}]
         wanted = {"Namespace": "trailgate", "MetricName": metric, "Dimensions": dimensions}

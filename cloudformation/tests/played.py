@@ -61,7 +61,7 @@ class Played:
 
 
 def stack(status, **parameters):
-    """What DescribeStacks answers of a stack in this status."""
+    """Returns the answer of DescribeStacks for a stack in this status."""
     listed = {"AllowedIPForEsCluster": "203.0.113.7", "EngineVersion": "OpenSearch_2.19"} | parameters
     found = {
         "StackName": "audit",
@@ -77,7 +77,7 @@ def stack(status, **parameters):
 
 
 def events(*lines):
-    """What DescribeStackEvents answers; a line is `RESOURCE STATUS REASON`, the oldest first."""
+    """Returns the answer of DescribeStackEvents; a line is `RESOURCE STATUS REASON`, the oldest first."""
     listed = []
     for number, line in enumerate(lines):
         resource, status, *reason = line.split(" ", 2)

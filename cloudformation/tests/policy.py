@@ -1,10 +1,10 @@
-"""Whether a policy allows something, by the rules of IAM ("Policy evaluation logic") as far as the template uses them."""
+"""Evaluation of policies, by the rules of IAM ("Policy evaluation logic") as far as the template uses them."""
 
 import re
 
 
 def allows(statements, action, resource, *, principal=None, context=None):
-    """Whether one of `statements` allows it and none denies it.
+    """Returns whether one of `statements` allows it and none denies it.
 
     `principal` is who asks a policy that stands at a resource; `context` has the keys that conditions ask for. A trust
     policy is one that stands at a role, and names no resource.

@@ -77,7 +77,7 @@ class Stack:
         return [found["AssertDescription"] for found in assertions if not self._value(found["Assert"])]
 
     def holds(self, condition):
-        """Whether the condition of this name does; no condition always does."""
+        """Returns whether the condition of this name holds; no condition always holds."""
         return condition is None or self._value(self._conditions[condition])
 
     def _value(self, node):

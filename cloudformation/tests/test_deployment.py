@@ -29,7 +29,7 @@ WATCHED = {
 
 
 class Answered:
-    """What a request that is not sent is answered with."""
+    """The answer to a request that is not sent."""
 
     status_code = 200
 

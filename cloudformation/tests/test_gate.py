@@ -1,4 +1,4 @@
-"""What the image's programs make of the user data, with the real gate, and moto in the place of AWS."""
+"""The image's programs with the settings of the user data, the real proxy, and moto in the place of AWS."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Gate:
         return tomllib.loads((self.folder / "trailgate.toml").read_text())
 
     def check(self):
-        """What the gate itself says of all that was written."""
+        """Has trailgate check all that was written."""
         command = [GATE / "trailgate", "check", "--config", self.folder / "trailgate.toml"]
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 

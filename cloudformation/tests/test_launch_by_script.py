@@ -72,7 +72,7 @@ def json_argument(call, name):
 
 
 def new_stack(*statuses):
-    """What describe-stacks answers while a stack is made."""
+    """Returns the answers of describe-stacks while a stack is created."""
     return [NO_STACK, NO_STACK, *(stack(status) for status in statuses)]
 
 

@@ -1,4 +1,4 @@
-"""Who may do what, by evaluating the policies."""
+"""Permissions, by evaluating the policies."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def domain(path):
 
 
 def may_reach(principal, method, path, stack=None):
-    """Whether the domain answers, by its own policy or the role's."""
+    """Returns whether the domain answers, by its own policy or the role's."""
     stack = stack or Stack()
     at_domain = stack.properties("CloudTrailESDomain")["AccessPolicies"]["Statement"]
     action = f"es:ESHttp{method}"

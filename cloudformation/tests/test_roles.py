@@ -46,7 +46,7 @@ all_access: { backend_roles: [opendistro_security_anonymous_backendrole] }
 
 @contextlib.contextmanager
 def mapped(aws, folder, engine, url, program="map-roles", *arguments):
-    """What map-roles has done by a gate before the stand-in, which passes on to `url` what is signed; or `program`."""
+    """Runs map-roles, or `program`, with a proxy before the stand-in, which forwards signed requests to `url`."""
     serve = [GATE / "fake-domain", "serve", "--elasticsearch", url]
     serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
     try:

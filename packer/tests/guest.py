@@ -56,7 +56,7 @@ class Machine:
         )
 
     def output(self, command, stdin=subprocess.DEVNULL):
-        """What a command that succeeds prints."""
+        """Returns the output of a command, which has to succeed."""
         done = self.run(command, stdin)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()

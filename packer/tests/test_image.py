@@ -27,7 +27,7 @@ def instance():
 
 @pytest.fixture(scope="module")
 def image(aws, instance, tmp_path_factory):
-    """What EC2 has of the account's own when packer has built it."""
+    """Returns the image that Packer has built, as EC2 describes it."""
     aws.client("ec2").import_key_pair(KeyName="test", PublicKeyMaterial=KEY.with_suffix(".pub").read_bytes())
     here = f"""
   custom_endpoint_ec2         = "{aws.endpoint}"

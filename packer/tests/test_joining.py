@@ -107,7 +107,7 @@ class Instance:
         self._settings = settings
 
     def start(self, **parameters):
-        """Runs the user data of a stack; gives how it has ended, and what the stack was told."""
+        """Runs the user data of a stack; returns how it ended, and the arguments of cfn-signal."""
         parameters = {"GateBundleSha256": hashlib.sha256(BUNDLE.read_bytes()).hexdigest()} | parameters
         script = Stack(**parameters).properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
         for written, found in self._settings.items():
@@ -117,16 +117,16 @@ class Instance:
         return done, self.machine.output("cat /tmp/signal")
 
     def reach_aws(self):
-        """Tells the services where AWS is, until they are booted anew."""
+        """Points the services at AWS, until the next boot."""
         self.machine.output(f"systemctl set-environment AWS_ENDPOINT_URL={self._aws.endpoint}")
 
     def address(self):
-        """What EC2 says of the stack's address."""
+        """Returns EC2's description of the stack's address."""
         (address,) = self._aws.client("ec2").describe_addresses()["Addresses"]
         return address
 
     def follow(self):
-        """What the timer does each minute."""
+        """Runs the service that the timer starts each minute."""
         self.machine.output("systemctl start trailgate-follow")
 
 
@@ -163,7 +163,7 @@ def joined(aws, instance):
 
 
 def told_by(code):
-    """What cfn-signal tells the stack of user data that ends with this code."""
+    """Returns the arguments of cfn-signal for user data that ends with this code."""
     stack = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/1"
     return f"-e {code} --stack {stack} --resource GateGroup --region {REGION}"
 

@@ -1,4 +1,4 @@
-"""What a machine is that packer has provisioned: Debian with systemd as process 1."""
+"""A machine that Packer has provisioned: Debian with systemd as process 1."""
 
 import json
 import os
