@@ -1,3 +1,4 @@
+use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,57 +15,79 @@ use crate::{ENGINE_START, ReservedPort, repository};
 
 /// A real Elasticsearch or `OpenSearch` on loopback; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Engine {
-    pub(crate) port: ReservedPort,
-    _child: Child,
-    _data: TempDir,
-}
+pub struct Engine(Server);
 
 impl Engine {
     /// Starts the engine of this name in `tests/engines`, empty and with these settings (`name=value`), and waits until it
     /// answers. One that was never prepared is downloaded and built first.
     pub async fn start(name: &str, settings: &[&str]) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
-        let port = ReservedPort::bind()?;
+        let (port, folder) = (ReservedPort::bind()?, tempfile::tempdir()?);
         let mut command = script("run.sh");
-        command.arg(name).arg(port.number().to_string()).arg(data.path()).args(settings);
-        let child = command.spawn().context("cannot start the engine")?;
-        wait_until_answers(&port, "/_cluster/health?wait_for_status=yellow", "\"status\"").await?;
-        Ok(Self { port, _child: child, _data: data })
+        command.arg(name).arg(port.number().to_string()).arg(folder.path()).args(settings);
+        Ok(Self(Server::start(command, port, folder, "/_cluster/health?wait_for_status=yellow", "\"status\"").await?))
     }
 
     /// Returns where it listens.
     #[must_use]
     pub fn url(&self) -> String {
-        self.port.url()
+        self.0.port.url()
     }
 
     /// Returns the engine as what a fake domain passes requests on to.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        Backend::PassOn { elasticsearch: uri(&self.port), kibana: None }
+        Backend::PassOn { elasticsearch: self.uri(), kibana: None }
+    }
+
+    pub(crate) fn uri(&self) -> Uri {
+        self.0.uri()
+    }
+}
+
+/// A server of `tests/engines`, with a folder that it may write to; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    port: ReservedPort,
+    _child: Child,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Waits until the answer to a GET of `path` contains `wanted`. Only the server itself shows that it is ready.
+    pub(crate) async fn start(
+        mut command: Command,
+        port: ReservedPort,
+        folder: TempDir,
+        path: &str,
+        wanted: &str,
+    ) -> anyhow::Result<Self> {
+        let output = folder.path().join("output");
+        let file = File::create(&output)?;
+        let mut child = command.stdout(file.try_clone()?).stderr(file).spawn().context("cannot start a server")?;
+        let is_ready = async {
+            while !get(&port, path).await.is_ok_and(|answer| answer.contains(wanted)) {
+                sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let ready = tokio::select! {
+            ready = timeout(ENGINE_START, is_ready) => ready.context("it is not ready in time"),
+            ended = child.wait() => ended.context("cannot wait for it").and_then(|status| anyhow::bail!("it ends: {status}")),
+        };
+        let said = || fs::read_to_string(&output).unwrap_or_default();
+        ready.with_context(|| format!("{:?} does not start; its output is:\n{}", command.as_std(), said()))?;
+        Ok(Self { port, _child: child, _folder: folder })
+    }
+
+    pub(crate) fn uri(&self) -> Uri {
+        self.port.url().parse().expect("it is a URI")
     }
 }
 
 /// A script of `tests/engines` that ends with this process.
 pub(crate) fn script(name: &str) -> Command {
     let mut command = Command::new(repository("tests/engines").join(name));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    command.stdin(Stdio::null()).kill_on_drop(true);
     command
-}
-
-pub(crate) fn uri(port: &ReservedPort) -> Uri {
-    port.url().parse().expect("it is a URI")
-}
-
-/// Waits until the server's answer contains `wanted`. Only the server itself shows that it is ready.
-pub(crate) async fn wait_until_answers(port: &ReservedPort, path: &str, wanted: &str) -> anyhow::Result<()> {
-    let is_ready = async {
-        while !get(port, path).await.is_ok_and(|answer| answer.contains(wanted)) {
-            sleep(Duration::from_millis(200)).await;
-        }
-    };
-    timeout(ENGINE_START, is_ready).await.with_context(|| format!("no {wanted} at {}{path} in time", port.url()))
 }
 
 async fn get(port: &ReservedPort, path: &str) -> std::io::Result<String> {
@@ -73,4 +96,18 @@ async fn get(port: &ReservedPort, path: &str) -> std::io::Result<String> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn server_that_ends_at_start_fails_with_its_output() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no memory; exit 3"]);
+        let (port, folder) = (ReservedPort::bind().unwrap(), tempfile::tempdir().unwrap());
+        let error = format!("{:#}", Server::start(command, port, folder, "/", "ready").await.unwrap_err());
+        assert!(error.contains("no memory\n") && error.ends_with("it ends: exit status: 3"), "{error}");
+    }
 }

@@ -4,17 +4,16 @@ use anyhow::Context as _;
 use fake_domain::Backend;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::engine::{Engine, script, uri, wait_until_answers};
+use crate::engine::{Engine, Server, script};
 use crate::{AWS_KEY, ENGINE_START, FakeLambda, ReservedPort, function, pack_log_data, program, sample_events};
 
 /// A Kibana 5.1 and its Elasticsearch 5.6, as AWS's domains of that time had them; both end when this is dropped.
 #[derive(Debug)]
 pub struct KibanaStack {
     elasticsearch: Engine,
-    kibana: ReservedPort,
-    _child: Child,
+    kibana: Server,
 }
 
 impl KibanaStack {
@@ -26,18 +25,18 @@ impl KibanaStack {
         run(script("kibana-5.1/run.sh").arg("--prepare")).await?;
         report("Both start (ten seconds)");
         let elasticsearch = Engine::start("elasticsearch-5.6", &[]).await?;
-        let kibana = ReservedPort::bind()?;
+        let (port, folder) = (ReservedPort::bind()?, tempfile::tempdir()?);
         let mut command = script("kibana-5.1/run.sh");
-        command.args([&kibana.number().to_string(), &elasticsearch.url()]);
-        let child = command.spawn().context("cannot start Kibana")?;
-        wait_until_answers(&kibana, "/api/status", "\"overall\":{\"state\":\"green\"").await?;
-        Ok(Self { elasticsearch, kibana, _child: child })
+        command.args([&port.number().to_string(), &elasticsearch.url()]);
+        let ready = "\"overall\":{\"state\":\"green\"";
+        let kibana = Server::start(command, port, folder, "/api/status", ready).await?;
+        Ok(Self { elasticsearch, kibana })
     }
 
     /// Returns both as what a fake domain passes requests on to.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        Backend::PassOn { elasticsearch: uri(&self.elasticsearch.port), kibana: Some(uri(&self.kibana)) }
+        Backend::PassOn { elasticsearch: self.elasticsearch.uri(), kibana: Some(self.kibana.uri()) }
     }
 }
 
@@ -66,7 +65,7 @@ pub async fn fill(domain: &str, now: Timestamp) -> anyhow::Result<String> {
 }
 
 async fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().await?;
+    let status = command.stdout(Stdio::null()).status().await?;
     anyhow::ensure!(status.success(), "{:?}: {status}", command.as_std());
     Ok(())
 }
