@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_endpoint_is_signed_for_the_region_and_service_that_are_set() {
+    fn custom_endpoint_uses_the_configured_region_and_service() {
         let config = parse(
             "[upstream]\nendpoint = \"http://127.0.0.1:9200\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"aoss\"\n",
         )

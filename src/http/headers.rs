@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browsers_scheme_is_the_listeners_unless_a_trusted_proxy_says_else() {
+    fn scheme_is_the_listeners_unless_a_trusted_proxy_sets_it() {
         let https = map(&[("x-forwarded-proto", "https")]);
         assert!(!ForwardedContext::of(Address::new(PEER), false, false, &https).is_secure);
         assert!(ForwardedContext::of(Address::new(PEER), false, true, &https).is_secure);

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_waits_for_memory_is_noted_and_one_that_does_not_is_not() {
+    async fn only_bodies_that_wait_for_memory_are_counted() {
         let limits = BodyLimits { max_body: 4, buffer_memory: 8, timeout: Duration::from_mins(1) };
         let waits = Histogram::new([]);
         let budget = MemoryBudget::new(limits, waits.clone());

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usual_limits_leave_a_reserve_and_one_to_the_domain_for_each_client() {
+    fn usual_limits_leave_a_reserve_and_an_upstream_share() {
         assert_eq!(Share::of(1024, 24, 10_000), Share { clients: 436, upstream: 436 });
         assert_eq!(Share::of(32_768, 32, 10_000), Share { clients: 10_000, upstream: 22_608 });
         assert_eq!(Share::of(16, 20, 10_000), Share { clients: 1, upstream: 1 });

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_that_arrive_swapped_go_to_the_listener_at_their_address() {
+    fn swapped_sockets_go_to_the_listener_at_their_address() {
         let mut passed = sockets(2);
         passed.push(("admin".to_owned(), TcpListener::bind("127.0.0.1:0").unwrap()));
         let addresses = [1, 0].map(|index: usize| passed[index].1.local_addr().unwrap());
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn single_socket_is_for_the_single_listener_wherever_it_is_bound() {
+    fn single_socket_at_any_address_goes_to_the_single_listener() {
         let assigned = assign(&[listener(SocketAddr::from(([0; 4], 80)))], &mut sockets(1)).unwrap();
         assert!(assigned[0].is_some());
     }

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_no_trusted_proxy_is_the_client_whatever_it_says() {
+    fn untrusted_peer_is_the_client_despite_its_headers() {
         client("203.0.113.7", &[], Ok("203.0.113.7"));
         client("203.0.113.7", &["198.51.100.1"], Ok("203.0.113.7"));
         client("203.0.113.7", &["garbage"], Ok("203.0.113.7"));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_trusted_proxies_the_right_most_other_hop_is_the_client() {
+    fn rightmost_hop_before_trusted_proxies_is_the_client() {
         client("10.0.0.1", &["198.51.100.1"], Ok("198.51.100.1"));
         client("10.0.0.1", &["192.0.2.66, 198.51.100.1"], Ok("198.51.100.1"));
         client("10.0.0.1", &["192.0.2.66, 198.51.100.1, 10.9.9.9"], Ok("198.51.100.1"));

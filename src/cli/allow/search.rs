@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_block_in_force_decides_and_longer_ones_that_expired_are_named() {
+    fn longest_valid_block_decides_and_expired_ones_are_named() {
         let blocks = [("10.0.0.0/8", None), ("10.1.0.0/16", None), ("10.1.2.3", Some(1000))];
         let expected = "10.1.2.3 is let in by 10.1.0.0/16 \"10.1.0.0/16\" (line 4), read\n  \
                         It is the longest block on the list that holds the address and has not expired.\n  \

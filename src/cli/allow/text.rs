@@ -335,7 +335,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_array_means_what_was_asked_for_and_keeps_its_other_items_with_their_comments(
+        fn edited_array_keeps_other_items_with_their_comments(
             gaps in vec((
                 select(vec!["", " ", "\n", " # x, before\n  "]),
                 select(vec!["", " ", "\n  ", "  # y, behind\n", "\n\n  # z, above\n  ", "\n\t# z, above\n\t"]),

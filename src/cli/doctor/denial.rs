@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_lacks_an_allow_gets_the_statement_for_the_role() {
+    fn policy_without_an_allow_gets_the_statement_to_add() {
         let message = format!("User: {SESSION} is not authorized to perform: es:ESHttpGet");
         let problem = problem(&json!({ "Message": message }), &CONTEXT);
         assert_eq!(problem.text, format!("no policy allows es:ESHttpGet to {SESSION}"));

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_at_a_port_points_to_the_security_group_and_a_refusal_to_the_port() {
+    fn silent_port_blames_the_security_group_and_closed_port_itself() {
         let at = |kind: io::ErrorKind| vec![(SocketAddr::from(([10, 0, 0, 1], 443)), kind.into())];
         let problem = tcp(&at(io::ErrorKind::TimedOut));
         assert_eq!(problem.text, "10.0.0.1:443: timed out");
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_out_of_time_in_spite_of_the_domains_clock_is_somebody_elses_doing() {
+    fn expired_signature_by_the_domains_clock_blames_a_middlebox() {
         let found = answer(403, r#"{"message":"Signature expired: 20150830T120000Z is now earlier than …"}"#);
         let problem = request(&Ok(found), &COLLECTION).unwrap_err();
         assert!(problem.advice.contains("keeps answers or sets their Date"), "{}", problem.advice);

@@ -166,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn a_bad_head_is_refused_and_nothing_of_it_passes_however_it_is_cut(
+    fn bad_head_cut_anywhere_is_rejected_and_not_passed_on(
         requests in proptest::collection::vec(good(), 0..3),
         (bad, error) in bad(),
         cuts in proptest::collection::vec(any::<Index>(), 0..20),

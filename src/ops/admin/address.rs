@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_listens_on_makes_way_and_one_in_use_does_not() {
+    async fn stale_socket_is_replaced_and_one_in_use_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let address = AdminAddress::Unix(folder.path().join("admin.sock"));
         drop(address.listen(None).unwrap());

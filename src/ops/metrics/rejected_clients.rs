@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_pushes_out_its_own_addresses_and_not_those_who_came_twice() {
+    fn scan_evicts_its_own_addresses_before_repeated_ones() {
         let clients = RejectedClients::default();
         let auditor = address("198.51.100.4");
         clients.note(auditor, at(1));

@@ -221,7 +221,7 @@ fn push_escape(rng: &mut Rng, out: &mut String, c: char) {
 }
 
 #[test]
-fn kibanas_own_index_is_written_by_kibana_alone_and_object_by_object() {
+fn kibana_index_is_written_by_kibana_one_object_at_a_time() {
     passes("POST", "/_plugin/kibana/elasticsearch/.kibana/visualization/a-b?op_type=create");
     passes("PUT", "/_plugin/kibana/elasticsearch/.kibana/config/5.1.1");
     passes("POST", "/_plugin/kibana/elasticsearch/.kibana-4/config/4.1.2/_update");
