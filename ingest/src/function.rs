@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 pub use self::metrics::Measures;
-use crate::delivery::{Delivery, Limits, Report};
+use crate::delivery::{Delivery, DeliveryLimits, DeliveryReport};
 use crate::document::{Document, DocumentOptions, build_degraded, build_document};
 use crate::domain::Domain;
 use crate::engine::Engine;
@@ -94,7 +94,7 @@ struct Found<'a> {
 impl Function {
     /// The function that `settings` describe, in front of `domain`.
     #[must_use]
-    pub fn new(settings: &Settings, domain: Arc<Domain>, limits: Limits) -> Self {
+    pub fn new(settings: &Settings, domain: Arc<Domain>, limits: DeliveryLimits) -> Self {
         Self {
             delivery: Delivery::new(Arc::clone(&domain), limits, settings.gzip),
             domain,
@@ -131,10 +131,10 @@ impl Function {
     }
 
     /// Sends the documents of `events`, and returns what became of them and the time of the oldest event.
-    async fn deliver(&self, events: &[Found<'_>], deadline: Instant) -> (Report, Option<Timestamp>) {
+    async fn deliver(&self, events: &[Found<'_>], deadline: Instant) -> (DeliveryReport, Option<Timestamp>) {
         // CloudWatch calls the function without events when a subscription is made.
         if events.is_empty() {
-            return (Report::default(), None);
+            return (DeliveryReport::default(), None);
         }
         let engine = self.prepare(deadline).await;
         let documents: Vec<Document> =
@@ -144,7 +144,7 @@ impl Function {
             let Found { batch, event, .. } = events[index];
             build_degraded(batch, event, &self.document_options, reason)
         };
-        let report = self.delivery.run(documents, &degrade, engine.document_type(), deadline).await;
+        let report = self.delivery.deliver(documents, &degrade, engine.document_type(), deadline).await;
         (report, oldest)
     }
 
@@ -184,7 +184,7 @@ fn events(records: &[Record]) -> Vec<Found<'_>> {
 fn answer(
     records: &[Record],
     events: &[Found<'_>],
-    report: &Report,
+    report: &DeliveryReport,
     granularity: Granularity,
 ) -> Result<Answer, InvocationError> {
     if granularity == Granularity::Whole {

@@ -40,8 +40,8 @@ use self::progress::Progress;
 use self::reading::{Chunk, Reading};
 use self::source::{Source, Sources};
 use self::tally::{IndexOf, Summary, Tally};
-use crate::delivery::Report;
-use crate::delivery::{Delivery, Limits};
+use crate::delivery::DeliveryReport;
+use crate::delivery::{Delivery, DeliveryLimits};
 use crate::document::{Document, DocumentOptions, build_degraded, build_document};
 use crate::domain::Domain;
 use crate::payload::{LogBatch, LogEvent};
@@ -82,7 +82,7 @@ impl Load {
             tracing::warn!(%error, "the retention policy cannot be installed");
         }
         // A chunk is about one request; those of several chunks go in parallel.
-        let limits = Limits { timeout: TIMEOUT, parallel: 1, ..Limits::default() };
+        let limits = DeliveryLimits { timeout: TIMEOUT, parallel: 1, ..DeliveryLimits::default() };
         let document_options = settings.document_options.clone();
         let delivery = Delivery::new(domain, limits, settings.gzip);
         let to = Destination {
@@ -120,14 +120,14 @@ impl Load {
         loop {
             tokio::select! {
                 Some(sent) = sending.next() => {
-                    let (chunk, report): (Chunk, Report) = sent?;
+                    let (chunk, report): (Chunk, DeliveryReport) = sent?;
                     tally.settle(&chunk, &report)?;
                 }
                 chunk = chunks.recv(), if !is_read && sending.len() < SENDERS => match chunk {
                     Some(mut chunk) => {
                         tally.enter(&mut chunk, self.to.is_none().then_some(&index as &IndexOf<'_>))?;
                         match &self.to {
-                            None => tally.settle(&chunk, &Report::default())?,
+                            None => tally.settle(&chunk, &DeliveryReport::default())?,
                             Some(to) => sending.push(AbortOnDropHandle::new(tokio::spawn(Arc::clone(to).send(chunk)))),
                         }
                     }
@@ -152,7 +152,7 @@ impl Load {
 }
 
 impl Destination {
-    async fn send(self: Arc<Self>, chunk: Chunk) -> (Chunk, Report) {
+    async fn send(self: Arc<Self>, chunk: Chunk) -> (Chunk, DeliveryReport) {
         let documents: Vec<Document> = chunk
             .events
             .iter()
@@ -163,7 +163,7 @@ impl Destination {
             build_degraded(&chunk.batches[it.batch], &it.event, &self.document_options, reason)
         };
         let deadline = Instant::now() + DEADLINE;
-        let report = self.delivery.run(documents, &degrade, self.mapping_type, deadline).await;
+        let report = self.delivery.deliver(documents, &degrade, self.mapping_type, deadline).await;
         (chunk, report)
     }
 }

@@ -13,7 +13,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate_client::{provider, sdk_config};
-use trailgate_ingest::delivery::Limits;
+use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::function::reload::{Reload, Reloaded};
 use trailgate_ingest::function::{Answer, Function};
@@ -39,7 +39,7 @@ fn start() -> anyhow::Result<Program> {
     let settings = Settings::read(|variable| std::env::var(variable).ok())?;
     let provider = provider(&settings.region, None);
     let domain = Arc::new(Domain::connect(&settings, provider).context("cannot connect")?);
-    let function = Function::new(&settings, Arc::clone(&domain), Limits::default());
+    let function = Function::new(&settings, Arc::clone(&domain), DeliveryLimits::default());
     Ok(Program { function, settings, domain })
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::delivery::Report;
+use crate::delivery::DeliveryReport;
 
 /// What one invocation measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Measures {
 impl Measures {
     /// What `report` says, of events of which the oldest happened at `oldest`.
     #[must_use]
-    pub fn new(report: &Report, undecodable: usize, oldest: Option<Timestamp>, now: Timestamp) -> Self {
+    pub fn new(report: &DeliveryReport, undecodable: usize, oldest: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             received: report.received,
             indexed: report.indexed,
@@ -77,7 +77,7 @@ const NAMESPACE: &str = "trailgate";
 
 #[cfg(test)]
 mod tests {
-    use crate::delivery::Failure;
+    use crate::delivery::FailedDocument;
 
     use super::*;
 
@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn a_line_has_a_value_and_a_unit_for_each_metric() {
-        let failed = vec![Failure { document: 3, reason: "503".to_owned() }];
-        let report = Report { received: 4, indexed: 2, degraded: 1, retried: 5, bytes: 600, failed };
+        let failed = vec![FailedDocument { document: 3, reason: "503".to_owned() }];
+        let report = DeliveryReport { received: 4, indexed: 2, degraded: 1, retried: 5, bytes: 600, failed };
         let measures = Measures::new(&report, 0, Some(at(1_000)), at(61_000));
         let line = measures.line("ingest", at(61_000));
         assert!(!line.contains('\n'));
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn there_is_no_lag_without_events_and_none_below_zero() {
-        let lag = |oldest| Measures::new(&Report::default(), 0, oldest, at(5_000)).lag_ms;
+        let lag = |oldest| Measures::new(&DeliveryReport::default(), 0, oldest, at(5_000)).lag_ms;
         assert_eq!(lag(None), None);
         assert_eq!(lag(Some(at(9_000))), Some(0));
         assert!(!Measures::default().line("ingest", at(0)).contains("lag_ms"));

@@ -7,7 +7,7 @@ use super::done::Done;
 use super::failures::{Failure, Failures};
 use super::reading::{Chunk, Ending, Note};
 use super::source::{Source, Sources};
-use crate::delivery::Report;
+use crate::delivery::DeliveryReport;
 use crate::payload::{LogBatch, LogEvent};
 
 /// What a run came to.
@@ -129,7 +129,7 @@ impl<'r> Tally<'r> {
     }
 
     /// Enters what became of a chunk.
-    pub(super) fn settle(&mut self, chunk: &Chunk, report: &Report) -> anyhow::Result<()> {
+    pub(super) fn settle(&mut self, chunk: &Chunk, report: &DeliveryReport) -> anyhow::Result<()> {
         self.summary.indexed += report.indexed;
         self.summary.degraded += report.degraded;
         for failure in &report.failed {

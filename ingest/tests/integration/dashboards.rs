@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use trailgate_ingest::dashboards::SOURCE;
 use trailgate_ingest::dashboards::install::{InstallError, Installed, Place, Plan, State, install};
 use trailgate_ingest::dashboards::source::{Panel, Scope, Shows, Source, Split};
-use trailgate_ingest::delivery::Limits;
+use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::RequestBody;
 use trailgate_ingest::function::Function;
 use trailgate_ingest::setup;
@@ -74,7 +74,7 @@ fn depth(answer: &Value) -> usize {
 async fn each_panel_finds_what_it_is_for(name: &str) {
     let server = Server::start(name, &[]).await;
     let rig = &server.rig;
-    let function = Function::new(&rig.settings, rig.domain.clone(), Limits::default());
+    let function = Function::new(&rig.settings, rig.domain.clone(), DeliveryLimits::default());
     let events = sample_events().unwrap().into_iter().zip(LAGS.into_iter().cycle()).map(|(event, lag)| {
         let happened: Timestamp = serde_json::from_value(event["eventTime"].clone()).unwrap();
         (happened + lag, event.to_string())

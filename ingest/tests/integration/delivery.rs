@@ -9,8 +9,8 @@ use bytes::Bytes;
 use fake_domain::{Answer, Backend, FakeDomain, Fault, ItemRefusal, Seen, Times};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_ingest::delivery::Report;
-use trailgate_ingest::delivery::{Delivery, Limits};
+use trailgate_ingest::delivery::DeliveryReport;
+use trailgate_ingest::delivery::{Delivery, DeliveryLimits};
 use trailgate_ingest::document::Document;
 use trailgate_testkit::gzip;
 
@@ -28,7 +28,7 @@ impl Sender {
         Self::with(LIMITS, false, signing_key()).await
     }
 
-    async fn with(limits: Limits, gzip: bool, provider: SharedCredentialsProvider) -> Self {
+    async fn with(limits: DeliveryLimits, gzip: bool, provider: SharedCredentialsProvider) -> Self {
         let rig = Rig::with(Backend::Memory, provider).await;
         let delivery = Delivery::new(Arc::clone(&rig.domain), limits, gzip);
         Self { rig, delivery }
@@ -39,9 +39,9 @@ impl Sender {
     }
 
     /// Delivers documents with all the time that they may need.
-    async fn deliver(&self, documents: Vec<Document>) -> Report {
+    async fn deliver(&self, documents: Vec<Document>) -> DeliveryReport {
         let deadline = Instant::now() + Duration::from_mins(1);
-        with_timeout(self.delivery.run(documents, &degraded, None, deadline)).await
+        with_timeout(self.delivery.deliver(documents, &degraded, None, deadline)).await
     }
 
     /// The numbers of all documents in the index, and whether each is degraded, as soon as the domain behaves again.
@@ -80,7 +80,7 @@ fn with(number: usize, source: &Value) -> Document {
 
 /// All of `count` documents are in the index as they were.
 #[track_caller]
-fn assert_all(report: &Report, indexed: &BTreeMap<u64, bool>, count: usize) {
+fn assert_all(report: &DeliveryReport, indexed: &BTreeMap<u64, bool>, count: usize) {
     assert_eq!((report.received, report.indexed, report.degraded), (count, count, 0), "{:?}", report.failed.first());
     assert_eq!(report.failed, []);
     assert_eq!(indexed.len(), count);
@@ -148,7 +148,8 @@ async fn domain_away_for_ten_seconds_gets_everything_afterwards() {
 
 #[tokio::test]
 async fn a_request_without_an_answer_is_given_up_and_repeated() {
-    let sender = Sender::with(Limits { timeout: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
+    let sender =
+        Sender::with(DeliveryLimits { timeout: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
     sender.stand_in().fault(Fault::Hang, Times::Next(3));
     let report = sender.deliver(documents(200, 500)).await;
     assert!(report.retried > 0);
@@ -157,7 +158,7 @@ async fn a_request_without_an_answer_is_given_up_and_repeated() {
 
 #[tokio::test]
 async fn bodies_that_are_too_large_for_the_domain_are_halved() {
-    let sender = Sender::with(Limits { body_bytes: 5 * 1024 * 1024, ..LIMITS }, false, signing_key()).await;
+    let sender = Sender::with(DeliveryLimits { body_bytes: 5 * 1024 * 1024, ..LIMITS }, false, signing_key()).await;
     sender.stand_in().judge_requests(|seen| {
         let answer = r#"{"Message":"Request size exceeded 1048576 bytes"}"#;
         (seen.body.len() > 1024 * 1024).then(|| Fault::status(413, answer))
@@ -211,7 +212,7 @@ async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
     let block = |_, _: &Value| Some(ItemRefusal { status: 403, kind: "cluster_block_exception" });
     sender.stand_in().judge_items(block);
     let deadline = Instant::now() + Duration::from_secs(1);
-    let report = with_timeout(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    let report = with_timeout(sender.delivery.deliver(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!((report.received, report.failed.len()), (100, 100));
     assert!(report.retried > 0);
     let reason = &report.failed[0].reason;
@@ -224,7 +225,7 @@ async fn domain_that_never_answers_is_given_up_at_the_deadline() {
     let sender = Sender::new().await;
     sender.stand_in().fault(Fault::Hang, Times::UntilCleared);
     let deadline = Instant::now() + Duration::from_millis(200);
-    let report = with_timeout(sender.delivery.run(documents(100, 500), &degraded, None, deadline)).await;
+    let report = with_timeout(sender.delivery.deliver(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!(report.failed.len(), 100);
     assert!(Instant::now() < deadline + Duration::from_secs(5));
 }
@@ -371,11 +372,12 @@ async fn a_compressed_answer_is_read() {
 
 #[tokio::test]
 async fn a_batch_is_tried_once_more_before_the_deadline() {
-    let limits = Limits { first_backoff: Duration::from_mins(1), longest_backoff: Duration::from_mins(1), ..LIMITS };
+    let limits =
+        DeliveryLimits { first_backoff: Duration::from_mins(1), longest_backoff: Duration::from_mins(1), ..LIMITS };
     let sender = Sender::with(limits, false, signing_key()).await;
     sender.stand_in().fault(Fault::status(503, ""), Times::Next(1));
     let deadline = Instant::now() + Duration::from_secs(8);
-    let report = with_timeout(sender.delivery.run(documents(1, 100), &degraded, None, deadline)).await;
+    let report = with_timeout(sender.delivery.deliver(documents(1, 100), &degraded, None, deadline)).await;
     assert_eq!((report.indexed, report.retried, report.failed), (1, 1, vec![]));
 }
 
@@ -383,7 +385,7 @@ async fn a_batch_is_tried_once_more_before_the_deadline() {
 async fn an_engine_that_wants_a_type_gets_one() {
     let sender = Sender::new().await;
     let deadline = Instant::now() + Duration::from_secs(10);
-    let report = sender.delivery.run(documents(1, 10), &degraded, Some("event"), deadline).await;
+    let report = sender.delivery.deliver(documents(1, 10), &degraded, Some("event"), deadline).await;
     assert_eq!(report.indexed, 1);
     let body = sender.stand_in().seen()[0].body.clone();
     assert!(body.starts_with(br#"{"index":{"_index":"cwl-2026.01.01","_type":"event","_id":"0"}}"#));

@@ -3,7 +3,7 @@
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_ingest::delivery::Limits;
+use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::function::{Function, Outcome};
 use trailgate_testkit::pack_log_data;
 
@@ -12,7 +12,7 @@ use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
 async fn invoke(rig: &Rig, data: String) -> Outcome {
-    let function = Function::new(&rig.settings, rig.domain.clone(), Limits::default());
+    let function = Function::new(&rig.settings, rig.domain.clone(), DeliveryLimits::default());
     let payload = json!({ "awslogs": { "data": data } }).to_string();
     let now = "2026-01-31T12:05:00Z".parse().unwrap();
     let outcome = function.invoke(payload.as_bytes(), Instant::now() + TIMEOUT, now).await;

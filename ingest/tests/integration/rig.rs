@@ -8,7 +8,7 @@ use fake_domain::{Backend, FakeDomain, Options};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::time::timeout;
-use trailgate_ingest::delivery::Limits;
+use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::{Domain, RequestBody};
 use trailgate_ingest::settings::Settings;
 
@@ -72,7 +72,7 @@ pub(crate) async fn with_timeout<F: Future>(future: F) -> F::Output {
 }
 
 /// Like those in use, but not as patient.
-pub(crate) const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: DeliveryLimits = DeliveryLimits {
     body_bytes: 16 * 1024,
     parallel: 4,
     timeout: Duration::from_secs(10),

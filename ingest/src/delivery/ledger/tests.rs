@@ -24,33 +24,36 @@ fn ledger(count: usize, body_bytes: usize) -> Ledger {
     Ledger::new((0..count).map(document).collect(), body_bytes)
 }
 
-fn refusal(status: u16) -> Refusal {
-    Refusal { status, kind: String::new(), reason: String::new(), is_of_engine: true }
+fn error(status: u16) -> BulkError {
+    BulkError { status, error_type: String::new(), reason: String::new(), is_from_engine: true }
 }
 
-fn item(status: u16) -> Option<Refusal> {
-    (status != 201).then(|| refusal(status))
+fn item(status: u16) -> Option<BulkError> {
+    (status != 201).then(|| error(status))
 }
 
 /// An answer with items in order, without ids.
-fn items(refusals: Vec<Option<Refusal>>) -> Outcome {
-    Outcome::Items(refusals.into_iter().map(|refusal| Item { id: None, refusal }).collect())
+fn items(errors: Vec<Option<BulkError>>) -> BulkOutcome {
+    BulkOutcome::Items(errors.into_iter().map(|error| BulkItem { id: None, error }).collect())
 }
 
 /// An answer with an item for each id.
-fn items_by_id(items: &[(usize, u16)]) -> Outcome {
-    let items = items.iter().map(|(id, status)| Item { id: Some(id.to_string()), refusal: item(*status) });
-    Outcome::Items(items.collect())
+fn items_by_id(items: &[(usize, u16)]) -> BulkOutcome {
+    let items = items.iter().map(|(id, status)| BulkItem { id: Some(id.to_string()), error: item(*status) });
+    BulkOutcome::Items(items.collect())
 }
 
 /// Sends batch after batch; `domain` answers for each. Gives the batches and the report.
-fn run(mut ledger: Ledger, mut domain: impl FnMut(&[usize]) -> Option<Outcome>) -> (Vec<Vec<usize>>, Report) {
+fn run(
+    mut ledger: Ledger,
+    mut domain: impl FnMut(&[usize]) -> Option<BulkOutcome>,
+) -> (Vec<Vec<usize>>, DeliveryReport) {
     let mut sent = Vec::new();
     while let Some(batch) = ledger.next_batch() {
         match domain(&batch.members) {
             Some(outcome) => {
                 sent.push(batch.members.clone());
-                ledger.settle(batch, outcome, &degraded);
+                ledger.record_outcome(batch, outcome, &degraded);
             }
             None => ledger.give_up(batch),
         }
@@ -60,7 +63,7 @@ fn run(mut ledger: Ledger, mut domain: impl FnMut(&[usize]) -> Option<Outcome>) 
 
 #[test]
 fn bulk_body_fills_the_limit_and_large_document_goes_alone() {
-    let cost = bulk::cost(&document(0));
+    let cost = bulk::estimate_bytes(&document(0));
     let (sent, report) = run(ledger(5, 2 * cost), |batch| Some(items(vec![None; batch.len()])));
     assert_eq!(sent, [vec![0, 1], vec![2, 3], vec![4]]);
     assert_eq!((report.received, report.indexed), (5, 5));
@@ -81,7 +84,7 @@ fn a_document_that_does_not_fit_is_degraded_once() {
     let mut answers = [vec![item(400), item(201)], vec![item(400)]].into_iter();
     let (sent, report) = run(ledger(2, 1000), |_| answers.next().map(items));
     assert_eq!(sent, [vec![0, 1], vec![0]]);
-    assert_eq!(report.failed, [Failure { document: 0, reason: "400".to_owned() }]);
+    assert_eq!(report.failed, [FailedDocument { document: 0, reason: "400".to_owned() }]);
 
     let mut answers = [vec![item(400), item(201)], vec![item(201)]].into_iter();
     let (_, report) = run(ledger(2, 1000), |_| answers.next().map(items));
@@ -92,28 +95,28 @@ fn a_document_that_does_not_fit_is_degraded_once() {
 fn rejected_body_is_halved_down_to_the_document_at_fault() {
     let (sent, report) = run(ledger(4, 1000), |batch| {
         let is_refused = batch.contains(&2) && batch.len() > 1;
-        Some(if is_refused { Outcome::Halve(refusal(413)) } else { items(vec![None; batch.len()]) })
+        Some(if is_refused { BulkOutcome::Halve(error(413)) } else { items(vec![None; batch.len()]) })
     });
     assert_eq!(sent, [vec![0, 1, 2, 3], vec![0, 1], vec![2, 3], vec![2], vec![3]]);
     assert_eq!((report.indexed, report.degraded), (4, 0));
 
     let (_, report) = run(ledger(4, 1000), |batch| {
-        Some(if batch.contains(&2) { Outcome::Halve(refusal(413)) } else { items(vec![None; batch.len()]) })
+        Some(if batch.contains(&2) { BulkOutcome::Halve(error(413)) } else { items(vec![None; batch.len()]) })
     });
     assert_eq!(report.indexed, 3);
-    assert_eq!(report.failed, [Failure { document: 2, reason: "413".to_owned() }]);
+    assert_eq!(report.failed, [FailedDocument { document: 2, reason: "413".to_owned() }]);
 }
 
 #[test]
 fn documents_past_the_deadline_fail_with_the_last_attempt() {
-    let mut answers = [Outcome::Retry(refusal(503))].into_iter();
+    let mut answers = [BulkOutcome::Retry(error(503))].into_iter();
     let (_, report) = run(ledger(1, 1000), |_| answers.next());
-    assert_eq!(report.failed, [Failure { document: 0, reason: "out of time; before that: 503".to_owned() }]);
+    assert_eq!(report.failed, [FailedDocument { document: 0, reason: "out of time; before that: 503".to_owned() }]);
 }
 
 #[test]
 fn what_the_domain_said_is_not_forgotten_when_it_falls_silent() {
-    let mut answers = [refusal(503), Refusal::no_answer("silence")].map(Outcome::Retry).into_iter();
+    let mut answers = [error(503), BulkError::no_response("silence")].map(BulkOutcome::Retry).into_iter();
     let (_, report) = run(ledger(1, 1000), |_| answers.next());
     assert_eq!(report.failed[0].reason, "out of time; before that: 503");
 }
@@ -138,21 +141,22 @@ fn items_of_other_documents_account_for_none() {
 
 #[test]
 fn a_document_that_a_proxy_refuses_alone_has_failed() {
-    let by_proxy = Refusal { is_of_engine: false, ..refusal(400) };
+    let by_proxy = BulkError { is_from_engine: false, ..error(400) };
     let (sent, report) = run(ledger(3, 1000), |batch| {
-        Some(if batch.contains(&1) { Outcome::Halve(by_proxy.clone()) } else { items(vec![None; batch.len()]) })
+        Some(if batch.contains(&1) { BulkOutcome::Halve(by_proxy.clone()) } else { items(vec![None; batch.len()]) })
     });
     assert_eq!(sent.len(), 5);
     assert_eq!((report.indexed, report.degraded), (2, 0));
     let reason = "400 from a proxy in front of the domain".to_owned();
-    assert_eq!(report.failed, [Failure { document: 1, reason }]);
+    assert_eq!(report.failed, [FailedDocument { document: 1, reason }]);
 }
 
 #[test]
 fn what_refuses_every_request_gets_some_dozens() {
-    for outcome in [Outcome::Halve, Outcome::Fail] {
-        let (sent, report) = run(ledger(1000, 100), |_| Some(outcome(Refusal { is_of_engine: false, ..refusal(400) })));
-        assert_eq!(sent.len(), MAX_REFUSED_IN_A_ROW + 1);
+    for outcome in [BulkOutcome::Halve, BulkOutcome::Fail] {
+        let (sent, report) =
+            run(ledger(1000, 100), |_| Some(outcome(BulkError { is_from_engine: false, ..error(400) })));
+        assert_eq!(sent.len(), MAX_REJECTED_IN_A_ROW + 1);
         assert_eq!(report.failed.len(), 1000);
         assert!(report.failed[999].reason.ends_with("48 requests in a row were refused"));
     }
@@ -206,7 +210,7 @@ proptest! {
             assert!(batch.iter().all(|member| !done.contains(member) && !failed.contains(member)), "sent again");
             Some(match answers.next()? {
                 Answer::Items(statuses) => {
-                    let refusals = batch.iter().zip(statuses.into_iter().cycle()).map(|(&member, status)| {
+                    let errors = batch.iter().zip(statuses.into_iter().cycle()).map(|(&member, status)| {
                         if matches!(status, 201 | 409) {
                             done.insert(member);
                         } else if matches!(status, 403 | 404) {
@@ -214,15 +218,15 @@ proptest! {
                         }
                         item(status)
                     });
-                    items(refusals.collect())
+                    items(errors.collect())
                 }
                 Answer::Short => items(vec![None; batch.len() - 1]),
-                Answer::Whole(413 | 400) => Outcome::Halve(refusal(413)),
+                Answer::Whole(413 | 400) => BulkOutcome::Halve(error(413)),
                 Answer::Whole(403) => {
                     failed.extend(batch);
-                    Outcome::Fail(refusal(403))
+                    BulkOutcome::Fail(error(403))
                 }
-                Answer::Whole(status) => Outcome::Retry(refusal(status)),
+                Answer::Whole(status) => BulkOutcome::Retry(error(status)),
             })
         });
         prop_assert!(sent.iter().all(|batch| batch.iter().collect::<HashSet<_>>().len() == batch.len()));
