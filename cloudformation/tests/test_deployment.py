@@ -111,7 +111,7 @@ def test_the_bucket_is_encrypted(aws, deployment):
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
 
 
-def test_the_log_groups_forget_when_they_are_told(aws, deployment):
+def test_log_groups_have_their_retention(aws, deployment):
     groups = aws.client("logs").describe_log_groups()["logGroups"]
     days = {group["logGroupName"]: group["retentionInDays"] for group in groups}
     assert days == {"CloudTrail/trailgate": 365, deployment.id("FunctionLogGroup"): 30}
@@ -200,7 +200,7 @@ def test_the_image_is_one_that_amazon_publishes(aws, deployment):
     assert aws.client("ssm").get_parameter(Name=name)["Parameter"]["Value"].startswith("ami-")
 
 
-def test_the_gate_s_network_has_a_way_out(aws, deployment):
+def test_network_has_a_default_route(aws, deployment):
     (table,) = aws.client("ec2").describe_route_tables(RouteTableIds=[deployment.id("Routes")])["RouteTables"]
     routes = {route.get("DestinationCidrBlock"): route.get("GatewayId") for route in table["Routes"]}
     assert routes["0.0.0.0/0"] == deployment.id("Gateway")
@@ -209,7 +209,7 @@ def test_the_gate_s_network_has_a_way_out(aws, deployment):
 # ---- What moto's CloudFormation ignores. boto3 refuses a member that the service does not know.
 
 
-def test_the_domain_is_taken_by_its_api(aws, deployment):
+def test_domain_is_accepted_by_its_api(aws, deployment):
     domain = numbers(Stack(DomainInstanceCount="2", FineGrainedAccessControl="true").properties("CloudTrailESDomain"))
     policy = domain.pop("AccessPolicies")
     made = aws.client("opensearch").create_domain(**domain, AccessPolicies=json.dumps(policy))["DomainStatus"]
@@ -218,7 +218,7 @@ def test_the_domain_is_taken_by_its_api(aws, deployment):
     assert json.loads(made["AccessPolicies"]) == policy
 
 
-def test_the_trail_is_taken_by_its_api(aws, deployment):
+def test_trail_is_accepted_by_its_api(aws, deployment):
     trail = Stack(DataEvents="s3 and lambda", Insights="true").properties("AuditTrail")
     assert trail.pop("IsLogging") is True
     trail["TagsList"] = trail.pop("Tags")
@@ -237,7 +237,7 @@ def test_the_trail_is_taken_by_its_api(aws, deployment):
     assert made["TrailARN"] in json.dumps(Stack().properties("S3CloudTrailBucketPolicy"))
 
 
-def test_the_bucket_s_policy_is_taken_by_its_api(aws, deployment):
+def test_bucket_policy_is_accepted_by_its_api(aws, deployment):
     bucket = deployment.outputs()["S3CloudTrailBucketName"]
     policy = json.dumps(Stack().properties("S3CloudTrailBucketPolicy")["PolicyDocument"])
     policy = policy.replace("S3CloudTrailBucket.Arn", f"arn:aws:s3:::{bucket}")
@@ -245,7 +245,7 @@ def test_the_bucket_s_policy_is_taken_by_its_api(aws, deployment):
     assert json.loads(aws.client("s3").get_bucket_policy(Bucket=bucket)["Policy"]) == json.loads(policy)
 
 
-def test_the_subscription_is_taken_by_its_api(aws, deployment):
+def test_subscription_is_accepted_by_its_api(aws, deployment):
     wanted = {name[0].lower() + name[1:]: value for name, value in Stack().properties("LogsSubscription").items()}
     wanted |= {"logGroupName": "CloudTrail/trailgate", "destinationArn": deployment.function()["FunctionArn"]}
     aws.client("logs").put_subscription_filter(**wanted)
@@ -275,7 +275,7 @@ def test_schedule_is_accepted_by_its_api(aws, deployment):
     }
 
 
-def test_the_on_failure_destination_is_taken_by_its_api(aws, deployment):
+def test_failure_destination_is_accepted_by_its_api(aws, deployment):
     config = Stack().properties("FunctionInvokeConfig")
     config["FunctionName"] = deployment.outputs()["IngestFunctionName"]
     config["DestinationConfig"]["OnFailure"]["Destination"] = f"arn:aws:s3:::{deployment.id('FailedEventsBucket')}"
@@ -284,7 +284,7 @@ def test_the_on_failure_destination_is_taken_by_its_api(aws, deployment):
 
 
 @pytest.mark.parametrize("name", sorted(Stack(**WATCHED).names("AWS::CloudWatch::Alarm")))
-def test_the_alarm_is_taken_by_its_api(aws, deployment, name):
+def test_alarm_is_accepted_by_its_api(aws, deployment, name):
     topic = deployment.outputs()["AlarmTopicArn"]
     wanted = numbers(Stack(**WATCHED).properties(name)) | {"AlarmName": name, "AlarmActions": [topic]}
     aws.client("cloudwatch").put_metric_alarm(**wanted)
@@ -292,7 +292,7 @@ def test_the_alarm_is_taken_by_its_api(aws, deployment, name):
     assert alarm["AlarmActions"] == [topic]
 
 
-def test_an_address_for_alarms_is_taken_by_its_api(aws, deployment):
+def test_alarm_email_is_accepted_by_its_api(aws, deployment):
     wanted = Stack(AlarmEmail="ops@example.com").properties("AlarmSubscription")
     wanted["TopicArn"] = deployment.outputs()["AlarmTopicArn"]
     aws.client("sns").subscribe(**wanted)
@@ -300,7 +300,7 @@ def test_an_address_for_alarms_is_taken_by_its_api(aws, deployment):
     assert (made["Protocol"], made["Endpoint"]) == ("email", "ops@example.com")
 
 
-def test_the_load_balancer_is_taken_by_its_api(aws, deployment):
+def test_load_balancer_is_accepted_by_its_api(aws, deployment):
     stack, elb = Stack(**FLEET), aws.client("elbv2")
     balancer = stack.properties("LoadBalancer")
     for mapping, subnet in zip(balancer["SubnetMappings"], ("FirstSubnet", "SecondSubnet"), strict=True):
@@ -338,7 +338,7 @@ def test_update_changes_what_it_names_and_keeps_the_rest(aws, deployment):
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
 
 
-def test_a_deletion_leaves_the_evidence_and_nothing_that_runs(aws, code, tmp_path):
+def test_deletion_keeps_the_evidence_and_nothing_that_runs(aws, code, tmp_path):
     # In a network that is there, since moto cannot delete one in which a group has been.
     subnets = aws.client("ec2").describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
     vpc, pair = subnets[0]["VpcId"], ",".join(subnet["SubnetId"] for subnet in subnets[:2])

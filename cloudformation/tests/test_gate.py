@@ -94,7 +94,7 @@ def test_gate_of_a_fleet_trusts_the_load_balancer(aws, tmp_path, gate):
 @pytest.mark.parametrize(
     ("engine", "home"), [("OpenSearch_2.19", "/_dashboards/"), ("Elasticsearch_7.10", "/_plugin/kibana/")]
 )
-def test_the_gate_signs_for_the_domain_and_leads_to_its_pages(aws, tmp_path, engine, home):
+def test_configuration_names_the_domain_and_its_pages(aws, tmp_path, engine, home):
     configuration = Gate(aws, tmp_path, EngineVersion=engine).configure()
     assert configuration["upstream"] == {"endpoint": f"https://search-trail-abc.{REGION}.es.amazonaws.com", "home": home}
     assert configuration["aws"] == {"region": REGION, "service": "es"}
@@ -114,7 +114,7 @@ def test_missing_certificate_is_made_once_for_the_address(gate):
     assert certificate.read_bytes() == before
 
 
-def test_what_is_written_is_not_for_everybody(gate):
+def test_written_files_are_not_world_readable(gate):
     gate.run("follow")
     for name in ("trailgate.toml", "allowlist.toml", "tls/key.pem"):
         assert stat.S_IMODE(os.stat(gate.folder / name).st_mode) == 0o640, name
@@ -167,7 +167,7 @@ def test_a_parameter_that_cannot_be_read_changes_nothing(aws, gate):
     assert gate.list() == before
 
 
-def test_nothing_is_left_beside_the_list(aws, gate):
+def test_follow_leaves_no_temporary_files(aws, gate):
     gate.run("follow")
     aws.put_allowlist("nonsense")
     gate.run("follow")

@@ -84,7 +84,7 @@ def test_one_command_makes_the_stack(aws, launched):
     assert (values(aws)["AllowedIPForEsCluster"], values(aws)["DomainVolumeSize"]) == ("203.0.113.7", "50")
 
 
-def test_it_uploads_what_is_to_run_where_nobody_else_reads_it(aws, launched):
+def test_code_is_uploaded_to_a_private_bucket(aws, launched):
     bucket = f"trailgate-code-{ACCOUNT}-{REGION}"
     assert values(aws)["CodeBucket"] == bucket
     s3 = aws.client("s3")

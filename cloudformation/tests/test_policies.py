@@ -53,7 +53,7 @@ def test_gate_may_do_what_a_full_grant_covers(method):
     assert may_reach(GATE, method, "/_dashboards/app/home")
 
 
-def test_another_role_may_nothing():
+def test_other_role_may_nothing():
     for role in ("Administrator", CLOUDTRAIL):
         for method in ("Get", "Post", "Put", "Delete"):
             assert not may_reach(role, method, "/cwl-2026.01.01/_search")
@@ -305,7 +305,7 @@ def test_organization_trail_writes_the_organization_s_folder():
     assert not allows(statements(Stack(), CLOUDTRAIL), "logs:PutLogEvents", f"{group}:o-exampleorgid_1_CloudTrail")
 
 
-def test_nobody_deletes_evidence_by_the_bucket_s_policy():
+def test_bucket_policy_allows_no_deletion():
     bucket = Stack().properties("S3CloudTrailBucketPolicy")["PolicyDocument"]["Statement"]
     allowed = [statement["Action"] for statement in bucket if statement["Effect"] == "Allow"]
     assert sorted(allowed) == ["s3:GetBucketAcl", "s3:PutObject"]

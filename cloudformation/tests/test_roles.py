@@ -146,7 +146,7 @@ def test_the_function_prepares_and_writes_its_indices(function):
 
 
 @pytest.mark.parametrize("index", ["other", ".opendistro_security", "cwl"])
-def test_a_bulk_request_of_the_function_s_writes_no_other_index(function, index):
+def test_bulk_request_of_the_function_writes_no_other_index(function, index):
     status, answer = function("POST", "/_bulk", document(index))
     assert (status, answer["items"][0]["index"]["status"]) == (200, 403)
 
@@ -171,7 +171,7 @@ def test_user_without_the_function_s_role_lacks_its_rights(function, opensearch)
     assert opensearch.ask("POST", "/_bulk", document("cwl-2026.01.01"), "other")[0] == 403
 
 
-def test_to_map_the_roles_again_changes_nothing(aws, opensearch, function, tmp_path):
+def test_mapping_roles_again_changes_nothing(aws, opensearch, function, tmp_path):
     paths = [f"/_plugins/_security/api/{kind}/trailgate-ingest" for kind in ("roles", "rolesmapping")]
     before = [opensearch.ask("GET", path) for path in paths]
     with mapped(aws, tmp_path, "OpenSearch_2.19", opensearch.url) as done:
