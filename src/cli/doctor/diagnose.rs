@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_port_blames_the_security_group_and_closed_port_itself() {
+    fn silent_port_blames_security_group_and_closed_port_itself() {
         let at = |kind: io::ErrorKind| vec![(SocketAddr::from(([10, 0, 0, 1], 443)), kind.into())];
         let problem = tcp(&at(io::ErrorKind::TimedOut));
         assert_eq!(problem.text, "10.0.0.1:443: timed out");
