@@ -58,6 +58,12 @@ def test_failed_invocation_is_kept_whole_in_the_bucket(kinesis):
     assert ("MetricsConfigurations" in bucket["Properties"]) == (kinesis == "true")
 
 
+@pytest.mark.parametrize("name", ["FailedEventsQueue", "ParkedEventsQueue"])
+def test_queue_accepts_the_largest_payload_of_lambda(name):
+    # 1 MB in an asynchronous call ("Invoke"), and 256 KiB is the default of SQS.
+    assert Stack().properties(name)["MaximumMessageSize"] == 1024 * 1024
+
+
 def test_message_is_parked_days_before_it_expires():
     queue = Stack().properties("FailedEventsQueue")
     parked_after = queue["RedrivePolicy"]["maxReceiveCount"] * queue["VisibilityTimeout"]
