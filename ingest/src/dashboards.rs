@@ -1,15 +1,15 @@
-//! What analysts see: dashboards, saved searches and the index pattern, for Kibana and `OpenSearch` Dashboards.
+//! Dashboards, saved searches and the index pattern, for Kibana and `OpenSearch` Dashboards.
 //!
-//! 1. [`source`] reads the one file that all of them are written in, `dashboards/dashboards.toml`.
-//! 2. [`saved`] makes saved objects of it, in one of the two formats of [`mod@format`].
-//! 3. [`mod@file`] puts them into files, to be imported by hand.
-//! 4. [`install`] gives a domain those that it lacks, and keeps what its users changed.
+//! 1. [`definitions`] parses the one file that defines all of them, `dashboards/dashboards.toml`.
+//! 2. [`saved`] builds saved objects of it, in one of the two formats of [`mod@format`].
+//! 3. [`mod@file`] writes them as files to be imported by hand.
+//! 4. [`install`] installs those that a domain lacks, and keeps what its users changed.
 
+pub mod definitions;
 pub mod file;
 pub mod format;
 pub mod install;
 pub mod saved;
-pub mod source;
 
 mod fields;
 mod visual;

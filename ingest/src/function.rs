@@ -1,4 +1,4 @@
-//! One invocation of the function from the payload to the answer.
+//! One invocation of the Lambda function, from its payload to its response.
 
 mod metrics;
 pub mod reload;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
-pub use self::metrics::Measures;
+pub use self::metrics::InvocationMetrics;
 use crate::delivery::{Delivery, DeliveryLimits, DeliveryReport};
 use crate::document::{Document, DocumentOptions, build_degraded, build_document};
 use crate::domain::Domain;
@@ -19,37 +19,37 @@ use crate::payload::{self, Invocation, LogBatch, LogEvent, PayloadError, Record}
 use crate::settings::{Settings, SetupPlan};
 use crate::setup::{SetupError, SetupResult, set_up_domain};
 
-/// What lives from one invocation to the next.
+/// The state of the function from one invocation to the next.
 #[derive(Debug)]
 pub struct Function {
     domain: Arc<Domain>,
     delivery: Delivery,
     document_options: DocumentOptions,
     plan: SetupPlan,
-    /// What the domain runs, once it has what it is to have.
+    /// The domain's engine, once the domain is set up.
     engine: OnceLock<Engine>,
 }
 
-/// What an invocation came to.
+/// The result of an invocation.
 #[derive(Debug)]
-pub struct Outcome {
-    /// What is to be told to CloudWatch.
-    pub measures: Measures,
-    /// What is to be told to Lambda.
-    pub answer: Result<Answer, InvocationError>,
+pub struct InvocationOutcome {
+    /// What CloudWatch gets.
+    pub metrics: InvocationMetrics,
+    /// What Lambda gets.
+    pub response: Result<BatchResponse, InvocationError>,
 }
 
-/// The records that Lambda is to keep and send again: `{"batchItemFailures":[{"itemIdentifier":"…"}]}`.
+/// The records that Lambda must keep and send again: `{"batchItemFailures":[{"itemIdentifier":"…"}]}`.
 ///
-/// Lambda heeds it where the event source mapping has `ReportBatchItemFailures`. Without events there are none.
+/// Lambda reads it where the event source mapping has `ReportBatchItemFailures`. Without events there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct BatchResponse {
     /// One for each record.
     pub batch_item_failures: Vec<BatchItemFailure>,
 }
 
-/// A record that Lambda is to keep and send again.
+/// A record that Lambda must keep and send again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchItemFailure {
@@ -57,10 +57,10 @@ pub struct BatchItemFailure {
     pub item_identifier: String,
 }
 
-/// Why an invocation failed as a whole. Lambda repeats it, and in the end hands it to the on-failure destination.
+/// Why an invocation failed as a whole. Lambda repeats it, and at last sends it to the on-failure destination.
 #[derive(Debug, thiserror::Error)]
 pub enum InvocationError {
-    /// There is nothing to index in what the function was called with, or it cannot be read.
+    /// The payload cannot be read, or has nothing to index.
     #[error("the payload cannot be read: {0}")]
     Payload(#[from] PayloadError),
     /// Some events are not in the index as far as is known.
@@ -75,24 +75,24 @@ pub enum InvocationError {
     },
 }
 
-/// How an invocation is answered.
+/// What succeeds or fails in an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Granularity {
-    /// It succeeds or fails as a whole.
+    /// The invocation as a whole.
     Whole,
-    /// Each record succeeds or fails.
+    /// Each record by itself.
     Records,
 }
 
-/// An event where it was found.
-struct Found<'a> {
+/// An event, its batch, and the number of its record.
+struct EventRef<'a> {
     record: usize,
     batch: &'a LogBatch,
     event: &'a LogEvent,
 }
 
 impl Function {
-    /// The function that `settings` describe, in front of `domain`.
+    /// Creates the function that `settings` describe, which writes to `domain`.
     #[must_use]
     pub fn new(settings: &Settings, domain: Arc<Domain>, limits: DeliveryLimits) -> Self {
         Self {
@@ -104,17 +104,17 @@ impl Function {
         }
     }
 
-    /// Brings all events of `payload` into the index, or says which are not there; `now` is the time of day.
-    pub async fn invoke(&self, payload: &[u8], deadline: Instant, now: Timestamp) -> Outcome {
+    /// Indexes all events of `payload`, and reports those that are not in the index; `now` is the time of day.
+    pub async fn invoke(&self, payload: &[u8], deadline: Instant, now: Timestamp) -> InvocationOutcome {
         let (records, granularity) = match payload::decode(payload, now) {
             Ok(Invocation::Subscription(batch)) => {
                 (vec![Record { id: String::new(), batch: Ok(batch) }], Granularity::Whole)
             }
             Ok(Invocation::Kinesis(records) | Invocation::Redrive(records)) => (records, Granularity::Records),
             Err(error) => {
-                return Outcome {
-                    measures: Measures { undecodable: 1, ..Measures::default() },
-                    answer: Err(error.into()),
+                return InvocationOutcome {
+                    metrics: InvocationMetrics { undecodable: 1, ..InvocationMetrics::default() },
+                    response: Err(error.into()),
                 };
             }
         };
@@ -122,39 +122,39 @@ impl Function {
             tracing::error!(%error, "a record cannot be read");
         });
         let undecodable = undecodable.count();
-        let events = events(&records);
+        let events = collect_events(&records);
         let (report, oldest) = self.deliver(&events, deadline).await;
-        Outcome {
-            measures: Measures::new(&report, undecodable, oldest, now),
-            answer: answer(&records, &events, &report, granularity),
+        InvocationOutcome {
+            metrics: InvocationMetrics::new(&report, undecodable, oldest, now),
+            response: build_response(&records, &events, &report, granularity),
         }
     }
 
     /// Sends the documents of `events`, and returns what became of them and the time of the oldest event.
-    async fn deliver(&self, events: &[Found<'_>], deadline: Instant) -> (DeliveryReport, Option<Timestamp>) {
+    async fn deliver(&self, events: &[EventRef<'_>], deadline: Instant) -> (DeliveryReport, Option<Timestamp>) {
         // CloudWatch calls the function without events when a subscription is made.
         if events.is_empty() {
             return (DeliveryReport::default(), None);
         }
-        let engine = self.prepare(deadline).await;
+        let engine = self.set_up_domain(deadline).await;
         let documents: Vec<Document> =
             events.iter().map(|found| build_document(found.batch, found.event, &self.document_options)).collect();
-        let oldest = oldest(&documents, events);
+        let oldest = oldest_time(&documents, events);
         let degrade = |index: usize, reason: &str| {
-            let Found { batch, event, .. } = events[index];
+            let EventRef { batch, event, .. } = events[index];
             build_degraded(batch, event, &self.document_options, reason)
         };
         let report = self.delivery.deliver(documents, &degrade, engine.document_type(), deadline).await;
         (report, oldest)
     }
 
-    /// Gives the domain its index template before the first document, and tries again next time where that went wrong:
-    /// events without a template are better than none.
-    async fn prepare(&self, deadline: Instant) -> Engine {
+    /// Installs the index template before the first document, and tries again at the next invocation if that failed: events
+    /// without a template are better than none.
+    async fn set_up_domain(&self, deadline: Instant) -> Engine {
         if let Some(engine) = self.engine.get() {
             return *engine;
         }
-        // Of the time that there is, most belongs to the events: template and policy cost eight requests at the most.
+        // Most of the time belongs to the events: template and policy cost eight requests at most.
         let timeout = deadline.saturating_duration_since(Instant::now()) / 20;
         let setup = set_up_domain(&self.domain, &self.plan, timeout.min(SETUP_TIMEOUT)).await;
         log_setup(&setup);
@@ -165,9 +165,9 @@ impl Function {
 }
 
 impl InvocationError {
-    /// The error's name: `errorType` of what Lambda passes on.
+    /// Returns the error's name, which Lambda passes on as `errorType`.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn error_type(&self) -> &'static str {
         match self {
             Self::Payload(_) => "Payload",
             Self::NotIndexed { .. } => "NotIndexed",
@@ -175,21 +175,23 @@ impl InvocationError {
     }
 }
 
-fn events(records: &[Record]) -> Vec<Found<'_>> {
+fn collect_events(records: &[Record]) -> Vec<EventRef<'_>> {
     let batches =
         records.iter().enumerate().filter_map(|(record, Record { batch, .. })| Some((record, batch.as_ref().ok()?)));
-    batches.flat_map(|(record, batch)| batch.events.iter().map(move |event| Found { record, batch, event })).collect()
+    batches
+        .flat_map(|(record, batch)| batch.events.iter().map(move |event| EventRef { record, batch, event }))
+        .collect()
 }
 
-fn answer(
+fn build_response(
     records: &[Record],
-    events: &[Found<'_>],
+    events: &[EventRef<'_>],
     report: &DeliveryReport,
     granularity: Granularity,
-) -> Result<Answer, InvocationError> {
+) -> Result<BatchResponse, InvocationError> {
     if granularity == Granularity::Whole {
         return match report.failed.first() {
-            None => Ok(Answer::default()),
+            None => Ok(BatchResponse::default()),
             Some(first) => Err(InvocationError::NotIndexed {
                 failed: report.failed.len(),
                 received: report.received,
@@ -197,8 +199,8 @@ fn answer(
             }),
         };
     }
-    // A record that cannot be read counts as failed, too, though a stream stops at it: the event source mapping says how
-    // often it is repeated before it goes to the on-failure destination, where it can be looked at. Here it would be gone.
+    // A record that cannot be read has failed, too, though a stream stops at it: the event source mapping limits how often
+    // it is repeated before it goes to the on-failure destination, which keeps it. Success would lose it.
     let mut has_failed: Vec<bool> = records.iter().map(|record| record.batch.is_err()).collect();
     for failure in &report.failed {
         has_failed[events[failure.document].record] = true;
@@ -211,19 +213,19 @@ fn answer(
             "events failed"
         );
     }
-    let mut answer = Answer::default();
+    let mut response = BatchResponse::default();
     for (record, _) in records.iter().zip(has_failed).filter(|(_, has_failed)| *has_failed) {
         let failure = BatchItemFailure { item_identifier: record.id.clone() };
         // A message of several records has failed once.
-        if answer.batch_item_failures.last() != Some(&failure) {
-            answer.batch_item_failures.push(failure);
+        if response.batch_item_failures.last() != Some(&failure) {
+            response.batch_item_failures.push(failure);
         }
     }
-    Ok(answer)
+    Ok(response)
 }
 
 /// Returns the time of the oldest event, by its own record, or else by its log event.
-fn oldest(documents: &[Document], events: &[Found<'_>]) -> Option<Timestamp> {
+fn oldest_time(documents: &[Document], events: &[EventRef<'_>]) -> Option<Timestamp> {
     let logged = |event: &LogEvent| Timestamp::from_millisecond(event.timestamp).ok();
     let times =
         documents.iter().zip(events).map(|(document, found)| document.event_time.or_else(|| logged(found.event)));
@@ -245,5 +247,5 @@ fn log_setup(setup: &SetupResult) {
     }
 }
 
-/// How long each request may take that the index template costs.
+/// The longest time for each request of the set-up.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(5);

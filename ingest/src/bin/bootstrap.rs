@@ -1,4 +1,4 @@
-//! The Lambda function's program: starts once, then answers invocation after invocation.
+//! The program of the Lambda function: starts once, then handles one invocation after another.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,8 +15,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate_client::{provider, sdk_config};
 use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::Domain;
-use trailgate_ingest::function::reload::{Reload, Reloaded};
-use trailgate_ingest::function::{Answer, Function};
+use trailgate_ingest::function::reload::{ReloadRequest, ReloadResult};
+use trailgate_ingest::function::{BatchResponse, Function};
 use trailgate_ingest::settings::Settings;
 
 // A function has a fraction of a processor, and one invocation at a time.
@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     lambda_runtime::run(handler).await.map_err(|error| anyhow::anyhow!(error))
 }
 
-/// What lives from one invocation to the next.
+/// The state of the process from one invocation to the next.
 struct Program {
     function: Function,
     settings: Settings,
@@ -43,35 +43,39 @@ fn start() -> anyhow::Result<Program> {
     Ok(Program { function, settings, domain })
 }
 
-/// The answer to an invocation: the records that failed, or what a reload came to.
+/// The response to an invocation: the records that failed, or the result of a reload.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Reply {
-    Records(Answer),
-    Reloaded(Reloaded),
+enum FunctionResponse {
+    Records(BatchResponse),
+    Reload(ReloadResult),
 }
 
-async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<Reply, Diagnostic> {
+async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<FunctionResponse, Diagnostic> {
     let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
     let deadline = Instant::now() + left.saturating_sub(MARGIN);
-    if let Some(wanted) = Reload::parse(event.payload.get().as_bytes()) {
-        return reload(program, wanted, deadline).await.map(Reply::Reloaded).map_err(|error| {
+    if let Some(request) = ReloadRequest::parse(event.payload.get().as_bytes()) {
+        return reload(program, request, deadline).await.map(FunctionResponse::Reload).map_err(|error| {
             let message = format!("{error:#}");
             tracing::error!(error = message, request_id = event.context.request_id, "the reload failed");
             Diagnostic { error_type: "Reload".to_owned(), error_message: message }
         });
     }
     let outcome = program.function.invoke(event.payload.get().as_bytes(), deadline, Timestamp::now()).await;
-    println!("{}", outcome.measures.line(&event.context.env_config.function_name, Timestamp::now()));
-    outcome.answer.map(Reply::Records).map_err(|error| {
+    println!("{}", outcome.metrics.line(&event.context.env_config.function_name, Timestamp::now()));
+    outcome.response.map(FunctionResponse::Records).map_err(|error| {
         tracing::error!(%error, request_id = event.context.request_id, "the invocation failed");
-        Diagnostic { error_type: error.kind().to_owned(), error_message: error.to_string() }
+        Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
     })
 }
 
-async fn reload(program: &Program, wanted: anyhow::Result<Reload>, deadline: Instant) -> anyhow::Result<Reloaded> {
+async fn reload(
+    program: &Program,
+    request: anyhow::Result<ReloadRequest>,
+    deadline: Instant,
+) -> anyhow::Result<ReloadResult> {
     let client = aws_sdk_s3::Client::new(&sdk_config(&program.settings.region).await);
-    let reloaded = wanted?.run(&program.settings, Arc::clone(&program.domain), &client, deadline).await?;
+    let reloaded = request?.run(&program.settings, Arc::clone(&program.domain), &client, deadline).await?;
     tracing::info!(files = reloaded.files, events = reloaded.events, indexed = reloaded.indexed, "reloaded");
     Ok(reloaded)
 }
@@ -79,12 +83,12 @@ async fn reload(program: &Program, wanted: anyhow::Result<Reload>, deadline: Ins
 fn start_log() {
     let lines =
         tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr).json().flatten_event(true);
-    // With the runtime's own spans, which say which invocation a line is of.
+    // With the runtime's own spans, which name the invocation of a line.
     let targets = Targets::new()
         .with_targets([("trailgate", tracing::Level::INFO), ("lambda_runtime", tracing::Level::INFO)])
         .with_default(tracing::Level::WARN);
     tracing_subscriber::registry().with(targets).with(lines).init();
 }
 
-/// What is left of the time of an invocation when it stops sending, so that Lambda hears of it before it ends it.
+/// The time that is left of an invocation when it stops sending, so that it can still respond before Lambda ends it.
 const MARGIN: Duration = Duration::from_secs(2);

@@ -17,10 +17,10 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate_client::{provider, sdk_config};
-use trailgate_ingest::dashboards::format::Form;
+use trailgate_ingest::dashboards::definitions::Definitions;
+use trailgate_ingest::dashboards::format::ExportFormat;
 use trailgate_ingest::dashboards::install::{self, install};
 use trailgate_ingest::dashboards::saved;
-use trailgate_ingest::dashboards::source::Source;
 use trailgate_ingest::dashboards::{self, file};
 use trailgate_ingest::document::DocumentOptions;
 use trailgate_ingest::domain::Domain;
@@ -206,25 +206,25 @@ impl Command {
 }
 
 fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
-    let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
+    let definitions = Definitions::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let mapping = setup::index_mapping().context("the template makes no sense")?;
     let pattern = format!("{}*", DocumentOptions::default().prefix);
-    for form in [Form::Kibana5, Form::Kibana7] {
-        let path = folder.join(file::name(form));
-        let objects = saved::objects(&source, &pattern, &mapping, form);
-        std::fs::write(&path, file::text(&objects, form)).with_context(|| path.display().to_string())?;
+    for form in [ExportFormat::Kibana5, ExportFormat::Kibana7] {
+        let path = folder.join(file::file_name(form));
+        let objects = saved::build_objects(&definitions, &pattern, &mapping, form);
+        std::fs::write(&path, file::file_text(&objects, form)).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
 
 /// Installs the dashboards, and returns whether one of them stays as a user changed it.
 async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
-    let source = Source::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
+    let definitions = Definitions::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let settings = settings(&args.connection)?;
     let domain = args.connection.domain(&settings)?;
     let pattern = format!("{}*", settings.document_options.prefix);
     let mapping = setup::index_mapping().context("the template makes no sense")?;
-    let plan = install::Plan { source, pattern, mapping, is_forced: args.force };
+    let plan = install::InstallPlan { definitions, pattern, mapping, is_forced: args.force };
     let installed = install(&domain, &plan, TIMEOUT).await?;
     print!("{installed}");
     Ok(installed.has_changed())

@@ -1,15 +1,15 @@
 //! The fields of the index pattern, as Kibana and `OpenSearch` Dashboards keep them in it.
 //!
-//! They would find the fields themselves. But Kibana 5 and 6 take a field that no document has yet for one that cannot be
-//! counted by, and then show nothing of a dashboard that counts by it. And each panel of the first page that is opened in
-//! Dashboards would write the fields that it found, all at once and in conflict with each other.
+//! They would detect the fields themselves. But Kibana 5 and 6 cannot aggregate by a field that no document has yet, and then
+//! show nothing of a dashboard that does. And in Dashboards each panel of the first page would write the fields that it
+//! found, concurrently and in conflict with the others.
 
 use serde_json::{Value, json};
 
-use super::format::Form;
+use super::format::ExportFormat;
 
-/// The fields of `mapping`, an object with `properties`, as the text of a list.
-pub(super) fn list(mapping: &Value, form: Form) -> String {
+/// Returns the fields of `mapping`, an object with `properties`, as the text of a list.
+pub(super) fn field_list(mapping: &Value, format: ExportFormat) -> String {
     let mut fields = Vec::new();
     collect("", None, mapping, &mut fields);
     for name in ["_source", "_id", "_index", "_score"] {
@@ -18,8 +18,8 @@ pub(super) fn list(mapping: &Value, form: Form) -> String {
             "_score" => "number",
             _ => "string",
         };
-        // Dashboards searches and counts by the names of documents and indices, Kibana 5 does not.
-        let is_known = form == Form::Kibana7 && kind == "string";
+        // Dashboards searches and aggregates by the names of documents and indices, Kibana 5 does not.
+        let is_known = format == ExportFormat::Kibana7 && kind == "string";
         fields.push(Field {
             name: name.to_owned(),
             parent: None,
@@ -37,13 +37,13 @@ pub(super) fn list(mapping: &Value, form: Form) -> String {
         is_searchable: true,
         is_aggregatable: true,
     });
-    Value::Array(fields.iter().map(|field| field.to_json(form)).collect()).to_string()
+    Value::Array(fields.iter().map(|field| field.to_json(format)).collect()).to_string()
 }
 
 /// A field of the index pattern.
 struct Field<'a> {
     name: String,
-    /// The field that this one is another form of.
+    /// The field of which this is a multi-field.
     parent: Option<String>,
     kind: &'a str,
     /// The type in the mapping.
@@ -79,11 +79,11 @@ fn collect<'a>(path: &str, parent: Option<&str>, mapping: &'a Value, fields: &mu
 }
 
 impl Field<'_> {
-    fn to_json(&self, form: Form) -> Value {
+    fn to_json(&self, format: ExportFormat) -> Value {
         let Self { name, parent, kind, mapped, is_searchable, is_aggregatable } = self;
         let (is_searchable, is_aggregatable) = (*is_searchable, *is_aggregatable);
         let mut field = json!({ "name": name, "type": kind, "count": 0, "scripted": false });
-        if form == Form::Kibana7 {
+        if format == ExportFormat::Kibana7 {
             field["esTypes"] = json!([mapped]);
         } else {
             field["indexed"] = is_searchable.into();
@@ -92,9 +92,10 @@ impl Field<'_> {
         }
         field["searchable"] = is_searchable.into();
         field["aggregatable"] = is_aggregatable.into();
-        // What Kibana 5 calls doc_values. Documents' names are in no column.
-        field["readFromDocValues"] = (is_aggregatable && !(form == Form::Kibana7 && name.starts_with('_'))).into();
-        if let Some(parent) = parent.as_ref().filter(|_| form == Form::Kibana7) {
+        // Kibana 5 calls it doc_values. Documents' names have none.
+        field["readFromDocValues"] =
+            (is_aggregatable && !(format == ExportFormat::Kibana7 && name.starts_with('_'))).into();
+        if let Some(parent) = parent.as_ref().filter(|_| format == ExportFormat::Kibana7) {
             field["subType"] = json!({ "multi": { "parent": parent } });
         }
         field

@@ -2,32 +2,32 @@
 
 use serde_json::json;
 
-use super::format::{Form, Kind};
-use super::saved::Object;
+use super::format::{ExportFormat, ObjectKind};
+use super::saved::SavedObject;
 
-/// What the file of a form is called.
+/// Returns the name of the file.
 #[must_use]
-pub fn name(form: Form) -> &'static str {
-    match form {
-        Form::Kibana5 => "kibana-5-6.json",
-        Form::Kibana7 => "kibana-7-opensearch.ndjson",
+pub fn file_name(format: ExportFormat) -> &'static str {
+    match format {
+        ExportFormat::Kibana5 => "kibana-5-6.json",
+        ExportFormat::Kibana7 => "kibana-7-opensearch.ndjson",
     }
 }
 
-/// What its management page imports: for Kibana 5 and 6 one array, for later ones an object a line.
+/// Returns the text that the management page imports: for Kibana 5 and 6 one array, for later ones an object a line.
 ///
-/// Kibana 5 and 6 import no index pattern; theirs is made on the page for it.
+/// Kibana 5 and 6 import no index pattern: it is created on its own page.
 #[must_use]
-pub fn text(objects: &[Object], form: Form) -> String {
-    match form {
-        Form::Kibana5 => {
-            let objects = objects.iter().filter(|object| object.kind != Kind::IndexPattern);
+pub fn file_text(objects: &[SavedObject], format: ExportFormat) -> String {
+    match format {
+        ExportFormat::Kibana5 => {
+            let objects = objects.iter().filter(|object| object.kind != ObjectKind::IndexPattern);
             let lines = objects.map(|object| {
                 json!({ "_id": object.id, "_type": object.kind.name(), "_source": object.attributes }).to_string()
             });
             format!("[\n{}\n]\n", lines.collect::<Vec<_>>().join(",\n"))
         }
-        Form::Kibana7 => {
+        ExportFormat::Kibana7 => {
             let lines = objects.iter().map(|object| object.to_import().to_string());
             lines.flat_map(|line| [line, "\n".to_owned()]).collect()
         }

@@ -1,20 +1,20 @@
-//! The two forms of saved objects, and the kinds of objects.
+//! The two formats of saved objects, and the kinds of objects.
 
 use serde_json::{Value, json};
 
-/// The two forms of saved objects.
+/// A format of saved objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Of Kibana 5, which Kibana 6 reads as well: objects name each other in their own text.
+pub enum ExportFormat {
+    /// That of Kibana 5, which Kibana 6 reads as well: objects name each other in their own text.
     Kibana5,
-    /// Of Kibana 7.10 and all `OpenSearch` Dashboards: objects name each other in a list of references.
+    /// That of Kibana 7.10 and all `OpenSearch` Dashboards: objects name each other in a list of references.
     Kibana7,
 }
 
-/// What an object is.
+/// The kind of a saved object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Which indices are searched.
+pub enum ObjectKind {
+    /// An index pattern: which indices are searched.
     IndexPattern,
     /// A saved search.
     Search,
@@ -24,8 +24,8 @@ pub enum Kind {
     Dashboard,
 }
 
-impl Kind {
-    /// As Kibana calls it.
+impl ObjectKind {
+    /// Returns Kibana's name of the kind.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,10 +36,10 @@ impl Kind {
         }
     }
 
-    /// The release whose form the attributes have: the last that `OpenSearch` Dashboards has a migration of this kind
+    /// Returns the release whose format the attributes have: the last that `OpenSearch` Dashboards has a migration of this kind
     /// for, in its `index_pattern_migrations.ts`, `search_migrations.ts`, `dashboard_migrations.ts` and
-    /// `visualization_migrations.ts`. It changes attributes that say an older release, and it would look as if a user
-    /// had.
+    /// `visualization_migrations.ts`. It changes attributes of an older release, which would look like a change by a
+    /// user.
     pub(super) fn migration_version(self) -> &'static str {
         match self {
             Self::IndexPattern => "7.6.0",
@@ -49,8 +49,8 @@ impl Kind {
     }
 }
 
-impl Form {
-    /// A query in Lucene's syntax.
+impl ExportFormat {
+    /// Returns a query in Lucene's syntax.
     pub(super) fn query(self, query: &str) -> Value {
         match self {
             Self::Kibana5 if query.is_empty() => self.query("*"),
@@ -59,18 +59,18 @@ impl Form {
         }
     }
 
-    /// Where a page of Kibana finds a search or a dashboard.
-    pub(super) fn link(self, kind: Kind, id: &str) -> String {
-        let (id, application) = (name(id), if kind == Kind::Search { "discover" } else { "dashboard" });
+    /// Returns the link to a search or a dashboard from a page of Kibana.
+    pub(super) fn page_link(self, kind: ObjectKind, id: &str) -> String {
+        let (id, application) = (object_id(id), if kind == ObjectKind::Search { "discover" } else { "dashboard" });
         match self {
             Self::Kibana5 => format!("#/{application}/{id}"),
-            Self::Kibana7 if kind == Kind::Search => format!("discover#/view/{id}"),
+            Self::Kibana7 if kind == ObjectKind::Search => format!("discover#/view/{id}"),
             Self::Kibana7 => format!("dashboards#/view/{id}"),
         }
     }
 }
 
-/// The id of an object of ours: no user's object has it.
-pub(super) fn name(id: &str) -> String {
+/// Returns the id of an object of ours, which no user's object has.
+pub(super) fn object_id(id: &str) -> String {
     format!("trailgate-{id}")
 }

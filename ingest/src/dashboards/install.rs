@@ -1,4 +1,4 @@
-//! Gives a domain the dashboards that it lacks.
+//! Installs the dashboards that a domain lacks.
 
 mod api;
 mod index;
@@ -12,23 +12,23 @@ use serde_json::{Map, Value};
 
 use self::api::Api;
 use self::index::Index;
-use super::format::{Form, Kind};
-use super::saved::{Object, digest, is_as_installed, objects};
-use super::source::Source;
+use super::definitions::Definitions;
+use super::format::{ExportFormat, ObjectKind};
+use super::saved::{SavedObject, attributes_digest, build_objects, is_as_installed};
 use crate::domain::Domain;
 use crate::domain::json_client::{JsonClient, JsonRequestError};
 use crate::engine::{Engine, EngineKind};
 
-/// What is to be installed.
+/// The parameters of an installation.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct InstallPlan {
     /// The dashboards.
-    pub source: Source,
+    pub definitions: Definitions,
     /// The indices that they look at, such as `cwl-*`.
     pub pattern: String,
     /// The mapping of these indices: an object with `properties`.
     pub mapping: Value,
-    /// Whether what users changed is replaced, too.
+    /// Whether objects that users changed are replaced, too.
     pub is_forced: bool,
 }
 
@@ -43,64 +43,64 @@ pub enum InstallError {
     NoKibana(&'static str),
 }
 
-/// What became of the objects.
+/// The result of an installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Installed {
-    /// Where they are.
-    pub place: Place,
+pub struct InstallResult {
+    /// Where the objects are stored.
+    pub store: ObjectStore,
     /// Each object by kind and title, in the order in which they were installed.
-    pub objects: Vec<(Kind, String, State)>,
+    pub objects: Vec<(ObjectKind, String, ObjectState)>,
     /// Whether the index pattern is the default one from now on, since there was none.
     pub is_default: bool,
 }
 
-/// What keeps the objects.
+/// The store of saved objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Kibana 5 or 6, which keeps them in an index.
+pub enum ObjectStore {
+    /// The index of Kibana 5 or 6.
     Index(Engine),
-    /// Kibana 7.10 or `OpenSearch` Dashboards below this path, which takes them itself.
+    /// The API of Kibana 7.10 or `OpenSearch` Dashboards, below this path.
     Api(&'static str),
 }
 
-/// What was found of an object, and done about it.
+/// What was found of an object, and what was done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// There was none; now there is.
+pub enum ObjectState {
+    /// Nothing; it is installed.
     Installed,
-    /// There was one of another release, or it was to be replaced; it is replaced.
+    /// The object of another release, or one to be replaced; it is replaced.
     Replaced,
-    /// It was there already.
+    /// The same.
     Current,
-    /// A user changed it, and it stays.
+    /// An object that a user changed; it stays.
     Kept,
 }
 
-/// Finds out what the domain has for a Kibana, and installs what is missing or of another release.
+/// Detects the Kibana of the domain, and installs the objects that are missing or of another release.
 ///
 /// A domain of Elasticsearch 5 or 6 is written to at its `.kibana` index, one of a later engine through its Kibana. Each
 /// request may take as long as `timeout`.
-pub async fn install(domain: &Domain, plan: &Plan, timeout: Duration) -> Result<Installed, InstallError> {
+pub async fn install(domain: &Domain, plan: &InstallPlan, timeout: Duration) -> Result<InstallResult, InstallError> {
     let client = JsonClient::new(domain, timeout).with_headers(csrf_headers());
     let engine = client.detect_engine().await?;
-    if has_documents(engine) {
+    if stores_in_index(engine) {
         let missing = InstallError::NoKibana("there is no index .kibana, which it makes when it starts");
         let index = Index::find(client).await?.ok_or(missing)?;
-        let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana5);
+        let wanted = build_objects(&plan.definitions, &plan.pattern, &plan.mapping, ExportFormat::Kibana5);
         let found = index.fetch_attributes(&wanted).await?;
         let (missing, objects) = compare(wanted, &found, plan.is_forced);
         index.put_objects(&missing).await?;
         let is_default = index.set_default_pattern(&plan.pattern).await?;
-        return Ok(Installed { place: Place::Index(engine), objects, is_default });
+        return Ok(InstallResult { store: ObjectStore::Index(engine), objects, is_default });
     }
     let missing = InstallError::NoKibana("none answers below /_dashboards or /_plugin/kibana");
     let api = Api::find(client).await?.ok_or(missing)?;
-    let wanted = objects(&plan.source, &plan.pattern, &plan.mapping, Form::Kibana7);
+    let wanted = build_objects(&plan.definitions, &plan.pattern, &plan.mapping, ExportFormat::Kibana7);
     let found = api.fetch_attributes(&wanted).await?;
     let (missing, objects) = compare(wanted, &found, plan.is_forced);
     api.put_objects(&missing).await?;
     let is_default = api.set_default_pattern(&plan.pattern).await?;
-    Ok(Installed { place: Place::Api(api.path()), objects, is_default })
+    Ok(InstallResult { store: ObjectStore::Api(api.path()), objects, is_default })
 }
 
 /// Returns the headers without which Kibana and Dashboards reject a request as cross-site (CSRF). The engine ignores them.
@@ -109,53 +109,53 @@ fn csrf_headers() -> HeaderMap {
     ["kbn-xsrf", "osd-xsrf"].into_iter().map(|name| (HeaderName::from_static(name), token.clone())).collect()
 }
 
-/// Whether this engine goes with a Kibana that keeps its objects by plain calls to the engine.
-fn has_documents(engine: Engine) -> bool {
+/// Returns whether the Kibana of this engine stores its objects by plain requests to the engine.
+fn stores_in_index(engine: Engine) -> bool {
     engine.kind == EngineKind::Elasticsearch && engine.version.0 < 7
 }
 
-/// The objects to put, and what becomes of each.
+/// Returns the objects to put, and the state of each.
 fn compare(
-    wanted: Vec<Object>,
+    wanted: Vec<SavedObject>,
     found: &[Option<Map<String, Value>>],
     is_forced: bool,
-) -> (Vec<Object>, Vec<(Kind, String, State)>) {
+) -> (Vec<SavedObject>, Vec<(ObjectKind, String, ObjectState)>) {
     let mut missing = Vec::new();
     let mut states = Vec::new();
     for (mut object, found) in wanted.into_iter().zip(found) {
         let state = state(&object, found.as_ref(), is_forced);
         if let Some(found) = found
-            && object.kind == Kind::IndexPattern
+            && object.kind == ObjectKind::IndexPattern
         {
             object.attributes = with_fields(found, &object.attributes);
         }
         states.push((object.kind, object.title().to_owned(), state));
-        if matches!(state, State::Installed | State::Replaced) {
+        if matches!(state, ObjectState::Installed | ObjectState::Replaced) {
             missing.push(object);
         }
     }
     (missing, states)
 }
 
-fn state(wanted: &Object, found: Option<&Map<String, Value>>, is_forced: bool) -> State {
+fn state(wanted: &SavedObject, found: Option<&Map<String, Value>>, is_forced: bool) -> ObjectState {
     match found {
-        None => State::Installed,
-        // Kibana itself writes the fields into it, and users their formats: what counts is that none of ours is missing.
-        Some(found) if wanted.kind == Kind::IndexPattern => {
+        None => ObjectState::Installed,
+        // Kibana itself writes the fields into it, and users their formats: only a missing field of ours matters.
+        Some(found) if wanted.kind == ObjectKind::IndexPattern => {
             if with_fields(found, &wanted.attributes) == *found {
-                State::Current
+                ObjectState::Current
             } else {
-                State::Replaced
+                ObjectState::Replaced
             }
         }
-        Some(found) if digest(found) == digest(&wanted.attributes) => State::Current,
-        Some(found) if is_forced || is_as_installed(found) => State::Replaced,
-        Some(_) => State::Kept,
+        Some(found) if attributes_digest(found) == attributes_digest(&wanted.attributes) => ObjectState::Current,
+        Some(found) if is_forced || is_as_installed(found) => ObjectState::Replaced,
+        Some(_) => ObjectState::Kept,
     }
 }
 
-/// The index pattern that was found, with those of our fields that it lacks: panels that count by a field which a later
-/// release added would show nothing but an error.
+/// Returns the index pattern that was found, with those of our fields that it lacks: a panel that counts by a field of a
+/// later release would show only an error.
 fn with_fields(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
     let list = |attributes: &Map<String, Value>| -> Vec<Value> {
         attributes
@@ -175,27 +175,28 @@ fn with_fields(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<S
     merged
 }
 
-impl Installed {
+impl InstallResult {
     /// Returns whether an object is not what was shipped, because a user changed it.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        self.objects.iter().any(|(_, _, state)| *state == State::Kept)
+        self.objects.iter().any(|(_, _, state)| *state == ObjectState::Kept)
     }
 }
 
-impl fmt::Display for Installed {
+impl fmt::Display for InstallResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Place::Index(engine) => write!(f, "{engine}, .kibana")?,
-            Place::Api(path) => write!(f, "{path}")?,
+        match self.store {
+            ObjectStore::Index(engine) => write!(f, "{engine}, .kibana")?,
+            ObjectStore::Api(path) => write!(f, "{path}")?,
         }
         let count = |state| self.objects.iter().filter(|(_, _, other)| *other == state).count();
-        let (installed, replaced, current) = (count(State::Installed), count(State::Replaced), count(State::Current));
+        let (installed, replaced, current) =
+            (count(ObjectState::Installed), count(ObjectState::Replaced), count(ObjectState::Current));
         writeln!(f, ": {installed} objects installed, {replaced} replaced, {current} there already")?;
         if self.is_default {
             writeln!(f, "the index pattern is the default one now")?;
         }
-        for (kind, title, _) in self.objects.iter().filter(|(_, _, state)| *state == State::Kept) {
+        for (kind, title, _) in self.objects.iter().filter(|(_, _, state)| *state == ObjectState::Kept) {
             writeln!(f, "kept as somebody changed it: {} {title:?} (--force replaces it)", kind.name())?;
         }
         Ok(())
@@ -210,11 +211,11 @@ mod tests {
     use super::*;
     use crate::setup;
 
-    fn ours() -> Object {
-        objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &Value::Null, Form::Kibana7).pop().unwrap()
+    fn ours() -> SavedObject {
+        build_objects(&Definitions::parse(SOURCE).unwrap(), "cwl-*", &Value::Null, ExportFormat::Kibana7).pop().unwrap()
     }
 
-    fn state_of(change: impl FnOnce(&mut Map<String, Value>), is_forced: bool) -> State {
+    fn state_of(change: impl FnOnce(&mut Map<String, Value>), is_forced: bool) -> ObjectState {
         let mut found = ours().attributes;
         change(&mut found);
         state(&ours(), Some(&found), is_forced)
@@ -222,49 +223,52 @@ mod tests {
 
     #[test]
     fn missing_objects_are_installed_and_present_ones_kept() {
-        assert_eq!(state(&ours(), None, false), State::Installed);
-        assert_eq!(state_of(|_| (), false), State::Current);
-        assert_eq!(state_of(|_| (), true), State::Current);
+        assert_eq!(state(&ours(), None, false), ObjectState::Installed);
+        assert_eq!(state_of(|_| (), false), ObjectState::Current);
+        assert_eq!(state_of(|_| (), true), ObjectState::Current);
     }
 
     #[test]
     fn index_pattern_gains_missing_fields_and_keeps_the_rest() {
         let mapping = setup::index_mapping().unwrap();
-        let all = objects(&Source::parse(SOURCE).unwrap(), "cwl-*", &mapping, Form::Kibana7);
+        let all = build_objects(&Definitions::parse(SOURCE).unwrap(), "cwl-*", &mapping, ExportFormat::Kibana7);
         let wanted = all.into_iter().next().unwrap();
         let theirs =
             json!([{ "name": "eventName", "type": "string", "count": 7 }, { "name": "mine", "type": "string" }]);
         let mut found = wanted.attributes.clone();
         found["fields"] = theirs.to_string().into();
         found.insert("fieldFormatMap".to_owned(), json!("{}"));
-        assert_eq!(state(&wanted, Some(&found), false), State::Replaced);
+        assert_eq!(state(&wanted, Some(&found), false), ObjectState::Replaced);
         let (missing, _) = compare(vec![wanted.clone()], &[Some(found)], false);
         let merged = &missing[0].attributes;
         let fields: Vec<Value> = serde_json::from_str(merged["fields"].as_str().unwrap()).unwrap();
         assert_eq!((&fields[0]["count"], &fields[1]["name"]), (&json!(7), &json!("mine")));
         assert!(fields.iter().any(|field| field["name"] == "ct.principal"));
         assert_eq!(merged["fieldFormatMap"], "{}");
-        assert_eq!(state(&wanted, Some(merged), false), State::Current);
+        assert_eq!(state(&wanted, Some(merged), false), ObjectState::Current);
     }
 
     #[test]
     fn the_order_of_attributes_is_no_change() {
-        assert_eq!(state_of(|found| *found = std::mem::take(found).into_iter().rev().collect(), false), State::Current);
+        assert_eq!(
+            state_of(|found| *found = std::mem::take(found).into_iter().rev().collect(), false),
+            ObjectState::Current
+        );
     }
 
     #[test]
     fn what_a_user_changed_is_kept_unless_forced() {
         let rename = |found: &mut Map<String, Value>| found["title"] = json!("Mine");
-        assert_eq!(state_of(rename, false), State::Kept);
-        assert_eq!(state_of(rename, true), State::Replaced);
+        assert_eq!(state_of(rename, false), ObjectState::Kept);
+        assert_eq!(state_of(rename, true), ObjectState::Replaced);
     }
 
     #[test]
     fn what_another_release_installed_is_replaced() {
         let other_release = |found: &mut Map<String, Value>| {
             found["title"] = json!("As it was called once");
-            found["description"] = json!(format!("Installed by trailgate, {}", digest(found)));
+            found["description"] = json!(format!("Installed by trailgate, {}", attributes_digest(found)));
         };
-        assert_eq!(state_of(other_release, false), State::Replaced);
+        assert_eq!(state_of(other_release, false), ObjectState::Replaced);
     }
 }

@@ -1,42 +1,42 @@
-//! Saved objects: what Kibana and `OpenSearch` Dashboards keep of searches, visualizations and dashboards.
+//! Saved objects: searches, visualizations and dashboards as Kibana and `OpenSearch` Dashboards store them.
 
 use ring::digest::{SHA256, digest as hash};
 use serde_json::{Map, Value, json};
 
-use super::format::{Form, Kind, name};
-use super::source::{COLUMNS, Dashboard, Panel, Scope, Search, Shows, Source};
+use super::definitions::{COLUMNS, Dashboard, Definitions, Panel, PanelContent, PanelScope, Search};
+use super::format::{ExportFormat, ObjectKind, object_id};
 use super::{fields, visual};
 
 /// A saved object.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Object {
-    /// What it is.
-    pub kind: Kind,
-    /// Its name, which is that of no other object of its kind.
+pub struct SavedObject {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its id, unique among the objects of its kind.
     pub id: String,
-    /// What it says.
+    /// Its attributes.
     pub attributes: Map<String, Value>,
-    /// What it refers to, as pairs of the reference's name and the object's kind and id.
-    pub references: Vec<(String, Kind, String)>,
+    /// Its references: the name of each, and the kind and id of the object.
+    pub references: Vec<(String, ObjectKind, String)>,
 }
 
-impl Object {
-    fn new(kind: Kind, id: String, attributes: Value, references: Vec<(String, Kind, String)>) -> Self {
+impl SavedObject {
+    fn new(kind: ObjectKind, id: String, attributes: Value, references: Vec<(String, ObjectKind, String)>) -> Self {
         let Value::Object(mut attributes) = attributes else { unreachable!("attributes are written as an object") };
-        if kind != Kind::IndexPattern {
-            let signed = format!("{SIGNED}{}", digest(&attributes));
+        if kind != ObjectKind::IndexPattern {
+            let signed = format!("{DESCRIPTION_PREFIX}{}", attributes_digest(&attributes));
             attributes.insert(DESCRIPTION.to_owned(), signed.into());
         }
         Self { kind, id, attributes, references }
     }
 
-    /// The name that people see.
+    /// Returns the title, which users see.
     #[must_use]
     pub fn title(&self) -> &str {
         self.attributes["title"].as_str().unwrap_or_default()
     }
 
-    /// As a line of a file that Kibana 7.10 and later import.
+    /// Returns it as a line of a file that Kibana 7.10 and later import.
     #[must_use]
     pub fn to_import(&self) -> Value {
         let references = self.references.iter();
@@ -51,87 +51,94 @@ impl Object {
     }
 }
 
-/// What of an object a user may have changed, as few characters: all but the description, which holds them.
-pub(super) fn digest(attributes: &Map<String, Value>) -> String {
+/// Returns the digest of all that a user may have changed: all attributes but the description, which holds the digest.
+pub(super) fn attributes_digest(attributes: &Map<String, Value>) -> String {
     let mut attributes = attributes.clone();
     attributes.remove(DESCRIPTION);
     let mut all = Value::Object(attributes);
-    // Whoever stored them may have changed their order.
+    // Their order may have changed when they were stored.
     all.sort_all_objects();
     hex::encode(&hash(&SHA256, all.to_string().as_bytes()).as_ref()[..DIGEST_BYTES])
 }
 
-/// Whether these attributes are as they were installed, by whatever release.
+/// Returns whether these attributes are as some release installed them.
 pub(super) fn is_as_installed(attributes: &Map<String, Value>) -> bool {
-    let signed = attributes.get(DESCRIPTION).and_then(Value::as_str).and_then(|text| text.strip_prefix(SIGNED));
-    signed.is_some_and(|signed| signed == digest(attributes))
+    let signed =
+        attributes.get(DESCRIPTION).and_then(Value::as_str).and_then(|text| text.strip_prefix(DESCRIPTION_PREFIX));
+    signed.is_some_and(|signed| signed == attributes_digest(attributes))
 }
 
-/// All objects of a source over the indices of `pattern`, such as `cwl-*`, each behind those that it refers to.
+/// Builds the objects of `definitions` over the indices of `pattern`, such as `cwl-*`, each after those that it refers to.
 ///
 /// `mapping` is that of the indices: an object with `properties`.
 #[must_use]
-pub fn objects(source: &Source, pattern: &str, mapping: &Value, form: Form) -> Vec<Object> {
-    let scene = Scene { pattern, time: &source.time, form };
-    let pattern = json!({ "title": pattern, "timeFieldName": source.time, "fields": fields::list(mapping, form) });
-    let mut objects = vec![Object::new(Kind::IndexPattern, scene.pattern.to_owned(), pattern, Vec::new())];
-    objects.extend(source.searches.iter().map(|search| scene.search(search)));
-    for dashboard in &source.dashboards {
-        let panels = dashboard.panels.iter().filter(|panel| panel.shows != Shows::Events);
-        objects.extend(panels.map(|panel| scene.visualization(panel)));
+pub fn build_objects(
+    definitions: &Definitions,
+    pattern: &str,
+    mapping: &Value,
+    format: ExportFormat,
+) -> Vec<SavedObject> {
+    let context = ExportContext { pattern, time: &definitions.time, format };
+    let pattern =
+        json!({ "title": pattern, "timeFieldName": definitions.time, "fields": fields::field_list(mapping, format) });
+    let mut objects = vec![SavedObject::new(ObjectKind::IndexPattern, context.pattern.to_owned(), pattern, Vec::new())];
+    objects.extend(definitions.searches.iter().map(|search| context.search(search)));
+    for dashboard in &definitions.dashboards {
+        let panels = dashboard.panels.iter().filter(|panel| panel.content != PanelContent::Events);
+        objects.extend(panels.map(|panel| context.visualization(panel)));
     }
-    objects.extend(source.dashboards.iter().map(|dashboard| scene.dashboard(dashboard)));
+    objects.extend(definitions.dashboards.iter().map(|dashboard| context.dashboard(dashboard)));
     objects
 }
 
-/// What all objects have in common.
-struct Scene<'a> {
+/// The parameters that all objects share.
+struct ExportContext<'a> {
     pattern: &'a str,
     time: &'a str,
-    form: Form,
+    format: ExportFormat,
 }
 
-impl Scene<'_> {
-    fn search(&self, search: &Search) -> Object {
+impl ExportContext<'_> {
+    fn search(&self, search: &Search) -> SavedObject {
         let newest = json!([self.time, "desc"]);
         let (origin, references) = self.over_pattern(&search.query);
         let attributes = json!({
             "title": search.title,
             "columns": search.columns,
-            "sort": if self.form == Form::Kibana5 { newest } else { json!([newest]) },
+            "sort": if self.format == ExportFormat::Kibana5 { newest } else { json!([newest]) },
             "hits": 0,
             "version": 1,
             "kibanaSavedObjectMeta": { "searchSourceJSON": origin.to_string() },
         });
-        Object::new(Kind::Search, name(&search.id), attributes, references)
+        SavedObject::new(ObjectKind::Search, object_id(&search.id), attributes, references)
     }
 
-    fn visualization(&self, panel: &Panel) -> Object {
-        let state = visual::state(panel, self.time, self.form);
+    fn visualization(&self, panel: &Panel) -> SavedObject {
+        let state = visual::build_vis_state(panel, self.time, self.format);
         let mut attributes = json!({
             "title": panel.title, "visState": state.to_string(), "uiStateJSON": self.ui_state(panel), "version": 1,
         });
-        let (origin, references) = match (&panel.shows, &panel.scope) {
-            (Shows::Note(_), _) => (json!({ "query": self.form.query(""), "filter": [] }), Vec::new()),
-            (_, Scope::All) => self.over_pattern("*"),
-            (_, Scope::Query(query)) => self.over_pattern(query),
+        let (origin, references) = match (&panel.content, &panel.scope) {
+            (PanelContent::Note(_), _) => (json!({ "query": self.format.query(""), "filter": [] }), Vec::new()),
+            (_, PanelScope::All) => self.over_pattern("*"),
+            (_, PanelScope::Query(query)) => self.over_pattern(query),
             // In Kibana 5 a query of its own would stand in for the search's.
-            (_, Scope::Search(search)) if self.form == Form::Kibana5 => {
-                attributes["savedSearchId"] = json!(name(search));
+            (_, PanelScope::Search(search)) if self.format == ExportFormat::Kibana5 => {
+                attributes["savedSearchId"] = json!(object_id(search));
                 (json!({ "filter": [] }), Vec::new())
             }
-            (_, Scope::Search(search)) => {
+            (_, PanelScope::Search(search)) => {
                 attributes["savedSearchRefName"] = json!("search_0");
-                let references = vec![("search_0".to_owned(), Kind::Search, name(search))];
-                (json!({ "query": self.form.query(""), "filter": [] }), references)
+                let references = vec![("search_0".to_owned(), ObjectKind::Search, object_id(search))];
+                (json!({ "query": self.format.query(""), "filter": [] }), references)
             }
         };
         attributes["kibanaSavedObjectMeta"] = json!({ "searchSourceJSON": origin.to_string() });
-        Object::new(Kind::Visualization, name(&panel.id), attributes, references)
+        SavedObject::new(ObjectKind::Visualization, object_id(&panel.id), attributes, references)
     }
 
     fn ui_state(&self, panel: &Panel) -> String {
-        match visual::column_widths(panel).filter(|_| self.form == Form::Kibana7) {
+        match visual::column_widths(panel).filter(|_| self.format == ExportFormat::Kibana7) {
             None => "{}".to_owned(),
             Some(widths) => {
                 let widths = widths.iter().enumerate().map(|(nth, width)| json!({ "colIndex": nth, "width": width }));
@@ -140,16 +147,16 @@ impl Scene<'_> {
         }
     }
 
-    fn dashboard(&self, dashboard: &Dashboard) -> Object {
-        let places = places(&dashboard.panels);
+    fn dashboard(&self, dashboard: &Dashboard) -> SavedObject {
+        let grid_positions = grid_positions(&dashboard.panels);
         let mut references = Vec::new();
         let mut panels = Vec::new();
-        for (nth, (panel, (column, row))) in dashboard.panels.iter().zip(places).enumerate() {
-            let (kind, id) = match (&panel.shows, &panel.scope) {
-                (Shows::Events, Scope::Search(search)) => (Kind::Search, name(search)),
-                _ => (Kind::Visualization, name(&panel.id)),
+        for (nth, (panel, (column, row))) in dashboard.panels.iter().zip(grid_positions).enumerate() {
+            let (kind, id) = match (&panel.content, &panel.scope) {
+                (PanelContent::Events, PanelScope::Search(search)) => (ObjectKind::Search, object_id(search)),
+                _ => (ObjectKind::Visualization, object_id(&panel.id)),
             };
-            if self.form == Form::Kibana5 {
+            if self.format == ExportFormat::Kibana5 {
                 panels.push(json!({
                     "id": id, "type": kind.name(), "panelIndex": nth + 1,
                     "col": column + 1, "row": row + 1, "size_x": panel.width, "size_y": panel.height,
@@ -167,11 +174,13 @@ impl Scene<'_> {
                 references.push((reference, kind, id));
             }
         }
-        let (options, origin) = match self.form {
-            Form::Kibana5 => (json!({ "darkTheme": false }), json!({ "filter": [{ "query": self.form.query("*") }] })),
-            Form::Kibana7 => (
+        let (options, origin) = match self.format {
+            ExportFormat::Kibana5 => {
+                (json!({ "darkTheme": false }), json!({ "filter": [{ "query": self.format.query("*") }] }))
+            }
+            ExportFormat::Kibana7 => (
                 json!({ "useMargins": true, "hidePanelTitles": false }),
-                json!({ "query": self.form.query(""), "filter": [] }),
+                json!({ "query": self.format.query(""), "filter": [] }),
             ),
         };
         let attributes = json!({
@@ -186,23 +195,23 @@ impl Scene<'_> {
             "version": 1,
             "kibanaSavedObjectMeta": { "searchSourceJSON": origin.to_string() },
         });
-        Object::new(Kind::Dashboard, name(&dashboard.id), attributes, references)
+        SavedObject::new(ObjectKind::Dashboard, object_id(&dashboard.id), attributes, references)
     }
 
-    /// A search in the indices of the pattern.
-    fn over_pattern(&self, query: &str) -> (Value, Vec<(String, Kind, String)>) {
-        let query = self.form.query(query);
-        if self.form == Form::Kibana5 {
+    /// Returns a search in the indices of the pattern, and its references.
+    fn over_pattern(&self, query: &str) -> (Value, Vec<(String, ObjectKind, String)>) {
+        let query = self.format.query(query);
+        if self.format == ExportFormat::Kibana5 {
             return (json!({ "index": self.pattern, "query": query, "filter": [] }), Vec::new());
         }
         let reference = "kibanaSavedObjectMeta.searchSourceJSON.index";
         let origin = json!({ "indexRefName": reference, "query": query, "filter": [] });
-        (origin, vec![(reference.to_owned(), Kind::IndexPattern, self.pattern.to_owned())])
+        (origin, vec![(reference.to_owned(), ObjectKind::IndexPattern, self.pattern.to_owned())])
     }
 }
 
-/// Columns and rows from 0: each panel to the right of the one before it, or below all of them.
-fn places(panels: &[Panel]) -> impl Iterator<Item = (u8, u8)> {
+/// Returns columns and rows from 0: each panel is to the right of the one before it, or below all of them.
+fn grid_positions(panels: &[Panel]) -> impl Iterator<Item = (u8, u8)> {
     let (mut column, mut row, mut height) = (0, 0, 0);
     panels.iter().map(move |panel| {
         if column + panel.width > COLUMNS {
@@ -217,8 +226,8 @@ fn places(panels: &[Panel]) -> impl Iterator<Item = (u8, u8)> {
 
 const DESCRIPTION: &str = "description";
 
-/// What a description begins with, before the digest of what was installed.
-const SIGNED: &str = "Installed by trailgate, ";
+/// The beginning of a description, before the digest of what was installed.
+const DESCRIPTION_PREFIX: &str = "Installed by trailgate, ";
 
-/// Enough to tell a change, and short enough for a list that people read.
+/// Enough to detect a change, and short enough to be read in a list.
 const DIGEST_BYTES: usize = 6;

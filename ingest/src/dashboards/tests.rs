@@ -3,26 +3,26 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::format::{Form, Kind};
-use super::saved::{Object, objects};
-use super::source::{Panel, Scope, Shows, Source, Split};
+use super::definitions::{BarSplit, Definitions, Panel, PanelContent, PanelScope};
+use super::format::{ExportFormat, ObjectKind};
+use super::saved::{SavedObject, build_objects};
 use super::{SOURCE, fields, file, visual};
 use crate::setup;
 
-const FORMS: [Form; 2] = [Form::Kibana5, Form::Kibana7];
+const FORMATS: [ExportFormat; 2] = [ExportFormat::Kibana5, ExportFormat::Kibana7];
 
-fn source() -> Source {
-    Source::parse(SOURCE).unwrap()
+fn definitions() -> Definitions {
+    Definitions::parse(SOURCE).unwrap()
 }
 
-fn all(form: Form) -> Vec<Object> {
-    objects(&source(), "cwl-*", &setup::index_mapping().unwrap(), form)
+fn all(format: ExportFormat) -> Vec<SavedObject> {
+    build_objects(&definitions(), "cwl-*", &setup::index_mapping().unwrap(), format)
 }
 
 /// The names of the fields that can be counted by.
 fn countable() -> BTreeSet<String> {
     let fields: Vec<Value> =
-        serde_json::from_str(&fields::list(&setup::index_mapping().unwrap(), Form::Kibana5)).unwrap();
+        serde_json::from_str(&fields::field_list(&setup::index_mapping().unwrap(), ExportFormat::Kibana5)).unwrap();
     let countable = fields.iter().filter(|field| field["aggregatable"] == true);
     countable.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -36,9 +36,9 @@ fn queried(query: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn the_files_to_import_are_those_of_the_source() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards");
-    for form in FORMS {
-        let written = std::fs::read_to_string(folder.join(file::name(form))).unwrap();
-        let is_same = written == file::text(&all(form), form);
+    for format in FORMATS {
+        let written = std::fs::read_to_string(folder.join(file::file_name(format))).unwrap();
+        let is_same = written == file::file_text(&all(format), format);
         assert!(is_same, "cargo run --bin trailgate-ingest write-dashboards dashboards");
     }
 }
@@ -46,13 +46,13 @@ fn the_files_to_import_are_those_of_the_source() {
 #[test]
 fn each_field_that_a_panel_counts_by_is_mapped() {
     let countable = countable();
-    let source = source();
-    for panel in source.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
-        let fields = match &panel.shows {
-            Shows::Table { by, .. } => by.clone(),
-            Shows::OverTime(Split::By(field, _)) => vec![field.clone()],
-            Shows::OverTime(_) => vec![source.time.clone()],
-            Shows::Note(_) | Shows::Count | Shows::Events => Vec::new(),
+    let definitions = definitions();
+    for panel in definitions.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+        let fields = match &panel.content {
+            PanelContent::Table { by, .. } => by.clone(),
+            PanelContent::OverTime(BarSplit::By(field, _)) => vec![field.clone()],
+            PanelContent::OverTime(_) => vec![definitions.time.clone()],
+            PanelContent::Note(_) | PanelContent::Count | PanelContent::Events => Vec::new(),
         };
         for field in fields {
             assert!(countable.contains(&field), "{}: {field}", panel.id);
@@ -63,7 +63,7 @@ fn each_field_that_a_panel_counts_by_is_mapped() {
 #[test]
 fn each_field_that_a_search_names_is_mapped() {
     let countable = countable();
-    for search in source().searches {
+    for search in definitions().searches {
         let shown = search.columns.iter().map(String::as_str).filter(|field| *field != "@message");
         for field in shown.chain(queried(&search.query)) {
             assert!(countable.contains(field), "{}: {field}", search.id);
@@ -74,12 +74,12 @@ fn each_field_that_a_search_names_is_mapped() {
 #[test]
 fn each_field_that_a_panels_own_queries_name_is_mapped() {
     let countable = countable();
-    for panel in source().dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
-        let pieces = match &panel.shows {
-            Shows::OverTime(Split::Into(pieces)) => &pieces[..],
+    for panel in definitions().dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+        let pieces = match &panel.content {
+            PanelContent::OverTime(BarSplit::Into(pieces)) => &pieces[..],
             _ => &[],
         };
-        let own = if let Scope::Query(query) = &panel.scope { Some(query) } else { None };
+        let own = if let PanelScope::Query(query) = &panel.scope { Some(query) } else { None };
         for field in pieces.iter().map(|(_, query)| query).chain(own).flat_map(|query| queried(query)) {
             assert!(countable.contains(field), "{}: {field}", panel.id);
         }
@@ -88,15 +88,15 @@ fn each_field_that_a_panels_own_queries_name_is_mapped() {
 
 #[test]
 fn the_index_pattern_has_its_fields_in_both_forms() {
-    for form in FORMS {
-        let pattern = all(form).into_iter().find(|object| object.kind == Kind::IndexPattern).unwrap();
+    for format in FORMATS {
+        let pattern = all(format).into_iter().find(|object| object.kind == ObjectKind::IndexPattern).unwrap();
         let fields: Vec<Value> = serde_json::from_str(pattern.attributes["fields"].as_str().unwrap()).unwrap();
         let field = |name: &str| fields.iter().find(|field| field["name"] == name).unwrap();
         let keyword = field("eventName.keyword");
         assert_eq!((&keyword["type"], &keyword["aggregatable"]), (&"string".into(), &true.into()));
         assert_eq!(field("@timestamp")["type"], "date");
         assert_eq!(field("@message")["aggregatable"], false);
-        if form == Form::Kibana7 {
+        if format == ExportFormat::Kibana7 {
             assert_eq!(keyword["esTypes"], serde_json::json!(["keyword"]));
             assert_eq!(keyword["subType"]["multi"]["parent"], "eventName");
         }
@@ -105,9 +105,9 @@ fn the_index_pattern_has_its_fields_in_both_forms() {
 
 /// The tables, each with its saved object's widths of columns in Dashboards.
 fn tables() -> Vec<(Panel, Vec<u64>)> {
-    let objects = all(Form::Kibana7);
-    let panels = source().dashboards.into_iter().flat_map(|dashboard| dashboard.panels);
-    let tables = panels.filter(|panel| matches!(panel.shows, Shows::Table { .. }));
+    let objects = all(ExportFormat::Kibana7);
+    let panels = definitions().dashboards.into_iter().flat_map(|dashboard| dashboard.panels);
+    let tables = panels.filter(|panel| matches!(panel.content, PanelContent::Table { .. }));
     let widths = |panel: &Panel| {
         let object = objects.iter().find(|object| object.id == format!("trailgate-{}", panel.id)).unwrap();
         let state: Value = serde_json::from_str(object.attributes["uiStateJSON"].as_str().unwrap()).unwrap();
@@ -120,7 +120,7 @@ fn tables() -> Vec<(Panel, Vec<u64>)> {
 #[test]
 fn each_column_of_a_table_has_room_in_a_window_of_1280_pixels() {
     for (panel, widths) in tables() {
-        let Shows::Table { by, .. } = &panel.shows else { unreachable!("these are tables") };
+        let PanelContent::Table { by, .. } = &panel.content else { unreachable!("these are tables") };
         assert_eq!(widths.len(), by.len() + 1, "{}", panel.id);
         assert!(widths.iter().sum::<u64>() <= u64::from(visual::width(&panel)), "{}: {widths:?}", panel.id);
         for (field, width) in by.iter().zip(&widths) {
@@ -133,8 +133,8 @@ fn each_column_of_a_table_has_room_in_a_window_of_1280_pixels() {
 fn who_called_is_the_short_principal_in_tables() {
     let names: Vec<_> = tables()
         .into_iter()
-        .filter_map(|(panel, _)| match panel.shows {
-            Shows::Table { by, .. } => Some(by),
+        .filter_map(|(panel, _)| match panel.content {
+            PanelContent::Table { by, .. } => Some(by),
             _ => None,
         })
         .flatten()
@@ -146,7 +146,7 @@ fn who_called_is_the_short_principal_in_tables() {
 #[test]
 fn each_object_refers_to_one_before_it() {
     let mut before = BTreeSet::new();
-    for object in all(Form::Kibana7) {
+    for object in all(ExportFormat::Kibana7) {
         for (_, kind, id) in &object.references {
             assert!(before.contains(&(*kind, id.clone())), "{}: {id}", object.id);
         }
@@ -156,11 +156,14 @@ fn each_object_refers_to_one_before_it() {
 
 #[test]
 fn each_link_of_a_note_leads_to_a_page_that_there_is() {
-    for (form, places) in [
-        (Form::Kibana5, [("#/discover/", Kind::Search), ("#/dashboard/", Kind::Dashboard)]),
-        (Form::Kibana7, [("discover#/view/", Kind::Search), ("dashboards#/view/", Kind::Dashboard)]),
+    for (format, places) in [
+        (ExportFormat::Kibana5, [("#/discover/", ObjectKind::Search), ("#/dashboard/", ObjectKind::Dashboard)]),
+        (
+            ExportFormat::Kibana7,
+            [("discover#/view/", ObjectKind::Search), ("dashboards#/view/", ObjectKind::Dashboard)],
+        ),
     ] {
-        let objects = all(form);
+        let objects = all(format);
         let notes = objects.iter().filter(|object| object.id.ends_with("-note"));
         let targets = notes.flat_map(|note| {
             let state: Value = serde_json::from_str(note.attributes["visState"].as_str().unwrap()).unwrap();
@@ -189,7 +192,7 @@ fn a_source_with_a_name_that_leads_nowhere_is_refused() {
             "p: is split in two ways",
         ),
     ] {
-        let error = Source::parse(&format!("time = \"@timestamp\"\nsearch = []\n{panel}{rest}")).unwrap_err();
+        let error = Definitions::parse(&format!("time = \"@timestamp\"\nsearch = []\n{panel}{rest}")).unwrap_err();
         assert_eq!(error.to_string(), reason);
     }
 }

@@ -1,60 +1,63 @@
-//! How a panel is drawn.
+//! The visualization of a panel.
 
 use serde_json::{Value, json};
 
-use super::format::{Form, Kind};
-use super::source::{COLUMNS, Panel, Shows, Split};
+use super::definitions::{BarSplit, COLUMNS, Panel, PanelContent};
+use super::format::{ExportFormat, ObjectKind};
 
-/// The `visState` of a panel, over events whose time is in the field `time`.
-pub(super) fn state(panel: &Panel, time: &str, form: Form) -> Value {
-    let (kind, params, aggregations) = match &panel.shows {
-        Shows::Note(text) => ("markdown", note(text, form), Vec::new()),
-        Shows::Count | Shows::Events => ("metric", number(form), vec![count("Events")]),
-        Shows::Table { by, top } => {
-            let mut aggregations = vec![count("Events")];
-            aggregations.extend(by.iter().zip(2_usize..).map(|(field, nth)| terms(nth, "bucket", field, *top)));
-            ("table", table(panel.height, form), aggregations)
+/// Builds the `visState` of a panel, over events whose time is in the field `time`.
+pub(super) fn build_vis_state(panel: &Panel, time: &str, format: ExportFormat) -> Value {
+    let (kind, params, aggregations) = match &panel.content {
+        PanelContent::Note(text) => ("markdown", markdown_params(text, format), Vec::new()),
+        PanelContent::Count | PanelContent::Events => {
+            ("metric", metric_params(format), vec![count_aggregation("Events")])
         }
-        Shows::OverTime(split) => {
-            let mut aggregations = vec![count("Events")];
-            // Before the time, so that the values are the most frequent of all, not of each bar.
-            aggregations.extend(pieces(split, form));
-            aggregations.push(over(time));
-            ("histogram", bars(form), aggregations)
+        PanelContent::Table { by, top } => {
+            let mut aggregations = vec![count_aggregation("Events")];
+            aggregations
+                .extend(by.iter().zip(2_usize..).map(|(field, nth)| terms_aggregation(nth, "bucket", field, *top)));
+            ("table", table_params(panel.height, format), aggregations)
+        }
+        PanelContent::OverTime(split) => {
+            let mut aggregations = vec![count_aggregation("Events")];
+            // Before the time, so that the values are the most frequent of all events, not of each bar.
+            aggregations.extend(split_aggregation(split, format));
+            aggregations.push(time_aggregation(time));
+            ("histogram", histogram_params(format), aggregations)
         }
     };
     let mut state = json!({ "title": panel.title, "type": kind, "params": params, "aggs": aggregations });
-    if form == Form::Kibana5 {
+    if format == ExportFormat::Kibana5 {
         state["listeners"] = json!({});
     }
     state
 }
 
-/// Markdown, with links to where this form has its pages.
-fn note(text: &str, form: Form) -> Value {
+/// Returns Markdown, with links to the pages of this format.
+fn markdown_params(text: &str, format: ExportFormat) -> Value {
     let mut markdown = String::new();
     let mut rest = text;
     while let Some((before, link)) = rest.split_once("](") {
         let (target, behind) = link.split_once(')').unwrap_or((link, ""));
         let target = match target.split_once(':') {
-            Some(("search", id)) => form.link(Kind::Search, id),
-            Some(("dashboard", id)) => form.link(Kind::Dashboard, id),
+            Some(("search", id)) => format.page_link(ObjectKind::Search, id),
+            Some(("dashboard", id)) => format.page_link(ObjectKind::Dashboard, id),
             _ => target.to_owned(),
         };
         markdown.extend([before, "](", &target, ")"]);
         rest = behind;
     }
     markdown.push_str(rest);
-    match form {
-        Form::Kibana5 => json!({ "markdown": markdown }),
-        Form::Kibana7 => json!({ "markdown": markdown, "fontSize": 12, "openLinksInNewTab": false }),
+    match format {
+        ExportFormat::Kibana5 => json!({ "markdown": markdown }),
+        ExportFormat::Kibana7 => json!({ "markdown": markdown, "fontSize": 12, "openLinksInNewTab": false }),
     }
 }
 
-fn number(form: Form) -> Value {
-    match form {
-        Form::Kibana5 => json!({ "handleNoResults": true, "fontSize": 36 }),
-        Form::Kibana7 => json!({
+fn metric_params(format: ExportFormat) -> Value {
+    match format {
+        ExportFormat::Kibana5 => json!({ "handleNoResults": true, "fontSize": 36 }),
+        ExportFormat::Kibana7 => json!({
             "addTooltip": true,
             "addLegend": false,
             "type": "metric",
@@ -72,9 +75,9 @@ fn number(form: Form) -> Value {
     }
 }
 
-fn table(height: u8, form: Form) -> Value {
+fn table_params(height: u8, format: ExportFormat) -> Value {
     let mut params = json!({
-        // As many as there is room for.
+        // As many rows as fit.
         "perPage": 3 * height - 2,
         "showPartialRows": false,
         "sort": { "columnIndex": null, "direction": null },
@@ -82,13 +85,14 @@ fn table(height: u8, form: Form) -> Value {
         "totalFunc": "sum",
     });
     // Kibana 5 spells it so.
-    params[if form == Form::Kibana5 { "showMeticsAtAllLevels" } else { "showMetricsAtAllLevels" }] = json!(false);
+    params[if format == ExportFormat::Kibana5 { "showMeticsAtAllLevels" } else { "showMetricsAtAllLevels" }] =
+        json!(false);
     params
 }
 
-fn bars(form: Form) -> Value {
-    match form {
-        Form::Kibana5 => json!({
+fn histogram_params(format: ExportFormat) -> Value {
+    match format {
+        ExportFormat::Kibana5 => json!({
             "shareYAxis": true,
             "addTooltip": true,
             "addLegend": true,
@@ -101,7 +105,7 @@ fn bars(form: Form) -> Value {
             "setYExtents": false,
             "yAxis": {},
         }),
-        Form::Kibana7 => json!({
+        ExportFormat::Kibana7 => json!({
             "type": "histogram",
             "grid": { "categoryLines": false },
             "categoryAxes": [{
@@ -146,26 +150,26 @@ fn bars(form: Form) -> Value {
     }
 }
 
-fn count(label: &str) -> Value {
+fn count_aggregation(label: &str) -> Value {
     aggregation(1, "count", "metric", &json!({ "customLabel": label }))
 }
 
-fn over(time: &str) -> Value {
+fn time_aggregation(time: &str) -> Value {
     let params = json!({
         "field": time, "interval": "auto", "customInterval": "2h", "min_doc_count": 1, "extended_bounds": {},
     });
     aggregation(3, "date_histogram", "segment", &params)
 }
 
-fn pieces(split: &Split, form: Form) -> Option<Value> {
+fn split_aggregation(split: &BarSplit, format: ExportFormat) -> Option<Value> {
     match split {
-        Split::None => None,
-        Split::By(field, top) => Some(terms(2, "group", field, *top)),
-        Split::Into(queries) => {
+        BarSplit::None => None,
+        BarSplit::By(field, top) => Some(terms_aggregation(2, "group", field, *top)),
+        BarSplit::Into(queries) => {
             let filters = queries.iter().map(|(title, query)| {
-                let input = match form {
-                    Form::Kibana5 => json!({ "query": form.query(query) }),
-                    Form::Kibana7 => form.query(query),
+                let input = match format {
+                    ExportFormat::Kibana5 => json!({ "query": format.query(query) }),
+                    ExportFormat::Kibana7 => format.query(query),
                 };
                 json!({ "input": input, "label": title })
             });
@@ -175,8 +179,8 @@ fn pieces(split: &Split, form: Form) -> Option<Value> {
     }
 }
 
-fn terms(nth: usize, schema: &str, field: &str, top: u8) -> Value {
-    // Under the name that it is searched by.
+fn terms_aggregation(nth: usize, schema: &str, field: &str, top: u8) -> Value {
+    // Labelled by the name that users search by.
     let params = json!({ "field": field, "size": top, "order": "desc", "orderBy": "1", "customLabel": field });
     aggregation(nth, "terms", schema, &params)
 }
@@ -185,24 +189,24 @@ fn aggregation(nth: usize, kind: &str, schema: &str, params: &Value) -> Value {
     json!({ "id": nth.to_string(), "enabled": true, "type": kind, "schema": schema, "params": params })
 }
 
-/// The widths of a table's columns as `OpenSearch` Dashboards keeps them, in pixels: its tables do not wrap, and would
-/// give a number as much room as a name. None for what is no table.
+/// Returns the widths of a table's columns as `OpenSearch` Dashboards stores them, in pixels: its tables do not wrap, and by
+/// default a number is as wide as a name. None for other panels.
 pub(super) fn column_widths(panel: &Panel) -> Option<Vec<u32>> {
-    let Shows::Table { by, .. } = &panel.shows else { return None };
+    let PanelContent::Table { by, .. } = &panel.content else { return None };
     let wanted: Vec<u32> = by.iter().map(|field| column_width(field)).chain([COUNT_WIDTH]).collect();
     let (room, all) = (width(panel), wanted.iter().sum::<u32>());
-    // What is left goes to all of them in proportion.
+    // The remaining room is divided in proportion.
     Some(wanted.iter().map(|wanted| wanted * room / all).collect())
 }
 
-/// The pixels within a panel in a window of 1,280: the scroll bar, the margins of the page and the panel's own are off.
+/// Returns the pixels within a panel in a window of 1,280, without the scroll bar and the margins of page and panel.
 pub(super) fn width(panel: &Panel) -> u32 {
     (WINDOW - 32) * u32::from(panel.width) / u32::from(COLUMNS) - 24
 }
 
 const WINDOW: u32 = 1280;
 
-/// The pixels that the longest usual value of a field takes.
+/// Returns the pixels that the longest usual value of a field needs.
 pub(super) fn column_width(field: &str) -> u32 {
     let characters = match field {
         "ct.principal" => 36,
@@ -215,7 +219,7 @@ pub(super) fn column_width(field: &str) -> u32 {
     characters * CHARACTER + PADDING
 }
 
-/// An average character of the 14 pixels that tables are set in.
+/// The width of an average character at the 14 pixels of tables.
 const CHARACTER: u32 = 7;
 const PADDING: u32 = 16;
 const COUNT_WIDTH: u32 = 8 * CHARACTER + PADDING;

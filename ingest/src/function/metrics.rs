@@ -1,24 +1,24 @@
-//! What happened, in CloudWatch's embedded metric format.
+//! The metrics of an invocation, in CloudWatch's embedded metric format.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::delivery::DeliveryReport;
 
-/// What one invocation measured.
+/// The counts of one invocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Measures {
-    /// Events that came.
+pub struct InvocationMetrics {
+    /// Events in the payload.
     pub received: usize,
     /// Events in the index as they were.
     pub indexed: usize,
     /// Events in the index in degraded form.
     pub degraded: usize,
-    /// How many times an event was sent again after a refusal that passes.
+    /// Times that an event was sent again after an error that passes.
     pub retried: usize,
     /// Events that are not in the index as far as is known.
     pub failed: usize,
-    /// Records that were no log data.
+    /// Records that cannot be read.
     pub undecodable: usize,
     /// Bytes of the documents.
     pub bytes: usize,
@@ -26,8 +26,8 @@ pub struct Measures {
     pub lag_ms: Option<i64>,
 }
 
-impl Measures {
-    /// What `report` says, of events of which the oldest happened at `oldest`.
+impl InvocationMetrics {
+    /// Takes the counts of `report`, and the lag from the oldest event to `now`.
     #[must_use]
     pub fn new(report: &DeliveryReport, undecodable: usize, oldest: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Measures {
         }
     }
 
-    /// The line that CloudWatch makes metrics of when it is written to the function's log.
+    /// Returns the line of the log that CloudWatch turns into metrics.
     #[must_use]
     pub fn line(&self, function: &str, now: Timestamp) -> String {
         let mut values = vec![
@@ -55,14 +55,14 @@ impl Measures {
             ("bytes", "Bytes", json!(self.bytes)),
         ];
         values.extend(self.lag_ms.map(|lag| ("lag_ms", "Milliseconds", json!(lag))));
-        let metrics: Vec<_> = values.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
+        let definitions: Vec<_> = values.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
         let mut line = Map::new();
         line.insert(
             "_aws".to_owned(),
             json!({
                 "Timestamp": now.as_millisecond(),
                 "CloudWatchMetrics": [
-                    { "Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": metrics },
+                    { "Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": definitions },
                 ],
             }),
         );
@@ -72,7 +72,7 @@ impl Measures {
     }
 }
 
-/// Where CloudWatch shows the metrics.
+/// The namespace of the metrics in CloudWatch.
 const NAMESPACE: &str = "trailgate";
 
 #[cfg(test)]
@@ -89,8 +89,8 @@ mod tests {
     fn a_line_has_a_value_and_a_unit_for_each_metric() {
         let failed = vec![FailedDocument { document: 3, reason: "503".to_owned() }];
         let report = DeliveryReport { received: 4, indexed: 2, degraded: 1, retried: 5, bytes: 600, failed };
-        let measures = Measures::new(&report, 0, Some(at(1_000)), at(61_000));
-        let line = measures.line("ingest", at(61_000));
+        let metrics = InvocationMetrics::new(&report, 0, Some(at(1_000)), at(61_000));
+        let line = metrics.line("ingest", at(61_000));
         assert!(!line.contains('\n'));
         let line: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
@@ -122,9 +122,9 @@ mod tests {
 
     #[test]
     fn there_is_no_lag_without_events_and_none_below_zero() {
-        let lag = |oldest| Measures::new(&DeliveryReport::default(), 0, oldest, at(5_000)).lag_ms;
+        let lag = |oldest| InvocationMetrics::new(&DeliveryReport::default(), 0, oldest, at(5_000)).lag_ms;
         assert_eq!(lag(None), None);
         assert_eq!(lag(Some(at(9_000))), Some(0));
-        assert!(!Measures::default().line("ingest", at(0)).contains("lag_ms"));
+        assert!(!InvocationMetrics::default().line("ingest", at(0)).contains("lag_ms"));
     }
 }

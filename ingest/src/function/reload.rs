@@ -22,17 +22,17 @@ use crate::load::progress::Progress;
 use crate::load::source::Sources;
 use crate::settings::Settings;
 
-/// The hour that is wanted, and where its files are.
+/// The hour to load again, and the folder of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reload {
+pub struct ReloadRequest {
     bucket: String,
     folder: String,
     hour: DateTime,
 }
 
-/// What a reload came to.
+/// The counts of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reloaded {
+pub struct ReloadResult {
     /// Files read.
     pub files: usize,
     /// Events in them.
@@ -41,16 +41,16 @@ pub struct Reloaded {
     pub indexed: usize,
 }
 
-impl Reload {
-    /// Parses the payload of an invocation; returns nothing if it does not ask for a reload.
+impl ReloadRequest {
+    /// Parses the payload of an invocation; returns none if it does not ask for a reload.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Option<anyhow::Result<Self>> {
         #[derive(Deserialize)]
         struct Event {
-            reload: Wanted,
+            reload: Files,
         }
         #[derive(Deserialize)]
-        struct Wanted {
+        struct Files {
             prefix: String,
             hour: String,
         }
@@ -60,7 +60,7 @@ impl Reload {
             return None;
         }
         let parse = || {
-            let Event { reload: Wanted { prefix, hour } } = serde_json::from_slice(payload)
+            let Event { reload: Files { prefix, hour } } = serde_json::from_slice(payload)
                 .context("write {\"reload\":{\"prefix\":\"s3://BUCKET/FOLDER/\",\"hour\":\"2026-01-31T14\"}}")?;
             let Some((bucket, folder)) = prefix.strip_prefix("s3://").and_then(|place| place.split_once('/')) else {
                 bail!("prefix {prefix:?} is no place in a bucket; write s3://BUCKET/AWSLogs/ACCOUNT/CloudTrail/");
@@ -74,15 +74,15 @@ impl Reload {
         Some(parse())
     }
 
-    /// Indexes the hour. It fails unless every event of it is in the index by `deadline`; repeating it is harmless where
-    /// documents are named by their event's id.
+    /// Indexes the hour. It fails unless every event of it is in the index by `deadline`; it is idempotent where documents
+    /// have the ids of their events.
     pub async fn run(
         &self,
         settings: &Settings,
         domain: Arc<Domain>,
         client: &Client,
         deadline: Instant,
-    ) -> anyhow::Result<Reloaded> {
+    ) -> anyhow::Result<ReloadResult> {
         let mut paths = Vec::new();
         for region in self.regions(client).await? {
             paths.extend(self.stamps().iter().map(|stamp| self.path(&region, stamp)));
@@ -100,7 +100,7 @@ impl Reload {
         if read < sources.list().len() {
             bail!("out of time after {read} of {} files; narrow the prefix to one region", sources.list().len());
         }
-        Ok(Reloaded { files: summary.files, events: summary.events, indexed: summary.indexed + summary.degraded })
+        Ok(ReloadResult { files: summary.files, events: summary.events, indexed: summary.indexed + summary.degraded })
     }
 
     /// Returns the folders below the prefix: CloudTrail has one for each region. A folder of one region has years.
@@ -123,8 +123,8 @@ impl Reload {
         Ok(if found.iter().all(is_year) { vec![self.folder.clone()] } else { found })
     }
 
-    /// Returns what the names of the hour's files have in them, `20260131T14` and so on: CloudTrail names a file by the
-    /// time of delivery, which is up to a quarter of an hour after the event, and at times more.
+    /// Returns the hours in the names of the files, such as `20260131T14`: CloudTrail names a file by the time of its
+    /// delivery, which is up to a quarter of an hour after the event, and at times more.
     fn stamps(&self) -> [DateTime; 2] {
         [self.hour, self.hour.saturating_add(SignedDuration::from_hours(1))]
     }
@@ -145,9 +145,9 @@ mod tests {
 
     const PREFIX: &str = "s3://trail/AWSLogs/123456789012/CloudTrail";
 
-    fn parse(prefix: &str, hour: &str) -> anyhow::Result<Reload> {
+    fn parse(prefix: &str, hour: &str) -> anyhow::Result<ReloadRequest> {
         let payload = format!(r#"{{"reload":{{"prefix":"{prefix}","hour":"{hour}"}}}}"#);
-        Reload::parse(payload.as_bytes()).expect("it asks for a reload")
+        ReloadRequest::parse(payload.as_bytes()).expect("it asks for a reload")
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn other_payloads_are_no_reload() {
         for payload in [r#"{"awslogs":{"data":""}}"#, r#"{"Records":[]}"#, "", "nonsense"] {
-            assert!(Reload::parse(payload.as_bytes()).is_none(), "{payload}");
+            assert!(ReloadRequest::parse(payload.as_bytes()).is_none(), "{payload}");
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
             let error = parse(prefix, hour).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");
         }
-        let error = Reload::parse(br#"{"reload":{}}"#).unwrap().unwrap_err();
+        let error = ReloadRequest::parse(br#"{"reload":{}}"#).unwrap().unwrap_err();
         assert!(error.to_string().starts_with("write {\"reload\""), "{error}");
     }
 }

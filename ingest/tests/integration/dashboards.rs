@@ -6,8 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_ingest::dashboards::SOURCE;
-use trailgate_ingest::dashboards::install::{InstallError, Installed, Place, Plan, State, install};
-use trailgate_ingest::dashboards::source::{Panel, Scope, Shows, Source, Split};
+use trailgate_ingest::dashboards::definitions::{BarSplit, Definitions, Panel, PanelContent, PanelScope};
+use trailgate_ingest::dashboards::install::{
+    InstallError, InstallPlan, InstallResult, ObjectState, ObjectStore, install,
+};
 use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::RequestBody;
 use trailgate_ingest::function::Function;
@@ -18,29 +20,29 @@ use crate::payloads::log_data_at;
 use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
-fn source() -> Source {
-    Source::parse(SOURCE).unwrap()
+fn definitions() -> Definitions {
+    Definitions::parse(SOURCE).unwrap()
 }
 
-async fn installed(rig: &Rig, is_forced: bool) -> Result<Installed, InstallError> {
+async fn installed(rig: &Rig, is_forced: bool) -> Result<InstallResult, InstallError> {
     let mapping = setup::index_mapping().unwrap();
-    let plan = Plan { source: source(), pattern: "cwl-*".to_owned(), mapping, is_forced };
+    let plan = InstallPlan { definitions: definitions(), pattern: "cwl-*".to_owned(), mapping, is_forced };
     install(&rig.domain, &plan, TIMEOUT).await
 }
 
-fn count(installed: &Installed, state: State) -> usize {
+fn count(installed: &InstallResult, state: ObjectState) -> usize {
     installed.objects.iter().filter(|(_, _, other)| *other == state).count()
 }
 
 /// The queries of a panel, each of which has to find something for the panel to show all that it can.
-fn queries(source: &Source, panel: &Panel) -> Vec<String> {
+fn queries(definitions: &Definitions, panel: &Panel) -> Vec<String> {
     let query = match &panel.scope {
-        Scope::All => "*".to_owned(),
-        Scope::Query(query) => query.clone(),
-        Scope::Search(id) => source.searches.iter().find(|search| search.id == *id).unwrap().query.clone(),
+        PanelScope::All => "*".to_owned(),
+        PanelScope::Query(query) => query.clone(),
+        PanelScope::Search(id) => definitions.searches.iter().find(|search| search.id == *id).unwrap().query.clone(),
     };
-    match &panel.shows {
-        Shows::OverTime(Split::Into(pieces)) => {
+    match &panel.content {
+        PanelContent::OverTime(BarSplit::Into(pieces)) => {
             pieces.iter().map(|(_, piece)| format!("({query}) AND ({piece})")).collect()
         }
         _ => vec![query],
@@ -48,17 +50,19 @@ fn queries(source: &Source, panel: &Panel) -> Vec<String> {
 }
 
 /// What a panel counts by: the fields one within the other, and the time.
-fn aggregations(source: &Source, panel: &Panel) -> Value {
+fn aggregations(definitions: &Definitions, panel: &Panel) -> Value {
     let terms = |field: &String| json!({ "terms": { "field": field } });
-    match &panel.shows {
-        Shows::Table { by, .. } => by.iter().rev().fold(json!({}), |within, field| {
+    match &panel.content {
+        PanelContent::Table { by, .. } => by.iter().rev().fold(json!({}), |within, field| {
             let mut level = terms(field);
             level["aggs"] = within;
             json!({ "by": level })
         }),
-        Shows::OverTime(Split::By(field, _)) => json!({ "by": terms(field) }),
-        Shows::OverTime(_) => json!({ "by": { "date_histogram": { "field": source.time, "interval": "day" } } }),
-        Shows::Note(_) | Shows::Count | Shows::Events => json!({}),
+        PanelContent::OverTime(BarSplit::By(field, _)) => json!({ "by": terms(field) }),
+        PanelContent::OverTime(_) => {
+            json!({ "by": { "date_histogram": { "field": definitions.time, "interval": "day" } } })
+        }
+        PanelContent::Note(_) | PanelContent::Count | PanelContent::Events => json!({}),
     }
 }
 
@@ -81,20 +85,20 @@ async fn each_panel_finds_what_it_is_for(name: &str) {
     });
     let payload = json!({ "awslogs": { "data": log_data_at(0, events) } });
     let outcome = function.invoke(payload.to_string().as_bytes(), Instant::now() + TIMEOUT, Timestamp::now()).await;
-    outcome.answer.unwrap();
+    outcome.response.unwrap();
     rig.ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
 
-    let source = source();
+    let definitions = definitions();
     let mut empty = BTreeSet::new();
-    for panel in source.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
-        let aggregations = aggregations(&source, panel);
-        let levels = match &panel.shows {
-            Shows::Note(_) => continue,
-            Shows::Table { by, .. } => by.len(),
-            Shows::OverTime(_) => 1,
-            Shows::Count | Shows::Events => 0,
+    for panel in definitions.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+        let aggregations = aggregations(&definitions, panel);
+        let levels = match &panel.content {
+            PanelContent::Note(_) => continue,
+            PanelContent::Table { by, .. } => by.len(),
+            PanelContent::OverTime(_) => 1,
+            PanelContent::Count | PanelContent::Events => 0,
         };
-        for query in queries(&source, panel) {
+        for query in queries(&definitions, panel) {
             let query = json!({ "query_string": { "query": query, "analyze_wildcard": true } });
             let search = json!({ "size": 1, "query": query, "aggs": aggregations });
             let answer = rig.ask(Method::POST, "/cwl-*/_search", &search).await;
@@ -129,22 +133,22 @@ async fn dashboards_install_once_and_keep_changes(engine: &str, index: &Value, c
     rig.ask(Method::PUT, &format!("{config}?refresh=true"), &settings).await;
 
     let first = installed(rig, false).await.unwrap();
-    assert_eq!(count(&first, State::Installed), first.objects.len());
+    assert_eq!(count(&first, ObjectState::Installed), first.objects.len());
     let second = installed(rig, false).await.unwrap();
-    assert_eq!(count(&second, State::Current), second.objects.len());
+    assert_eq!(count(&second, ObjectState::Current), second.objects.len());
     assert_eq!((first.is_default, second.is_default), (true, false));
 
     let change = json!({ "title": "Mine" });
     let change = if mine.contains("/doc/") { json!({ "dashboard": change }) } else { change };
     rig.ask(Method::POST, &format!("{mine}/_update"), &json!({ "doc": change })).await;
     let kept = installed(rig, false).await.unwrap();
-    assert_eq!(count(&kept, State::Kept), 1);
+    assert_eq!(count(&kept, ObjectState::Kept), 1);
     assert!(
         kept.to_string()
             .ends_with("kept as somebody changed it: dashboard \"Account overview\" (--force replaces it)\n")
     );
     let forced = installed(rig, true).await.unwrap();
-    assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
+    assert_eq!((count(&forced, ObjectState::Replaced), count(&forced, ObjectState::Kept)), (1, 0));
 }
 
 /// Timelion gives its sheets this mapping before it saves the first one, in Kibana 5.1's `_saved_sheet.js`.
@@ -169,10 +173,10 @@ async fn timelion_maps_its_sheets_after_install_on_elasticsearch_5() {
 async fn dashboards_are_imported_by_kibana_7_and_changes_kept() {
     let rig = Rig::new().await;
     let first = installed(&rig, false).await.unwrap();
-    assert_eq!((first.place, first.is_default), (Place::Api("/_plugin/kibana"), true));
-    assert_eq!(count(&first, State::Installed), first.objects.len());
+    assert_eq!((first.store, first.is_default), (ObjectStore::Api("/_plugin/kibana"), true));
+    assert_eq!(count(&first, ObjectState::Installed), first.objects.len());
     let second = installed(&rig, false).await.unwrap();
-    assert_eq!((count(&second, State::Current), second.is_default), (second.objects.len(), false));
+    assert_eq!((count(&second, ObjectState::Current), second.is_default), (second.objects.len(), false));
 
     let mine = json!({ "attributes": { "title": "Mine" } }).to_string();
     let headers = HeaderMap::from_iter([("kbn-xsrf".parse().unwrap(), "test".parse().unwrap())]);
@@ -181,10 +185,10 @@ async fn dashboards_are_imported_by_kibana_7_and_changes_kept() {
     let changed = rig.domain.send_with(Method::PUT, path, headers, body, TIMEOUT).await.unwrap();
     assert_eq!(changed.status, StatusCode::OK);
     let kept = installed(&rig, false).await.unwrap();
-    assert_eq!((count(&kept, State::Kept), count(&kept, State::Current)), (1, kept.objects.len() - 1));
+    assert_eq!((count(&kept, ObjectState::Kept), count(&kept, ObjectState::Current)), (1, kept.objects.len() - 1));
     assert!(kept.has_changed() && !second.has_changed());
     let forced = installed(&rig, true).await.unwrap();
-    assert_eq!((count(&forced, State::Replaced), count(&forced, State::Kept)), (1, 0));
+    assert_eq!((count(&forced, ObjectState::Replaced), count(&forced, ObjectState::Kept)), (1, 0));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::server::Server;
 type Document = Map<String, Value>;
 
 /// What became of documents.
-struct Outcome {
+struct InvocationOutcome {
     found: u64,
     rejected: BTreeMap<String, usize>,
     fields: usize,
@@ -138,7 +138,7 @@ async fn searches_find_what_is_there(rig: &Rig, documents: &[Document]) {
 }
 
 /// Writes `documents` to `index` with `_bulk`, and counts.
-async fn index(rig: &Rig, engine: Engine, index: &str, documents: &[Document]) -> Outcome {
+async fn index(rig: &Rig, engine: Engine, index: &str, documents: &[Document]) -> InvocationOutcome {
     let mut rejected = BTreeMap::new();
     for batch in documents.chunks(250) {
         let lines = batch.iter().flat_map(|document| {
@@ -163,7 +163,7 @@ async fn index(rig: &Rig, engine: Engine, index: &str, documents: &[Document]) -
     let mapping = rig.get(&format!("/{index}/_mapping")).await;
     let mapping = &mapping[index]["mappings"];
     let mapping = engine.document_type().map_or(mapping, |document_type| &mapping[document_type]);
-    Outcome { found, rejected, fields: fields(mapping) }
+    InvocationOutcome { found, rejected, fields: fields(mapping) }
 }
 
 /// Why an item was refused, without what is of this item alone.

@@ -4,14 +4,14 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trailgate_ingest::delivery::DeliveryLimits;
-use trailgate_ingest::function::{Function, Outcome};
+use trailgate_ingest::function::{Function, InvocationOutcome};
 use trailgate_testkit::pack_log_data;
 
 use crate::payloads::log_data_of;
 use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
-async fn invoke(rig: &Rig, data: String) -> Outcome {
+async fn invoke(rig: &Rig, data: String) -> InvocationOutcome {
     let function = Function::new(&rig.settings, rig.domain.clone(), DeliveryLimits::default());
     let payload = json!({ "awslogs": { "data": data } }).to_string();
     let now = "2026-01-31T12:05:00Z".parse().unwrap();
@@ -52,9 +52,9 @@ async fn flawed_events_keep_their_fields_on(engine: &str) {
         record(r#""readOnly":false"#),
     ];
     let outcome = invoke(rig, log_data_of(0, &messages)).await;
-    let measures = &outcome.measures;
-    assert_eq!((measures.received, measures.failed), (messages.len(), 0), "{measures:?}");
-    assert_eq!((measures.indexed, measures.degraded), (4, 8), "{measures:?}");
+    let metrics = &outcome.metrics;
+    assert_eq!((metrics.received, metrics.failed), (messages.len(), 0), "{metrics:?}");
+    assert_eq!((metrics.indexed, metrics.degraded), (4, 8), "{metrics:?}");
     for (query, expected) in [
         ("*", messages.len()),
         ("@degraded:*", 8),
@@ -84,7 +84,7 @@ async fn system_fields_leave_the_records_fields_on(engine: &str) {
         "messageType": "DATA_MESSAGE", "owner": "1", "logGroup": "trail", "logStream": "s", "logEvents": [event],
     });
     let outcome = invoke(rig, pack_log_data(&batch)).await;
-    assert_eq!((outcome.measures.indexed, outcome.measures.degraded), (1, 0));
+    assert_eq!((outcome.metrics.indexed, outcome.metrics.degraded), (1, 0));
     for query in ["eventName:Flawed", "@aws.account:111122223333", "@aws.region.keyword:\"eu-west-1\""] {
         assert_eq!(found(rig, query).await, 1, "{query}");
     }
@@ -94,8 +94,8 @@ async fn system_fields_leave_the_records_fields_on(engine: &str) {
 async fn refusal(rig: &Rig) -> String {
     let messages: Vec<_> = (0..20).map(|_| record(r#""readOnly":false"#)).collect();
     let outcome = invoke(rig, log_data_of(0, &messages)).await;
-    assert_eq!((outcome.measures.degraded, outcome.measures.failed), (0, 20), "{:?}", outcome.measures);
-    outcome.answer.unwrap_err().to_string()
+    assert_eq!((outcome.metrics.degraded, outcome.metrics.failed), (0, 20), "{:?}", outcome.metrics);
+    outcome.response.unwrap_err().to_string()
 }
 
 async fn the_shard_limit_is_named_on(engine: &str) {
@@ -127,7 +127,7 @@ async fn a_template_of_equal_priority_is_overruled_on_opensearch_2() {
     let template = json!({ "index_patterns": ["cwl-2*"], "priority": 100, "template": {} });
     rig.ask(Method::PUT, "/_index_template/theirs", &template).await;
     let outcome = invoke(rig, log_data_of(0, &[record(r#""readOnly":false"#)])).await;
-    assert_eq!((outcome.measures.indexed, outcome.measures.failed), (1, 0));
+    assert_eq!((outcome.metrics.indexed, outcome.metrics.failed), (1, 0));
     let installed = rig.get("/_index_template/trailgate-cwl").await;
     assert_eq!(installed["index_templates"][0]["index_template"]["priority"], 101);
     let mapping = rig.get("/cwl-2026.01.31/_mapping").await;

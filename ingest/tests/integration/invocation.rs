@@ -4,7 +4,7 @@ use std::time::Duration;
 use fake_domain::{Fault, ItemRefusal, Times};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_ingest::function::{Function, Outcome};
+use trailgate_ingest::function::{Function, InvocationOutcome};
 use trailgate_testkit::pack_log_data;
 
 use crate::payloads::{log_data, subscription};
@@ -17,11 +17,11 @@ async fn start() -> (Rig, Function) {
     (rig, function)
 }
 
-async fn invoke(function: &Function, payload: &Value) -> Outcome {
+async fn invoke(function: &Function, payload: &Value) -> InvocationOutcome {
     invoke_within(function, payload, Duration::from_secs(20)).await
 }
 
-async fn invoke_within(function: &Function, payload: &Value, time: Duration) -> Outcome {
+async fn invoke_within(function: &Function, payload: &Value, time: Duration) -> InvocationOutcome {
     let now = "2026-01-31T12:05:00Z".parse().unwrap();
     with_timeout(function.invoke(payload.to_string().as_bytes(), Instant::now() + time, now)).await
 }
@@ -40,8 +40,8 @@ fn kinesis(records: &[(&str, String)]) -> Value {
 }
 
 #[track_caller]
-fn failures(outcome: &Outcome) -> Vec<&str> {
-    let answer = outcome.answer.as_ref().unwrap();
+fn failures(outcome: &InvocationOutcome) -> Vec<&str> {
+    let answer = outcome.response.as_ref().unwrap();
     answer.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect()
 }
 
@@ -50,8 +50,8 @@ async fn subscription_events_go_to_the_index_of_their_day() {
     let (rig, function) = start().await;
     let outcome = invoke(&function, &subscription(0..50)).await;
     assert!(failures(&outcome).is_empty());
-    assert_eq!((outcome.measures.received, outcome.measures.indexed, outcome.measures.failed), (50, 50, 0));
-    assert_eq!(outcome.measures.lag_ms, Some(7 * 60 * 1000));
+    assert_eq!((outcome.metrics.received, outcome.metrics.indexed, outcome.metrics.failed), (50, 50, 0));
+    assert_eq!(outcome.metrics.lag_ms, Some(7 * 60 * 1000));
     let document = rig.get("/cwl-2026.01.31/_doc/7").await;
     assert_eq!(document["_source"]["eventID"], "event-7");
     assert_eq!(document["_source"]["@timestamp"], "2026-01-31T12:00:00.000Z");
@@ -80,9 +80,9 @@ async fn a_subscription_fails_when_one_event_does_and_quotes_none() {
         (source["@id"] == "3").then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" })
     });
     let outcome = invoke(&function, &subscription(0..10)).await;
-    let error = outcome.answer.unwrap_err().to_string();
+    let error = outcome.response.unwrap_err().to_string();
     assert_eq!(error, "1 of 10 events are not in the index; the first of them: 400 mapper_parsing_exception");
-    assert_eq!((outcome.measures.indexed, outcome.measures.failed), (9, 1));
+    assert_eq!((outcome.metrics.indexed, outcome.metrics.failed), (9, 1));
     assert_eq!(count(&rig).await, 9);
 }
 
@@ -95,7 +95,7 @@ async fn an_event_that_does_not_fit_is_there_in_degraded_form() {
     });
     let outcome = invoke(&function, &subscription(0..10)).await;
     assert!(failures(&outcome).is_empty());
-    assert_eq!((outcome.measures.indexed, outcome.measures.degraded), (9, 1));
+    assert_eq!((outcome.metrics.indexed, outcome.metrics.degraded), (9, 1));
     let document = rig.get("/cwl-2026.01.31/_doc/3").await;
     assert!(document["_source"]["@message"].as_str().unwrap().contains("hunter2"));
     assert!(document["_source"]["@degraded"].as_str().unwrap().starts_with("400 mapper_parsing_exception"));
@@ -118,8 +118,8 @@ async fn only_the_records_of_a_stream_that_failed_are_named() {
     )
     .await;
     assert_eq!(failures(&outcome), ["b", "c"]);
-    let measures = &outcome.measures;
-    assert_eq!((measures.received, measures.indexed, measures.failed, measures.undecodable), (30, 29, 1, 1));
+    let metrics = &outcome.metrics;
+    assert_eq!((metrics.received, metrics.indexed, metrics.failed, metrics.undecodable), (30, 29, 1, 1));
     assert_eq!(count(&rig).await, 29);
 }
 
@@ -147,8 +147,8 @@ async fn a_payload_that_cannot_be_read_fails_the_invocation() {
     let (rig, function) = start().await;
     for payload in [json!({}), json!({ "awslogs": { "data": "bm90IGd6aXA=" } }), json!([1])] {
         let outcome = invoke(&function, &payload).await;
-        assert_eq!(outcome.answer.unwrap_err().kind(), "Payload", "{payload}");
-        assert_eq!(outcome.measures.undecodable, 1);
+        assert_eq!(outcome.response.unwrap_err().error_type(), "Payload", "{payload}");
+        assert_eq!(outcome.metrics.undecodable, 1);
     }
     assert!(rig.stand_in.seen().is_empty());
 }
@@ -162,7 +162,7 @@ async fn a_control_message_needs_no_domain() {
     });
     let outcome = invoke(&function, &json!({ "awslogs": { "data": pack_log_data(&batch) } })).await;
     assert!(failures(&outcome).is_empty());
-    assert_eq!(outcome.measures.lag_ms, None);
+    assert_eq!(outcome.metrics.lag_ms, None);
     assert!(rig.stand_in.seen().is_empty());
 }
 
@@ -171,7 +171,7 @@ async fn a_domain_that_never_answers_fails_the_invocation_in_time() {
     let (rig, function) = start().await;
     rig.stand_in.fault(Fault::Hang, Times::UntilCleared);
     let outcome = invoke_within(&function, &subscription(0..10), Duration::from_millis(500)).await;
-    let error = outcome.answer.unwrap_err().to_string();
+    let error = outcome.response.unwrap_err().to_string();
     assert!(error.starts_with("10 of 10 events are not in the index"), "{error}");
     assert_eq!(count(&rig).await, 0);
 }

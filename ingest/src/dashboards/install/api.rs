@@ -4,8 +4,8 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::super::file;
-use super::super::format::Form;
-use super::super::saved::Object;
+use super::super::format::ExportFormat;
+use super::super::saved::SavedObject;
 use crate::domain::json_client::{JSON, JsonClient, JsonRequestError};
 
 /// The API, and the path where it was found.
@@ -35,7 +35,7 @@ impl<'a> Api<'a> {
     /// Fetches the attributes of each of these objects, none where it is missing.
     pub(super) async fn fetch_attributes(
         &self,
-        wanted: &[Object],
+        wanted: &[SavedObject],
     ) -> Result<Vec<Option<Map<String, Value>>>, JsonRequestError> {
         let ids: Vec<_> = wanted.iter().map(|object| json!({ "type": object.kind.name(), "id": object.id })).collect();
         let path = format!("{}/api/saved_objects/_bulk_get", self.path);
@@ -49,7 +49,7 @@ impl<'a> Api<'a> {
     }
 
     /// Imports the objects, in place of those with the same ids.
-    pub(super) async fn put_objects(&self, objects: &[Object]) -> Result<(), JsonRequestError> {
+    pub(super) async fn put_objects(&self, objects: &[SavedObject]) -> Result<(), JsonRequestError> {
         if objects.is_empty() {
             return Ok(());
         }
@@ -78,8 +78,8 @@ impl<'a> Api<'a> {
 }
 
 /// Returns the objects as the one file of a form, the format of an import (RFC 7578).
-fn multipart_form(objects: &[Object]) -> String {
-    let lines = file::text(objects, Form::Kibana7);
+fn multipart_form(objects: &[SavedObject]) -> String {
+    let lines = file::file_text(objects, ExportFormat::Kibana7);
     format!(
         "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"trailgate.ndjson\"\r\n\
          Content-Type: application/ndjson\r\n\r\n{lines}\r\n--{BOUNDARY}--\r\n"

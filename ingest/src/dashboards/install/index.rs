@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::super::saved::Object;
+use super::super::saved::SavedObject;
 use crate::domain::json_client::{JSON, JsonClient, JsonRequestError};
 
 /// The index, and the layout of its documents.
@@ -30,7 +30,7 @@ impl<'a> Index<'a> {
     /// Fetches the attributes of each of these objects, none where it is missing.
     pub(super) async fn fetch_attributes(
         &self,
-        wanted: &[Object],
+        wanted: &[SavedObject],
     ) -> Result<Vec<Option<Map<String, Value>>>, JsonRequestError> {
         let documents: Vec<_> = wanted.iter().map(|object| self.layout.address(object)).collect();
         let body = json!({ "docs": documents }).to_string();
@@ -41,7 +41,7 @@ impl<'a> Index<'a> {
     }
 
     /// Writes the objects, in place of those with the same ids.
-    pub(super) async fn put_objects(&self, objects: &[Object]) -> Result<(), JsonRequestError> {
+    pub(super) async fn put_objects(&self, objects: &[SavedObject]) -> Result<(), JsonRequestError> {
         if objects.is_empty() {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Layout {
         if indices.any(|index| index["mappings"].get("doc").is_some()) { Self::OneType } else { Self::Typed }
     }
 
-    fn address(self, object: &Object) -> Value {
+    fn address(self, object: &SavedObject) -> Value {
         let kind = object.kind.name();
         match self {
             Self::Typed => json!({ "_index": ".kibana", "_type": kind, "_id": object.id }),

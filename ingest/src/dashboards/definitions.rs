@@ -1,13 +1,13 @@
-//! The dashboards as they are written.
+//! The definitions of the dashboards, as they are written in `dashboards/dashboards.toml`.
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-/// All dashboards, and the searches behind them. Each name in it leads somewhere.
+/// All dashboards, and the searches behind them. Each name in it refers to something in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The field that tells an event's time.
+pub struct Definitions {
+    /// The field of an event's time.
     pub time: String,
     /// Saved searches.
     pub searches: Vec<Search>,
@@ -19,7 +19,7 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Search {
-    /// Its name for others in the file.
+    /// Its name for the rest of the file.
     pub id: String,
     /// Its name for people.
     pub title: String,
@@ -32,7 +32,7 @@ pub struct Search {
 /// A page of panels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dashboard {
-    /// Its name for others in the file.
+    /// Its name for the rest of the file.
     pub id: String,
     /// Its name for people.
     pub title: String,
@@ -47,50 +47,50 @@ pub struct Panel {
     pub id: String,
     /// Its name for people.
     pub title: String,
-    /// In columns, of which there are [`COLUMNS`].
+    /// The width in columns, of which a page has [`COLUMNS`].
     pub width: u8,
-    /// In rows of 100 pixels.
+    /// The height in rows of 100 pixels.
     pub height: u8,
-    /// What narrows it.
-    pub scope: Scope,
-    /// What it shows.
-    pub shows: Shows,
+    /// The events that it counts.
+    pub scope: PanelScope,
+    /// Its content.
+    pub content: PanelContent,
 }
 
-/// Which events a panel is about.
+/// The events of a panel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All of them.
+pub enum PanelScope {
+    /// All events.
     All,
-    /// Those that the saved search of this name finds.
+    /// Those of the saved search of this name.
     Search(String),
-    /// Those that are found so, in Lucene's syntax.
+    /// Those of a query in Lucene's syntax.
     Query(String),
 }
 
-/// What a panel shows.
+/// The content of a panel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shows {
+pub enum PanelContent {
     /// A text in Markdown.
     Note(String),
-    /// How many events there are.
+    /// The number of events.
     Count,
-    /// How many there are by the values of fields.
+    /// The number of events by the values of fields.
     Table {
         /// The fields, each within the one before it.
         by: Vec<String>,
-        /// How many values of each.
+        /// The number of values of each.
         top: u8,
     },
-    /// How many there are at which time, as bars.
-    OverTime(Split),
-    /// The events that its search finds.
+    /// The number of events over time, as bars.
+    OverTime(BarSplit),
+    /// The events of its search, one by one.
     Events,
 }
 
-/// What the bars of a panel are made of.
+/// The pieces of the bars of a panel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Split {
+pub enum BarSplit {
     /// One piece.
     None,
     /// A piece for each of a field's values, of so many.
@@ -99,26 +99,26 @@ pub enum Split {
     Into(Vec<(String, String)>),
 }
 
-/// Why a text is no source.
+/// Why a text is no definition of dashboards.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub enum DefinitionsError {
     /// It is no TOML of the right shape.
     #[error(transparent)]
     Toml(#[from] toml::de::Error),
-    /// Something in it makes no sense.
+    /// A part of it contradicts the rest.
     #[error("{id}: {problem}")]
     Wrong {
-        /// What has this name.
+        /// The name of the part.
         id: String,
         /// What is wrong with it.
         problem: &'static str,
     },
 }
 
-impl Source {
-    /// Reads a source.
-    pub fn parse(text: &str) -> Result<Self, SourceError> {
-        let written: WrittenSource = toml::from_str(text)?;
+impl Definitions {
+    /// Parses the text of the file.
+    pub fn parse(text: &str) -> Result<Self, DefinitionsError> {
+        let written: WrittenDefinitions = toml::from_str(text)?;
         let mut ids = BTreeSet::new();
         let panels = written.dashboard.iter().flat_map(|dashboard| &dashboard.panel);
         let all = (written.search.iter().map(|search| ("search", &search.id)))
@@ -133,14 +133,14 @@ impl Source {
             let panels = dashboard.panel.iter().map(|panel| panel.parse(&written)).collect::<Result<_, _>>()?;
             Ok(Dashboard { id: dashboard.id.clone(), title: dashboard.title.clone(), panels })
         });
-        let dashboards = dashboards.collect::<Result<_, SourceError>>()?;
+        let dashboards = dashboards.collect::<Result<_, DefinitionsError>>()?;
         Ok(Self { time: written.time, searches: written.search, dashboards })
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenSource {
+struct WrittenDefinitions {
     time: String,
     search: Vec<Search>,
     dashboard: Vec<WrittenDashboard>,
@@ -159,7 +159,7 @@ struct WrittenDashboard {
 struct WrittenPanel {
     id: String,
     title: String,
-    kind: Kind,
+    kind: PanelKind,
     width: u8,
     height: u8,
     search: Option<String>,
@@ -174,7 +174,7 @@ struct WrittenPanel {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum PanelKind {
     Note,
     Count,
     Table,
@@ -192,22 +192,24 @@ struct WrittenSplit {
 }
 
 impl WrittenPanel {
-    fn parse(&self, source: &WrittenSource) -> Result<Panel, SourceError> {
+    fn parse(&self, written: &WrittenDefinitions) -> Result<Panel, DefinitionsError> {
         if self.width == 0 || self.width > COLUMNS || self.height == 0 {
             return Err(wrong(&self.id, "has no such place"));
         }
         let scope = match (&self.search, &self.query) {
-            (None, None) => Scope::All,
-            (Some(id), None) => Scope::Search(source.search(id)?.id.clone()),
-            (None, Some(query)) => Scope::Query(query.clone()),
+            (None, None) => PanelScope::All,
+            (Some(id), None) => PanelScope::Search(written.search(id)?.id.clone()),
+            (None, Some(query)) => PanelScope::Query(query.clone()),
             (Some(_), Some(_)) => return Err(wrong(&self.id, "has both a search and a query")),
         };
-        let shows = match (self.kind, &self.text, &self.by[..]) {
-            (Kind::Note, Some(text), []) => Shows::Note(text.clone()),
-            (Kind::Count, None, []) => Shows::Count,
-            (Kind::Table, None, [_, ..]) => Shows::Table { by: self.by.clone(), top: self.top.unwrap_or(TOP) },
-            (Kind::OverTime, None, by) => Shows::OverTime(self.split(by, source)?),
-            (Kind::Events, None, []) if self.search.is_some() => Shows::Events,
+        let content = match (self.kind, &self.text, &self.by[..]) {
+            (PanelKind::Note, Some(text), []) => PanelContent::Note(text.clone()),
+            (PanelKind::Count, None, []) => PanelContent::Count,
+            (PanelKind::Table, None, [_, ..]) => {
+                PanelContent::Table { by: self.by.clone(), top: self.top.unwrap_or(TOP) }
+            }
+            (PanelKind::OverTime, None, by) => PanelContent::OverTime(self.split(by, written)?),
+            (PanelKind::Events, None, []) if self.search.is_some() => PanelContent::Events,
             _ => return Err(wrong(&self.id, "lacks what its kind needs, or has more")),
         };
         Ok(Panel {
@@ -216,17 +218,17 @@ impl WrittenPanel {
             width: self.width,
             height: self.height,
             scope,
-            shows,
+            content,
         })
     }
 
-    fn split(&self, by: &[String], source: &WrittenSource) -> Result<Split, SourceError> {
+    fn split(&self, by: &[String], written: &WrittenDefinitions) -> Result<BarSplit, DefinitionsError> {
         match (by, &self.split[..]) {
-            ([], []) => Ok(Split::None),
-            ([field], []) => Ok(Split::By(field.clone(), self.top.unwrap_or(TOP))),
+            ([], []) => Ok(BarSplit::None),
+            ([field], []) => Ok(BarSplit::By(field.clone(), self.top.unwrap_or(TOP))),
             ([], pieces) => {
-                let queries = pieces.iter().map(|piece| Ok((piece.title.clone(), piece.query(source)?)));
-                Ok(Split::Into(queries.collect::<Result<_, SourceError>>()?))
+                let queries = pieces.iter().map(|piece| Ok((piece.title.clone(), piece.query(written)?)));
+                Ok(BarSplit::Into(queries.collect::<Result<_, DefinitionsError>>()?))
             }
             _ => Err(wrong(&self.id, "is split in two ways")),
         }
@@ -234,31 +236,31 @@ impl WrittenPanel {
 }
 
 impl WrittenSplit {
-    /// Its own query, or what any of its searches finds.
-    fn query(&self, source: &WrittenSource) -> Result<String, SourceError> {
+    /// Returns its own query, or the union of its searches.
+    fn query(&self, written: &WrittenDefinitions) -> Result<String, DefinitionsError> {
         match (&self.query, &self.searches[..]) {
             (Some(query), []) => Ok(query.clone()),
             (None, [_, ..]) => {
-                let queries = self.searches.iter().map(|id| Ok(format!("({})", source.search(id)?.query)));
-                Ok(queries.collect::<Result<Vec<_>, SourceError>>()?.join(" OR "))
+                let queries = self.searches.iter().map(|id| Ok(format!("({})", written.search(id)?.query)));
+                Ok(queries.collect::<Result<Vec<_>, DefinitionsError>>()?.join(" OR "))
             }
             _ => Err(wrong(&self.title, "needs a query or searches")),
         }
     }
 }
 
-impl WrittenSource {
-    fn search(&self, id: &str) -> Result<&Search, SourceError> {
+impl WrittenDefinitions {
+    fn search(&self, id: &str) -> Result<&Search, DefinitionsError> {
         self.search.iter().find(|search| search.id == id).ok_or_else(|| wrong(id, "is no search"))
     }
 }
 
-fn wrong(id: &str, problem: &'static str) -> SourceError {
-    SourceError::Wrong { id: id.to_owned(), problem }
+fn wrong(id: &str, problem: &'static str) -> DefinitionsError {
+    DefinitionsError::Wrong { id: id.to_owned(), problem }
 }
 
-/// How many columns a page has.
+/// The columns of a page.
 pub const COLUMNS: u8 = 12;
 
-/// How many values are shown where nothing is said.
+/// The number of values where the file gives none.
 const TOP: u8 = 8;
