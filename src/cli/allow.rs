@@ -6,6 +6,7 @@
 
 mod locked_file;
 mod report;
+mod row;
 mod search;
 mod text;
 
@@ -19,7 +20,8 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use self::locked_file::LockedFile;
-use self::report::{ByName, Changed, Listing, Row};
+use self::report::{ByName, Changed, Listing};
+use self::row::Row;
 use self::text::Text;
 use crate::cli::args::{Add, Allow, AllowVerb};
 use crate::cli::output::print_report;

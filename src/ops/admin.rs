@@ -4,6 +4,7 @@
 
 mod address;
 mod exposition;
+mod observed_proxy;
 mod observer;
 mod page;
 mod rates;
@@ -29,7 +30,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 pub use address::{AdminAddress, AdminAddressError, AdminListener};
-pub use observer::{ObservedProxy, Observer};
+pub use observed_proxy::ObservedProxy;
+pub use observer::Observer;
 pub use readiness::Check;
 pub use status::Status;
 

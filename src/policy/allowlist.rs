@@ -1,6 +1,7 @@
 //! Who may pass: the blocks of addresses in the allowlist file, as every request asks for them.
 
 mod entries;
+mod entry;
 mod file;
 
 use std::{
@@ -12,7 +13,8 @@ use std::{
 
 use tokio::{sync::watch, time};
 
-pub use entries::{Entries, Entry, LoadError};
+pub use entries::{Entries, LoadError};
+pub use entry::Entry;
 pub use file::EntryError;
 pub(crate) use {
     entries::read,

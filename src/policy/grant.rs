@@ -4,6 +4,7 @@
 //! Kibana carries calls to the engine inside its own; [`nested_call`] finds them, and they are decided by the same rules.
 //! Where only the body tells, a [`BodyCheck`] is left for when it is there.
 
+mod body_check;
 mod body_rule;
 mod content;
 mod contexts;
@@ -29,7 +30,7 @@ use hyper::http::HeaderName;
 use serde::Serialize;
 use trailgate_client::Target;
 
-pub use self::body_rule::BodyCheck;
+pub use self::body_check::BodyCheck;
 use self::body_rule::BodyRule;
 pub use self::contexts::Load;
 use self::objects::Kind;
@@ -209,7 +210,7 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
         let parameters = pairs(call.target).ok_or_else(|| call.refuse(DenyReason::Ambiguous))?;
         shape::check(segments, &parameters).map_err(|why| call.refuse(why))?;
     }
-    let rule = match (rules::find(Backend::Kibana, call.method, segments), segments) {
+    let rule = match (table::find(Backend::Kibana, call.method, segments), segments) {
         (Some(rule), _) => rule,
         // Kibana 4 to 6 pass on what is below these.
         (None, ["elasticsearch" | "es_admin", engine @ ..]) => return of_engine(call, engine),
@@ -229,7 +230,7 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
 }
 
 fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
-    let rule = rules::find(Backend::Engine, call.method, segments).ok_or_else(|| call.refuse(DenyReason::Unknown))?;
+    let rule = table::find(Backend::Engine, call.method, segments).ok_or_else(|| call.refuse(DenyReason::Unknown))?;
     // No engine takes a `GET` for a write, whatever its body.
     if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
         return Err(call.refuse(call.context.engine.map_or(DenyReason::EngineUnknown, DenyReason::NotOnEngine)));
@@ -239,7 +240,7 @@ fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
 
 /// Decides by the path and the query what a rule leaves open.
 fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
-    if rule.place == Backend::Kibana && rule.verdict.is_said_by_body() {
+    if rule.backend == Backend::Kibana && rule.verdict.is_said_by_body() {
         // Some versions of the plug-ins look for what the body should say in the query, too.
         let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
         if !call.parameters()?.iter().all(is_usual) {

@@ -3,76 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use ipnet::IpNet;
-use jiff::Timestamp;
 use serde::Serialize;
 use similar::TextDiff;
 
+use super::row::{Row, State};
 use super::{Change, List, Listed, search};
-use crate::human::round_duration;
-use crate::policy::cidr;
-use crate::policy::grant::Access;
-
-/// An entry as it stands at a moment.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Row {
-    /// The line of the file on which it begins.
-    line: usize,
-    cidr: String,
-    name: String,
-    access: Access,
-    state: State,
-    expires: Option<String>,
-    /// The end in words.
-    #[serde(skip)]
-    ends: String,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum State {
-    Active,
-    /// Within [`SOON`].
-    EndsSoon,
-    Expired,
-}
-
-impl Row {
-    pub(super) fn new(Listed { entry, line }: &Listed, now: SystemTime) -> Self {
-        let end = entry.expires.map(|at| (at, at.duration_since(now).map_err(|error| error.duration())));
-        let state = match end {
-            Some(_) if entry.has_expired(now) => State::Expired,
-            Some((_, Ok(left))) if left <= SOON => State::EndsSoon,
-            _ => State::Active,
-        };
-        let expires = end.and_then(|(at, _)| Timestamp::try_from(at).ok()).map(|at| at.to_string());
-        let ends = match end.map(|(_, left)| left) {
-            None => String::new(),
-            Some(Ok(left)) if !left.is_zero() => format!("in {}", round_duration(left)),
-            Some(Ok(ago) | Err(ago)) => format!("{} ago", round_duration(ago)),
-        };
-        let (cidr, name) = (cidr::text(entry.cidr), entry.name.clone());
-        Self { line: *line, cidr, name, access: entry.access, state, expires, ends }
-    }
-
-    pub(super) fn is_of(&self, block: IpNet) -> bool {
-        self.cidr == cidr::text(block)
-    }
-
-    fn end(&self) -> String {
-        let verb = if self.state == State::Expired { "ended" } else { "ends" };
-        self.expires.as_ref().map(|at| format!("{verb} {at} ({})", self.ends)).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} (line {}), {}", self.cidr, self.name, self.line, self.access)?;
-        if self.expires.is_some() { write!(f, ", {}", self.end()) } else { Ok(()) }
-    }
-}
 
 /// All entries, in the file's order.
 #[derive(Debug, Serialize)]
@@ -201,6 +138,3 @@ impl fmt::Display for Changed {
         Ok(())
     }
 }
-
-/// How long before its end an entry counts as ending soon: as long as it takes people to ask for more.
-const SOON: Duration = Duration::from_hours(7 * 24);

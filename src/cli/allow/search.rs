@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::report::Row;
+use super::row::Row;
 use super::{List, Listed};
 use crate::policy::cidr;
 

@@ -4,7 +4,8 @@
 use hyper::Request;
 use hyper::header::{self, HeaderValue};
 
-use super::{HeadError, HeadLimits, has_user};
+use super::error::{HeadError, HeadLimits};
+use super::validator::has_user;
 
 /// Gives the request one `Host` and one `Cookie`.
 pub(crate) fn normalize<B>(request: &mut Request<B>, limits: HeadLimits) -> Result<(), HeadError> {

@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
-use super::{HeadError, HeadLimits, HeadValidator, encode_target};
+use super::error::{HeadError, HeadLimits};
+use super::validator::{HeadValidator, encode_target};
 
 /// A connection whose bytes pass a [`HeadValidator`] on their way to hyper.
 ///

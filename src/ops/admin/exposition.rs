@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use strum::VariantArray as _;
 use trailgate_client::{ClientStats, ForbiddenKind, RetryReason, is_valid};
 
-use super::observer::ObservedProxy;
+use super::observed_proxy::ObservedProxy;
 use crate::ops::log_writer::NonBlockingWriter;
 use crate::ops::reload::allowlist::AllowlistState;
 

@@ -1,37 +1,21 @@
 //! Observes all parts of the proxy, for the health checks, the status and the metrics.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::interval;
-use trailgate_client::SignedClient;
 
 use super::exposition::{self, Sample};
+use super::observed_proxy::ObservedProxy;
 use super::rates::Rates;
 use super::readiness::{Check, allowlist_problem, credentials_problem, is_answering};
 use super::status::{self, Status};
-use crate::http::memory_budget::MemoryBudget;
 use crate::ops::log_writer::NonBlockingWriter;
-use crate::ops::metrics::Metrics;
 use crate::ops::reload::allowlist::AllowlistState;
 use crate::ops::systemd::Notifier;
-use crate::policy::allowlist::Allowlist;
 use crate::policy::engine::fetch_banner;
-
-/// The parts of the proxy that are observed.
-#[derive(Debug)]
-pub struct ObservedProxy {
-    /// The domain, over connections of the observer's own.
-    pub upstream: Arc<SignedClient>,
-    /// The list in effect.
-    pub allowlist: Allowlist,
-    /// The memory for bodies.
-    pub budget: MemoryBudget,
-    /// The counts.
-    pub metrics: Arc<Metrics>,
-}
 
 /// Observes a proxy.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::observer::ObservedProxy;
+use super::observed_proxy::ObservedProxy;
 use super::rates::Rate;
 use super::readiness::Check;
 use crate::human::round_duration;

@@ -5,41 +5,15 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use ipnet::IpNet;
 use thiserror::Error;
 
+use super::entry::Entry;
 use super::file::{self, EntryError};
-use crate::policy::grant::Access;
 use crate::watched_file;
-
-/// One block of addresses that may pass.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
-    /// The block, without host bits; never an IPv4-mapped IPv6 block.
-    pub cidr: IpNet,
-    /// Whose block it is, as the access log says it.
-    pub name: String,
-    /// How much it grants.
-    pub access: Access,
-    /// The first instant at which the block no longer passes; `None` lasts until it is removed.
-    pub expires: Option<SystemTime>,
-}
-
-impl Entry {
-    /// Whether the grant has ended at `now`.
-    #[must_use]
-    pub fn has_expired(&self, now: SystemTime) -> bool {
-        self.expires.is_some_and(|at| at <= now)
-    }
-
-    /// The time left at `now`, or `None` if the entry does not expire.
-    pub(super) fn remaining(&self, now: SystemTime) -> Option<Duration> {
-        Some(self.expires?.duration_since(now).unwrap_or_default())
-    }
-}
 
 /// A whole allowlist. No two entries have the same block.
 ///
@@ -196,12 +170,13 @@ mod tests {
     use std::{
         fmt::Write,
         net::{Ipv4Addr, Ipv6Addr},
-        time::UNIX_EPOCH,
+        time::{Duration, UNIX_EPOCH},
     };
 
     use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
+    use crate::policy::grant::Access;
 
     #[test]
     fn the_longest_block_that_holds_the_client_decides() {

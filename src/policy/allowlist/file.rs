@@ -14,7 +14,7 @@ use serde_spanned::Spanned;
 use thiserror::Error;
 use toml::{Value, value::Datetime};
 
-use super::entries::Entry;
+use super::entry::Entry;
 use crate::policy::cidr::{self, CidrError};
 use crate::policy::grant::Access;
 

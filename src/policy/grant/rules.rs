@@ -1,25 +1,23 @@
-//! What a rule of the [`TABLE`] says, and which one decides.
+//! The parts of a rule of the route table.
 
 use super::engines::Engines;
-use super::path::fits;
 use super::statement::Language;
-use super::table::TABLE;
 
-/// One line of the table. The first that fits a request decides; what fits none is refused.
+/// One row of the table. The first that fits a request decides; a request that fits none is rejected.
 pub(super) struct Rule {
-    pub(super) place: Backend,
+    pub(super) backend: Backend,
     /// Separated by blanks. `HEAD` goes wherever `GET` goes.
     pub(super) methods: &'static str,
-    /// What [`fits`] takes, below the place.
+    /// Patterns of paths below the backend's prefix: see [`fits`](super::path::fits).
     pub(super) paths: &'static [&'static str],
-    /// Where a method other than `GET` passes.
+    /// The engines that know the route, so that a method other than `GET` may pass.
     pub(super) engines: Engines,
     pub(super) verdict: Verdict,
-    /// What it is, or why it is refused.
+    /// The name of what it reads, or the reason of its rejection.
     pub(super) what: &'static str,
 }
 
-/// Which server answers.
+/// The server that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backend {
     /// Elasticsearch or OpenSearch, asked directly or through Kibana.
@@ -28,7 +26,7 @@ pub(super) enum Backend {
     Kibana,
 }
 
-/// What becomes of a request that fits.
+/// The decision on a request that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It reads, whatever its query and body say.
@@ -68,7 +66,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the body says what is done, so that the query must not.
+    /// Returns whether the body decides, so that the query must not.
     pub(super) fn is_said_by_body(self) -> bool {
         match self {
             Self::Statement(_) | Self::Cursors | Self::ApiCaller | Self::Search | Self::Batch | Self::Timelion => true,
@@ -99,14 +97,4 @@ impl Verdict {
                 | Self::UsageCounter
         )
     }
-}
-
-/// The first rule that fits.
-pub(super) fn find(place: Backend, method: &str, segments: &[&str]) -> Option<&'static Rule> {
-    let method = if method == "HEAD" { "GET" } else { method };
-    TABLE.iter().find(|rule| {
-        rule.place == place
-            && rule.methods.split(' ').any(|known| known == method)
-            && rule.paths.iter().any(|pattern| fits(pattern, segments))
-    })
 }

@@ -5,6 +5,7 @@
 //! [`Rule::on`].
 
 use super::engines::Engines;
+use super::path::fits;
 use super::rules::Backend::{Engine, Kibana};
 use super::rules::{Backend, Rule, Verdict};
 use super::statement::Language;
@@ -431,13 +432,13 @@ const TYPELESS: Engines = Engines::all().elasticsearch_from((7, 0));
 const POINT_IN_TIME: Engines = Engines::all().no_elasticsearch().opensearch_from((2, 4));
 
 const fn rule(
-    place: Backend,
+    backend: Backend,
     methods: &'static str,
     paths: &'static [&'static str],
     verdict: Verdict,
     what: &'static str,
 ) -> Rule {
-    Rule { place, methods, paths, engines: Engines::all(), verdict, what }
+    Rule { backend, methods, paths, engines: Engines::all(), verdict, what }
 }
 
 impl Rule {
@@ -446,4 +447,14 @@ impl Rule {
         self.engines = engines;
         self
     }
+}
+
+/// Returns the first rule that fits a call.
+pub(super) fn find(backend: Backend, method: &str, segments: &[&str]) -> Option<&'static Rule> {
+    let method = if method == "HEAD" { "GET" } else { method };
+    TABLE.iter().find(|rule| {
+        rule.backend == backend
+            && rule.methods.split(' ').any(|known| known == method)
+            && rule.paths.iter().any(|pattern| fits(pattern, segments))
+    })
 }

@@ -64,12 +64,12 @@ fn body(method: &str, target: &str, body: &str, is_read: bool) {
 fn read_grant_page_shows_the_table() {
     let mut table = "| | methods | paths | engines | |\n|---|---|---|---|---|\n".to_owned();
     for rule in TABLE {
-        let place = match rule.place {
+        let place = match rule.backend {
             Backend::Engine => "engine",
             Backend::Kibana => "Kibana",
         };
         let paths: Vec<_> = rule.paths.iter().map(|path| format!("`/{}`", path.replace('|', "\\|"))).collect();
-        let engines = if rule.place == Backend::Engine { rule.engines.to_string() } else { String::new() };
+        let engines = if rule.backend == Backend::Engine { rule.engines.to_string() } else { String::new() };
         let refused = if rule.verdict == Verdict::Refuse { "**refused**: " } else { "" };
         writeln!(table, "| {place} | {} | {} | {engines} | {refused}{} |", rule.methods, paths.join(" "), rule.what)
             .unwrap();

@@ -1,0 +1,161 @@
+//! The part of a decision that needs the request's body.
+
+use std::time::Duration;
+
+use hyper::header::HeaderMap;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+use trailgate_client::HashedBody;
+
+use super::body_rule::BodyRule;
+use super::content::Content;
+use super::contexts::{Load, check_keep_alive, check_scroll_body, check_search_body};
+use super::statement::Language;
+use super::{Access, Call, Context, Decision, DenyReason, ReadOnly, json, nested_call, objects, search, timelion};
+
+/// The rest of a decision, once the body is there.
+#[derive(Debug)]
+pub struct BodyCheck {
+    decision: Decision,
+    call: String,
+    /// The form that its headers promise for the body.
+    content: Content,
+    context: Context,
+}
+
+impl BodyCheck {
+    pub(super) fn new(decision: Decision, call: &Call<'_>, headers: &HeaderMap) -> Self {
+        if decision.question == BodyRule::None {
+            return Self { decision, ..Self::nothing() };
+        }
+        Self { decision, call: call.to_string(), content: Content::of(headers), context: call.context }
+    }
+
+    /// A check that passes whatever the body is, of a client whose load is not counted.
+    pub(super) fn nothing() -> Self {
+        let decision = Decision { question: BodyRule::None, load: Load::None };
+        let context = Context { access: Access::Full, engine: None, longest: Duration::ZERO };
+        Self { decision, call: String::new(), content: Content::UNREAD, context }
+    }
+
+    /// Decides on the rest, and returns what the request costs. A body that is asked nothing is not touched.
+    pub fn run(self, body: &HashedBody) -> Result<Load, ReadOnly> {
+        let Decision { question, load } = self.decision;
+        // What asks for nothing does nothing.
+        if question == BodyRule::None || body.is_empty() {
+            return Ok(load);
+        }
+        let changed = match question {
+            // The nested call names itself.
+            BodyRule::ApiCaller => return self.api_caller(body, load),
+            question => self.ask(question, body),
+        };
+        let changed = changed.map_err(|why| ReadOnly { call: self.call, why })?;
+        Ok(changed.unwrap_or(load))
+    }
+
+    /// Asks the body, and returns what the request costs if that is not what its head says.
+    fn ask(&self, question: BodyRule, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
+        match question {
+            BodyRule::None | BodyRule::ApiCaller => Ok(None),
+            BodyRule::Statement(language) => self.statement(language, body),
+            BodyRule::Cursors => {
+                let Cursors { scroll_id, pit_id, id } = self.read(body)?;
+                let names_all = |names: Names| names.iter().any(|name| name == "_all");
+                let is_all = [scroll_id, pit_id, id].into_iter().flatten().any(names_all);
+                if is_all { Err(DenyReason::Everybody) } else { Ok(None) }
+            }
+            BodyRule::Scroll => check_scroll_body(self.content, body, self.context.longest),
+            BodyRule::Searches | BodyRule::Template => {
+                check_search_body(self.content, body, question, self.context.longest)
+            }
+            BodyRule::Import => objects::check_import(&self.content.form(body)?).map(|()| None),
+            _ => ask_json(question, &json::parse(&self.content.json(body)?)?).map(|()| None),
+        }
+    }
+
+    fn api_caller(self, body: &HashedBody, load: Load) -> Result<Load, ReadOnly> {
+        let text = self.content.json(body).and_then(|text| json::parse(&text));
+        let call = text.map_err(|why| ReadOnly { call: self.call.clone(), why })?;
+        nested_call::check_api_call(&call, &self.call, self.context).map(|inner| inner.unwrap_or(load))
+    }
+
+    fn statement(&self, language: Language, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
+        let Statement { query, sql, cursor, fetch_size, page_timeout, keep_alive } = self.read(body)?;
+        let statements: Vec<String> = query.into_iter().chain(sql).collect();
+        if statements.is_empty() && cursor.is_none() || !statements.iter().all(|statement| language.reads(statement)) {
+            return Err(DenyReason::Statement);
+        }
+        let mut asked = CURSOR;
+        for text in [page_timeout, keep_alive].iter().flatten() {
+            asked = asked.max(check_keep_alive(text, self.context.longest)?);
+        }
+        Ok(match (cursor, fetch_size) {
+            (Some(_), _) => Some(Load::Extend(asked)),
+            (None, Some(_)) => Some(Load::Open(asked)),
+            (None, None) => None,
+        })
+    }
+
+    /// Reads JSON. A key that decides something and is there twice is an error.
+    fn read<T: DeserializeOwned>(&self, body: &HashedBody) -> Result<T, DenyReason> {
+        serde_json::from_slice(&self.content.json(body)?).map_err(|_| DenyReason::Unreadable)
+    }
+}
+
+/// Asks a body of which the whole has to be understood.
+fn ask_json(question: BodyRule, body: &Value) -> Result<(), DenyReason> {
+    match question {
+        BodyRule::Search => search::check(body),
+        BodyRule::Batch => search::check_batch(body),
+        BodyRule::Timelion => timelion::check_run(body),
+        BodyRule::Settings => objects::check_settings(body),
+        BodyRule::Object(kind) => objects::check_one(kind, body),
+        BodyRule::Objects => objects::check_many(body),
+        BodyRule::Document { kind, is_update } => objects::check_document(kind, is_update, body),
+        BodyRule::ShortLink => objects::check_short_link(body),
+        _ => Ok(()),
+    }
+}
+
+/// A query of the SQL and PPL plug-ins.
+#[derive(Deserialize)]
+struct Statement {
+    query: Option<String>,
+    sql: Option<String>,
+    /// Goes on with a query that has passed before.
+    cursor: Option<String>,
+    /// Makes a cursor for what does not fit.
+    fetch_size: Option<IgnoredAny>,
+    page_timeout: Option<String>,
+    keep_alive: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Cursors {
+    scroll_id: Option<Names>,
+    pit_id: Option<Names>,
+    id: Option<Names>,
+}
+
+/// One name, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Names {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Names {
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let names = match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        };
+        names.iter().map(String::as_str)
+    }
+}
+
+/// How long SQL keeps a cursor open unless the domain says otherwise.
+const CURSOR: Duration = Duration::from_mins(1);
