@@ -1,24 +1,24 @@
-//! CloudTrail's files into the index, by the same code as the function: for history, for events that are too large for
-//! CloudWatch Logs, and for a local try.
+//! Loads CloudTrail's files into the index by the code of the function: history, events too large for CloudWatch Logs, and
+//! local trials.
 //!
 //! 1. [`source`] finds the files: on disk, on standard input, in S3.
-//! 2. [`input`] makes text of their bytes, [`values`] JSON values of the text, and [`kind`] log events of the values.
-//! 3. [`reading`] gathers them into chunks, on a thread of its own.
-//! 4. [`tally`] keeps account of the chunks that are sent: of files, events and failures.
-//! 5. [`done`] remembers the files that are in the index, so that a run that was interrupted goes on where it was;
-//!    [`failures`] keeps what failed.
-//! 6. [`progress`] shows how far it is.
+//! 2. [`input`] decodes their bytes to text, [`values`] splits it into JSON values, and [`classify`] finds log events in them.
+//! 3. [`chunk_reader`] gathers them into chunks, on a blocking thread.
+//! 4. [`tally`] counts files, events and failures of the chunks that are sent.
+//! 5. [`checkpoint`] records the files that are in the index, so that an interrupted run can resume; [`failure_file`] keeps
+//!    what failed.
+//! 6. [`progress`] shows the progress.
 //!
-//! Memory is bounded whatever the files are: by [`SENDERS`] chunks that are sent and [`WAITING`] that wait, each of about
-//! the size of a request, by a request's body for each sender, and by the largest single value.
+//! Memory is bounded whatever the files are: by [`PARALLEL_CHUNKS`] chunks that are sent and [`QUEUED_CHUNKS`] that wait,
+//! each of about the size of a request, by a request's body for each chunk that is sent, and by the largest single value.
 
+pub mod checkpoint;
+mod chunk_reader;
+mod classify;
 pub mod days;
-pub mod done;
-pub mod failures;
+pub mod failure_file;
 mod input;
-mod kind;
 pub mod progress;
-mod reading;
 pub mod source;
 pub mod tally;
 mod values;
@@ -33,11 +33,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::checkpoint::Checkpoint;
+use self::chunk_reader::{Chunk, ChunkReader};
 use self::days::Days;
-use self::done::Done;
-use self::failures::Failures;
+use self::failure_file::FailureFile;
 use self::progress::Progress;
-use self::reading::{Chunk, Reading};
 use self::source::{Source, Sources};
 use self::tally::{IndexOf, Summary, Tally};
 use crate::delivery::DeliveryReport;
@@ -53,24 +53,24 @@ use crate::setup::{SetupState, set_up_domain};
 pub struct Load {
     document_options: DocumentOptions,
     days: Days,
-    to: Option<Arc<Destination>>,
+    to: Option<Arc<LoadTarget>>,
 }
 
 #[derive(Debug)]
-struct Destination {
+struct LoadTarget {
     delivery: Delivery,
     mapping_type: Option<&'static str>,
     document_options: DocumentOptions,
 }
 
 impl Load {
-    /// A run that says what it would do, and does nothing.
+    /// Creates a run that counts what it would index, and sends nothing.
     #[must_use]
     pub fn dry(document_options: DocumentOptions, days: Days) -> Self {
         Self { document_options, days, to: None }
     }
 
-    /// A run into `domain`, which gets its index template first.
+    /// Creates a run into `domain`, and installs the index template there.
     pub async fn into(domain: Arc<Domain>, settings: &Settings, days: Days) -> anyhow::Result<Self> {
         let setup = set_up_domain(&domain, &settings.plan, TIMEOUT).await;
         match setup.template {
@@ -85,7 +85,7 @@ impl Load {
         let limits = DeliveryLimits { timeout: TIMEOUT, parallel: 1, ..DeliveryLimits::default() };
         let document_options = settings.document_options.clone();
         let delivery = Delivery::new(domain, limits, settings.gzip);
-        let to = Destination {
+        let to = LoadTarget {
             delivery,
             mapping_type: setup.engine.document_type(),
             document_options: document_options.clone(),
@@ -93,14 +93,14 @@ impl Load {
         Ok(Self { document_options, days, to: Some(Arc::new(to)) })
     }
 
-    /// Reads `sources` and indexes what is in them, until `stop` says so.
+    /// Reads `sources` and indexes their events, until `stop` returns true.
     ///
     /// A file counts as done once each of its events is in the index.
     pub async fn run(
         &self,
         sources: &Arc<Sources>,
-        done: &mut Done,
-        failures: &mut Failures,
+        done: &mut Checkpoint,
+        failures: &mut FailureFile,
         progress: &Progress,
         mut stop: impl FnMut() -> bool,
     ) -> anyhow::Result<Summary> {
@@ -111,9 +111,9 @@ impl Load {
         }
         progress.begin(wanted.len());
 
-        let (out, mut chunks) = mpsc::channel(WAITING);
-        let reading = tokio::spawn(read(Arc::clone(sources), wanted, Reading::new(out, self.days)));
-        let reading = AbortOnDropHandle::new(reading);
+        let (out, mut chunks) = mpsc::channel(QUEUED_CHUNKS);
+        let chunk_reader = tokio::spawn(read(Arc::clone(sources), wanted, ChunkReader::new(out, self.days)));
+        let chunk_reader = AbortOnDropHandle::new(chunk_reader);
         let index = |batch: &LogBatch, event: &LogEvent| build_document(batch, event, &self.document_options).index;
         let mut sending = FuturesUnordered::new();
         let (mut is_read, mut is_stopped) = (false, false);
@@ -121,13 +121,13 @@ impl Load {
             tokio::select! {
                 Some(sent) = sending.next() => {
                     let (chunk, report): (Chunk, DeliveryReport) = sent?;
-                    tally.settle(&chunk, &report)?;
+                    tally.count_result(&chunk, &report)?;
                 }
-                chunk = chunks.recv(), if !is_read && sending.len() < SENDERS => match chunk {
+                chunk = chunks.recv(), if !is_read && sending.len() < PARALLEL_CHUNKS => match chunk {
                     Some(mut chunk) => {
-                        tally.enter(&mut chunk, self.to.is_none().then_some(&index as &IndexOf<'_>))?;
+                        tally.count_chunk(&mut chunk, self.to.is_none().then_some(&index as &IndexOf<'_>))?;
                         match &self.to {
-                            None => tally.settle(&chunk, &DeliveryReport::default())?,
+                            None => tally.count_result(&chunk, &DeliveryReport::default())?,
                             Some(to) => sending.push(AbortOnDropHandle::new(tokio::spawn(Arc::clone(to).send(chunk)))),
                         }
                     }
@@ -137,21 +137,21 @@ impl Load {
             }
             progress.show(tally.summary());
             if !is_read && stop() {
-                // What is sent already is waited for, and what is read is dropped.
+                // Chunks in flight are waited for; queued ones are dropped.
                 chunks.close();
                 (is_read, is_stopped) = (true, true);
             }
         }
         // A reader that waits for its input may do so for ever.
         if !is_stopped {
-            reading.await??;
+            chunk_reader.await??;
         }
         progress.finish(tally.summary());
         Ok(tally.into_summary())
     }
 }
 
-impl Destination {
+impl LoadTarget {
     async fn send(self: Arc<Self>, chunk: Chunk) -> (Chunk, DeliveryReport) {
         let documents: Vec<Document> = chunk
             .events
@@ -162,41 +162,45 @@ impl Destination {
             let it = &chunk.events[index];
             build_degraded(&chunk.batches[it.batch], &it.event, &self.document_options, reason)
         };
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + CHUNK_TIMEOUT;
         let report = self.delivery.deliver(documents, &degrade, self.mapping_type, deadline).await;
         (chunk, report)
     }
 }
 
-/// Reads files one after another, while the next ones in S3 are asked for.
-async fn read(sources: Arc<Sources>, wanted: Vec<(usize, Source)>, mut reading: Reading) -> anyhow::Result<()> {
+/// Reads files one after another, while the next ones in S3 are opened.
+async fn read(
+    sources: Arc<Sources>,
+    wanted: Vec<(usize, Source)>,
+    mut chunk_reader: ChunkReader,
+) -> anyhow::Result<()> {
     let opened = stream::iter(wanted).map(|(file, source)| {
         let sources = Arc::clone(&sources);
         async move { (file, sources.open(&source).await, source) }
     });
-    let mut opened = std::pin::pin!(opened.buffered(OPENED));
+    let mut opened = std::pin::pin!(opened.buffered(OPEN_FILES));
     while let Some((file, input, source)) = opened.next().await {
         let read = spawn_blocking(move || {
-            let stopped = reading.read(file, source.name(), input);
-            stopped.map(|()| reading)
+            let stopped = chunk_reader.read(file, source.name(), input);
+            stopped.map(|()| chunk_reader)
         });
         match read.await? {
-            Ok(rest) => reading = rest,
+            Ok(rest) => chunk_reader = rest,
             Err(_) => return Ok(()),
         }
     }
     // The receiver may have stopped.
-    let _ = spawn_blocking(move || reading.finish()).await?;
+    let _ = spawn_blocking(move || chunk_reader.finish()).await?;
     Ok(())
 }
 
-/// Chunks that are sent at the same time.
-const SENDERS: usize = 4;
+/// Chunks that are sent in parallel.
+const PARALLEL_CHUNKS: usize = 4;
 /// Chunks that are read ahead.
-const WAITING: usize = 2;
+const QUEUED_CHUNKS: usize = 2;
 /// Files that are opened ahead.
-const OPENED: usize = 8;
-/// How long one request may take.
+const OPEN_FILES: usize = 8;
+/// The longest time for one request.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a chunk may take, with all repetitions, before its events count as failed.
-const DEADLINE: Duration = Duration::from_mins(10);
+/// The longest time for a chunk, retries included, before its events count as failed.
+const CHUNK_TIMEOUT: Duration = Duration::from_mins(10);

@@ -25,12 +25,12 @@ use trailgate_ingest::dashboards::{self, file};
 use trailgate_ingest::document::DocumentOptions;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::load::Load;
+use trailgate_ingest::load::checkpoint::Checkpoint;
 use trailgate_ingest::load::days::Days;
-use trailgate_ingest::load::done::Done;
-use trailgate_ingest::load::failures::Failures;
+use trailgate_ingest::load::failure_file::FailureFile;
 use trailgate_ingest::load::progress::{AboveBar, Progress};
 use trailgate_ingest::load::source::Sources;
-use trailgate_ingest::load::tally::{PassedOver, Summary};
+use trailgate_ingest::load::tally::{SkippedFiles, Summary};
 use trailgate_ingest::settings::Settings;
 use trailgate_ingest::setup;
 
@@ -161,14 +161,14 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     let progress = Progress::new(bar);
     if args.dry_run {
         let dry = Load::dry(settings.document_options.clone(), days);
-        let (mut done, mut failures) = (Done::forgetful(), Failures::dropped());
+        let (mut done, mut failures) = (Checkpoint::in_memory(), FailureFile::disabled());
         let summary = dry.run(&sources, &mut done, &mut failures, &progress, || false).await?;
         print(&summary, true);
         return Ok(summary);
     }
 
-    let mut done = Done::open(&args.done, &args.scope())?;
-    let mut failures = args.failures.as_deref().map_or_else(|| Ok(Failures::dropped()), Failures::create)?;
+    let mut done = Checkpoint::open(&args.done, &args.scope())?;
+    let mut failures = args.failures.as_deref().map_or_else(|| Ok(FailureFile::disabled()), FailureFile::create)?;
     let domain = args.connection.domain(&settings)?;
     let load = Load::into(Arc::new(domain), &settings, days).await;
     let load = load.map_err(|error| args.connection.with_hint(error))?;
@@ -318,7 +318,7 @@ fn print(summary: &Summary, is_dry: bool) {
     for (kind, values) in &summary.foreign {
         println!("{values} values passed over: {kind}");
     }
-    for (reason, PassedOver { files, names }) in &summary.passed_over {
+    for (reason, SkippedFiles { files, names }) in &summary.skipped {
         let more = if *files > names.len() { ", …" } else { "" };
         println!("{files} files passed over: {reason} ({}{more})", names.join(", "));
     }

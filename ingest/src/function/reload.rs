@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::domain::Domain;
 use crate::load::Load;
+use crate::load::checkpoint::Checkpoint;
 use crate::load::days::Days;
-use crate::load::done::Done;
-use crate::load::failures::Failures;
+use crate::load::failure_file::FailureFile;
 use crate::load::progress::Progress;
 use crate::load::source::Sources;
 use crate::settings::Settings;
@@ -91,7 +91,7 @@ impl ReloadRequest {
         let load = Load::into(domain, settings, Days::default()).await?;
         let progress = Progress::new(ProgressBar::hidden());
         let is_late = || Instant::now() >= deadline;
-        let (mut done, mut failures) = (Done::forgetful(), Failures::dropped());
+        let (mut done, mut failures) = (Checkpoint::in_memory(), FailureFile::disabled());
         let summary = load.run(&sources, &mut done, &mut failures, &progress, is_late).await?;
         if let Some(first) = summary.failures.first() {
             bail!("{} failures; the first of them: {first}", summary.failed);

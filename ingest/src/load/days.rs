@@ -12,13 +12,13 @@ pub struct Days {
 }
 
 impl Days {
-    /// Whether `day` is one of them.
+    /// Returns whether `day` is one of them.
     #[must_use]
     pub fn contain(&self, day: Date) -> bool {
         self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
     }
 
-    /// Whether a folder of files that were delivered on `day` may have events of these days: the last events of a day are
+    /// Returns whether files that were delivered on `day` may have events of these days: the last events of a day are
     /// delivered on the next.
     #[must_use]
     pub fn may_be_delivered(&self, day: Date) -> bool {

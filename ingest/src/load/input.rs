@@ -12,11 +12,11 @@ use flate2::read::MultiGzDecoder;
 use self::utf16::Utf16;
 
 /// A reader that any thread may have.
-pub(super) type Input = Box<dyn Read + Send>;
+pub(super) type ByteReader = Box<dyn Read + Send>;
 
 /// Why a file's bytes are no text.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InputError {
+pub(super) enum ByteReaderError {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -26,7 +26,7 @@ pub(super) enum InputError {
 }
 
 /// Returns the text of `input`: that of gzip data as often as it is wrapped, UTF-16 as UTF-8, and all else as it is.
-pub(super) fn text(mut input: Input) -> Result<Input, InputError> {
+pub(super) fn decode_text(mut input: ByteReader) -> Result<ByteReader, ByteReaderError> {
     for _ in 0..MAX_LAYERS {
         let (start, whole) = peek(input)?;
         input = match &start[..] {
@@ -35,15 +35,15 @@ pub(super) fn text(mut input: Input) -> Result<Input, InputError> {
             [0xfe, 0xff, ..] | [0, b'{' | b'[', ..] => return Ok(Box::new(Utf16::new(whole, u16::from_be_bytes))),
             start => {
                 let known = UNSUPPORTED.iter().find(|(magic, ..)| start.starts_with(magic));
-                return known.map_or(Ok(whole), |(_, what, advice)| Err(InputError::Unsupported(what, advice)));
+                return known.map_or(Ok(whole), |(_, what, advice)| Err(ByteReaderError::Unsupported(what, advice)));
             }
         };
     }
-    Err(InputError::Unsupported("gzip within gzip too often", "decompress it first"))
+    Err(ByteReaderError::Unsupported("gzip within gzip too often", "decompress it first"))
 }
 
 /// Reads the first bytes and puts them back.
-fn peek(mut input: Input) -> io::Result<(Vec<u8>, Input)> {
+fn peek(mut input: ByteReader) -> io::Result<(Vec<u8>, ByteReader)> {
     let mut start = Vec::with_capacity(PEEKED);
     input.by_ref().take(PEEKED as u64).read_to_end(&mut start)?;
     Ok((start.clone(), Box::new(Cursor::new(start).chain(input))))

@@ -1,4 +1,4 @@
-//! How far a run is: a bar on a terminal, a line now and then elsewhere.
+//! The progress of a run: a bar on a terminal, a line every ten seconds elsewhere.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Mutex;
@@ -9,20 +9,20 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::tally::Summary;
 
-/// Where progress is shown: on stderr, so that the summary on stdout stays clean.
+/// A display of progress on stderr, so that stdout has only the summary.
 #[derive(Debug)]
 pub enum Progress {
     /// On a terminal.
     Bar(ProgressBar),
     /// In a file or a pipe: a line every ten seconds.
     Lines {
-        /// How many files there are, and when the last line was written.
+        /// The number of files, and the time of the last line.
         state: Mutex<(usize, Instant)>,
     },
 }
 
 impl Progress {
-    /// Progress on `bar`, if stderr is a terminal.
+    /// Creates a display on `bar` if stderr is a terminal.
     #[must_use]
     pub fn new(bar: ProgressBar) -> Self {
         if !io::stderr().is_terminal() {
@@ -32,7 +32,7 @@ impl Progress {
         Self::Bar(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
-    /// There are so many files to read.
+    /// Sets the number of files to read.
     pub(super) fn begin(&self, files: usize) {
         match self {
             Self::Bar(bar) => bar.set_length(files as u64),
@@ -41,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// A file counts once its events are indexed.
+    /// Shows the counts; a file counts once its events are indexed.
     pub(super) fn show(&self, summary: &Summary) {
         let message = || format!("{} events indexed", summary.indexed + summary.degraded);
         match self {

@@ -1,4 +1,4 @@
-//! Where the files are: on disk, on standard input, or in S3.
+//! Finds and opens files: on disk, on standard input, or in S3.
 
 mod disk;
 mod file;
@@ -17,13 +17,13 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio_util::io::SyncIoBridge;
 
-use self::file::{PassedOver, Place};
-use super::input::Input;
+use self::file::{Location, SkippedFile};
+use super::input::ByteReader;
 
-/// All files of a run, in the order in which they are read, and the way to those in S3.
+/// All files of a run, in the order in which they are read, and the client for those in S3.
 pub struct Sources {
     list: Vec<Source>,
-    passed_over: Vec<PassedOver>,
+    skipped: Vec<SkippedFile>,
     failures: Vec<(String, String)>,
     paths_without_files: Vec<String>,
     s3: Option<Client>,
@@ -35,7 +35,7 @@ impl Sources {
     pub async fn find(paths: &[String], client: impl AsyncFnOnce() -> Client) -> anyhow::Result<Self> {
         let mut sources = Self {
             list: Vec::new(),
-            passed_over: Vec::new(),
+            skipped: Vec::new(),
             failures: Vec::new(),
             paths_without_files: Vec::new(),
             s3: None,
@@ -44,22 +44,22 @@ impl Sources {
             sources.s3 = Some(client().await);
         }
         for path in paths {
-            let before = sources.list.len() + sources.passed_over.len() + sources.failures.len();
+            let before = sources.list.len() + sources.skipped.len() + sources.failures.len();
             match path.strip_prefix(S3) {
                 Some(place) => sources.add_bucket(place).await.with_context(|| path.clone())?,
                 None if path == "-" => {
-                    sources.list.push(Source { name: path.clone(), place: Place::Stdin, mark: None });
+                    sources.list.push(Source { name: path.clone(), place: Location::Stdin, fingerprint: None });
                 }
                 None => {
                     let root = path.clone();
                     let found = spawn_blocking(move || disk::find(Path::new(&root))).await?;
                     let found = found.with_context(|| path.clone())?;
                     sources.list.extend(found.sources);
-                    sources.passed_over.extend(found.passed_over);
+                    sources.skipped.extend(found.skipped);
                     sources.failures.extend(found.failures);
                 }
             }
-            if sources.list.len() + sources.passed_over.len() + sources.failures.len() == before {
+            if sources.list.len() + sources.skipped.len() + sources.failures.len() == before {
                 sources.paths_without_files.push(path.clone());
             }
         }
@@ -74,8 +74,8 @@ impl Sources {
 
     /// The files that are not read.
     #[must_use]
-    pub fn passed_over(&self) -> &[PassedOver] {
-        &self.passed_over
+    pub fn skipped(&self) -> &[SkippedFile] {
+        &self.skipped
     }
 
     /// The paths below which there is nothing.
@@ -90,12 +90,12 @@ impl Sources {
         &self.failures
     }
 
-    /// Opens a file. One in S3 is asked for here; the reader must not be used on a thread of the runtime.
-    pub(super) async fn open(&self, source: &Source) -> anyhow::Result<Input> {
+    /// Opens a file, and requests one in S3. The reader must not be used on a thread of the runtime.
+    pub(super) async fn open(&self, source: &Source) -> anyhow::Result<ByteReader> {
         match &source.place {
-            Place::Stdin => Ok(Box::new(std::io::stdin())),
-            Place::Disk(path) => Ok(Box::new(disk::Lazy::new(path.clone()))),
-            Place::S3 { bucket, key } => {
+            Location::Stdin => Ok(Box::new(std::io::stdin())),
+            Location::Disk(path) => Ok(Box::new(disk::Lazy::new(path.clone()))),
+            Location::S3 { bucket, key } => {
                 let client = self.s3.as_ref().context("there is no way to S3")?;
                 let object = client.get_object().bucket(bucket).key(key).send().await;
                 let object = object.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
@@ -121,13 +121,13 @@ impl Sources {
                     continue;
                 }
                 // An object that is named is read, whatever it is called.
-                let reason = if key == prefix { None } else { names::reason_to_pass_over(&name) };
+                let reason = if key == prefix { None } else { names::reason_to_skip(&name) };
                 match reason {
-                    Some(reason) => self.passed_over.push(PassedOver { name, reason }),
+                    Some(reason) => self.skipped.push(SkippedFile { name, reason }),
                     None => self.list.push(Source {
                         name,
-                        place: Place::S3 { bucket: bucket.to_owned(), key },
-                        mark: object.e_tag,
+                        place: Location::S3 { bucket: bucket.to_owned(), key },
+                        fingerprint: object.e_tag,
                     }),
                 }
             }

@@ -1,24 +1,24 @@
-//! The account of a run: which files are done, and what became of each event.
+//! The counts of a run: files that are done, and the result of each event.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::checkpoint::Checkpoint;
+use super::chunk_reader::{Chunk, Ending, FileNote};
 use super::days::Days;
-use super::done::Done;
-use super::failures::{Failure, Failures};
-use super::reading::{Chunk, Ending, Note};
+use super::failure_file::{FailureFile, FailureRecord};
 use super::source::{Source, Sources};
 use crate::delivery::DeliveryReport;
 use crate::payload::{LogBatch, LogEvent};
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Files read.
     pub files: usize,
     /// Files that are done: each of their events is in the index.
     pub files_done: usize,
-    /// Files passed over, by the reason.
-    pub passed_over: BTreeMap<String, PassedOver>,
+    /// Skipped files, by the reason.
+    pub skipped: BTreeMap<String, SkippedFiles>,
     /// Values of other kinds in files that have events too, by the kind.
     pub foreign: BTreeMap<&'static str, usize>,
     /// Events of the days that are wanted.
@@ -29,18 +29,18 @@ pub struct Summary {
     pub indexed: usize,
     /// Events in the index in their degraded form.
     pub degraded: usize,
-    /// How many events, values that are none, and files are not in the index.
+    /// Events, values that are none, and files that are not in the index.
     pub failed: usize,
-    /// The first of them: what, and why.
+    /// The first of them: the place, and why.
     pub failures: Vec<String>,
     /// Events by the index they belong to, if that is all that the run is for.
     pub by_index: BTreeMap<String, usize>,
 }
 
-/// Files passed over for one reason.
+/// Files skipped for one reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PassedOver {
-    /// How many.
+pub struct SkippedFiles {
+    /// The number of files.
     pub files: usize,
     /// The names of the first.
     pub names: Vec<String>,
@@ -49,11 +49,11 @@ pub struct PassedOver {
 /// Names the index of an event.
 pub(super) type IndexOf<'a> = dyn Fn(&LogBatch, &LogEvent) -> String + Sync + 'a;
 
-/// The account while it is kept.
+/// The counts while the run goes on.
 pub(super) struct Tally<'r> {
     sources: &'r [Source],
-    done: &'r mut Done,
-    failures: &'r mut Failures,
+    done: &'r mut Checkpoint,
+    failures: &'r mut FailureFile,
     summary: Summary,
     /// Files that have events on their way, or that are not read to their ends.
     files: HashMap<usize, File>,
@@ -68,7 +68,7 @@ struct File {
 }
 
 impl<'r> Tally<'r> {
-    pub(super) fn new(sources: &'r [Source], done: &'r mut Done, failures: &'r mut Failures) -> Self {
+    pub(super) fn new(sources: &'r [Source], done: &'r mut Checkpoint, failures: &'r mut FailureFile) -> Self {
         Self { sources, done, failures, summary: Summary::default(), files: HashMap::new() }
     }
 
@@ -80,20 +80,20 @@ impl<'r> Tally<'r> {
         self.summary
     }
 
-    /// Enters what is not to be read; returns the numbers of the files that are.
+    /// Counts the files that are skipped; returns the numbers of those to read.
     pub(super) fn begin(&mut self, sources: &Sources, days: Days) -> anyhow::Result<Vec<usize>> {
-        for passed_over in sources.passed_over() {
-            self.summary.pass_over(passed_over.reason, &passed_over.name);
+        for skipped in sources.skipped() {
+            self.summary.skip(skipped.reason, &skipped.name);
         }
         for (name, reason) in sources.failures() {
-            self.fail(&Failure { file: name, lines: None, reason, text: None })?;
+            self.fail(&FailureRecord { file: name, lines: None, reason, text: None })?;
         }
         let mut wanted = Vec::new();
         for (file, source) in self.sources.iter().enumerate() {
             if self.done.contains(source) {
-                self.summary.pass_over("done before", source.name());
+                self.summary.skip("done before", source.name());
             } else if source.day().is_some_and(|day| !days.may_be_delivered(day)) {
-                self.summary.pass_over("of other days", source.name());
+                self.summary.skip("of other days", source.name());
             } else {
                 wanted.push(file);
             }
@@ -101,8 +101,8 @@ impl<'r> Tally<'r> {
         Ok(wanted)
     }
 
-    /// Enters a chunk that is to be sent. `index` names the index of an event.
-    pub(super) fn enter(&mut self, chunk: &mut Chunk, index: Option<&IndexOf<'_>>) -> anyhow::Result<()> {
+    /// Counts a chunk before it is sent. `index` names the index of an event.
+    pub(super) fn count_chunk(&mut self, chunk: &mut Chunk, index: Option<&IndexOf<'_>>) -> anyhow::Result<()> {
         self.summary.events += chunk.events.len();
         if let Some(index) = index {
             for it in &chunk.events {
@@ -114,22 +114,22 @@ impl<'r> Tally<'r> {
         }
         for note in std::mem::take(&mut chunk.notes) {
             match note {
-                Note::Failed { file, lines, failed } => {
+                FileNote::Failed { file, lines, failed } => {
                     self.files.entry(file).or_default().has_failed = true;
                     let text = Some(failed.text.as_str()).filter(|text| !text.is_empty());
                     let name = self.sources[file].name();
-                    self.fail(&Failure { file: name, lines, reason: &failed.reason, text })?;
+                    self.fail(&FailureRecord { file: name, lines, reason: &failed.reason, text })?;
                 }
-                Note::Foreign(kind, count) => *self.summary.foreign.entry(kind).or_default() += count,
-                Note::OtherDays(count) => self.summary.other_days += count,
-                Note::End(file, ending) => self.end(file, ending)?,
+                FileNote::Foreign(kind, count) => *self.summary.foreign.entry(kind).or_default() += count,
+                FileNote::OtherDays(count) => self.summary.other_days += count,
+                FileNote::End(file, ending) => self.end(file, ending)?,
             }
         }
         Ok(())
     }
 
-    /// Enters what became of a chunk.
-    pub(super) fn settle(&mut self, chunk: &Chunk, report: &DeliveryReport) -> anyhow::Result<()> {
+    /// Counts the result of a chunk.
+    pub(super) fn count_result(&mut self, chunk: &Chunk, report: &DeliveryReport) -> anyhow::Result<()> {
         self.summary.indexed += report.indexed;
         self.summary.degraded += report.degraded;
         for failure in &report.failed {
@@ -137,7 +137,7 @@ impl<'r> Tally<'r> {
             self.files.entry(it.file).or_default().has_failed = true;
             let (file, lines) = (self.sources[it.file].name(), Some((it.line, it.line)));
             self.summary.fail(file, lines, &format!("event {}: {}", it.event.id, failure.reason));
-            let failure = Failure { file, lines, reason: &failure.reason, text: None };
+            let failure = FailureRecord { file, lines, reason: &failure.reason, text: None };
             self.failures.add_event(&failure, &chunk.batches[it.batch], &it.event)?;
         }
         for file in files_of(chunk) {
@@ -152,8 +152,8 @@ impl<'r> Tally<'r> {
         match ending {
             Ending::Read => self.summary.files += 1,
             Ending::Unreadable => {}
-            Ending::Foreign(kind) => self.summary.pass_over(kind, name),
-            Ending::Empty => self.summary.pass_over("empty", name),
+            Ending::Foreign(kind) => self.summary.skip(kind, name),
+            Ending::Empty => self.summary.skip("empty", name),
         }
         self.files.entry(file).or_default().is_read = true;
         self.close(file)
@@ -167,28 +167,28 @@ impl<'r> Tally<'r> {
         if has_failed { Ok(()) } else { self.done.add(&self.sources[file]) }
     }
 
-    fn fail(&mut self, failure: &Failure<'_>) -> anyhow::Result<()> {
+    fn fail(&mut self, failure: &FailureRecord<'_>) -> anyhow::Result<()> {
         self.summary.fail(failure.file, failure.lines, failure.reason);
         self.failures.add(failure)
     }
 }
 
 impl Summary {
-    /// Whether all that there was is in the index, or was passed over for a reason that is named.
+    /// Returns whether all events are in the index, or were skipped for a reason that is named.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.failed == 0 && self.has_found()
     }
 
-    /// Whether there was any CloudTrail event, or a file that would have had some.
+    /// Returns whether there was any CloudTrail event, or a skipped file that may have some.
     #[must_use]
     pub fn has_found(&self) -> bool {
-        let may_have_events = |reason: &str| self.passed_over.contains_key(reason);
+        let may_have_events = |reason: &str| self.skipped.contains_key(reason);
         self.events + self.other_days > 0 || may_have_events("done before") || may_have_events("of other days")
     }
 
-    fn pass_over(&mut self, reason: &str, name: &str) {
-        let entry = self.passed_over.entry(reason.to_owned()).or_default();
+    fn skip(&mut self, reason: &str, name: &str) {
+        let entry = self.skipped.entry(reason.to_owned()).or_default();
         entry.files += 1;
         if entry.names.len() < NAMED {
             entry.names.push(name.to_owned());

@@ -20,11 +20,11 @@ pub(super) struct Piece {
     pub(super) line: u64,
     /// The bytes, of broken JSON no more than the first line.
     pub(super) bytes: Vec<u8>,
-    /// What the bytes are.
+    /// The kind of the bytes.
     pub(super) kind: PieceKind,
 }
 
-/// What a part of a file is.
+/// The kind of a part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PieceKind {
     /// One JSON value, by its brackets and quotes.
@@ -39,10 +39,10 @@ pub(super) enum PieceKind {
 
 /// The parts of what `input` reads, in order.
 #[derive(Debug)]
-pub(super) struct Values<R> {
+pub(super) struct ValueReader<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Where in the buffer the next byte to look at is.
+    /// The next byte of the buffer to scan.
     at: usize,
     is_at_end: bool,
     line: u64,
@@ -51,13 +51,13 @@ pub(super) struct Values<R> {
     is_blank: bool,
 }
 
-/// What was found broken so far.
+/// The broken part found so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
     Nothing,
     /// Something before the last value: closing brackets without a beginning may belong to it.
     Before,
-    /// What came last: the lines after it may belong to it.
+    /// The last value: the lines after it may belong to it.
     Last,
 }
 
@@ -68,7 +68,7 @@ struct Envelope {
     is_array: bool,
 }
 
-impl<R: Read> Values<R> {
+impl<R: Read> ValueReader<R> {
     pub(super) fn new(input: R) -> Self {
         Self {
             input,
@@ -189,7 +189,7 @@ impl<R: Read> Values<R> {
         let mut scanned = 0;
         loop {
             match scan.feed(&self.buffer[self.at + scanned..]) {
-                Step::Done(length) => {
+                Step::Checkpoint(length) => {
                     let end = self.at + scanned + length;
                     let piece = Piece { line: self.line, bytes: self.buffer[self.at..end].to_vec(), kind };
                     self.line += scan.lines();

@@ -5,9 +5,9 @@ use flate2::write::GzEncoder;
 
 use super::*;
 
-fn read(bytes: Vec<u8>) -> Result<String, InputError> {
+fn read(bytes: Vec<u8>) -> Result<String, ByteReaderError> {
     let mut said = String::new();
-    text(Box::new(Cursor::new(bytes)))?.read_to_string(&mut said)?;
+    decode_text(Box::new(Cursor::new(bytes)))?.read_to_string(&mut said)?;
     Ok(said)
 }
 

@@ -7,21 +7,21 @@ use std::time::UNIX_EPOCH;
 
 use walkdir::WalkDir;
 
-use super::file::{PassedOver, Place, Source};
+use super::file::{Location, SkippedFile, Source};
 use super::names;
 
-/// What there is at a path.
+/// The files at a path.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FileCounts {
     pub(super) sources: Vec<Source>,
-    pub(super) passed_over: Vec<PassedOver>,
+    pub(super) skipped: Vec<SkippedFile>,
     /// Names, and why they cannot be read.
     pub(super) failures: Vec<(String, String)>,
 }
 
 /// Finds a file, or all files in a folder and below it, in the order of their names: CloudTrail's begin with the date.
-pub(super) fn find(root: &Path) -> anyhow::Result<Found> {
-    let mut found = Found::default();
+pub(super) fn find(root: &Path) -> anyhow::Result<FileCounts> {
+    let mut found = FileCounts::default();
     let metadata = std::fs::metadata(root)?;
     if !metadata.is_dir() {
         found.sources.push(source(root, &metadata)?);
@@ -47,13 +47,13 @@ pub(super) fn find(root: &Path) -> anyhow::Result<Found> {
     Ok(found)
 }
 
-impl Found {
+impl FileCounts {
     fn add(&mut self, path: &Path, metadata: &Metadata) {
         let name = path.display().to_string();
         // A pipe may never get a writer.
-        let reason = if metadata.is_file() { names::reason_to_pass_over(&name) } else { Some("pipes and devices") };
+        let reason = if metadata.is_file() { names::reason_to_skip(&name) } else { Some("pipes and devices") };
         match reason {
-            Some(reason) => self.passed_over.push(PassedOver { name, reason }),
+            Some(reason) => self.skipped.push(SkippedFile { name, reason }),
             None => match source(path, metadata) {
                 Ok(source) => self.sources.push(source),
                 Err(error) => self.failures.push((name, format!("cannot be read: {error}"))),
@@ -65,9 +65,9 @@ impl Found {
 fn source(path: &Path, metadata: &Metadata) -> io::Result<Source> {
     let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     // What a pipe held cannot be read twice.
-    let mark = metadata.is_file().then(|| format!("{}-{}", metadata.len(), modified.as_nanos()));
+    let fingerprint = metadata.is_file().then(|| format!("{}-{}", metadata.len(), modified.as_nanos()));
     let place = if metadata.is_file() { std::fs::canonicalize(path)? } else { path.to_owned() };
-    Ok(Source { name: path.display().to_string(), place: Place::Disk(place), mark })
+    Ok(Source { name: path.display().to_string(), place: Location::Disk(place), fingerprint })
 }
 
 /// A file that is opened when it is read, so that no more than one is open.

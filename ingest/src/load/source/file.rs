@@ -8,14 +8,14 @@ use jiff::civil::Date;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     pub(super) name: String,
-    pub(super) place: Place,
-    /// What changes when the content does.
-    pub(super) mark: Option<String>,
+    pub(super) place: Location,
+    /// A text that changes with the content.
+    pub(super) fingerprint: Option<String>,
 }
 
 /// A file in a folder or a bucket that is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
+pub struct SkippedFile {
     /// Its name.
     pub name: String,
     /// Why it is not read.
@@ -23,20 +23,20 @@ pub struct PassedOver {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     Stdin,
     Disk(PathBuf),
     S3 { bucket: String, key: String },
 }
 
 impl Source {
-    /// What people call it.
+    /// Returns its name for users.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The day whose files are in its folder, where folders are laid out as CloudTrail does: `…/2026/01/31/…`.
+    /// Returns the day of its folder, where folders are laid out as CloudTrail does: `…/2026/01/31/…`.
     #[must_use]
     pub fn day(&self) -> Option<Date> {
         let folders: Vec<&str> = self.name.rsplit('/').skip(1).take(3).collect();
@@ -47,22 +47,22 @@ impl Source {
         Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
     }
 
-    /// The file on disk, if it is one.
+    /// Returns the path of a file on disk.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.place {
-            Place::Disk(path) => Some(path),
-            Place::Stdin | Place::S3 { .. } => None,
+            Location::Disk(path) => Some(path),
+            Location::Stdin | Location::S3 { .. } => None,
         }
     }
 
-    /// Name and content on one line; none for what cannot be read twice.
+    /// Returns name and content on one line; none for a file that cannot be read twice.
     pub(in crate::load) fn version(&self) -> Option<String> {
         let place = match &self.place {
-            Place::Stdin => return None,
-            Place::Disk(path) => path.display().to_string(),
-            Place::S3 { .. } => self.name.clone(),
+            Location::Stdin => return None,
+            Location::Disk(path) => path.display().to_string(),
+            Location::S3 { .. } => self.name.clone(),
         };
-        Some(format!("{} {}", self.mark.as_deref()?, place.escape_debug()))
+        Some(format!("{} {}", self.fingerprint.as_deref()?, place.escape_debug()))
     }
 }

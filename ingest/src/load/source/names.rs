@@ -1,12 +1,12 @@
-//! What a file's name says of its content. A file that is named on the command line is read whatever it is called.
+//! Files that are skipped by their names. A file that is named on the command line is read whatever its name is.
 
-use crate::load::kind::foreign;
+use crate::load::classify::foreign;
 
 /// Returns why a file that was found in a folder or a bucket is not read, if its name says so.
 ///
 /// Files without an ending are read: Firehose gives its objects none.
-pub(super) fn reason_to_pass_over(path: &str) -> Option<&'static str> {
-    if let Some(kind) = foreign::of_path(path) {
+pub(super) fn reason_to_skip(path: &str) -> Option<&'static str> {
+    if let Some(kind) = foreign::kind_of_path(path) {
         return Some(kind);
     }
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
@@ -47,7 +47,7 @@ mod tests {
             ("AWSLogs/111122223333/CloudTrail/eu-west-1/a.json.gz", None),
             ("AWSLogs/111122223333/CloudTrail/ConfigWritabilityCheckFile", None),
         ] {
-            assert_eq!(reason_to_pass_over(path), reason, "{path}");
+            assert_eq!(reason_to_skip(path), reason, "{path}");
         }
     }
 }

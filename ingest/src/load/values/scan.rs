@@ -31,13 +31,13 @@ enum Within {
     Word,
 }
 
-/// How far a scan got.
+/// The progress of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The value goes on.
     More,
     /// The value ends after so many of the bytes.
-    Done(usize),
+    Checkpoint(usize),
     /// This is no JSON.
     Broken(&'static str),
 }
@@ -64,8 +64,8 @@ impl Scan {
             let Some(&byte) = bytes.get(at) else { break };
             match self.step(byte) {
                 Ok(Taken::Next) => at += 1,
-                Ok(Taken::Last) => return Step::Done(at + 1),
-                Ok(Taken::NotThis) => return Step::Done(at),
+                Ok(Taken::Last) => return Step::Checkpoint(at + 1),
+                Ok(Taken::NotThis) => return Step::Checkpoint(at),
                 Err(problem) => return Step::Broken(problem),
             }
         }
@@ -140,7 +140,7 @@ impl Scan {
     }
 }
 
-/// Whether a byte is of the value.
+/// Whether a byte belongs to the value.
 #[derive(Clone, Copy)]
 enum Taken {
     Next,

@@ -13,7 +13,7 @@ impl Read for Slowly<'_> {
 }
 
 fn pieces(text: &[u8], at_once: usize) -> Vec<(u64, String, PieceKind)> {
-    let mut values = Values::new(Slowly(text, at_once));
+    let mut values = ValueReader::new(Slowly(text, at_once));
     let mut pieces = Vec::new();
     while let Some(Piece { line, bytes, kind }) = values.next().unwrap() {
         pieces.push((line, String::from_utf8(bytes).unwrap(), kind));

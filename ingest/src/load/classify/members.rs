@@ -28,18 +28,18 @@ impl<'a> Members<'a> {
         self.0.iter()
     }
 
-    /// The last value of a key, as JSON's parsers have it.
+    /// Returns the last value of a key, as JSON parsers do.
     pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 
-    /// The members of the object at a key.
+    /// Returns the members of the object at a key.
     pub(super) fn object(&self, key: &str) -> Option<Members<'a>> {
         serde_json::from_str(self.get(key)?.get()).ok()
     }
 }
 
-/// What the string at a key says; none for other values.
+/// Returns the text of the string at a key; none for other values.
 pub(super) fn string_at<'a>(members: &Members<'a>, key: &str) -> Option<Cow<'a, str>> {
     members.get(key).filter(|value| value.get().starts_with('"')).map(scalar_text)
 }

@@ -1,4 +1,4 @@
-//! Files as chunks of log events: what runs on a thread of its own while the chunks before are sent.
+//! Reads files into chunks of log events, on a blocking thread while earlier chunks are sent.
 
 use std::collections::BTreeMap;
 
@@ -7,34 +7,34 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use tokio::sync::mpsc::Sender;
 
+use super::classify::item::{FailedValue, Item};
+use super::classify::{self, Line};
 use super::days::Days;
-use super::input::{self, Input};
-use super::kind::item::{Failed, Item};
-use super::kind::{self, Line};
-use super::values::{Piece, PieceKind, Values};
+use super::input::{self, ByteReader};
+use super::values::{Piece, PieceKind, ValueReader};
 use crate::payload::{LogBatch, LogEvent};
 
-/// Log events that are sent together, of one file or of several, and what there is to say about these files.
+/// Log events that are sent together, of one file or of several, and notes about these files.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
     /// The accounts, groups and streams that the events are from; their own events are in `events`.
     pub(super) batches: Vec<LogBatch>,
     /// The events.
-    pub(super) events: Vec<Located>,
-    /// What is to be said once the chunk was read.
-    pub(super) notes: Vec<Note>,
+    pub(super) events: Vec<LocatedEvent>,
+    /// Counts and failures to report once the chunk is read.
+    pub(super) notes: Vec<FileNote>,
     /// About how many bytes the documents and the notes have.
     bytes: usize,
 }
 
-/// A log event where it was found.
+/// A log event and its place.
 #[derive(Debug)]
-pub(super) struct Located {
+pub(super) struct LocatedEvent {
     /// The number of the file.
     pub(super) file: usize,
     /// The line where the value begins that the event is in.
     pub(super) line: u64,
-    /// Which one of the chunk's batches it is of.
+    /// The number of its batch in the chunk.
     pub(super) batch: usize,
     /// The event.
     pub(super) event: LogEvent,
@@ -42,7 +42,7 @@ pub(super) struct Located {
 
 /// The counts of a file in addition to its events.
 #[derive(Debug)]
-pub(super) enum Note {
+pub(super) enum FileNote {
     /// Something is not indexed.
     Failed {
         /// The number of the file.
@@ -50,7 +50,7 @@ pub(super) enum Note {
         /// The first line and the last.
         lines: Option<(u64, u64)>,
         /// Why.
-        failed: Failed,
+        failed: FailedValue,
     },
     /// Values of another kind were passed over in a file that has events too.
     Foreign(&'static str, usize),
@@ -60,65 +60,70 @@ pub(super) enum Note {
     End(usize, Ending),
 }
 
-/// What a file was.
+/// The result of reading a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// It has events, or could have.
+    /// It has events, or values that could be.
     Read,
-    /// It has nothing but what is known to be of this kind.
+    /// All of its values are of this kind.
     Foreign(&'static str),
-    /// There is nothing in it.
+    /// It is empty.
     Empty,
-    /// It cannot be read, or there is nothing in it that can.
+    /// It cannot be read, or none of its values can.
     Unreadable,
 }
 
 /// The receiver of the chunks is gone.
 #[derive(Debug)]
-pub(super) struct Stopped;
+pub(super) struct ReceiverClosed;
 
 /// Reads files one after another.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct ChunkReader {
     out: Sender<Chunk>,
     days: Days,
     chunk: Chunk,
 }
 
-/// What was found in a file so far.
+/// The counts of the file that is being read.
 #[derive(Debug, Default)]
-struct Found {
+struct FileCounts {
     events: usize,
     failed: usize,
     other_days: usize,
     foreign: BTreeMap<&'static str, usize>,
     /// Lines that are no JSON, one after another.
-    region: Option<(u64, u64, Failed)>,
+    region: Option<(u64, u64, FailedValue)>,
 }
 
-impl Reading {
+impl ChunkReader {
     pub(super) fn new(out: Sender<Chunk>, days: Days) -> Self {
         Self { out, days, chunk: Chunk::default() }
     }
 
     /// Reads the file with this number and name.
-    pub(super) fn read(&mut self, file: usize, name: &str, input: anyhow::Result<Input>) -> Result<(), Stopped> {
-        let mut found = Found::default();
-        let text = input.and_then(|input| input::text(input).map_err(anyhow::Error::from));
+    pub(super) fn read(
+        &mut self,
+        file: usize,
+        name: &str,
+        input: anyhow::Result<ByteReader>,
+    ) -> Result<(), ReceiverClosed> {
+        let mut found = FileCounts::default();
+        let text = input.and_then(|input| input::decode_text(input).map_err(anyhow::Error::from));
         let has_values = match text {
-            Ok(text) => self.read_values(file, name, Values::new(text), &mut found)?,
+            Ok(text) => self.read_values(file, name, ValueReader::new(text), &mut found)?,
             Err(error) => {
-                self.fail(file, None, Failed::unreadable(format!("{error:#}")), &mut found);
+                self.fail(file, None, FailedValue::unreadable(format!("{error:#}")), &mut found);
                 true
             }
         };
         if found.other_days > 0 {
-            self.chunk.notes.push(Note::OtherDays(found.other_days));
+            self.chunk.notes.push(FileNote::OtherDays(found.other_days));
         }
         let is_foreign = found.events + found.other_days + found.failed == 0;
         let kind = found.foreign.keys().next().copied().filter(|_| is_foreign);
         if kind.is_none() {
-            self.chunk.notes.extend(found.foreign.iter().map(|(kind, count)| Note::Foreign(kind, *count)));
+            self.chunk.notes.extend(found.foreign.iter().map(|(kind, count)| FileNote::Foreign(kind, *count)));
         }
         let ending = match kind {
             Some(kind) => Ending::Foreign(kind),
@@ -126,24 +131,24 @@ impl Reading {
             None if has_values => Ending::Read,
             None => Ending::Empty,
         };
-        self.chunk.notes.push(Note::End(file, ending));
+        self.chunk.notes.push(FileNote::End(file, ending));
         self.chunk.bytes += NOTE_BYTES;
         self.send_if_full()
     }
 
     /// Sends what is left.
-    pub(super) fn finish(mut self) -> Result<(), Stopped> {
+    pub(super) fn finish(mut self) -> Result<(), ReceiverClosed> {
         self.send()
     }
 
-    /// Returns whether there was anything in the file.
+    /// Reads all values of a file; returns whether there are any.
     fn read_values(
         &mut self,
         file: usize,
         name: &str,
-        mut values: Values<Input>,
-        found: &mut Found,
-    ) -> Result<bool, Stopped> {
+        mut values: ValueReader<ByteReader>,
+        found: &mut FileCounts,
+    ) -> Result<bool, ReceiverClosed> {
         loop {
             match values.next() {
                 Ok(Some(piece)) => self.add(file, name, piece, found)?,
@@ -151,7 +156,7 @@ impl Reading {
                 Err(error) => {
                     self.end_region(file, found);
                     let line = values.line();
-                    let failed = Failed::unreadable(format!("cannot be read from here on: {error}"));
+                    let failed = FailedValue::unreadable(format!("cannot be read from here on: {error}"));
                     self.fail(file, Some((line, line)), failed, found);
                     return Ok(true);
                 }
@@ -162,33 +167,33 @@ impl Reading {
         Ok(values.has_values())
     }
 
-    fn add(&mut self, file: usize, name: &str, piece: Piece, found: &mut Found) -> Result<(), Stopped> {
+    fn add(&mut self, file: usize, name: &str, piece: Piece, found: &mut FileCounts) -> Result<(), ReceiverClosed> {
         let Piece { line, bytes, kind } = piece;
         let text = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
         match kind {
             PieceKind::Value => {
                 self.end_region(file, found);
-                self.add_items(file, name, line, kind::items(&text), found)?;
+                self.add_items(file, name, line, classify::find_items(&text), found)?;
             }
             PieceKind::Member => {
-                let mut items = kind::items(&text);
+                let mut items = classify::find_items(&text);
                 items.retain(|item| !matches!(item, Item::Failed(_)));
                 self.add_items(file, name, line, items, found)?;
             }
-            PieceKind::Text => match kind::of_line(&text) {
+            PieceKind::Text => match classify::classify_line(&text) {
                 Some(Line::Foreign(kind)) => *found.foreign.entry(kind).or_default() += 1,
                 Some(Line::Json(json)) => {
                     self.end_region(file, found);
-                    self.add_items(file, name, line, kind::items(json), found)?;
+                    self.add_items(file, name, line, classify::find_items(json), found)?;
                 }
                 None => match &mut found.region {
                     Some((_, last, _)) => *last = line,
-                    None => found.region = Some((line, line, Failed::text(text))),
+                    None => found.region = Some((line, line, FailedValue::text(text))),
                 },
             },
             PieceKind::Broken(problem) => {
                 self.end_region(file, found);
-                found.region = Some((line, line, Failed::broken(problem, text)));
+                found.region = Some((line, line, FailedValue::broken(problem, text)));
             }
         }
         Ok(())
@@ -201,8 +206,8 @@ impl Reading {
         name: &str,
         line: u64,
         items: Vec<Item>,
-        found: &mut Found,
-    ) -> Result<(), Stopped> {
+        found: &mut FileCounts,
+    ) -> Result<(), ReceiverClosed> {
         for item in items {
             match item {
                 Item::Record { owner, event, is_dated } => {
@@ -238,7 +243,7 @@ impl Reading {
         batch: &LogBatch,
         event: LogEvent,
         is_dated: bool,
-        found: &mut Found,
+        found: &mut FileCounts,
     ) {
         // An event without a time may be of any day.
         if is_dated && !self.days.contain(day(&event)) {
@@ -252,27 +257,27 @@ impl Reading {
             batches.len() - 1
         });
         self.chunk.bytes += event.message.len() * 9 / 4 + event.id.len() + DOCUMENT_BYTES;
-        self.chunk.events.push(Located { file, line, batch: index, event });
+        self.chunk.events.push(LocatedEvent { file, line, batch: index, event });
     }
 
-    fn end_region(&mut self, file: usize, found: &mut Found) {
+    fn end_region(&mut self, file: usize, found: &mut FileCounts) {
         if let Some((first, last, failed)) = found.region.take() {
             self.fail(file, Some((first, last)), failed, found);
         }
     }
 
-    fn fail(&mut self, file: usize, lines: Option<(u64, u64)>, failed: Failed, found: &mut Found) {
+    fn fail(&mut self, file: usize, lines: Option<(u64, u64)>, failed: FailedValue, found: &mut FileCounts) {
         found.failed += 1;
         self.chunk.bytes += failed.text.len() + NOTE_BYTES;
-        self.chunk.notes.push(Note::Failed { file, lines, failed });
+        self.chunk.notes.push(FileNote::Failed { file, lines, failed });
     }
 
-    fn send_if_full(&mut self) -> Result<(), Stopped> {
+    fn send_if_full(&mut self) -> Result<(), ReceiverClosed> {
         if self.chunk.bytes < CHUNK_BYTES { Ok(()) } else { self.send() }
     }
 
-    fn send(&mut self) -> Result<(), Stopped> {
-        self.out.blocking_send(std::mem::take(&mut self.chunk)).map_err(|_| Stopped)
+    fn send(&mut self) -> Result<(), ReceiverClosed> {
+        self.out.blocking_send(std::mem::take(&mut self.chunk)).map_err(|_| ReceiverClosed)
     }
 }
 
@@ -281,11 +286,11 @@ fn day(event: &LogEvent) -> Date {
     Offset::UTC.to_datetime(time).date()
 }
 
-/// What stands in `@log_group` of events that came by no log group.
+/// The `@log_group` of events that did not come through a log group.
 const LOG_GROUP: &str = "cloudtrail-files";
-/// Bytes of a document in addition to its event, about.
+/// Approximate bytes of a document in addition to its event.
 const DOCUMENT_BYTES: usize = 600;
-/// What a note costs, about.
+/// Approximate bytes of a note.
 const NOTE_BYTES: usize = 200;
 /// About as much as goes into one request.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024 + 512 * 1024;

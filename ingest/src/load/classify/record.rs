@@ -8,13 +8,13 @@ use crate::payload::LogEvent;
 /// Returns whether these are the members of a CloudTrail record: two of those that all records have, and no mark of a
 /// record that Lambda's other event sources send, whose members have the same names.
 pub(super) fn is_record(members: &Members<'_>) -> bool {
-    let marks = MARKS.iter().filter(|mark| members.has(mark)).count();
+    let marks = MARKS.iter().filter(|fingerprint| members.has(fingerprint)).count();
     marks >= 2 && !string_at(members, "eventSource").is_some_and(|source| source.starts_with("aws:"))
 }
 
 /// Returns the record as CloudWatch Logs would have sent it, under its own id, so that it is indexed once however often
 /// it is loaded.
-pub(super) fn item(text: &str) -> Item {
+pub(super) fn to_item(text: &str) -> Item {
     let Identity { id, timestamp, account } = Identity::of(text);
     let message = text.to_owned();
     Item::Record {

@@ -3,7 +3,7 @@
 use super::members::{Members, string_at};
 
 /// Returns the kind of an object that is known to be of another service.
-pub(super) fn kind(members: &Members<'_>) -> Option<&'static str> {
+pub(super) fn kind_of_object(members: &Members<'_>) -> Option<&'static str> {
     let has = |keys: &[&str]| keys.iter().all(|key| members.has(key));
     let says = |key: &str, part: &str| string_at(members, key).is_some_and(|value| value.contains(part));
     let is_config = members.has("configurationItems")
@@ -24,7 +24,7 @@ pub(super) fn kind(members: &Members<'_>) -> Option<&'static str> {
 }
 
 /// Returns the kind of a log event's message that is known to be of another service.
-pub(super) fn of_message(message: &str) -> Option<&'static str> {
+pub(super) fn kind_of_message(message: &str) -> Option<&'static str> {
     if is_flow_log(message) {
         return Some("VPC flow logs");
     }
@@ -32,7 +32,7 @@ pub(super) fn of_message(message: &str) -> Option<&'static str> {
     if !message.starts_with('{') || message.contains("\"eventVersion\"") {
         return None;
     }
-    kind(&serde_json::from_str(message).ok()?)
+    kind_of_object(&serde_json::from_str(message).ok()?)
 }
 
 /// Returns whether a line is of a VPC flow log, in its default format, or names that format's fields.
@@ -54,7 +54,7 @@ pub(super) fn is_flow_log(line: &str) -> bool {
 
 /// Returns the service whose logs are kept below such a path, if it is not CloudTrail:
 /// `AWSLogs/[ORGANIZATION/]ACCOUNT/SERVICE/…`.
-pub(in crate::load) fn of_path(path: &str) -> Option<&'static str> {
+pub(in crate::load) fn kind_of_path(path: &str) -> Option<&'static str> {
     let mut folders = path.split(['/', '\\']).skip_while(|folder| *folder != "AWSLogs").skip(1);
     let account = folders.find(|folder| !folder.starts_with("o-"))?;
     let service = folders.next()?;

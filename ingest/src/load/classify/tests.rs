@@ -32,7 +32,7 @@ fn found(value: &Value) -> Vec<String> {
         Item::Foreign(kind) => vec![format!("[{kind}]")],
         Item::Failed(failed) => vec![format!("! {}", failed.reason)],
     };
-    items(&value.to_string()).into_iter().flat_map(short).collect()
+    find_items(&value.to_string()).into_iter().flat_map(short).collect()
 }
 
 #[track_caller]
@@ -89,7 +89,7 @@ fn string_of_several_values_gives_all() {
 #[test]
 fn doubled_key_gives_both_lists() {
     let text = format!(r#"{{"x":1,"Records":[{}],"Records":[{}]}}"#, record("a"), record("b"));
-    assert_eq!(items(&text).len(), 2);
+    assert_eq!(find_items(&text).len(), 2);
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn kinds_without_events_are_named() {
     finds(&json!({ "class_uid": 6003, "category_uid": 6, "metadata": {} }), &["[OCSF events]"]);
     let state = json!({ "detail-type": "EC2 Instance State-change Notification", "detail": { "state": "running" } });
     finds(&state, &["[EventBridge events of other services]"]);
-    assert_eq!(of_line("2 111122223333 eni-0 192.0.2.1 192.0.2.2 443 1"), Some(Line::Foreign("VPC flow logs")));
-    assert_eq!(of_line("version account-id interface-id srcaddr dstaddr"), Some(Line::Foreign("VPC flow logs")));
+    assert_eq!(classify_line("2 111122223333 eni-0 192.0.2.1 192.0.2.2 443 1"), Some(Line::Foreign("VPC flow logs")));
+    assert_eq!(classify_line("version account-id interface-id srcaddr dstaddr"), Some(Line::Foreign("VPC flow logs")));
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn record_without_an_id_gets_the_same_one_each_time() {
 
 #[test]
 fn export_line_of_cloudwatch_logs_is_the_message() {
-    assert_eq!(of_line("2026-03-04T05:06:07.000Z {\"a\":1}"), Some(Line::Json("{\"a\":1}")));
-    assert_eq!(of_line("INFO {\"a\":1}"), None);
+    assert_eq!(classify_line("2026-03-04T05:06:07.000Z {\"a\":1}"), Some(Line::Json("{\"a\":1}")));
+    assert_eq!(classify_line("INFO {\"a\":1}"), None);
 }
 
 #[test]

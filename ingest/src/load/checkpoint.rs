@@ -1,4 +1,4 @@
-//! The checkpoint: which files are in the index already, kept in a file of its own until all are.
+//! The checkpoint: the files that are already in the index, kept in a file until all are.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,11 +12,11 @@ use trailgate_client::HashedBody;
 
 use super::source::Source;
 
-/// Which files are done. Each is written down as it gets done, so that any interruption loses little.
+/// The files that are done. Each is recorded at once, so that an interruption loses little.
 ///
-/// A line is of one scope: what is done for one domain, index prefix and period says nothing of another.
+/// A line belongs to one scope: a file done for one domain, index prefix and period is not done for another.
 #[derive(Debug)]
-pub struct Done {
+pub struct Checkpoint {
     scope: String,
     known: HashSet<String>,
     /// Whether the file has lines of other scopes.
@@ -24,15 +24,15 @@ pub struct Done {
     log: Option<(PathBuf, File)>,
 }
 
-impl Done {
-    /// Opens `file`, or makes a new one, and locks it. `scope` says into what the files are loaded, and which days.
+impl Checkpoint {
+    /// Opens or creates `file`, and locks it. `scope` names the destination and the days.
     pub fn open(file: &Path, scope: &str) -> anyhow::Result<Self> {
         let unusable = || format!("{}: the checkpoint cannot be read or written", file.display());
         let mut log = lock(file)?;
         let mut read = || -> io::Result<String> {
             let mut text = String::new();
             log.read_to_string(&mut text)?;
-            // A line that was cut short by a crash has no end, and is not believed.
+            // A line that a crash cut short has no end, and is ignored.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
             log.set_len(whole as u64)?;
             text.truncate(whole);
@@ -45,26 +45,26 @@ impl Done {
         Ok(Self { scope, known, has_others: !others.is_empty(), log: Some((file.to_owned(), log)) })
     }
 
-    /// Remembers nothing.
+    /// Creates a checkpoint without a file, which records nothing.
     #[must_use]
-    pub fn forgetful() -> Self {
+    pub fn in_memory() -> Self {
         Self { scope: String::new(), known: HashSet::new(), has_others: false, log: None }
     }
 
-    /// Whether this file, with just this content, is done.
+    /// Returns whether this file is done with its present content.
     #[must_use]
     pub fn contains(&self, source: &Source) -> bool {
         source.version().is_some_and(|version| self.known.contains(&version))
     }
 
-    /// Writes down that a file is done.
+    /// Records that a file is done.
     pub fn add(&mut self, source: &Source) -> anyhow::Result<()> {
         let (Some((file, log)), Some(version)) = (&mut self.log, source.version()) else { return Ok(()) };
         let line = format!("{} {version}\n", self.scope);
         log.write_all(line.as_bytes()).with_context(|| format!("{}: the checkpoint cannot be written", file.display()))
     }
 
-    /// Forgets all of this scope: the run has come to its end.
+    /// Removes the lines of this scope, at the end of a run without failures.
     pub fn clear(self) -> anyhow::Result<()> {
         let Some((file, mut log)) = self.log else { return Ok(()) };
         let mut clear = || -> io::Result<()> {
@@ -82,7 +82,7 @@ impl Done {
     }
 }
 
-/// Opens and locks a file, which no other process can have locked then. The lock ends with the process.
+/// Opens and locks a file against other processes, until this one ends.
 fn lock(file: &Path) -> anyhow::Result<File> {
     let unusable = || format!("{}: the checkpoint cannot be read or written", file.display());
     loop {

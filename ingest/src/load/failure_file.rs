@@ -1,5 +1,5 @@
-//! The file of what failed, which `load` reads as any other: the events as deliveries of CloudWatch Logs, under their
-//! ids, and all else as text.
+//! The file of what failed, which `load` can read again: events as deliveries of CloudWatch Logs under their ids, and all
+//! else as text.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Write as _};
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use super::kind::FAILURE;
+use super::classify::FAILURE;
 use crate::payload::{LogBatch, LogEvent};
 
-/// Where failures are written to, if anywhere.
+/// The file of failures, or none.
 #[derive(Debug)]
-pub struct Failures(Option<(PathBuf, BufWriter<File>)>);
+pub struct FailureFile(Option<(PathBuf, BufWriter<File>)>);
 
-/// What failed, and why.
+/// One failure: its place, and why it failed.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Failure<'a> {
+pub(super) struct FailureRecord<'a> {
     /// The file that it is in.
     pub(super) file: &'a str,
     /// The lines.
@@ -25,13 +25,13 @@ pub(super) struct Failure<'a> {
     pub(super) lines: Option<(u64, u64)>,
     /// Why it is not indexed.
     pub(super) reason: &'a str,
-    /// What it is, if it is no event.
+    /// The text, if it is no event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) text: Option<&'a str>,
 }
 
-impl Failures {
-    /// Makes a new file at `path`.
+impl FailureFile {
+    /// Creates a new file at `path`, and fails if there is one.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         match OpenOptions::new().write(true).create_new(true).open(path) {
             Ok(file) => Ok(Self(Some((path.to_owned(), BufWriter::new(file))))),
@@ -42,28 +42,28 @@ impl Failures {
         }
     }
 
-    /// Keeps nothing.
+    /// Discards failures.
     #[must_use]
-    pub fn dropped() -> Self {
+    pub fn disabled() -> Self {
         Self(None)
     }
 
-    /// Writes down something that is no event.
-    pub(super) fn add(&mut self, failure: &Failure<'_>) -> anyhow::Result<()> {
+    /// Records a value that is no event.
+    pub(super) fn add(&mut self, failure: &FailureRecord<'_>) -> anyhow::Result<()> {
         #[derive(Serialize)]
         struct Line<'a> {
             #[serde(rename = "trailgateFailure")]
-            failure: &'a Failure<'a>,
+            failure: &'a FailureRecord<'a>,
         }
 
         debug_assert_eq!(FAILURE, "trailgateFailure");
         self.write(&Line { failure })
     }
 
-    /// Writes down an event.
+    /// Records an event.
     pub(super) fn add_event(
         &mut self,
-        failure: &Failure<'_>,
+        failure: &FailureRecord<'_>,
         batch: &LogBatch,
         event: &LogEvent,
     ) -> anyhow::Result<()> {
@@ -76,7 +76,7 @@ impl Failures {
             log_stream: &'a str,
             log_events: [Event<'a>; 1],
             #[serde(rename = "failure")]
-            failure: &'a Failure<'a>,
+            failure: &'a FailureRecord<'a>,
         }
 
         #[derive(Serialize)]
@@ -105,7 +105,7 @@ impl Failures {
         })
     }
 
-    /// Ends the file; one with nothing in it is removed.
+    /// Closes the file, and removes it if it is empty.
     pub fn finish(self) -> anyhow::Result<()> {
         let Some((path, mut file)) = self.0 else { return Ok(()) };
         let mut finish = || -> std::io::Result<()> {

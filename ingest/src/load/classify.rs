@@ -1,7 +1,6 @@
-//! The kind of a JSON value: a CloudTrail record, something that holds some, or neither.
+//! Classifies a JSON value: a CloudTrail record, an envelope of records, or neither.
 //!
-//! [`items`] is the one place that decides it, for a whole file, for a line, for an element of an array, and for what is
-//! wrapped in any of these, at any depth.
+//! [`find_items`] alone decides it: for a whole file, a line, an element of an array, and envelopes of these at any depth.
 
 pub(super) mod foreign;
 pub(super) mod item;
@@ -13,22 +12,21 @@ mod tests;
 
 use serde_json::value::RawValue;
 
-use self::item::{Failed, Item, cut};
+use self::item::{FailedValue, Item, cut};
 use self::members::{Members, string_at};
-use super::values::{PieceKind, Values};
+use super::values::{PieceKind, ValueReader};
 use crate::json::text::scalar_text;
 use crate::payload::{self, LogBatch, PayloadError};
 
-/// Returns what is in `text`, one JSON value. A value that is known to hold nothing, such as an empty `Records`, has no
-/// items.
-pub(super) fn items(text: &str) -> Vec<Item> {
+/// Returns the items in `text`, one JSON value. A known empty envelope, such as an empty `Records`, has none.
+pub(super) fn find_items(text: &str) -> Vec<Item> {
     let mut items = Vec::new();
     Finder { items: &mut items, depth: 0 }.value(text);
     items
 }
 
 /// Returns the kind of a line of text that is no JSON, if it is known.
-pub(super) fn of_line(line: &str) -> Option<Line<'_>> {
+pub(super) fn classify_line(line: &str) -> Option<Line<'_>> {
     if foreign::is_flow_log(line) {
         return Some(Line::Foreign("VPC flow logs"));
     }
@@ -42,7 +40,7 @@ pub(super) fn of_line(line: &str) -> Option<Line<'_>> {
     is_export.then_some(Line::Json(message))
 }
 
-/// What a line of text is.
+/// The class of a line of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// It holds this JSON value.
@@ -86,7 +84,7 @@ impl Finder<'_> {
             return self.items.push(Item::Foreign("digest files"));
         }
         if record::is_record(members) {
-            return self.items.push(record::item(text));
+            return self.items.push(record::to_item(text));
         }
         if let Some(failure) = members.get(FAILURE) {
             return self.failure(failure, text);
@@ -100,7 +98,7 @@ impl Finder<'_> {
         if let Some(place) = s3_object(members) {
             return self.fail(format!("a notification of {place}, which holds the events: load that"), text);
         }
-        if let Some(kind) = foreign::kind(members) {
+        if let Some(kind) = foreign::kind_of_object(members) {
             return self.items.push(Item::Foreign(kind));
         }
         let lists = members.iter().filter(|(key, value)| LISTS.contains(&key.as_ref()) && value.get().starts_with('['));
@@ -198,7 +196,7 @@ impl Finder<'_> {
                 Some(b'"') if is_text(value) => self.string(value),
                 _ => {}
             }
-            let is_unknown = |item: &Item| matches!(item, Item::Failed(Failed { is_unknown: true, .. }));
+            let is_unknown = |item: &Item| matches!(item, Item::Failed(FailedValue { is_unknown: true, .. }));
             if self.items[before..].iter().all(is_unknown) {
                 self.items.truncate(before);
             }
@@ -221,7 +219,7 @@ impl Finder<'_> {
     }
 
     fn bytes(&mut self, bytes: &[u8], text: &str) {
-        let mut values = Values::new(bytes);
+        let mut values = ValueReader::new(bytes);
         let mut has_any = false;
         while let Ok(Some(piece)) = values.next() {
             has_any = true;
@@ -229,7 +227,7 @@ impl Finder<'_> {
             match piece.kind {
                 PieceKind::Value => self.value(&inner),
                 PieceKind::Member => {}
-                PieceKind::Text => match of_line(&inner) {
+                PieceKind::Text => match classify_line(&inner) {
                     Some(Line::Foreign(kind)) => self.items.push(Item::Foreign(kind)),
                     Some(Line::Json(json)) if json.len() < inner.len() => self.value(json),
                     _ => self.unknown("text within an envelope", &inner),
@@ -245,7 +243,7 @@ impl Finder<'_> {
     fn delivery(&mut self, batch: Result<LogBatch, PayloadError>, text: &str) {
         match batch {
             Ok(mut batch) => {
-                batch.events.retain(|event| match foreign::of_message(&event.message) {
+                batch.events.retain(|event| match foreign::kind_of_message(&event.message) {
                     Some(kind) => {
                         self.items.push(Item::Foreign(kind));
                         false
@@ -269,11 +267,11 @@ impl Finder<'_> {
     }
 
     fn fail(&mut self, reason: impl Into<String>, text: &str) {
-        self.items.push(Item::Failed(Failed { reason: reason.into(), text: text.to_owned(), is_unknown: false }));
+        self.items.push(Item::Failed(FailedValue { reason: reason.into(), text: text.to_owned(), is_unknown: false }));
     }
 
     fn unknown(&mut self, reason: impl Into<String>, text: &str) {
-        self.items.push(Item::Failed(Failed { reason: reason.into(), text: text.to_owned(), is_unknown: true }));
+        self.items.push(Item::Failed(FailedValue { reason: reason.into(), text: text.to_owned(), is_unknown: true }));
     }
 }
 

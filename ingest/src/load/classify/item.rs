@@ -1,8 +1,8 @@
-//! The things that are found in a file.
+//! The items found in a file.
 
 use crate::payload::{LogBatch, LogEvent};
 
-/// A thing found in a value.
+/// An item found in a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::load) enum Item {
     /// A CloudTrail record, of this account, as a log event.
@@ -14,26 +14,26 @@ pub(in crate::load) enum Item {
         /// Whether the time is the record's own.
         is_dated: bool,
     },
-    /// What CloudWatch Logs delivers.
+    /// A delivery of CloudWatch Logs.
     Delivery(LogBatch),
-    /// Something that is known not to hold CloudTrail records: its kind, in the plural.
+    /// A value without CloudTrail records: its kind, in the plural.
     Foreign(&'static str),
-    /// Something that should hold records and cannot be read, or that is not known.
-    Failed(Failed),
+    /// A value that should hold records and cannot be read, or that is unknown.
+    Failed(FailedValue),
 }
 
 /// A value that is not indexed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::load) struct Failed {
-    /// What it looks like.
+pub(in crate::load) struct FailedValue {
+    /// Why it is not indexed.
     pub(in crate::load) reason: String,
     /// The value.
     pub(in crate::load) text: String,
-    /// Whether nothing is known of it, so that it may well be a part of an envelope that is none of its records.
+    /// Whether it is unknown, so that it may be a part of an envelope other than its records.
     pub(super) is_unknown: bool,
 }
 
-impl Failed {
+impl FailedValue {
     /// A file, or the rest of one, that cannot be read.
     pub(in crate::load) fn unreadable(reason: String) -> Self {
         Self { reason, text: String::new(), is_unknown: false }
