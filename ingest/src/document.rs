@@ -1,13 +1,13 @@
-//! A log event as a document.
+//! Builds the document of a log event.
 //!
-//! The document is the event's JSON, number for number as it was written, and what the stock function of CloudWatch's
-//! console adds to it: `@id`, `@timestamp`, `@message`, `@owner`, `@log_group` and `@log_stream`, in place of fields of
+//! The document is the event's JSON, with each number as it is written, and the fields that the stock function of
+//! CloudWatch's console adds to it: `@id`, `@timestamp`, `@message`, `@owner`, `@log_group` and `@log_stream`, in place of fields of
 //! the event that have these names. Beyond the stock function there are the fields of [`extract`], `@lag`, the seconds
 //! from CloudTrail's `eventTime` to `@timestamp`, `source.ip` where `sourceIPAddress` is an address and not the name of a
 //! service, and `@aws` with the system fields of a subscription.
 //!
-//! What no engine could index as it is ([`fit`]), or cannot be read ([`crate::json::repair`]), costs a document that part
-//! and no other, and `@degraded` says so.
+//! A part that no engine can index as it is ([`fit`]), or that cannot be read ([`crate::json::repair`]), is left out, and only
+//! that part; `@degraded` names it.
 
 pub(crate) mod extract;
 mod fit;
@@ -37,29 +37,29 @@ use crate::json::Tape;
 use crate::json::text::{write_field, write_key, write_string};
 use crate::payload::{LogBatch, LogEvent, MAX_TIMESTAMP};
 
-/// What is sent to the index for one log event.
+/// The document of one log event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// The index, such as `cwl-2026.01.31`.
     pub index: String,
-    /// The id; none where the domain takes none (time-series collections).
+    /// The id; none where the domain accepts none (time-series collections).
     pub id: Option<String>,
     /// The document: one JSON object without line breaks.
     pub source: Bytes,
-    /// Whether it lacks a part of the event, and says so in `@degraded`.
+    /// Whether it lacks a part of the event, which `@degraded` names.
     pub is_degraded: bool,
-    /// When the event happened, by its own record; none if the record does not say.
+    /// The time of the event by its own record, if it has one.
     pub event_time: Option<Timestamp>,
 }
 
-/// Where documents go, and under which id. The default is what the stock function does.
+/// The indices and ids of documents. The default is that of the stock function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentOptions {
-    /// What names of indices begin with, before the day.
+    /// The beginning of the names of indices, before the day.
     pub prefix: String,
-    /// What becomes the id.
+    /// The source of the id.
     pub id: DocumentId,
-    /// Which day's index it is.
+    /// The source of the index's day.
     pub day: IndexDay,
 }
 
@@ -69,7 +69,7 @@ impl Default for DocumentOptions {
     }
 }
 
-/// What becomes the id of a document.
+/// The source of a document's id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DocumentId {
     /// CloudWatch's id of the log event: one for each delivery by CloudTrail. A hash if it has none.
@@ -77,11 +77,11 @@ pub enum DocumentId {
     LogEvent,
     /// CloudTrail's `eventID`, so that a record that comes twice is one document; that of the log event if it has none.
     EventId,
-    /// None, for collections that take none.
+    /// None, for collections that accept none.
     None,
 }
 
-/// Which day's index a document goes to.
+/// The source of the day in an index's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IndexDay {
     /// That of the log event's timestamp.
@@ -91,7 +91,7 @@ pub enum IndexDay {
     EventTime,
 }
 
-/// Returns the document of `event`, which is of `batch`.
+/// Builds the document of `event`, which is of `batch`.
 #[must_use]
 pub fn build_document(batch: &LogBatch, event: &LogEvent, options: &DocumentOptions) -> Document {
     with_record(&event.message, |record, flaw| {
@@ -100,7 +100,7 @@ pub fn build_document(batch: &LogBatch, event: &LogEvent, options: &DocumentOpti
         out.push(b'{');
         let mut written = Written::default();
         let has_pattern = event.extracted_fields.iter().any(|(key, value)| members::is_filter_field(key, value));
-        // A pattern that found something is what the stock function goes by; one that found nothing loses nothing here.
+        // Like the stock function, uses the fields of a pattern that matched. One that did not match loses nothing here.
         if has_pattern {
             members::write_extracted_fields(&mut out, &event.extracted_fields);
         } else if let Some(record) = record {
@@ -138,8 +138,8 @@ pub fn build_document(batch: &LogBatch, event: &LogEvent, options: &DocumentOpti
     })
 }
 
-/// Returns what is left of the document of `event` when the domain has refused it for `reason`: only fields that no
-/// mapping has in another type, and the whole message to be searched as text.
+/// Builds the degraded document of `event` after the domain rejected the whole one for `reason`: only fields that every
+/// mapping has in the same type, and the whole message to be searched as text.
 #[must_use]
 pub fn build_degraded(batch: &LogBatch, event: &LogEvent, options: &DocumentOptions, reason: &str) -> Document {
     with_record(&event.message, |record, _| {
@@ -171,7 +171,7 @@ pub fn build_degraded(batch: &LogBatch, event: &LogEvent, options: &DocumentOpti
     })
 }
 
-/// What a degraded document keeps of the record, where it is a string: always keywords, and one date.
+/// The members of the record that a degraded document keeps, where they are strings: keywords, and one date.
 const KEPT: [&str; 9] = [
     "eventTime",
     "eventSource",
@@ -197,7 +197,7 @@ fn write_log_fields(out: &mut Vec<u8>, batch: &LogBatch, event: &LogEvent, id: &
     members::write_system_fields(out, &event.extracted_fields);
 }
 
-/// By the event alone, so that it says the same when the event comes once more.
+/// Writes the lag by the event alone, so that it is the same when the event is delivered again.
 fn write_lag(out: &mut Vec<u8>, event_time: Timestamp, event: &LogEvent) {
     let lag = event.timestamp.clamp(0, MAX_TIMESTAMP).saturating_sub(event_time.as_millisecond());
     write_key(out, LAG);
@@ -243,7 +243,7 @@ fn index_name(prefix: &str, day: Date) -> String {
     index
 }
 
-/// The time in UTC, within the years that all engines know.
+/// Returns the time in UTC, within the years that all engines accept.
 fn utc(milliseconds: i64) -> DateTime {
     let time = Timestamp::from_millisecond(milliseconds.clamp(0, MAX_TIMESTAMP));
     Offset::UTC.to_datetime(time.unwrap_or(Timestamp::UNIX_EPOCH))

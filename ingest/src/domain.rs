@@ -1,4 +1,4 @@
-//! The domain as the function uses it: signed requests, small answers.
+//! A signed client of one domain, which reads whole responses.
 
 pub mod json_client;
 
@@ -28,7 +28,7 @@ pub struct Domain {
     _refresh: AbortOnDropHandle<()>,
 }
 
-/// What the domain said.
+/// A whole response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainResponse {
     /// The status.
@@ -99,13 +99,13 @@ impl Domain {
 pub struct RequestBody {
     /// The bytes, compressed if `is_gzip`.
     pub bytes: Bytes,
-    /// What they are.
+    /// Their media type.
     pub content_type: &'static str,
     /// Whether they are compressed.
     pub is_gzip: bool,
 }
 
-/// Why there is no answer.
+/// Why there is no whole response.
 #[derive(Debug, thiserror::Error)]
 pub enum DomainError {
     /// The request has no canonical target.
@@ -126,7 +126,7 @@ pub enum DomainError {
 }
 
 impl DomainError {
-    /// Whether the same request may go well later.
+    /// Returns whether the same request may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Which server the domain runs, as far as it decides how to talk to it.
+//! The engine that a domain runs, as far as requests depend on it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ pub enum EngineKind {
     Serverless,
 }
 
-/// How an engine wants index templates.
+/// The form of index templates that an engine needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TemplateForm {
     /// `_template`, its mapping below the name of a document type.
@@ -38,11 +38,11 @@ pub(crate) enum TemplateForm {
 }
 
 impl Engine {
-    /// What a domain is taken for that does not say: nothing in it has types, and `_index_template` is there since
-    /// Elasticsearch 7.8.
+    /// The engine that is assumed of a domain that does not say: without types, and with `_index_template`, which
+    /// Elasticsearch has since 7.8.
     pub const ASSUMED: Self = Self { kind: EngineKind::OpenSearch, version: (1, 0) };
 
-    /// Reads the answer to `GET /`; `None` if it is no answer of a kind that tells.
+    /// Detects the engine by the response to `GET /`; none if the response does not tell.
     #[must_use]
     pub fn from_root(status: StatusCode, body: &[u8]) -> Option<Self> {
         match status {
@@ -57,9 +57,9 @@ impl Engine {
         }
     }
 
-    /// The document type that `_bulk` has to name, on the engines that still have types.
+    /// Returns the document type that `_bulk` must name, on the engines that still have types.
     ///
-    /// One for all documents, since 6.x takes one type an index; 5.x takes none that begins with `_`.
+    /// It is one for all documents, because 6.x allows one type an index; 5.x rejects one that begins with `_`.
     #[must_use]
     pub fn document_type(self) -> Option<&'static str> {
         (self.template_form() == TemplateForm::Typed).then_some("event")
@@ -74,7 +74,7 @@ impl Engine {
         }
     }
 
-    /// Where index state management is, on the engines that attach a policy to new indices by their names.
+    /// Returns the path of index state management, on the engines that attach a policy to new indices by their names.
     pub(crate) fn state_management(self) -> Option<&'static str> {
         match (self.kind, self.version) {
             (EngineKind::OpenSearch, _) => Some("/_plugins/_ism"),
@@ -84,7 +84,7 @@ impl Engine {
     }
 }
 
-/// As AWS writes it: `Elasticsearch_7.10`, `OpenSearch_2.19`.
+/// Displays it as AWS writes it: `Elasticsearch_7.10`, `OpenSearch_2.19`.
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.version;
@@ -96,7 +96,7 @@ impl fmt::Display for Engine {
     }
 }
 
-/// Reads a domain's `EngineVersion`, as `CloudFormation` and the service's API have it.
+/// Parses a domain's `EngineVersion`, as `CloudFormation` and the service's API write it.
 impl FromStr for Engine {
     type Err = UnknownEngine;
 
@@ -118,7 +118,7 @@ impl FromStr for Engine {
 #[error("is no engine and version such as Elasticsearch_5.6 or OpenSearch_2.19")]
 pub struct UnknownEngine;
 
-/// The answer to `GET /`.
+/// The response to `GET /`.
 #[derive(Deserialize)]
 struct RootResponse {
     version: Version,

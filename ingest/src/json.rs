@@ -24,7 +24,7 @@ use std::borrow::Cow;
 
 use self::text::{plain_prefix, string_content};
 
-/// The values of one JSON text in the order they are written, a container before what is in it.
+/// The values of one JSON text in the order in which they are written, a container before its elements.
 #[derive(Debug)]
 pub(crate) struct Tape<'a> {
     nodes: Vec<Node<'a>>,
@@ -38,11 +38,11 @@ pub(crate) struct Node<'a> {
     pub(crate) key: &'a str,
     /// The value as it is written.
     pub(crate) value: &'a str,
-    /// The node after this one and all that is in it.
+    /// The index of the node after this one and all of its descendants.
     next: usize,
 }
 
-/// Why a text has no tape.
+/// Why a text cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
     /// It is not one valid JSON value.
@@ -51,14 +51,14 @@ pub(crate) enum JsonError {
     TooDeep,
 }
 
-/// Objects and arrays within each other; deeper ones come from no AWS service, and engines have limits too.
+/// The greatest depth of objects and arrays; no AWS service writes deeper ones, and engines have limits too.
 pub(crate) const MAX_DEPTH: usize = 100;
 
-/// Up to here the keys of an object are compared with each other; larger objects are left to a hash table.
+/// Up to so many keys of an object are compared with each other; larger objects are left to a hash table.
 const MAX_COMPARED: usize = 64;
 
 impl<'a> Tape<'a> {
-    /// The tape of `text`, which is one JSON value with nothing but blanks around it.
+    /// Parses `text`, one JSON value with nothing but white space around it.
     pub(crate) fn parse(text: &'a str) -> Result<Self, JsonError> {
         let nodes = Vec::with_capacity(64);
         let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, nodes, is_plain: true };
@@ -71,56 +71,56 @@ impl<'a> Tape<'a> {
         Ok(Self { nodes: parser.nodes, is_plain: parser.is_plain })
     }
 
-    /// The whole value.
+    /// Returns the outermost value.
     pub(crate) fn root(&self) -> &Node<'a> {
         &self.nodes[0]
     }
 
-    /// The value at `index`.
+    /// Returns the value at `index`.
     pub(crate) fn node(&self, index: usize) -> &Node<'a> {
         &self.nodes[index]
     }
 
-    /// Whether the text can be sent as it is: one line, no lone surrogates, no keys that are empty or have escapes, and
-    /// no object with the same key twice (or with so many keys that nobody looked).
+    /// Returns whether the text can be sent as it is: one line, no lone surrogates, no keys that are empty or have escapes,
+    /// and no object with a repeated key (or with more than [`MAX_COMPARED`] keys, which are not compared).
     pub(crate) fn is_plain(&self) -> bool {
         self.is_plain
     }
 
-    /// The members of the outermost object.
+    /// Returns the members of the outermost object.
     pub(crate) fn members(&self) -> Children<'_, 'a> {
         self.children(0)
     }
 
-    /// What is directly in the container `index`; nothing for other values.
+    /// Returns the elements of the container at `index`; none for other values.
     pub(crate) fn children(&self, index: usize) -> Children<'_, 'a> {
         Children { tape: self, at: index + 1, end: self.nodes[index].next }
     }
 
-    /// All that is in the value `index` at any depth.
+    /// Returns the descendants of the value at `index`, at any depth.
     pub(crate) fn descendants(&self, index: usize) -> &[Node<'a>] {
         &self.nodes[index + 1..self.nodes[index].next]
     }
 }
 
 impl<'a> Node<'a> {
-    /// What a string says; none for other values.
+    /// Returns the text of a string; none for other values.
     pub(crate) fn as_string(&self) -> Option<Cow<'a, str>> {
         string_content(self.value).map(text::unescape)
     }
 
-    /// Whether it is an object.
+    /// Returns whether it is an object.
     pub(crate) fn is_object(&self) -> bool {
         self.value.starts_with('{')
     }
 
-    /// Whether it is an array.
+    /// Returns whether it is an array.
     pub(crate) fn is_array(&self) -> bool {
         self.value.starts_with('[')
     }
 }
 
-/// The values directly in a container, with their places on the tape.
+/// The elements of a container, with their indices on the tape.
 pub(crate) struct Children<'t, 'a> {
     tape: &'t Tape<'a>,
     at: usize,
@@ -179,7 +179,7 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         let first = self.nodes.len();
-        // One bit for each kind of key seen: most keys are new by that alone, and no other key is looked at.
+        // One bit for each class of keys seen: most keys are new by that alone, without a comparison.
         let mut seen = 0u64;
         for count in 0.. {
             if self.peek() != Some(b'"') {
@@ -240,7 +240,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// What is written between the quotes.
+    /// Returns the text between the quotes as it is written.
     fn parse_string(&mut self) -> Result<&'a str, JsonError> {
         self.at += 1;
         let start = self.at;
@@ -322,7 +322,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// One bit of 64, the same for the same key.
+/// Returns one bit of 64, the same for the same key.
 fn key_bit(key: &[u8]) -> u64 {
     let of = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
     let mix = key.len().wrapping_mul(7) ^ of(key.first()).wrapping_mul(5) ^ of(key.last()).wrapping_mul(11);

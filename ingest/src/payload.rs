@@ -1,4 +1,5 @@
-//! What Lambda is called with: CloudWatch Logs subscription data, by itself, in Kinesis records, or in SQS messages.
+//! Decodes the payload of an invocation: data of a CloudWatch Logs subscription, by itself, in Kinesis records, or in SQS
+//! messages.
 
 mod delivery;
 mod error;
@@ -23,7 +24,7 @@ use serde_json::value::RawValue;
 
 use crate::json::text::scalar_text;
 
-/// What the function was called with.
+/// A decoded payload.
 #[derive(Debug)]
 pub enum Invocation {
     /// By CloudWatch Logs itself: it succeeds or fails as a whole.
@@ -37,7 +38,7 @@ pub enum Invocation {
 /// One batch out of several, each with a name of its own.
 #[derive(Debug)]
 pub struct Record {
-    /// What Lambda knows it by in `batchItemFailures`.
+    /// Its id in `batchItemFailures`.
     ///
     /// A message that holds Kinesis records gives several of the same id, and failed if one of them did.
     pub id: String,
@@ -45,7 +46,7 @@ pub struct Record {
     pub batch: Result<LogBatch, PayloadError>,
 }
 
-/// Reads what the function was called with at `now`.
+/// Decodes the payload of an invocation at `now`.
 ///
 /// An event whose timestamp is no time is given that of the event before it in its batch, or of the next one, or `now`:
 /// the first two are the same on every retry, and so is then the index that the event goes to.
@@ -61,7 +62,7 @@ pub fn decode(payload: &[u8], now: Timestamp) -> Result<Invocation, PayloadError
     Ok(Invocation::Kinesis(kinesis(&records, now)?))
 }
 
-/// Reads one delivery of CloudWatch Logs as it is without gzip and base64; see [`decode`] for `now`.
+/// Parses one delivery of CloudWatch Logs, without gzip and base64; see [`decode`] for `now`.
 pub fn decode_delivery(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError> {
     delivery::read(json, now)
 }
@@ -122,7 +123,7 @@ pub(crate) fn decompress(bytes: Vec<u8>) -> Result<Vec<u8>, PayloadError> {
     if gunzip::is_gzip(&bytes) { gunzip::gunzip(&bytes, MAX_DECOMPRESSED) } else { Ok(bytes) }
 }
 
-/// Everything that the function may be called with: each key is of one kind of event only.
+/// All events that may call the function: each key belongs to one kind of event only.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow)]

@@ -9,7 +9,7 @@ use trailgate_client::{Endpoint, EndpointError};
 pub use self::plan::SetupPlan;
 use crate::document::{DocumentId, DocumentOptions, IndexDay};
 
-/// All that the function is told. It exists only when every value makes sense.
+/// The settings of the function. They exist only if every value is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `ENDPOINT`: the domain, as `https://HOST` or `HOST` alone. Plain http to another machine needs

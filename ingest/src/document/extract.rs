@@ -1,9 +1,9 @@
-//! What auditors search for in CloudTrail's free-form parts, as fields that are always there.
+//! Extracts the promoted fields: what auditors search for in CloudTrail's free-form parts.
 //!
-//! `requestParameters` and its like differ from call to call, so they are stored but not indexed. What is worth a
-//! search in them is copied to an object of keywords, `ct`: `ct.bucket`, `ct.role_arn` and so on. A field holds all
-//! that its paths lead to: one string, or an array of them. Arrays on the way are walked through, and policy documents
-//! are read for whom they let in.
+//! `requestParameters` and its like differ from call to call, so they are stored but not indexed. Values worth a search are
+//! copied to an object of keywords, `ct`: `ct.bucket`, `ct.role_arn` and so on. A field has all values at its paths: one
+//! string, or an array of them. Arrays on a path are traversed, and policy documents are read for the principals that they
+//! allow. The fields that a subscription filter extracts are something else: [`super::members`] writes those.
 
 mod policy;
 mod principal;
@@ -24,32 +24,32 @@ use crate::json::{Node, Tape};
 /// The object that holds the fields.
 pub(crate) const OBJECT: &str = "ct";
 
-/// Longer values are cut: they are to be searched for, and the whole is in the document anyway.
+/// Longer values are cut: they are for searches, and the document has the whole value anyway.
 pub(crate) const MAX_VALUE: usize = 1024;
 
-/// A field has no more values than this; the longest list that an event has room for is some tens of thousands of ids.
+/// The most values of a field; an event has room for some tens of thousands of ids.
 const MAX_VALUES: usize = 1000;
 
-/// The names of the fields that have more than [`MAX_VALUES`] values, of which the rest is missing.
+/// The field of the names of fields with more than [`MAX_VALUES`] values, which lack the rest.
 const TRUNCATED: &str = "truncated";
 
-/// The caller in a few words.
+/// The field of the caller in short.
 const PRINCIPAL: &str = "principal";
 
-/// Whom the policy in an event lets in, and from which addresses.
+/// The fields of the principals and addresses that a policy in an event allows.
 const POLICY_PRINCIPAL: &str = "policy_principal";
 const POLICY_CIDR: &str = "policy_cidr";
 
-/// Whether the caller is of another account than the one that was called.
+/// The field that says whether the caller is of another account than the resource.
 const CROSS_ACCOUNT: &str = "cross_account";
 
-/// The names of all fields within [`OBJECT`], each to be mapped as a keyword.
+/// Returns the names of all fields within [`OBJECT`], each mapped as a keyword.
 #[cfg(test)]
 pub(crate) fn fields() -> impl Iterator<Item = &'static str> {
     [PRINCIPAL].into_iter().chain(FIELDS.iter().map(|field| field.name)).chain([CROSS_ACCOUNT, TRUNCATED])
 }
 
-/// Writes the object of `event`'s fields, unless it has none; says whether it did.
+/// Writes the object of `event`'s fields unless it has none; returns whether it did.
 pub(crate) fn write_promoted_fields(event: &Tape<'_>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     out.push(b'{');
@@ -86,7 +86,7 @@ pub(crate) fn write_promoted_fields(event: &Tape<'_>, out: &mut Vec<u8>) -> bool
     true
 }
 
-/// The fields that are to be filled and what their values say, in the order of the event.
+/// Returns the numbers of fields and their values, in the order of the event.
 fn collect_values<'a>(event: &Tape<'a>) -> Vec<(usize, Cow<'a, str>)> {
     let source = event.members().find(|(_, node)| node.key == "eventSource").and_then(|(_, node)| node.as_string());
     let service = source.as_deref().and_then(|source| source.split('.').next()).unwrap_or_default();
@@ -137,7 +137,7 @@ fn write_key(out: &mut Vec<u8>, start: usize, name: &str) {
     out.push(b':');
 }
 
-/// Each value once and no more than [`MAX_VALUES`], and whether these are all.
+/// Returns each value once and no more than [`MAX_VALUES`], and whether these are all.
 fn deduplicate<'v>(values: &'v [(usize, Cow<'_, str>)]) -> (Vec<Cow<'v, str>>, bool) {
     if let [(_, value)] = values {
         return (vec![Cow::Borrowed(value)], true);
@@ -160,7 +160,7 @@ fn write_values(out: &mut Vec<u8>, values: &[Cow<'_, str>]) {
     out.push(b']');
 }
 
-/// What a scalar says, numbers and booleans as they are written, no longer than [`MAX_VALUE`].
+/// Returns the text of a scalar, numbers and booleans as they are written, no longer than [`MAX_VALUE`].
 fn scalar_text(written: &str) -> Cow<'_, str> {
     match string_content(written) {
         Some(inside) => truncate(unescape(inside)),
@@ -168,7 +168,7 @@ fn scalar_text(written: &str) -> Cow<'_, str> {
     }
 }
 
-/// At most the first [`MAX_VALUE`] bytes of `text`, and whole characters.
+/// Returns at most the first [`MAX_VALUE`] bytes of `text`, and whole characters.
 pub(crate) fn truncate(text: Cow<'_, str>) -> Cow<'_, str> {
     let end = text.floor_char_boundary(MAX_VALUE);
     match text {
@@ -180,7 +180,7 @@ pub(crate) fn truncate(text: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// None when one of the two accounts is not said, as for calls by a service.
+/// Compares the accounts of caller and recipient; none without one of them, as for calls by a service.
 fn is_cross_account(event: &Tape<'_>) -> Option<bool> {
     let member = |key: &str| event.members().find(|(_, node)| node.key == key);
     let (identity, _) = member("userIdentity")?;
@@ -189,7 +189,7 @@ fn is_cross_account(event: &Tape<'_>) -> Option<bool> {
     Some(caller.as_string()? != recipient.as_string()?)
 }
 
-/// The table's paths as one tree, made once: an event is walked through it, not the table through the event.
+/// The table's paths as one tree, built once: one pass over an event finds all fields.
 static PATHS: LazyLock<PathNode> = LazyLock::new(|| {
     let mut root = PathNode::default();
     for (field, Field { paths, .. }) in FIELDS.iter().enumerate() {
@@ -216,7 +216,7 @@ struct PathNode {
     key: &'static str,
     /// In the order of [`key_order`].
     children: Vec<PathNode>,
-    /// What ends here: the number of the field, and the one service it is meant for, if not for all.
+    /// The fields whose path ends here: the number, and the service if it is for one only.
     fields: Vec<(usize, Option<&'static str>)>,
     /// The services whose events have a policy document here.
     policy: ServiceFilter,

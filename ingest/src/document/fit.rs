@@ -1,7 +1,7 @@
-//! Values that the mapping has no place for, found before an engine refuses the document or drops them silently.
+//! Checks values against the mapping before an engine rejects the document or drops them silently.
 //!
-//! With `ignore_malformed`, engines leave out what they cannot read and say so nowhere, and each of them can read
-//! something else: `"False"` is true for Elasticsearch 5, and nothing for OpenSearch.
+//! With `ignore_malformed`, engines leave out what they cannot parse without a trace, and each engine parses something
+//! else: `"False"` is true for Elasticsearch 5, and nothing for OpenSearch.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::json::Node;
 pub(super) const UNMAPPED: [&str; 4] =
     ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"];
 
-/// What becomes of a member of the record.
+/// What a document does with a member of the record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     /// It is written as it is.
@@ -23,7 +23,7 @@ pub(super) enum Fit {
     LeftOut(&'static str),
 }
 
-/// Returns what becomes of the member `name` of a record.
+/// Checks the member `name` of a record.
 pub(super) fn check_member(name: &str, node: &Node<'_>) -> Fit {
     if node.value == "null" {
         return Fit::AsIs;
@@ -37,7 +37,7 @@ pub(super) fn check_member(name: &str, node: &Node<'_>) -> Fit {
     }
 }
 
-/// Returns what becomes of a member at any depth of one that [`has_fields`].
+/// Checks a member at any depth of one that [`has_fields`].
 pub(super) fn check_nested_member(name: &str, node: &Node<'_>) -> Fit {
     if name == "creationDate" && node.value != "null" {
         return check_time(node);
@@ -82,7 +82,7 @@ fn check_boolean(node: &Node<'_>) -> Fit {
     }
 }
 
-/// Whether it is an object, or has one in it: a keyword may be a list.
+/// Returns whether it is an object, or has one in it: a keyword may be a list.
 fn is_structured(node: &Node<'_>) -> bool {
     node.is_object() || node.is_array() && node.value.contains('{')
 }
@@ -145,7 +145,7 @@ const KEYWORDS_WITHIN: [&str; 29] = [
 /// The members that the template maps as objects with fields.
 const OBJECTS: [&str; 4] = ["userIdentity", "tlsDetails", "addendum", "insightDetails"];
 
-/// Whether the template maps `name`, or keeps it without a mapping of its own.
+/// Returns whether the template maps `name`, or stores it unmapped.
 pub(super) fn is_mapped(name: &str) -> bool {
     KEYWORDS.contains(&name)
         || has_fields(name)
@@ -153,7 +153,7 @@ pub(super) fn is_mapped(name: &str) -> bool {
         || matches!(name, "eventTime" | "readOnly" | "managementEvent")
 }
 
-/// Whether what is in `name` has fields of its own: unknown objects are stored without.
+/// Returns whether the members of `name` are indexed fields: unknown objects are stored only.
 pub(super) fn has_fields(name: &str) -> bool {
     OBJECTS.contains(&name) || name == "resources"
 }

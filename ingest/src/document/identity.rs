@@ -1,4 +1,4 @@
-//! When a record says that it happened, what it is called, and whose it is.
+//! The time, the id and the account of a record.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::payload::{LogBatch, LogEvent};
 /// of CloudTrail is from 1970.
 pub(crate) const UNDATED: i64 = 0;
 
-/// What a file's record is known by, where no log event tells.
+/// The identity of a record from a file, which has no log event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// `eventID`, or `eventId` of aggregated events, or else a hash of the record: the same on each run.

@@ -1,4 +1,4 @@
-//! The members of a document's object: those of the record, or those that a subscription filter's pattern cut out.
+//! Writes the members of a document: those of the record, or those that a subscription filter's pattern extracted.
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
@@ -9,12 +9,12 @@ use super::names;
 use crate::json::Tape;
 use crate::json::text::{unescape, write_key, write_string};
 
-/// What was written of a record.
+/// The result of writing a record.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     /// Whether `source` is one of its members.
     pub(super) has_source: bool,
-    /// What was left out, and why.
+    /// The parts that were left out, and why.
     pub(super) left_out: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> Written {
 /// is full.
 const MAX_KEYS: usize = 800;
 
-/// The members up to [`MAX_KEYS`], those that the template maps first, and the number of keys that are left out.
+/// Returns the members up to [`MAX_KEYS`], those that the template maps first, and the number of keys that are left out.
 fn limit_keys<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(Cow<'a, str>, usize)>, usize) {
     let costs: Vec<usize> = members.iter().map(|(name, index)| count_keys(record, name, *index)).collect();
     if costs.iter().sum::<usize>() <= MAX_KEYS {
@@ -77,13 +77,13 @@ fn limit_keys<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Ve
     (kept, too_many)
 }
 
-/// How many keys a member of the record brings into the mapping; the elements of a list have theirs in common.
+/// Returns the number of keys that a member adds to the mapping; the elements of a list share theirs.
 fn count_keys(record: &Tape<'_>, name: &str, index: usize) -> usize {
     let within = if has_fields(name) { record.descendants(index) } else { &[] };
     1 + within.iter().map(|node| node.key).filter(|key| !key.is_empty()).collect::<HashSet<_>>().len()
 }
 
-/// Whether a field of the log event was cut out by a subscription filter's pattern, and holds something.
+/// Returns whether a field of the log event was extracted by a subscription filter's pattern, and is not empty.
 ///
 /// Keys that begin with `@` are no pattern's: they are system fields, which a subscription adds to each event.
 pub(super) fn is_filter_field(key: &str, value: &str) -> bool {
@@ -151,7 +151,7 @@ fn is_exact_number(value: &str) -> bool {
         && Tape::parse(value).is_ok()
 }
 
-/// Where an object is: what its names and values may be depends on it.
+/// The place of an object, which decides the names and values that it may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     /// It is in a part that is indexed, and has fields of its own there.
@@ -172,7 +172,7 @@ impl Scope {
     }
 }
 
-/// Whether each name and value of a plain record is as all engines accept it.
+/// Returns whether all engines accept each name and value of a plain record.
 ///
 /// The elements of arrays have no key, and no member of a plain record has an empty one.
 fn fits_as_is(record: &Tape<'_>) -> bool {
@@ -240,14 +240,14 @@ fn write_value(out: &mut Vec<u8>, tape: &Tape<'_>, index: usize, scope: Scope, l
     }
 }
 
-/// Without what is overwritten, and with the names of our own fields left to these.
+/// Removes members that are overwritten, and renames those with the names of added fields.
 fn prepare_top_level<T>(members: Vec<(Cow<'_, str>, T)>, is_object: impl Fn(&T) -> bool) -> Vec<(Cow<'_, str>, T)> {
     let mut members = deduplicate(members);
     members.retain(|(name, _)| !names::OVERWRITTEN.contains(&name.as_ref()));
     names::rename_unsafe(members, |name, value| names::is_reserved(name) || name == "source" && !is_object(value))
 }
 
-/// Each name once, where it stood first and with the last value: as JavaScript has it. Engines refuse it twice.
+/// Keeps each name once, at its first place and with its last value, as JavaScript does. Engines reject it twice.
 fn deduplicate<T>(members: Vec<(Cow<'_, str>, T)>) -> Vec<(Cow<'_, str>, T)> {
     let mut places: HashMap<Cow<'_, str>, usize> = HashMap::with_capacity(members.len());
     let mut kept: Vec<(Cow<'_, str>, T)> = Vec::with_capacity(members.len());

@@ -1,4 +1,4 @@
-//! Names that an engine would refuse, and the documents with them, made into names that it takes.
+//! Renames fields whose names make an engine reject the document.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::extract;
 use super::fit::UNMAPPED;
 
-/// The field that says by how many seconds the log is behind the event.
+/// The field of the seconds from the event to its log entry.
 pub(super) const LAG: &str = "@lag";
 
 /// The fields of the log event: the record's own of these names give way to them.
@@ -15,7 +15,7 @@ pub(super) const OVERWRITTEN: [&str; 6] = ["@id", "@timestamp", "@message", "@ow
 /// The object of the system fields that a subscription adds.
 pub(super) const SYSTEM_FIELDS: &str = "@aws";
 
-/// The engines' own fields: a document that has one is refused.
+/// The engines' own fields: a document with one of them is rejected.
 const METADATA: [&str; 23] = [
     "_all",
     "_data_stream_timestamp",
@@ -42,22 +42,22 @@ const METADATA: [&str; 23] = [
     "_version",
 ];
 
-/// Whether a name of the document itself belongs to an engine or to a field that this function adds.
+/// Returns whether a top-level name belongs to an engine or to a field that this program adds.
 pub(super) fn is_reserved(name: &str) -> bool {
     name == extract::OBJECT || name == LAG || name == "@degraded" || name == SYSTEM_FIELDS || METADATA.contains(&name)
 }
 
-/// Whether a name has to be looked at more closely: a sieve that lets nothing through that [`rename_unsafe`] would change.
+/// Returns whether [`rename_unsafe`] may change a name. It is quick, and never false for a name that would be changed.
 pub(super) fn may_be_unsafe(name: &str) -> bool {
     name.contains('.') || is_blank(name)
 }
 
-/// The same for the names of the document itself.
+/// Returns the same for top-level names.
 pub(super) fn may_be_unsafe_at_top(name: &str) -> bool {
     may_be_unsafe(name) || name.starts_with(['@', '_']) || name == extract::OBJECT || name == "source"
 }
 
-/// Changes the names among `members` that an engine would refuse, or read as a path that another name is in the way of.
+/// Renames the members that an engine would reject, or would read as a path through another member.
 ///
 /// A dot is a step into an object: `a.b` is fine by itself, but not next to `a`, and not with nothing on one side.
 /// In such names the dots become `_`. A name that `is_reserved`, or that another has, gets `_` at its end.
@@ -94,7 +94,7 @@ fn is_ambiguous(name: &str, names: &HashSet<String>) -> bool {
         })
 }
 
-/// Fields that this function adds, whether or not they are among the members.
+/// Fields that this program adds, whether or not they are among the members.
 const ADDED: [&str; 10] = [
     extract::OBJECT,
     LAG,

@@ -1,13 +1,13 @@
-//! The CloudTrail record in a message.
+//! Finds the CloudTrail record in a message, and members in it.
 
 use std::borrow::Cow;
 
 use crate::json::repair::{Flaw, repair};
 use crate::json::{JsonError, Node, Tape};
 
-/// Calls `read` with the JSON object that the message ends in, if it does: loggers like to put something before it.
+/// Calls `read` with the JSON object at the end of the message, if there is one: loggers may put text before it.
 ///
-/// A record of CloudTrail that is no valid JSON is read as far as it goes, and the flaw is passed on.
+/// A CloudTrail record that is no valid JSON is repaired as far as it can be read, and the flaw is passed on.
 pub(super) fn with_record<T>(message: &str, read: impl FnOnce(Option<&Tape<'_>>, Option<Flaw>) -> T) -> T {
     let Some(start) = message.find('{') else { return read(None, None) };
     let text = &message[start..];
@@ -24,15 +24,15 @@ pub(super) fn with_record<T>(message: &str, read: impl FnOnce(Option<&Tape<'_>>,
     }
 }
 
-/// The members by one of which a record of CloudTrail is recognised.
+/// Members by which a CloudTrail record is recognised: one is enough.
 const RECORD_KEYS: [&str; 5] = ["eventName", "eventSource", "eventTime", "eventID", "eventVersion"];
 
-/// The last member of `record` that has the key.
+/// Returns the last member of `record` with this key.
 pub(super) fn find_member<'t, 'a>(record: &'t Tape<'a>, key: &str) -> Option<&'t Node<'a>> {
     record.members().filter(|(_, node)| node.key == key).last().map(|(_, node)| node)
 }
 
-/// What the last member of `record` that has the key says, if it is a string.
+/// Returns the text of the last member of `record` with this key, if it is a string.
 pub(super) fn find_string<'a>(record: &Tape<'a>, key: &str) -> Option<Cow<'a, str>> {
     find_member(record, key)?.as_string()
 }

@@ -1,19 +1,19 @@
-//! JSON that breaks a rule, made valid as far as it goes.
+//! Repairs JSON that breaks the grammar, as far as it can be read.
 //!
-//! A caller can put a deeply nested parameter into a call, and a log line can be cut: neither may hide the call. What is
-//! kept is what stands before the fault, and behind it where the text goes on.
+//! A caller can put a deeply nested parameter into a call, and a log line can be cut: neither may hide the call. Values before
+//! the fault are kept, and those after it where parsing can go on.
 
 use std::fmt::{self, Write as _};
 
 use super::text::{escaped_char, plain_prefix};
 use super::{MAX_DEPTH, Tape};
 
-/// A text that is valid JSON now.
+/// A repaired text, which is valid JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Repaired {
     /// The text, nested no deeper than [`MAX_DEPTH`].
     pub(crate) text: String,
-    /// The first fault that was found.
+    /// The first fault.
     pub(crate) flaw: Flaw,
 }
 
@@ -67,7 +67,7 @@ struct Repair<'a> {
     flaw: Option<Flaw>,
 }
 
-/// What may come next.
+/// The tokens that may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Value,

@@ -1,13 +1,13 @@
-//! Strings in JSON: from their escapes to what they say, and back.
+//! The text of JSON strings: unescaped, escaped, written.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-/// How many bytes at the start of `bytes` stand for themselves in a JSON string.
+/// Returns the number of bytes at the start of `bytes` that stand for themselves in a JSON string.
 pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     let mut at = 0;
-    // Eight bytes at a time: of a quote, a backslash and the control characters, which one comes first?
+    // Finds the first quote, backslash or control character in eight bytes at a time.
     while let Some(chunk) = bytes[at..].first_chunk::<8>() {
         let word = u64::from_le_bytes(*chunk);
         let special =
@@ -21,7 +21,7 @@ pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
     at + bytes[at..].iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count()
 }
 
-/// The high bit of each byte that is less than `limit`, exact up to and including the first such byte.
+/// Returns the high bit of each byte that is less than `limit`, exact up to and including the first such byte.
 fn bytes_below(word: u64, limit: u8) -> u64 {
     word.wrapping_sub(splat(limit)) & !word
 }
@@ -47,17 +47,18 @@ fn hex_unit(bytes: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// What the inside of a valid JSON string says. A lone surrogate, which no text can have, becomes U+FFFD.
+/// Returns the text of a valid JSON string, given without its quotes. A lone surrogate, which no text can have, becomes
+/// U+FFFD.
 pub(crate) fn unescape(inside: &str) -> Cow<'_, str> {
     let first = plain_prefix(inside.as_bytes());
     if first == inside.len() {
         return Cow::Borrowed(inside);
     }
-    let mut said = String::with_capacity(inside.len());
+    let mut text = String::with_capacity(inside.len());
     let mut rest = inside;
     let mut plain = first;
     loop {
-        said.push_str(&rest[..plain]);
+        text.push_str(&rest[..plain]);
         rest = &rest[plain..];
         let (character, length) = match rest.as_bytes() {
             [b'\\', byte @ (b'"' | b'\\' | b'/'), ..] => (char::from(*byte), 2),
@@ -69,16 +70,16 @@ pub(crate) fn unescape(inside: &str) -> Cow<'_, str> {
             bytes => match escaped_char(bytes) {
                 Some((character, length)) => (character.unwrap_or(char::REPLACEMENT_CHARACTER), length),
                 // The end; no valid string has anything else here.
-                None => return Cow::Owned(said),
+                None => return Cow::Owned(text),
             },
         };
-        said.push(character);
+        text.push(character);
         rest = &rest[length..];
         plain = plain_prefix(rest.as_bytes());
     }
 }
 
-/// What a string of JSON says, and any other value as it is written; nothing for `null`.
+/// Returns the text of a string, any other value as it is written, and nothing for `null`.
 pub(crate) fn scalar_text(value: &RawValue) -> Cow<'_, str> {
     match string_content(value.get()) {
         Some(inside) => unescape(inside),
@@ -87,15 +88,15 @@ pub(crate) fn scalar_text(value: &RawValue) -> Cow<'_, str> {
     }
 }
 
-/// The text between the quotes of `value`, if it is a string.
+/// Returns the text between the quotes of `value`, if it is a string.
 pub(crate) fn string_content(value: &str) -> Option<&str> {
     value.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Writes `said` as a JSON string.
-pub(crate) fn write_string(out: &mut Vec<u8>, said: &str) {
+/// Writes `text` as a JSON string.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut rest = said.as_bytes();
+    let mut rest = text.as_bytes();
     loop {
         let (plain, special) = rest.split_at(plain_prefix(rest));
         out.extend_from_slice(plain);

@@ -2,7 +2,7 @@
 
 use serde_json::error::Category;
 
-/// Why a payload has no log events to give.
+/// Why a payload has no log events.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// It is not JSON, or not of the shape that it should have.
@@ -32,7 +32,7 @@ fn kind(error: &serde_json::Error) -> &'static str {
     }
 }
 
-/// What a delivery may be after decompression.
+/// The most bytes of a delivery after decompression.
 ///
 /// Lambda takes 1 MiB at most in an asynchronous call, a Kinesis record may have 10 MiB, and CloudTrail's events shrink
 /// to a tenth: real deliveries are far below this, and the function's memory is above it.

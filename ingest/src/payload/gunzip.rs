@@ -6,9 +6,9 @@ use flate2::bufread::GzDecoder;
 
 use super::error::PayloadError;
 
-/// What `compressed` holds, unless it is more than `limit` bytes.
+/// Decompresses `compressed`, unless the result is more than `limit` bytes.
 ///
-/// Gzip files one after another are one text, as RFC 1952 has it. What comes after them and is none is not looked at.
+/// Consecutive gzip members are one text, as in RFC 1952. Bytes after them that are no gzip are ignored.
 pub(super) fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, PayloadError> {
     let mut text = Vec::with_capacity(claimed_length(compressed).min(limit));
     let mut rest = compressed;
@@ -32,7 +32,7 @@ pub(super) fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
-/// The length that the last four bytes claim, as far as so few bytes can hold so much: a claim costs no memory.
+/// Returns the length that the last four bytes claim, within what compression can reach: a claim alone costs no memory.
 fn claimed_length(compressed: &[u8]) -> usize {
     let claimed = compressed.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
     usize::try_from(claimed).unwrap_or(usize::MAX).min(compressed.len().saturating_mul(TYPICAL_GROWTH))
@@ -40,5 +40,5 @@ fn claimed_length(compressed: &[u8]) -> usize {
 
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Log data seldom shrinks to less than a sixteenth; where it does, the text grows as it is read.
+/// Log data rarely shrinks to less than a sixteenth; where it does, the text grows as it is read.
 const TYPICAL_GROWTH: usize = 16;

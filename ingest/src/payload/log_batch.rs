@@ -20,9 +20,9 @@ pub struct LogEvent {
     pub id: String,
     /// Milliseconds since 1970 UTC.
     pub timestamp: i64,
-    /// What was logged; for CloudTrail, a JSON object.
+    /// The text that was logged; for CloudTrail, a JSON object.
     pub message: String,
-    /// The fields that a subscription filter's pattern cut out of the message, in order, if it has one.
+    /// The fields that a subscription filter's pattern extracted from the message, in order, if it has one.
     pub extracted_fields: Vec<(String, String)>,
 }
 

@@ -1,23 +1,23 @@
-//! What the domain is to have.
+//! The plan for setting up a domain.
 
 use std::num::NonZeroU32;
 
 use crate::engine::Engine;
 
-/// What the domain is to have.
+/// The index template and the retention policy that a domain should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupPlan {
     prefix: String,
     /// After how many days an index is deleted; never if none.
     pub(crate) retention: Option<NonZeroU32>,
-    /// What the domain runs, if that is known without asking it.
+    /// The domain's engine, if it is known without asking.
     pub(crate) engine: Option<Engine>,
 }
 
 impl SetupPlan {
-    /// A template for the indices whose names begin with `prefix`, deleted after `retention` days if that is given.
+    /// Plans a template for the indices whose names begin with `prefix`, deleted after `retention` days if that is given.
     ///
-    /// `None` if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of others.
+    /// Returns none if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of others.
     #[must_use]
     pub fn new(prefix: &str, retention: Option<NonZeroU32>) -> Option<Self> {
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
@@ -25,7 +25,7 @@ impl SetupPlan {
         (begins && prefix.bytes().all(is_name)).then(|| Self { prefix: prefix.to_owned(), retention, engine: None })
     }
 
-    /// The same for a domain that is known to run `engine`, and is not asked.
+    /// Sets the engine, so that the domain is not asked.
     #[must_use]
     pub fn on(self, engine: Engine) -> Self {
         Self { engine: Some(engine), ..self }
@@ -35,7 +35,7 @@ impl SetupPlan {
         format!("{}*", self.prefix)
     }
 
-    /// The name of both the template and the policy.
+    /// Returns the name of both the template and the policy.
     pub(crate) fn name(&self) -> String {
         format!("trailgate-{}", self.prefix.trim_end_matches(['-', '_', '.']))
     }

@@ -1,12 +1,12 @@
-//! The template as each engine takes it, made of the one that is in `config/`.
+//! The index template in the form of each engine, made of the one in `config/`.
 
 use serde_json::{Map, Value, json};
 
 use crate::engine::{Engine, EngineKind, TemplateForm};
 
-/// The template of `config/cwl-template.json`, made for one engine and one index prefix.
+/// Builds the template for one engine and one index pattern from `config/cwl-template.json`.
 ///
-/// `Err` only if the file is not what this function knows, which a test excludes.
+/// It fails only if the file has another shape, which a test excludes.
 pub(crate) fn for_engine(engine: Engine, pattern: &str) -> Result<Value, serde_json::Error> {
     let source: Source = serde_json::from_str(SOURCE)?;
     let Source { priority, mut template } = source;
@@ -46,27 +46,27 @@ pub(crate) fn for_engine(engine: Engine, pattern: &str) -> Result<Value, serde_j
     })
 }
 
-/// The mapping, as engines without document types take it.
+/// Returns the mapping for engines without document types.
 pub(crate) fn mapping() -> Result<Value, serde_json::Error> {
     let source: Source = serde_json::from_str(SOURCE)?;
     Ok(source.template.mappings)
 }
 
-/// Where the template is.
+/// Returns the path of the template.
 pub(crate) fn path(engine: Engine, name: &str) -> String {
     let api = if engine.template_form() == TemplateForm::Composable { "_index_template" } else { "_template" };
     format!("/{api}/{name}")
 }
 
-/// The version of the template that this program carries.
+/// Returns the version of the template in this program.
 pub(crate) fn version() -> Result<u64, serde_json::Error> {
     let source: Source = serde_json::from_str(SOURCE)?;
     Ok(version_in(&source.template.mappings).unwrap_or_default())
 }
 
-/// The version of the template in the engine's answer; 0 if it is not one of this program's.
+/// Returns the version of the template in the engine's response; 0 if it is not one of this program's.
 ///
-/// The version is in the mapping's `_meta`, which all engines keep, and each index then says what made it.
+/// The version is in the mapping's `_meta`, which all engines keep, so that each index names the template it was made by.
 pub(crate) fn installed_version(engine: Engine, name: &str, answer: &Value) -> u64 {
     let mappings = match engine.template_form() {
         TemplateForm::Composable => &answer["index_templates"][0]["index_template"]["template"]["mappings"],
@@ -76,9 +76,9 @@ pub(crate) fn installed_version(engine: Engine, name: &str, answer: &Value) -> u
     version_in(mappings).unwrap_or_default()
 }
 
-/// How many copies of each shard the domain insists on, if that is why it refused a template.
+/// Returns the number of copies of each shard that the domain requires, if that is why it rejected a template.
 ///
-/// A domain of several zones with a standby wants every zone to have a copy.
+/// A domain of several zones with a standby requires a copy in each zone.
 pub(crate) fn required_copies(refusal: &[u8]) -> Option<u32> {
     let refusal = String::from_utf8_lossy(refusal);
     let (_, zones) = refusal.split_once("multiple of total awareness attributes [")?;
@@ -92,12 +92,12 @@ pub(crate) fn set_copies(template: &mut Value, copies: u32) {
     template["settings"]["index"]["auto_expand_replicas"] = json!(format!("0-{}", copies.saturating_sub(1)));
 }
 
-/// Whether a template was refused since another one matches the same names with the same priority.
+/// Returns whether a template was rejected because another one matches the same names with the same priority.
 pub(crate) fn is_of_equal_priority(refusal: &[u8]) -> bool {
     String::from_utf8_lossy(refusal).contains("that have the same priority [")
 }
 
-/// Puts the template above those of its priority.
+/// Raises the template above those of its priority.
 pub(crate) fn raise_priority(template: &mut Value) {
     if let Some(priority) = template["priority"].as_u64() {
         template["priority"] = json!(priority + 1);
@@ -129,7 +129,7 @@ fn use_strings(mapping: &mut Value) {
     }
 }
 
-/// The file, as `_index_template` of a recent engine takes it.
+/// The file, in the form of `_index_template` of a recent engine.
 #[derive(serde::Deserialize)]
 struct Source {
     priority: u32,

@@ -1,4 +1,4 @@
-//! Whom a policy document lets in.
+//! The principals and addresses that a policy document allows.
 //!
 //! Most services log a policy as JSON within a string, S3 as an object, and Lambda the one statement that it added.
 
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::json::text::{string_content, unescape};
 use crate::json::{Node, Tape};
 
-/// What is worth a search in a policy.
+/// The parts of a policy that are worth a search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Admitted {
     /// The principals that an `Allow` statement names: ARNs, accounts, services, `*`.
@@ -16,7 +16,7 @@ pub(super) struct Admitted {
     pub(super) cidrs: Vec<String>,
 }
 
-/// Reads the policy in a value of an event; nothing if it is none.
+/// Reads the policy in a value of an event; the result is empty if it is none.
 pub(super) fn read_policy(value: &Node<'_>) -> Admitted {
     let text = match string_content(value.value) {
         Some(inside) => unescape(inside),

@@ -1,4 +1,4 @@
-//! The caller in a few words, where its ARN would not fit into a column.
+//! The caller in short, because an ARN does not fit into a column.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,7 @@ pub(super) fn describe_principal(event: &Tape<'_>) -> Option<String> {
     Some(format!("{prefix}/{name}"))
 }
 
-/// What of an ARN follows partition, service, region and account.
+/// Returns the part of an ARN after partition, service, region and account.
 fn resource(arn: &str) -> Option<&str> {
     let resource = arn.strip_prefix("arn:")?.splitn(5, ':').nth(4)?;
     (!resource.is_empty()).then_some(resource)

@@ -1,16 +1,18 @@
-//! Which fields there are, and where their values are found.
+//! The table of promoted fields and the paths of their values.
+//!
+//! It is long because it is one flat table, and only a table: its order is the order of the fields in every document.
 
 /// One field of the object.
 pub(super) struct Field {
     /// Its name in the object.
     pub(super) name: &'static str,
-    /// Where its values are.
+    /// The paths of its values.
     pub(super) paths: &'static [Path],
 }
 
-/// One place in an event.
+/// A path in an event.
 pub(super) struct Path {
-    /// The only service whose events are looked at, as `eventSource` begins.
+    /// The only service whose events have it, as `eventSource` begins.
     pub(super) service: Option<&'static str>,
     /// The keys from the event down, with dots between them.
     pub(super) keys: &'static str,
@@ -575,7 +577,7 @@ pub(super) const FIELDS: &[Field] = &[
     ),
 ];
 
-/// Where policy documents are: as an object, or as JSON within a string.
+/// The paths of policy documents, which are objects, or JSON within a string.
 pub(super) const POLICIES: &[Path] = &[
     any("requestParameters.policyDocument"),
     any("requestParameters.assumeRolePolicyDocument"),
