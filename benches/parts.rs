@@ -12,12 +12,8 @@ use aws_credential_types::Credentials;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, Uri};
-use trailgate::ops::access_log::{AccessLog, Format, OnFailure};
-use trailgate::ops::log_writer::NonBlockingWriter;
-use trailgate::ops::request_id::RequestId;
-use trailgate::ops::request_record::RequestRecorder;
-use trailgate::policy::allowlist::Entries;
-use trailgate::policy::client_address::Address;
+use trailgate::allowlist::Entries;
+use trailgate::{AccessLog, ClientAddress, LogFailurePolicy, LogFormat, NonBlockingWriter, RequestId, RequestRecorder};
 use trailgate_client::{Signer, SigningParams, Target};
 
 criterion_group!(benches, allowlist, target, sign, access_line);
@@ -76,11 +72,11 @@ fn sign(criterion: &mut Criterion) {
 /// With the pipe's own thread writing to nowhere: what a request pays, and what does not fit is dropped.
 fn access_line(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_line");
-    for (name, format) in [("json", Format::Json), ("text", Format::Text)] {
+    for (name, format) in [("json", LogFormat::Json), ("text", LogFormat::Text)] {
         let pipe = NonBlockingWriter::start(io::sink(), |_| String::new()).expect("a thread can be started");
-        let log = AccessLog::new(Some(pipe), format, OnFailure::Serve);
+        let log = AccessLog::new(Some(pipe), format, LogFailurePolicy::Serve);
         let recorder = RequestRecorder::new(log, Arc::default());
-        let (peer, now) = (Address::new(IpAddr::from([203, 0, 113, 7])), SystemTime::now());
+        let (peer, now) = (ClientAddress::new(IpAddr::from([203, 0, 113, 7])), SystemTime::now());
         let uri = Uri::from_static("/cwl-2026.01.01/_search");
         group.bench_function(name, |bencher| {
             bencher.iter(|| recorder.begin(now, RequestId::new(1), &peer, Some((&Method::GET, &uri))));

@@ -13,16 +13,12 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use fake_domain::{FakeDomain, Options};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use trailgate::config::Config;
-use trailgate::daemon;
-use trailgate::http::server::{BoundListener, Worker};
-use trailgate::ops::access_log::{AccessLog, Format, OnFailure};
-use trailgate::ops::log_writer::NonBlockingWriter;
-use trailgate::ops::metrics::Metrics;
-use trailgate::ops::request_record::RequestRecorder;
-use trailgate::ops::signals::Termination;
-use trailgate::policy::allowlist::{self, Entries};
-use trailgate::proxy::{self, Proxy};
+use trailgate::allowlist::Entries;
+use trailgate::proxy::Proxy;
+use trailgate::{
+    AccessLog, BoundListener, Config, LogFailurePolicy, LogFormat, Metrics, NonBlockingWriter, RequestRecorder,
+    Termination, Worker, allowlist, daemon, proxy,
+};
 use trailgate_client::CredentialCache;
 use trailgate_testkit::{KibanaStack, fill, sample_events, signing_key};
 
@@ -54,7 +50,7 @@ async fn main() -> anyhow::Result<()> {
     tokio::spawn(refresher.run());
     let lines = NonBlockingWriter::start(std::io::stdout(), |lost| format!("{lost} lines were lost\n"))?;
     let metrics = Arc::<Metrics>::default();
-    let access_log = AccessLog::new(Some(lines), Format::Text, OnFailure::Serve);
+    let access_log = AccessLog::new(Some(lines), LogFormat::Text, LogFailurePolicy::Serve);
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
     let upstream = daemon::build_upstream(config.domain, cache)?;
     let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));

@@ -1,7 +1,7 @@
 //! The command line: the arguments, and the commands besides `run`.
 
 pub mod allow;
-pub mod args;
+pub(crate) mod args;
 pub mod check;
 pub mod doctor;
 pub mod generate;

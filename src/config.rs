@@ -9,7 +9,8 @@ mod written;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-pub use self::types::{AdminConfig, Config, DomainConfig, LogConfig, SigningConfig};
+pub use self::types::Config;
+pub(crate) use self::types::{DomainConfig, LogConfig, SigningConfig};
 
 impl Config {
     /// Reads the configuration in `file`. Paths in it are relative to it.

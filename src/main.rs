@@ -7,13 +7,11 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
-use trailgate::cli::args::{Cli, Command, ConfigArgs};
-use trailgate::cli::{allow, check, doctor, generate, status};
-use trailgate::config::{Config, ConfigError};
-use trailgate::daemon::{self, Logs};
-use trailgate::http::tls::CertificateError;
-use trailgate::ops::systemd;
-use trailgate::policy::allowlist::LoadError;
+use trailgate::daemon::Logs;
+use trailgate::{
+    CertificateError, Cli, Command, Config, ConfigArgs, ConfigError, LoadError, allow, check, daemon, doctor, generate,
+    status, systemd,
+};
 
 /// Takes less time than the platform's, and returns memory after a burst: docs/performance.md has the figures.
 #[global_allocator]

@@ -1,13 +1,13 @@
 //! Operation: logs, metrics, the admin address, reloads, the service manager.
 
-pub mod access_log;
-pub mod admin;
-pub mod descriptors;
-pub mod log_writer;
-pub mod metrics;
-pub mod outcome;
-pub mod reload;
-pub mod request_id;
-pub mod request_record;
-pub mod signals;
+pub(crate) mod access_log;
+pub(crate) mod admin;
+pub(crate) mod descriptors;
+pub(crate) mod log_writer;
+pub(crate) mod metrics;
+pub(crate) mod outcome;
+pub(crate) mod reload;
+pub(crate) mod request_id;
+pub(crate) mod request_record;
+pub(crate) mod signals;
 pub mod systemd;

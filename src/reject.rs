@@ -23,7 +23,7 @@ use crate::policy::quota::QuotaError;
 
 /// Why a request got no answer from the domain.
 #[derive(Debug)]
-pub enum Reject {
+pub(crate) enum Reject {
     /// The head is malformed, too large, or came too slowly.
     Head(HeadError),
     /// A trusted proxy passed on an `X-Forwarded-For` that cannot be read.
@@ -57,13 +57,13 @@ pub enum Reject {
 impl Reject {
     /// The status of the answer.
     #[must_use]
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.outcome().status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The reason's name: `error.type` of the answer, `outcome` in the access log.
     #[must_use]
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Head(HeadError::TooLarge) => Outcome::HeadTooLarge,
             Self::Head(HeadError::Slow) => Outcome::HeadTimeout,
@@ -89,7 +89,7 @@ impl Reject {
 
     /// What the client is told. It names what the client can change, and nothing behind the gate.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         match self {
             Self::Head(error) => error.to_string(),
             Self::ForwardedFor(error) => error.to_string(),
@@ -119,7 +119,7 @@ impl Reject {
 
     /// What only the log is told: the cause behind the reason, where there is one.
     #[must_use]
-    pub fn cause(&self) -> Option<String> {
+    pub(crate) fn cause(&self) -> Option<String> {
         match self {
             Self::Body(BodyError::Broken(error)) => Some(join_sources(error)),
             Self::Upstream(RequestError::Upstream(error)) => match error {
@@ -133,7 +133,7 @@ impl Reject {
 
     /// The answer: an HTML page for a client that asks for one, else JSON in the shape of Elasticsearch's errors.
     #[must_use]
-    pub fn response(&self, wants_html: bool) -> Response<Bytes> {
+    pub(crate) fn response(&self, wants_html: bool) -> Response<Bytes> {
         let status = self.status();
         let (content_type, body) = if wants_html {
             ("text/html; charset=utf-8", page(status, &self.reason()))

@@ -16,14 +16,12 @@ use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use trailgate::config::Config;
-use trailgate::daemon;
-use trailgate::http::server::{BoundListener, Worker};
-use trailgate::ops::access_log::{AccessLog, Format, OnFailure};
-use trailgate::ops::log_writer::NonBlockingWriter;
-use trailgate::ops::request_record::RequestRecorder;
-use trailgate::policy::allowlist::{self, Entries};
-use trailgate::proxy::{self, Proxy};
+use trailgate::allowlist::Entries;
+use trailgate::proxy::Proxy;
+use trailgate::{
+    AccessLog, BoundListener, Config, LogFailurePolicy, LogFormat, NonBlockingWriter, RequestRecorder, Worker,
+    allowlist, daemon, proxy,
+};
 use trailgate_client::CredentialCache;
 use trailgate_client::{Signer, SigningParams, Target};
 
@@ -85,7 +83,7 @@ async fn request(times: u32) -> anyhow::Result<()> {
     let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(signing_key()));
     tokio::spawn(refresher.run());
     let writer = NonBlockingWriter::start(io::sink(), |_| String::new())?;
-    let access_log = AccessLog::new(Some(writer), Format::Json, OnFailure::Serve);
+    let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve);
     let (_publisher, allowlist) = allowlist::channel(entries());
     let metrics = Arc::default();
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));

@@ -7,7 +7,7 @@ use trailgate_client::{Endpoint, UpstreamConfig};
 
 use crate::http::listener::Listener;
 use crate::http::server::ConnectionLimits;
-use crate::ops::access_log::{Format, OnFailure};
+use crate::ops::access_log::{LogFailurePolicy, LogFormat};
 use crate::ops::admin::AdminAddress;
 use crate::policy::host_check::Hosts;
 use crate::proxy::ProxyConfig;
@@ -70,11 +70,11 @@ pub struct AdminConfig {
 #[derive(Debug)]
 pub struct LogConfig {
     /// The format of lines.
-    pub format: Format,
+    pub format: LogFormat,
     /// The level of events.
     pub level: LevelFilter,
     /// Whether each request is logged.
     pub access: bool,
     /// The policy for requests while the access log cannot be written.
-    pub on_failure: OnFailure,
+    pub on_failure: LogFailurePolicy,
 }

@@ -17,7 +17,7 @@ use super::units::{Size, Time};
 use crate::http::head::HeadLimits;
 use crate::http::memory_budget::BodyLimits;
 use crate::http::server::ConnectionLimits;
-use crate::ops::access_log::{Format, OnFailure};
+use crate::ops::access_log::{LogFailurePolicy, LogFormat};
 use crate::ops::admin::AdminAddress;
 use crate::policy::engine::{Engine, UnknownEngine};
 use crate::policy::quota::SearchLimits;
@@ -109,10 +109,10 @@ struct Admin {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Log {
-    format: Format,
+    format: LogFormat,
     level: Level,
     access: bool,
-    on_failure: OnFailure,
+    on_failure: LogFailurePolicy,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -317,7 +317,12 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: Format::Json, level: Level(LevelFilter::INFO), access: true, on_failure: OnFailure::Serve }
+        Self {
+            format: LogFormat::Json,
+            level: Level(LevelFilter::INFO),
+            access: true,
+            on_failure: LogFailurePolicy::Serve,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::LogConfig;
-use crate::ops::access_log::Format;
+use crate::ops::access_log::LogFormat;
 use crate::ops::log_writer::{Loss, NonBlockingWriter};
 
 /// The event log and the access log. They outlive the runtime, so that the last lines are written, too.
@@ -24,8 +24,8 @@ impl Logs {
     /// Sends events to stderr from now on, and opens stdout for access lines.
     pub fn start(config: &LogConfig) -> io::Result<Self> {
         let notice = match config.format {
-            Format::Json => |lines| format!("{{\"lost_lines\":{lines}}}\n"),
-            Format::Text => |lines| format!("{lines} lines were lost: this log could not be written\n"),
+            LogFormat::Json => |lines| format!("{{\"lost_lines\":{lines}}}\n"),
+            LogFormat::Text => |lines| format!("{lines} lines were lost: this log could not be written\n"),
         };
         // Not the standard library's streams, whose buffers keep what cannot be written and lose count of it.
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -37,8 +37,8 @@ impl Logs {
         let targets = Targets::new().with_target("trailgate", config.level).with_default(tracing::Level::WARN);
         let registry = tracing_subscriber::registry().with(targets);
         match config.format {
-            Format::Json => registry.with(lines.json().flatten_event(true)).init(),
-            Format::Text => registry.with(lines).init(),
+            LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+            LogFormat::Text => registry.with(lines).init(),
         }
         Ok(logs)
     }

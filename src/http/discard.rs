@@ -11,7 +11,7 @@ use tokio::time::timeout;
 ///
 /// A client of HTTP/2 that sends its whole body before it reads would otherwise lose the answer: the stream is reset as
 /// soon as nobody reads the body.
-pub async fn discard<B>(mut body: B)
+pub(crate) async fn discard<B>(mut body: B)
 where
     B: Body<Data = Bytes> + Unpin,
 {

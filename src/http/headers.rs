@@ -6,13 +6,13 @@ use memchr::memmem;
 use trailgate_client::is_signing_header;
 
 use crate::http::listener::Connection;
-use crate::policy::client_address::{Address, FORWARDED_FOR};
+use crate::policy::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::policy::host_check::FORWARDED_HOST;
 
 /// The way that a request came, as the forwarding headers tell it.
 #[derive(Clone, Debug)]
-pub struct ForwardedContext {
-    peer: Address,
+pub(crate) struct ForwardedContext {
+    peer: ClientAddress,
     /// Whether it came over TLS.
     is_tls: bool,
     /// Whether the peer is a proxy, so that what it says of the way before it counts.
@@ -27,7 +27,7 @@ impl ForwardedContext {
         Self::of(peer.clone(), listener.tls.is_some(), listener.trusted_proxies.contains(peer.ip()), headers)
     }
 
-    fn of(peer: Address, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {
+    fn of(peer: ClientAddress, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {
         let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
         // Each proxy of a chain may append its own; the first is the browser's.
         let first = |proto: &HeaderValue| {
@@ -203,7 +203,7 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
     fn hop() -> ForwardedContext {
-        ForwardedContext { peer: Address::new(PEER), is_tls: false, is_trusted: false, is_secure: false }
+        ForwardedContext { peer: ClientAddress::new(PEER), is_tls: false, is_trusted: false, is_secure: false }
     }
 
     fn map(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -408,15 +408,15 @@ mod tests {
     #[test]
     fn scheme_is_the_listeners_unless_a_trusted_proxy_sets_it() {
         let https = map(&[("x-forwarded-proto", "https")]);
-        assert!(!ForwardedContext::of(Address::new(PEER), false, false, &https).is_secure);
-        assert!(ForwardedContext::of(Address::new(PEER), false, true, &https).is_secure);
-        assert!(ForwardedContext::of(Address::new(PEER), true, false, &HeaderMap::new()).is_secure);
+        assert!(!ForwardedContext::of(ClientAddress::new(PEER), false, false, &https).is_secure);
+        assert!(ForwardedContext::of(ClientAddress::new(PEER), false, true, &https).is_secure);
+        assert!(ForwardedContext::of(ClientAddress::new(PEER), true, false, &HeaderMap::new()).is_secure);
     }
 
     #[test]
     fn first_scheme_of_a_forwarded_list_is_the_browsers() {
         let is_secure = |proto| {
-            ForwardedContext::of(Address::new(PEER), false, true, &map(&[("x-forwarded-proto", proto)])).is_secure
+            ForwardedContext::of(ClientAddress::new(PEER), false, true, &map(&[("x-forwarded-proto", proto)])).is_secure
         };
         assert!(is_secure("https,http"));
         assert!(is_secure("HTTPS , http"));

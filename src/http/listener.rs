@@ -9,7 +9,7 @@ use hyper::http::uri::Authority;
 use hyper::{Response, StatusCode};
 
 use crate::http::tls::CertificateFiles;
-use crate::policy::client_address::{Address, TrustedProxies};
+use crate::policy::client_address::{ClientAddress, TrustedProxies};
 use crate::policy::csrf::TrustedOrigins;
 use crate::policy::host_check::{Hosts, UnknownHost};
 
@@ -36,7 +36,7 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct Connection {
     /// The TCP peer, or whom the PROXY header names in its place.
-    pub peer: Address,
+    pub peer: ClientAddress,
     /// Where it came in.
     pub listener: Arc<Listener>,
 }

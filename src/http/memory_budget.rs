@@ -43,7 +43,7 @@ pub struct BodyLimits {
 }
 
 /// Bytes that a sender has to deliver within `body_timeout`; a slower one is cut off.
-pub const PROGRESS_BYTES: usize = 64 * 1024;
+pub(crate) const PROGRESS_BYTES: usize = 64 * 1024;
 
 impl MemoryBudget {
     /// A budget of `limits.buffer_memory` bytes; how many seconds bodies wait for it goes into `waits`.

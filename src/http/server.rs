@@ -65,7 +65,7 @@ pub struct ConnectionMetrics {
 
 /// All that [`run`] needs besides sockets and workers.
 #[derive(Debug)]
-pub struct ServerConfig {
+pub(crate) struct ServerConfig {
     /// The limits of all connections.
     pub limits: ConnectionLimits,
     /// The list of clients that may have more than a share of the connections.
@@ -105,7 +105,7 @@ struct Shared<H> {
 
 /// Serves at `listeners` until `shutdown` is ready, each connection by the worker that has the fewest, then finishes the
 /// requests in flight within `limits.drain`. Calls `on_drain_timeout` before it cuts those that are left.
-pub async fn run<P, H, F, B>(
+pub(crate) async fn run<P, H, F, B>(
     listeners: Vec<BoundListener>,
     workers: Vec<Worker<P>>,
     config: ServerConfig,

@@ -130,12 +130,12 @@ fn load(files: &CertificateFiles) -> Result<LoadedCertificate, CertificateError>
 }
 
 /// Reads both files as at start, and returns the end of the certificate.
-pub fn expiry(files: &CertificateFiles) -> Result<SystemTime, CertificateError> {
+pub(crate) fn expiry(files: &CertificateFiles) -> Result<SystemTime, CertificateError> {
     load(files).map(|certificate| certificate.expires)
 }
 
 /// Reads both files, and rejects a certificate that clients would not accept at `now`.
-pub fn check(files: &CertificateFiles, now: SystemTime) -> Result<(), CertificateError> {
+pub(crate) fn check(files: &CertificateFiles, now: SystemTime) -> Result<(), CertificateError> {
     load(files)?.check_time(now).map_err(|reason| CertificateError { file: files.certificate.clone(), reason })
 }
 

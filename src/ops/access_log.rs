@@ -19,8 +19,8 @@ pub struct AccessLog(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     writer: Option<NonBlockingWriter>,
-    format: Format,
-    on_failure: OnFailure,
+    format: LogFormat,
+    on_failure: LogFailurePolicy,
     second: Mutex<Second>,
 }
 
@@ -36,7 +36,7 @@ struct Second {
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum LogFormat {
     /// One JSON object a line.
     #[default]
     Json,
@@ -47,7 +47,7 @@ pub enum Format {
 /// The policy for requests while the log cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnFailure {
+pub enum LogFailurePolicy {
     /// Requests are served; their lines are lost and counted.
     #[default]
     Serve,
@@ -80,13 +80,13 @@ pub(crate) struct AccessLine<'a> {
 impl AccessLog {
     /// Makes a log that writes to `writer`, or nowhere.
     #[must_use]
-    pub fn new(writer: Option<NonBlockingWriter>, format: Format, on_failure: OnFailure) -> Self {
+    pub fn new(writer: Option<NonBlockingWriter>, format: LogFormat, on_failure: LogFailurePolicy) -> Self {
         Self(Arc::new(Shared { writer, format, on_failure, second: Mutex::default() }))
     }
 
     /// Fails if a line would be lost and the policy requires it.
     pub fn check_writable(&self) -> Result<(), LogFailure> {
-        let Shared { writer: Some(writer), on_failure: OnFailure::Refuse, .. } = &*self.0 else { return Ok(()) };
+        let Shared { writer: Some(writer), on_failure: LogFailurePolicy::Refuse, .. } = &*self.0 else { return Ok(()) };
         if writer.is_writable() { Ok(()) } else { Err(LogFailure) }
     }
 
@@ -97,9 +97,9 @@ impl AccessLog {
         let time = self.0.format_time(line.time);
         writer.push(|lines| {
             match self.0.format {
-                Format::Json => line.write_json(&time, lines),
+                LogFormat::Json => line.write_json(&time, lines),
                 // It cannot fail: a Vec takes every write.
-                Format::Text => drop(line.write_text(&time, lines)),
+                LogFormat::Text => drop(line.write_text(&time, lines)),
             }
             lines.push(b'\n');
         });
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn time_is_written_to_the_millisecond() {
-        let log = AccessLog::new(None, Format::Json, OnFailure::Serve);
+        let log = AccessLog::new(None, LogFormat::Json, LogFailurePolicy::Serve);
         let milliseconds = DateTimePrinter::new().precision(Some(3));
         for at in [0, 1, 999, 1_000, 1_795_939_013_007, 1_795_939_013_070, 1_795_939_012_700, 1_795_939_199_999] {
             let time = SystemTime::UNIX_EPOCH + Duration::from_millis(at);

@@ -29,16 +29,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-pub use address::{AdminAddress, AdminAddressError, AdminListener};
-pub use observed_proxy::ObservedProxy;
-pub use observer::Observer;
-pub use readiness::Check;
-pub use status::Status;
+pub(crate) use address::{AdminAddress, AdminListener};
+pub(crate) use observed_proxy::ObservedProxy;
+pub(crate) use observer::Observer;
+pub(crate) use readiness::Check;
+pub(crate) use status::Status;
 
 use crate::policy::host_check::Hosts;
 
 /// Answers on `listener` for as long as it runs. Beside addresses and `localhost`, it has the names in `hosts`.
-pub async fn run(listener: AdminListener, observer: Arc<Observer>, hosts: Hosts) -> Infallible {
+pub(crate) async fn run(listener: AdminListener, observer: Arc<Observer>, hosts: Hosts) -> Infallible {
     let hosts = Arc::new(hosts);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {

@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The connections that fit into the descriptors of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub(crate) struct Share {
     /// Of clients.
     pub clients: usize,
     /// To the domain.
@@ -19,7 +19,7 @@ pub struct Share {
 impl Share {
     /// Shares out what is left of `limit` descriptors when `used` are open, to at most `connections` clients.
     #[must_use]
-    pub fn of(limit: usize, used: usize, connections: usize) -> Self {
+    pub(crate) fn of(limit: usize, used: usize, connections: usize) -> Self {
         let left = limit.saturating_sub(used);
         let for_connections = left - RESERVE.min(left / 4);
         let clients = connections.min(for_connections / 2).max(1);
@@ -28,7 +28,7 @@ impl Share {
 
     /// Says what does not fit, if fewer than `connections` clients do.
     #[must_use]
-    pub fn warning(self, limit: usize, connections: usize) -> Option<String> {
+    pub(crate) fn warning(self, limit: usize, connections: usize) -> Option<String> {
         (self.clients < connections).then(|| {
             let (clients, needed) = (self.clients, 2 * connections + RESERVE + AT_START);
             format!(
@@ -42,7 +42,7 @@ impl Share {
 
 /// Raises the soft limit to the hard one, and returns how many descriptors may be open; nothing if that is not known.
 #[must_use]
-pub fn raise_limit() -> Option<usize> {
+pub(crate) fn raise_limit() -> Option<usize> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let wanted = hard.min(MOST);
     // A sandbox can forbid it; then the soft limit stays.
@@ -52,14 +52,14 @@ pub fn raise_limit() -> Option<usize> {
 
 /// Counts the descriptors that are open.
 #[must_use]
-pub fn count_open() -> usize {
+pub(crate) fn count_open() -> usize {
     fs::read_dir("/proc/self/fd").map_or(AT_START, Iterator::count)
 }
 
 /// Descriptors for files, name look-ups, credentials, and the connections of the operator.
 const RESERVE: usize = 128;
 /// Descriptors that are open when the proxy has started, about: standard streams, listeners, event queues.
-pub const AT_START: usize = 32;
+pub(crate) const AT_START: usize = 32;
 /// Descriptors that a limit is raised to at most: no limit at all means this, which is the kernel's own (`fs.nr_open`).
 const MOST: u64 = 1_048_576;
 

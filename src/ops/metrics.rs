@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use rejected_clients::{RejectedClient, RejectedClients};
+pub(crate) use rejected_clients::RejectedClients;
 
 use crate::http::server::ConnectionMetrics;
 use crate::ops::outcome::Outcome;

@@ -9,17 +9,17 @@ macro_rules! outcomes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal $(, $status:ident)?;)*) => {
         /// How a request ended.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Outcome {
+        pub(crate) enum Outcome {
             $($(#[$doc])* $variant,)*
         }
 
         impl Outcome {
             /// Every outcome, in the order of the variants.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant),*];
 
             /// The outcome's name: `error.type` of a refusal, `outcome` in the access log and the metrics.
             #[must_use]
-            pub const fn name(self) -> &'static str {
+            pub(crate) const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                 }
@@ -27,7 +27,7 @@ macro_rules! outcomes {
 
             /// The status that a refusal of this kind is answered with; `None` where the answer is the domain's.
             #[must_use]
-            pub const fn status(self) -> Option<StatusCode> {
+            pub(crate) const fn status(self) -> Option<StatusCode> {
                 match self {
                     $($(Self::$variant => Some(StatusCode::$status),)?)*
                     _ => None,

@@ -1,4 +1,4 @@
 //! Reloads of files that change while the proxy runs.
 
-pub mod allowlist;
-pub mod certificate;
+pub(crate) mod allowlist;
+pub(crate) mod certificate;

@@ -5,7 +5,7 @@ use std::fmt;
 use hyper::header::{HeaderName, HeaderValue};
 
 /// The header of an answer that has the name.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("trailgate-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("trailgate-request-id");
 
 /// A name, as 16 hexadecimal digits.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use crate::ops::metrics::{CompletedRequest, Metrics};
 use crate::ops::outcome::Outcome;
 use crate::ops::request_id::RequestId;
 use crate::policy::allowlist::Entry;
-use crate::policy::client_address::Address;
+use crate::policy::client_address::ClientAddress;
 
 /// Records requests in the access log and in the metrics; cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct RequestRecord {
     started: Instant,
     time: SystemTime,
     id: RequestId,
-    client: Address,
+    client: ClientAddress,
     entry: Option<Arc<Entry>>,
     method: Method,
     target: LoggedTarget,
@@ -85,7 +85,7 @@ impl RequestRecorder {
         &self,
         time: SystemTime,
         id: RequestId,
-        peer: &Address,
+        peer: &ClientAddress,
         head: Option<(&Method, &Uri)>,
     ) -> RequestRecord {
         self.0.metrics.in_flight.inc();
@@ -114,7 +114,7 @@ impl RequestRecorder {
 impl RequestRecord {
     pub(crate) fn set_client(&mut self, client: IpAddr) {
         if client != self.client.ip() {
-            self.client = Address::new(client);
+            self.client = ClientAddress::new(client);
         }
     }
 

@@ -30,7 +30,7 @@ impl Termination {
 /// Wishes to reload: SIGHUP comes from `systemctl reload`. Several that come at once are one.
 ///
 /// The handler is in place when this returns, so that no signal from then on ends the process.
-pub fn hangups() -> io::Result<mpsc::Receiver<()>> {
+pub(crate) fn hangups() -> io::Result<mpsc::Receiver<()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 ///
 /// Not with the parser of [`IpNet`], which takes `010.0.0.0/8` and keeps host bits. An IPv4-mapped IPv6 block becomes
 /// the IPv4 block: clients are looked up so.
-pub fn parse(cidr: &str) -> Result<IpNet, CidrError> {
+pub(crate) fn parse(cidr: &str) -> Result<IpNet, CidrError> {
     let (address, bits) = cidr.split_once('/').map_or((cidr, None), |(address, bits)| (address, Some(bits)));
     let Ok(ip) = address.parse::<IpAddr>() else {
         return Err(match without_leading_zeros(address) {
@@ -30,13 +30,13 @@ pub fn parse(cidr: &str) -> Result<IpNet, CidrError> {
 
 /// A block as people write it: that of a single address without its length.
 #[must_use]
-pub fn text(block: IpNet) -> String {
+pub(crate) fn text(block: IpNet) -> String {
     if block.prefix_len() == block.max_prefix_len() { block.addr().to_string() } else { block.to_string() }
 }
 
 /// Why a text is no block of addresses, and what to write instead. The message goes on from the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CidrError {
+pub(crate) enum CidrError {
     /// There is no address in it.
     #[error(r#"is not an IP address or block: write one like "203.0.113.7", "203.0.113.0/24" or "2001:db8::/32""#)]
     NotAnAddress,

@@ -9,12 +9,12 @@ use ipnet::IpNet;
 ///
 /// An IPv4 address in the clothes of IPv6 is the IPv4 address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct ClientAddress {
     ip: IpAddr,
     text: HeaderValue,
 }
 
-impl Address {
+impl ClientAddress {
     /// The address `ip`.
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {

@@ -137,7 +137,7 @@ impl fmt::Display for Origin {
 
 /// Where an identity provider's page sends its SAML assertion by a form (the assertion consumer service), as the
 /// security plugins of Kibana and of Dashboards name it. `OpenID` Connect logins come back by `GET`.
-pub const LOGIN_PATHS: [&str; 8] = [
+pub(crate) const LOGIN_PATHS: [&str; 8] = [
     "/_dashboards/_opendistro/_security/saml/acs",
     "/_dashboards/_opendistro/_security/saml/acs/idpinitiated",
     "/_dashboards/_plugins/_security/saml/acs",

@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
-use trailgate::policy::allowlist::Entries;
+use trailgate::allowlist::Entries;
 
 use self::list::{File, allow, command};
 use crate::program::Program;

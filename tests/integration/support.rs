@@ -22,17 +22,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use trailgate::config::Config;
-use trailgate::daemon;
-use trailgate::http::server::{BoundListener, Worker};
-use trailgate::ops::access_log::{AccessLog, Format, OnFailure};
-use trailgate::ops::log_writer::NonBlockingWriter;
-use trailgate::ops::metrics::Metrics;
-use trailgate::ops::reload::certificate::CertificateReloader;
-use trailgate::ops::request_record::RequestRecorder;
-use trailgate::policy::allowlist::{self, Entries, Publisher};
-use trailgate::policy::engine;
-use trailgate::proxy::{self, Proxy};
+use trailgate::allowlist::{Entries, Publisher};
+use trailgate::proxy::Proxy;
+use trailgate::{
+    AccessLog, BoundListener, CertificateReloader, Config, LogFailurePolicy, LogFormat, Metrics, NonBlockingWriter,
+    RequestRecorder, Worker, allowlist, daemon, engine, proxy,
+};
 use trailgate_client::CredentialCache;
 use trailgate_testkit::signing_key;
 
@@ -124,7 +119,7 @@ impl Rig {
         tokio::spawn(refresher.run());
         let (sender, lines) = mpsc::unbounded_channel();
         let writer = NonBlockingWriter::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
-        let access_log = AccessLog::new(Some(writer), Format::Json, OnFailure::Serve);
+        let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve);
         let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
         let upstream = daemon::build_upstream(config.domain, cache).unwrap();
         let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));

@@ -31,7 +31,7 @@ use crate::http::head::validating_stream::{Timeouts, ValidatingStream};
 use crate::http::listener::Connection;
 use crate::http::proxy_protocol::{self, ProxyError};
 use crate::http::tls;
-use crate::policy::client_address::Address;
+use crate::policy::client_address::ClientAddress;
 
 /// Serves one connection from accept to close.
 pub(super) async fn serve<P, H, F, B>(
@@ -118,13 +118,13 @@ async fn open(
     peer: SocketAddr,
     permit: &mut ConnectionPermit,
 ) -> Result<(Connection, Io), OpenError> {
-    let mut connection = Connection { peer: Address::new(peer.ip()), listener: Arc::clone(&context.listener) };
+    let mut connection = Connection { peer: ClientAddress::new(peer.ip()), listener: Arc::clone(&context.listener) };
     if context.listener.proxy_protocol {
         if !context.listener.trusted_proxies.contains(peer.ip()) {
             return Err(OpenError::Untrusted);
         }
         let client = proxy_protocol::read(&mut stream).await.map_err(OpenError::Proxy)?;
-        connection.peer = client.map_or(connection.peer, Address::new);
+        connection.peer = client.map_or(connection.peer, ClientAddress::new);
         // The permit was the load balancer's; now its client is known.
         permits.assign_client(permit, connection.peer.ip()).ok_or(OpenError::Overloaded)?;
     }

@@ -10,7 +10,7 @@ use crate::policy::allowlist::Allowlist;
 
 /// The parts of the proxy that are observed.
 #[derive(Debug)]
-pub struct ObservedProxy {
+pub(crate) struct ObservedProxy {
     /// The domain, over connections of the observer's own.
     pub upstream: Arc<SignedClient>,
     /// The list in effect.

@@ -19,7 +19,7 @@ use crate::policy::engine::fetch_banner;
 
 /// Observes a proxy.
 #[derive(Debug)]
-pub struct Observer {
+pub(crate) struct Observer {
     proxy: ObservedProxy,
     allowlist: watch::Receiver<AllowlistState>,
     logs: [(&'static str, NonBlockingWriter); 2],
@@ -33,7 +33,7 @@ pub struct Observer {
 impl Observer {
     /// Observes `proxy`, the state of its allowlist, and the writers of its logs.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         proxy: ObservedProxy,
         allowlist: watch::Receiver<AllowlistState>,
         logs: [(&'static str, NonBlockingWriter); 2],
@@ -50,12 +50,12 @@ impl Observer {
     }
 
     /// Makes the proxy not ready from now on, because it drains.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
     /// Returns the readiness checks. Asks the domain, unless it has answered recently.
-    pub async fn checks(&self) -> Vec<Check> {
+    pub(crate) async fn checks(&self) -> Vec<Check> {
         let is_draining = self.is_draining.load(Ordering::Relaxed);
         let draining = is_draining.then(|| Check::new("listening", Some("the gate is about to end".to_owned())));
         let upstream = self.upstream_problem().await;
@@ -75,7 +75,7 @@ impl Observer {
     }
 
     /// Returns the status, which includes the checks.
-    pub async fn status(&self) -> Status {
+    pub(crate) async fn status(&self) -> Status {
         let checks = self.checks().await;
         let state = self.allowlist.borrow().clone();
         let totals = self.proxy.metrics.totals();
@@ -96,7 +96,7 @@ impl Observer {
     }
 
     /// Keeps the rates up to date, and sends watchdog pings and the status line to the service manager.
-    pub async fn watch(&self, notifier: Notifier) -> std::convert::Infallible {
+    pub(crate) async fn watch(&self, notifier: Notifier) -> std::convert::Infallible {
         let period = notifier.watchdog_interval().map_or(WATCH_INTERVAL, |watchdog| (watchdog / 2).min(WATCH_INTERVAL));
         let mut beats = interval(period);
         let mut told = String::new();

@@ -13,7 +13,7 @@ pub(super) struct Rates(VecDeque<(Instant, Totals)>);
 
 /// How many requests a second there were.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Over how many seconds.
     pub window_s: u64,
     /// All requests a second.

@@ -12,7 +12,7 @@ use crate::ops::reload::allowlist::AllowlistState;
 
 /// One thing that has to hold for the gate to be ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// What has to hold.
     pub name: String,
     /// Why it does not, if it does not.
@@ -26,7 +26,7 @@ impl Check {
 
     /// Whether it holds.
     #[must_use]
-    pub fn passes(&self) -> bool {
+    pub(crate) fn passes(&self) -> bool {
         self.problem.is_none()
     }
 }

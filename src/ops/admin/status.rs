@@ -15,7 +15,7 @@ use crate::ops::reload::allowlist::AllowlistState;
 
 /// How the gate stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The gate's version.
     pub version: String,
     /// When it was started.
@@ -40,7 +40,7 @@ pub struct Status {
 
 /// The domain.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// Its host and port.
     pub domain: String,
     /// When it last answered.
@@ -59,7 +59,7 @@ pub struct Upstream {
 
 /// What requests are signed with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// Where it was found.
     pub source: String,
     /// The public half of the key.
@@ -70,7 +70,7 @@ pub struct Credentials {
 
 /// Who is let in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Allowlist {
+pub(crate) struct Allowlist {
     /// The file.
     pub file: String,
     /// The first digits of its SHA-256.
@@ -87,7 +87,7 @@ pub struct Allowlist {
 
 /// What goes through.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Requests a second.
     pub rates: Vec<Rate>,
     /// Requests since the start.
@@ -104,7 +104,7 @@ pub struct Traffic {
 
 /// An address that was refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The address.
     pub address: IpAddr,
     /// How often.
@@ -118,7 +118,7 @@ pub struct Refused {
 impl Refused {
     /// The command that lets this client in.
     #[must_use]
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         format!("trailgate allow add {} --name NAME", self.address)
     }
 }

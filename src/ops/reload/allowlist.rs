@@ -20,7 +20,7 @@ use crate::watched_file::{POLL_INTERVAL, STALE_AFTER, WatchedFile, run_blocking}
 
 /// Keeps the list in effect equal to the file, as far as the file is valid.
 #[derive(Debug)]
-pub struct AllowlistReloader {
+pub(crate) struct AllowlistReloader {
     file: WatchedFile,
     publisher: Publisher,
     state: watch::Sender<AllowlistState>,
@@ -31,7 +31,7 @@ pub struct AllowlistReloader {
 
 /// The state of the list in effect, and of its file.
 #[derive(Clone, Debug)]
-pub struct AllowlistState {
+pub(crate) struct AllowlistState {
     /// The file.
     pub file: PathBuf,
     /// When the list in force was loaded.
@@ -54,13 +54,13 @@ impl AllowlistState {
     /// How long the file has not been compared with the list in effect, if that is longer than it should be: reading
     /// it hangs, or it never stops changing.
     #[must_use]
-    pub fn stale(&self) -> Option<Duration> {
+    pub(crate) fn stale(&self) -> Option<Duration> {
         Some(self.compared.elapsed()).filter(|age| *age > STALE_AFTER)
     }
 
     /// Whether the list in effect is known to be the file's.
     #[must_use]
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.error.is_none() && self.stale().is_none()
     }
 }
@@ -69,7 +69,7 @@ impl AllowlistReloader {
     /// Loads the list for the first time. What a reload only logs is an error here.
     ///
     /// `notifier` tells the service manager of each requested reload, and of its end.
-    pub fn start(file: PathBuf, notifier: Notifier) -> Result<(Self, Allowlist), LoadError> {
+    pub(crate) fn start(file: PathBuf, notifier: Notifier) -> Result<(Self, Allowlist), LoadError> {
         let file = WatchedFile::open(file);
         let entries = Entries::read(file.path(), file.text())?;
         let (publisher, allowlist) = channel(entries);
@@ -88,12 +88,12 @@ impl AllowlistReloader {
 
     /// What is in force, as it changes.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<AllowlistState> {
+    pub(crate) fn state(&self) -> watch::Receiver<AllowlistState> {
         self.state.subscribe()
     }
 
     /// Follows the file until cancelled. Each item of `hangups` loads it, changed or not, as soon as it is stable.
-    pub async fn run(mut self, mut hangups: mpsc::Receiver<()>) -> Infallible {
+    pub(crate) async fn run(mut self, mut hangups: mpsc::Receiver<()>) -> Infallible {
         let mut polls = time::interval(POLL_INTERVAL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
-use trailgate::policy::allowlist::Entries;
+use trailgate::allowlist::Entries;
 
 fuzz_target!(|text: &str| {
     let now = UNIX_EPOCH + NOW;

@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
-use trailgate::policy::client_address::TrustedProxies;
+use trailgate::TrustedProxies;
 
 fuzz_target!(|input: (IpAddr, Vec<&[u8]>)| {
     let (peer, values) = input;

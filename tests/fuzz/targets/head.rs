@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trailgate::http::head::{HeadError, HeadLimits, HeadValidator, encode_target};
+use trailgate::{encode_target, HeadError, HeadLimits, HeadValidator};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, headers: 64 };
 

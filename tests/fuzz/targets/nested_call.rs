@@ -10,7 +10,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use trailgate::policy::grant::{Access, decide};
+use trailgate::grant::{Access, decide};
 use trailgate_client::{HashedBody, Target};
 
 const ROUTES: [&str; 6] = [

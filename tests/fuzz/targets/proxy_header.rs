@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
 use ppp::{HeaderResult, PartialResult as _, v1, v2};
-use trailgate::http::proxy_protocol;
+use trailgate::proxy_protocol;
 
 fuzz_target!(|input: &[u8]| {
     let mut left = input;

@@ -1,6 +1,6 @@
 //! What a signing proxy must not let pass.
 
-use trailgate::http::head::HeadError;
+use trailgate::HeadError;
 
 use super::rig::{Gate, post};
 use crate::support::RawAnswer;

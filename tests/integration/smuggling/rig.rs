@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::{self, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout;
-use trailgate::http::head::HeadError;
+use trailgate::HeadError;
 
 use crate::support::{RawAnswer, Rig, rest};
 
