@@ -13,8 +13,10 @@ default:
 fmt:
     cargo fmt --all --check
 
-# Runs clippy, and rustdoc with private items: the readers of the docs are those who change the program. Bounds names.
+# Runs clippy, and rustdoc with private items: the readers of the docs are those who change the program. Bounds names and
+# checks the imports (Python).
 lint:
+    .ci/check-imports.py
     ! git grep -nE 'fn [a-z0-9_]{60,}' -- '*.rs'
     cargo clippy --workspace --all-targets --locked -- -D warnings
     RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --locked

@@ -1,6 +1,6 @@
 //! `trailgate allow`: the allowlist from the shell.
 //!
-//! [`text`] makes the changed text and [`place`] puts it where the gate finds it. In between the text goes through the
+//! [`text`] makes the changed text and [`locked_file`] puts it where the gate finds it. In between the text goes through the
 //! gate's own parser, and has to mean what was asked for. [`search`] looks for an address as the gate does, and
 //! [`report`] is what is printed.
 

@@ -1,6 +1,6 @@
 //! `trailgate doctor`: goes the way of a request step by step, and says where it ends and what to do about it.
 //!
-//! [`network`] and [`identity`] look, [`judge`] and [`denial`] tell what it means, the [`report`] is what is printed.
+//! [`network`] and [`identity`] look, [`diagnose`] and [`denial`] tell what it means, the [`report`] is what is printed.
 
 mod denial;
 mod diagnose;

@@ -258,7 +258,7 @@ pub(super) fn has_user(authority: &[u8]) -> bool {
 }
 
 /// Characters that no URL has and hyper rejects, while many clients send them raw and all servers read them alike. Others
-/// (`{`, `}`, `|`, `^`) hyper lets pass, and [`Target`](crate::target::Target) encodes them.
+/// (`{`, `}`, `|`, `^`) hyper lets pass, and [`Target`](trailgate_client::Target) encodes them.
 fn is_encoded(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`')
 }
