@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use trailgate_testkit::ReservedPort;
+use trailgate_testkit::{ReservedPort, StoppedClock, all_read};
 
 use crate::rejected_signatures::TOKEN;
 use crate::support::{Events, RawAnswer, Rig, Setup, get, header, json as body, patiently, request};
@@ -151,9 +151,15 @@ async fn answer_that_breaks_off_is_cut_for_the_client_too() {
 
 #[tokio::test]
 async fn an_answer_that_falls_silent_is_cut() {
+    let clock = StoppedClock::stop();
     let rig = with_upstream("idle_timeout = \"200 ms\"").await;
     rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
-    cut_off(&rig).await;
+    let silence = async {
+        rig.domain.wait_for_requests(1).await;
+        all_read(rig.domain.address().port()).await;
+        clock.pass(Duration::from_millis(300)).await;
+    };
+    tokio::join!(cut_off(&rig), silence);
 }
 
 /// Expects that an answer begins well and breaks off.
@@ -169,18 +175,32 @@ async fn cut_off(rig: &Rig) {
 
 #[tokio::test]
 async fn an_answer_that_is_slow_but_never_silent_comes_whole() {
+    let clock = StoppedClock::stop();
     let rig = with_upstream("idle_timeout = \"1 s\"").await;
     rig.domain.fault(Fault::Slow(Duration::from_millis(300)), Times::Once);
-    let response = rig.get("/").await;
+    let parts = async {
+        rig.domain.wait_for_requests(1).await;
+        for _ in 0..5 {
+            clock.pass(Duration::from_millis(310)).await;
+            all_read(rig.domain.address().port()).await;
+        }
+    };
+    let (response, ()) = tokio::join!(rig.get("/"), parts);
     assert_eq!(body(&response)["tagline"], "You Know, for Search");
     assert_eq!(rig.access_line().await["outcome"], "forwarded");
 }
 
 #[tokio::test]
 async fn a_domain_that_does_not_answer_is_given_up() {
+    let clock = StoppedClock::stop();
     let rig = with_upstream("response_timeout = \"200 ms\"").await;
     rig.domain.fault(Fault::Hang, Times::Once);
-    fails(&rig, &rig.get("/").await, 504, "upstream_timeout").await;
+    let silence = async {
+        rig.domain.wait_for_requests(1).await;
+        clock.pass(Duration::from_millis(300)).await;
+    };
+    let (response, ()) = tokio::join!(rig.get("/"), silence);
+    fails(&rig, &response, 504, "upstream_timeout").await;
     assert_eq!(rig.domain.seen().len(), 1, "what took too long is not sent again");
     assert_eq!(rig.get("/").await.status(), StatusCode::OK);
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fake_domain::{Fault, Times};
@@ -15,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
+use trailgate_testkit::StoppedClock;
 
 use crate::support::{Rig, Setup, allow, header, json, patiently};
 use crate::tls::{SelfSigned, secure, with_limits};
@@ -153,18 +155,24 @@ async fn heads_and_bodies_have_the_same_limits_as_over_http_1() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed_in_time() {
+    let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("header_timeout = \"200 ms\"").await;
     let mut stream = certificate.shake_hands(rig.open().await, &["h2"]).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    rig.has_read().await;
+    // Until it is told of the end, and until it is closed.
+    clock.pass(Duration::from_millis(500)).await;
     // It may end without TLS's own farewell, for the client did not answer HTTP/2's.
     let _ = patiently(stream.read_to_end(&mut Vec::new())).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_is_idle_is_closed_in_time() {
+    let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("header_timeout = \"200 ms\"\nkeep_alive = \"200 ms\"").await;
     let mut browser = Http2::open(&rig, &certificate).await;
     assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
+    clock.pass(Duration::from_millis(500)).await;
     patiently(async {
         while browser.0.ready().await.is_ok() {
             tokio::task::yield_now().await;
@@ -175,10 +183,13 @@ async fn a_connection_that_is_idle_is_closed_in_time() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_its_answers_is_cut_off() {
+    let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("body_timeout = \"300 ms\"").await;
     rig.domain.fault(Fault::status(200, vec![b' '; 4 * 1024 * 1024]), Times::Once);
     let body = Http2::open(&rig, &certificate).await.begin(get("/")).await.into_body();
     // Without being read, the window of the stream stays shut.
+    rig.has_read().await;
+    clock.pass(Duration::from_secs(1)).await;
     assert_eq!(rig.access_line().await["outcome"], "client_left");
     assert!(patiently(body.collect()).await.is_err());
 }

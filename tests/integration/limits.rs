@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use trailgate_testkit::StoppedClock;
 
 use crate::support::{RawAnswer, Rig, Setup, get, header, json, patiently, request, rest};
 
@@ -96,22 +96,16 @@ async fn refused_head(rig: &Rig, head: &str) {
 
 #[tokio::test]
 async fn a_head_that_comes_byte_by_byte_has_to_end_in_time() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"300 ms\"").await;
-    let (mut reading, mut writing) = rig.open().await.into_split();
-    let drip = tokio::spawn(async move {
-        let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "x".repeat(10_000));
-        for byte in head.as_bytes() {
-            // The gate closes when it has waited long enough.
-            if writing.write_all(&[*byte]).await.is_err() {
-                break;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-    });
-    let mut answer = Vec::new();
-    patiently(reading.read_to_end(&mut answer)).await.unwrap();
-    drip.abort();
-    let answer = RawAnswer::only(str::from_utf8(&answer).unwrap());
+    let mut stream = rig.open().await;
+    for byte in b"GET / HTTP/1.1\r\nhost: a\r\nx: x" {
+        stream.write_all(&[*byte]).await.unwrap();
+        rig.has_read().await;
+        clock.pass(Duration::from_millis(10)).await;
+    }
+    clock.pass(Duration::from_millis(50)).await;
+    let answer = RawAnswer::only(&rest(&mut stream).await);
     assert_eq!(answer.status, 408);
     assert_eq!(answer.json()["error"]["type"], "head_timeout");
     assert_eq!(rig.access_line().await["outcome"], "head_timeout");
@@ -119,13 +113,19 @@ async fn a_head_that_comes_byte_by_byte_has_to_end_in_time() {
 
 #[tokio::test]
 async fn a_later_head_has_to_end_in_time_too() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"300 ms\"").await;
-    let answers = RawAnswer::all(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /").await);
+    let mut stream = rig.open().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /").await.unwrap();
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+    clock.pass(Duration::from_millis(400)).await;
+    let answers = RawAnswer::all(&rest(&mut stream).await);
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 408]);
 }
 
 #[tokio::test]
 async fn a_body_that_stops_has_to_go_on_in_time() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("body_timeout = \"300 ms\"").await;
     for stopped in [
         post("content-length: 10\r\n", "12345"),
@@ -133,7 +133,7 @@ async fn a_body_that_stops_has_to_go_on_in_time() {
         post("transfer-encoding: chunked\r\n", "5\r\n12345\r\n"),
         post("transfer-encoding: chunked\r\n", "5\r\n12345\r\n0\r\nx"),
     ] {
-        let answer = RawAnswer::only(&rig.raw(&stopped).await);
+        let answer = RawAnswer::only(&after(&clock, 400, &rig, &stopped).await);
         assert_eq!(answer.status, 408);
         assert_eq!(answer.json()["error"]["type"], "body_timeout");
         assert_eq!(answer.header("connection"), Some("close"));
@@ -144,9 +144,10 @@ async fn a_body_that_stops_has_to_go_on_in_time() {
 
 #[tokio::test]
 async fn a_connection_that_never_sends_is_closed_without_an_answer() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"200 ms\"").await;
-    assert_eq!(rig.raw(b"").await, "");
-    assert_eq!(rig.raw(b"\r\n").await, "");
+    assert_eq!(after(&clock, 300, &rig, b"").await, "");
+    assert_eq!(after(&clock, 300, &rig, b"\r\n").await, "");
 }
 
 #[tokio::test]
@@ -158,12 +159,14 @@ async fn an_idle_connection_is_closed_without_another_answer() {
 
 #[tokio::test]
 async fn a_connection_is_not_idle_while_its_answer_is_awaited() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("keep_alive = \"500 ms\"").await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
     let mut connection = rig.connect().await;
     let sent = tokio::spawn(async move { (connection.send(get("/")).await, connection) });
-    sleep(Duration::from_secs(1)).await;
+    rig.domain.wait_for_requests(1).await;
+    clock.pass(Duration::from_secs(1)).await;
     release.notify_one();
     let (answer, mut connection) = sent.await.unwrap();
     assert_eq!(header(&answer, "connection"), None);
@@ -172,8 +175,13 @@ async fn a_connection_is_not_idle_while_its_answer_is_awaited() {
 
 #[tokio::test]
 async fn an_empty_line_behind_a_request_begins_no_head() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"100 ms\"\nkeep_alive = \"600 ms\"").await;
-    let answer = RawAnswer::only(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n\r\n").await);
+    let mut stream = rig.open().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n\r\n").await.unwrap();
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+    clock.pass(Duration::from_millis(700)).await;
+    let answer = RawAnswer::only(&rest(&mut stream).await);
     assert_eq!(answer.status, 200);
 }
 
@@ -238,6 +246,7 @@ async fn uploads_beyond_the_memory_budget_wait_for_each_other() {
 
 #[tokio::test]
 async fn an_upload_that_gets_no_memory_in_time_may_come_again() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"128 KiB\"\nbody_timeout = \"300 ms\"").await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Next(2));
@@ -248,7 +257,7 @@ async fn an_upload_that_gets_no_memory_in_time_may_come_again() {
     };
     let third = async {
         rig.domain.wait_for_requests(2).await;
-        let response = rig.send(upload(60 * 1024)).await;
+        let (response, ()) = tokio::join!(rig.send(upload(60 * 1024)), clock.pass(Duration::from_secs(1)));
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(json(&response)["error"]["type"], "too_busy");
         assert_eq!(header(&response, "retry-after"), Some("5"));
@@ -258,19 +267,21 @@ async fn an_upload_that_gets_no_memory_in_time_may_come_again() {
         release.notify_one();
         release.notify_one();
     };
-    let (first, second, ()) = patiently(async { tokio::join!(rig.send(upload(60 * 1024)), second, third) }).await;
+    let (first, second, ()) =
+        patiently(async { tokio::join!(rig.send(upload(60 * 1024)), second, Box::pin(third)) }).await;
     assert_eq!((first.status(), second.status()), (StatusCode::CREATED, StatusCode::CREATED));
     assert_eq!(rig.send(upload(60 * 1024)).await.status(), StatusCode::CREATED);
 }
 
 #[tokio::test]
 async fn memory_is_given_back_however_an_upload_ends() {
+    let clock = StoppedClock::stop();
     let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"96 KiB\"\nbody_timeout = \"300 ms\"").await;
     let sixty = "x".repeat(60 * 1024);
     for _ in 0..5 {
         assert_eq!(rig.send(upload(60 * 1024)).await.status(), StatusCode::CREATED);
         let stopped = post("content-length: 61441\r\n", &sixty);
-        assert_eq!(RawAnswer::only(&rig.raw(&stopped).await).status, 408);
+        assert_eq!(RawAnswer::only(&after(&clock, 400, &rig, &stopped).await).status, 408);
         let malformed = post("transfer-encoding: chunked\r\n", &format!("f000\r\n{sixty}\r\nx"));
         assert_eq!(RawAnswer::only(&rig.raw(&malformed).await).status, 400);
         let grown = post("transfer-encoding: chunked\r\n", &format!("f000\r\n{sixty}\r\nf000\r\n{sixty}\r\n"));
@@ -298,6 +309,16 @@ async fn a_client_that_does_not_read_its_answer_is_left() {
 
 async fn with_limits(limits: &str) -> Rig {
     Rig::with(Setup { config: format!("[limits]\n{limits}\n"), ..Setup::default() }).await
+}
+
+/// Sends raw bytes on a connection of its own, lets so many milliseconds pass once the gate has read them, and returns
+/// all that comes back until the gate closes it.
+async fn after(clock: &StoppedClock, milliseconds: u64, rig: &Rig, bytes: &[u8]) -> String {
+    let mut stream = rig.open().await;
+    stream.write_all(bytes).await.unwrap();
+    rig.has_read().await;
+    clock.pass(Duration::from_millis(milliseconds)).await;
+    rest(&mut stream).await
 }
 
 /// A document of about this size.

@@ -29,7 +29,7 @@ use trailgate::{
     RequestRecorder, Worker, allowlist, daemon, engine, proxy,
 };
 use trailgate_client::CredentialCache;
-use trailgate_testkit::signing_key;
+use trailgate_testkit::{read_by_server, signing_key};
 
 pub(crate) use self::events::Events;
 
@@ -168,6 +168,11 @@ impl Rig {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
+    }
+
+    /// Waits until the gate has accepted all connections and read all that was sent to it.
+    pub(crate) async fn has_read(&self) {
+        patiently(read_by_server(self.address.port())).await;
     }
 
     /// Puts another allowlist in force.
@@ -315,9 +320,9 @@ pub(crate) fn allow(cidr: &str) -> String {
     format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"auditor\"\naccess = \"full\"\n")
 }
 
-/// Ends a test that would hang. Nothing waits for this long unless something is broken.
+/// Ends a test that would hang. Nothing waits for this long unless something is broken, however busy the machine is.
 pub(crate) async fn patiently<F: Future>(future: F) -> F::Output {
-    timeout(Duration::from_secs(20), future).await.expect("this takes too long")
+    timeout(Duration::from_mins(1), future).await.expect("this takes too long")
 }
 
 fn entries(text: &str) -> Entries {

@@ -18,12 +18,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use trailgate_testkit::ReservedPort;
+use trailgate_testkit::{ReservedPort, StoppedClock};
 
 use crate::admin::metrics::metrics;
 use crate::http2::{Http2, get};
 use crate::program::{Program, command, files, output, path};
-use crate::support::{Connection, Rig, Setup, allow, header, patiently, rest};
+use crate::support::{Connection, Events, Rig, Setup, allow, header, patiently, rest};
 
 #[tokio::test]
 async fn one_listener_of_the_program_leads_to_the_other() {
@@ -157,12 +157,15 @@ async fn a_client_without_http_2_is_served_by_http_1() {
 
 #[tokio::test]
 async fn a_handshake_that_stalls_blocks_nobody_and_ends_in_time() {
+    let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("header_timeout = \"300 ms\"").await;
     let mut silent = rig.open().await;
     // The beginning of a handshake, and no more.
     let mut stalled = rig.open().await;
     stalled.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
     assert_eq!(Http2::open(&rig, &certificate).await.send(get("/")).await.status(), StatusCode::OK);
+    rig.has_read().await;
+    clock.pass(Duration::from_millis(400)).await;
     rest(&mut silent).await;
     rest(&mut stalled).await;
 }
@@ -201,12 +204,13 @@ async fn new_certificate_is_shown_and_open_connections_stay() {
 
 #[tokio::test]
 async fn certificate_without_its_key_keeps_the_previous_one() {
+    let events = Events::default();
+    let _logging = events.capture();
     let (rig, old) = secure(Setup::default()).await;
     let [one, other] = [SelfSigned::new(), SelfSigned::new()];
     std::fs::write(rig.folder.path().join("cert.pem"), &one.certificate).unwrap();
     std::fs::write(rig.folder.path().join("key.pem"), &other.key).unwrap();
-    // Time for it to be seen: what is asserted is that nothing happens.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    events.until("certificate not reloaded").await;
     assert!(old.shake_hands(rig.open().await, &["h2"]).await.is_ok());
     std::fs::write(rig.folder.path().join("key.pem"), &one.key).unwrap();
     shows(&rig, &one).await;
@@ -269,13 +273,16 @@ fn in_years(from: i32, to: i32) -> SelfSigned {
 
 #[tokio::test]
 async fn certificate_out_of_its_time_does_not_replace_a_good_one() {
+    let events = Events::default();
+    let _logging = events.capture();
     let (rig, good) = secure(Setup::default()).await;
-    for bad in [in_years(2010, 2020), in_years(2100, 2110)] {
+    let bad = [(in_years(2010, 2020), "has expired at"), (in_years(2100, 2110), "is not valid before")];
+    for (bad, reason) in bad {
         for (name, text) in bad.files() {
             std::fs::write(rig.folder.path().join(name), text).unwrap();
         }
-        // Time for it to be seen: what is asserted is that nothing happens.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Both files have to be seen: between the two, the key is that of another certificate.
+        events.until(reason).await;
         assert!(good.shake_hands(rig.open().await, &["h2"]).await.is_ok());
     }
 }

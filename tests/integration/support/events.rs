@@ -1,7 +1,11 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::sleep;
+
+use super::patiently;
 
 /// What a test has logged.
 #[derive(Clone, Default)]
@@ -20,6 +24,16 @@ impl Events {
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Waits until `text` is in what was logged.
+    pub(crate) async fn until(&self, text: &str) {
+        patiently(async {
+            while !self.text().contains(text) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
     }
 
     /// The one event with this message.

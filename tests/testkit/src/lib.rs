@@ -5,6 +5,7 @@
 //! - [`AwsMock`]: a program that plays a part of AWS: S3, STS, an instance's metadata, Lambda's emulator.
 //! - [`FakeLambda`]: the runtime API of Lambda, and the function's program under it.
 //! - [`ReservedPort`]: a port for a server that cannot pick one and say which.
+//! - [`StoppedClock`]: a clock that a test moves, and [`read_by_server`] and [`all_read`], which say when.
 //! - [`sample_events`]: the real `CloudTrail` events of `tests/data/cloudtrail`, and [`pack_log_data`] for a call with them.
 //!
 //! Not in it: the stand-in for a domain, which is the crate `fake-domain`, and fixtures around the library of one package,
@@ -14,12 +15,14 @@
 //! their programs instead, which `cargo test` builds ([`program()`]).
 
 mod aws;
+mod clock;
 mod engine;
 mod events;
 mod kibana;
 mod lambda;
 mod port;
 mod program;
+mod sockets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,12 +30,14 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 
 pub use self::aws::AwsMock;
+pub use self::clock::{StoppedClock, settle};
 pub use self::engine::Engine;
 pub use self::events::{sample_events, sample_lines};
 pub use self::kibana::{KibanaStack, fill};
 pub use self::lambda::{FakeLambda, function, gzip, pack_log_data};
 pub use self::port::ReservedPort;
 pub use self::program::{packaged_program, program};
+pub use self::sockets::{all_read, read_by_server};
 
 /// The key that a fake domain accepts by default, as the variables that programs read. AWS's documentation uses it.
 pub const AWS_KEY: [(&str, &str); 2] =
