@@ -55,6 +55,17 @@ def dialect() -> list[str]:
     ]
 
 
+def steps() -> list[str]:
+    """Returns the steps (`file:function`) of the pages that the code does not have."""
+    errors = []
+    for page in PAGES:
+        for file, function in re.findall(r"`([\w/.-]+\.rs):(\w+)`", page.read_text()):
+            path = ROOT / file
+            if not path.is_file() or not re.search(rf"\bfn {function}\b", path.read_text()):
+                errors.append(f"{page.relative_to(ROOT)}: there is no {file}:{function}")
+    return errors
+
+
 def readme() -> list[str]:
     lines = len((ROOT / "README.md").read_text().splitlines())
     return [f"README.md: {lines} lines; at most 150"] if lines > 150 else []
@@ -135,6 +146,6 @@ def tests() -> list[str]:
     return [f"{page}: there is no test {name}" for name, page in sorted(named.items()) if name not in there]
 
 
-wrong = [*readme(), *reachable(), *dialect(), *configuration(), *alerts(), *tests()]
-print("\n".join(wrong) or f"{len(PAGES)} pages, {len(TEXTS)} texts: words, reachability, configuration, alerts and tests agree")
+wrong = [*readme(), *reachable(), *dialect(), *configuration(), *alerts(), *tests(), *steps()]
+print("\n".join(wrong) or f"{len(PAGES)} pages, {len(TEXTS)} texts: words, reachability, configuration, alerts, tests and steps agree")
 sys.exit(bool(wrong))
