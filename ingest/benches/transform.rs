@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use trailgate_ingest::delivery::bulk;
 use trailgate_ingest::document::{Document, DocumentOptions, build_degraded, build_document};
-use trailgate_ingest::payload::{Invocation, LogBatch, decode};
+use trailgate_ingest::payload::{Invocation, LogBatch, decode_payload};
 use trailgate_testkit::sample_lines;
 
 criterion_group!(benches, transform);
@@ -49,7 +49,7 @@ fn transform(criterion: &mut Criterion) {
 }
 
 fn batch(payload: &[u8]) -> LogBatch {
-    match decode(payload, Timestamp::UNIX_EPOCH).unwrap() {
+    match decode_payload(payload, Timestamp::UNIX_EPOCH).unwrap() {
         Invocation::Subscription(batch) => batch,
         other => panic!("{other:?}"),
     }

@@ -67,8 +67,8 @@ impl Delivery {
 
     /// Sends `documents` until each is in the index or rejected for good, but not past `deadline`.
     ///
-    /// `degrade` builds the degraded form of the document with this number, given why it was rejected. `mapping_type` is
-    /// for engines that need one.
+    /// `degrade` builds the degraded form of the document with this number, given why it was rejected. `mapping_type`
+    /// is for engines that need one.
     pub async fn deliver(
         &self,
         documents: Vec<Document>,
@@ -149,8 +149,8 @@ impl Delivery {
     }
 }
 
-/// Returns the time to send a batch that should wait for `backoff`; none if it would be past the deadline. A wait that would
-/// end too late for a response is shortened once, so that the time before the deadline is used.
+/// Returns the time to send a batch that should wait for `backoff`; none if it would be past the deadline. A wait that
+/// would end too late for a response is shortened once, so that the time before the deadline is used.
 fn start_time(now: Instant, backoff: Duration, last_try: Instant, deadline: Instant) -> Option<Instant> {
     let start = now + backoff;
     if start > last_try && now < last_try { Some(last_try) } else { (start < deadline).then_some(start) }

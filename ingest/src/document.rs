@@ -1,13 +1,13 @@
 //! Builds the document of a log event.
 //!
 //! The document is the event's JSON, with each number as it is written, and the fields that the stock function of
-//! CloudWatch's console adds to it: `@id`, `@timestamp`, `@message`, `@owner`, `@log_group` and `@log_stream`, in place of fields of
-//! the event that have these names. Beyond the stock function there are the fields of [`extract`], `@lag`, the seconds
-//! from CloudTrail's `eventTime` to `@timestamp`, `source.ip` where `sourceIPAddress` is an address and not the name of a
-//! service, and `@aws` with the system fields of a subscription.
+//! CloudWatch's console adds to it: `@id`, `@timestamp`, `@message`, `@owner`, `@log_group` and `@log_stream`, in place
+//! of fields of the event that have these names. Beyond the stock function there are the fields of [`extract`], `@lag`,
+//! the seconds from CloudTrail's `eventTime` to `@timestamp`, `source.ip` where `sourceIPAddress` is an address and not
+//! the name of a service, and `@aws` with the system fields of a subscription.
 //!
-//! A part that no engine can index as it is ([`fit`]), or that cannot be read ([`crate::json::repair`]), is left out, and only
-//! that part; `@degraded` names it.
+//! A part that no engine can index as it is ([`fit`]), or that cannot be read ([`crate::json::repair`]), is left out,
+//! and only that part; `@degraded` names it.
 
 pub(crate) mod extract;
 mod fit;
@@ -46,7 +46,7 @@ pub struct Document {
     pub id: Option<String>,
     /// The document: one JSON object without line breaks.
     pub source: Bytes,
-    /// Whether it lacks a part of the event, which `@degraded` names.
+    /// True if it lacks a part of the event, which `@degraded` names.
     pub is_degraded: bool,
     /// The time of the event by its own record, if it has one.
     pub event_time: Option<Timestamp>,
@@ -100,7 +100,8 @@ pub fn build_document(batch: &LogBatch, event: &LogEvent, options: &DocumentOpti
         out.push(b'{');
         let mut written = Written::default();
         let has_pattern = event.extracted_fields.iter().any(|(key, value)| members::is_filter_field(key, value));
-        // Like the stock function, uses the fields of a pattern that matched. One that did not match loses nothing here.
+        // Like the stock function, uses the fields of a pattern that matched. One that did not match loses nothing
+        // here.
         if has_pattern {
             members::write_extracted_fields(&mut out, &event.extracted_fields);
         } else if let Some(record) = record {

@@ -101,7 +101,7 @@ pub struct RequestBody {
     pub bytes: Bytes,
     /// Their media type.
     pub content_type: &'static str,
-    /// Whether they are compressed.
+    /// True if they are compressed.
     pub is_gzip: bool,
 }
 

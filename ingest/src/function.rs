@@ -33,9 +33,9 @@ pub struct Function {
 /// The result of an invocation.
 #[derive(Debug)]
 pub struct InvocationOutcome {
-    /// What CloudWatch gets.
+    /// The metrics for CloudWatch.
     pub metrics: InvocationMetrics,
-    /// What Lambda gets.
+    /// The response for Lambda.
     pub response: Result<BatchResponse, InvocationError>,
 }
 
@@ -66,16 +66,16 @@ pub enum InvocationError {
     /// Some events are not in the index as far as is known.
     #[error("{failed} of {received} events are not in the index; the first of them: {reason}")]
     NotIndexed {
-        /// How many.
+        /// The number of these events.
         failed: usize,
-        /// Out of how many.
+        /// The number of all events.
         received: usize,
-        /// Why the first of them is not.
+        /// The reason of the first of them.
         reason: String,
     },
 }
 
-/// What succeeds or fails in an invocation.
+/// The unit that succeeds or fails in an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Granularity {
     /// The invocation as a whole.
@@ -106,7 +106,7 @@ impl Function {
 
     /// Indexes all events of `payload`, and reports those that are not in the index; `now` is the time of day.
     pub async fn invoke(&self, payload: &[u8], deadline: Instant, now: Timestamp) -> InvocationOutcome {
-        let (records, granularity) = match payload::decode(payload, now) {
+        let (records, granularity) = match payload::decode_payload(payload, now) {
             Ok(Invocation::Subscription(batch)) => {
                 (vec![Record { id: String::new(), batch: Ok(batch) }], Granularity::Whole)
             }
@@ -148,8 +148,8 @@ impl Function {
         (report, oldest)
     }
 
-    /// Installs the index template before the first document, and tries again at the next invocation if that failed: events
-    /// without a template are better than none.
+    /// Installs the index template before the first document, and tries again at the next invocation if that failed:
+    /// events without a template are better than none.
     async fn set_up_domain(&self, deadline: Instant) -> Engine {
         if let Some(engine) = self.engine.get() {
             return *engine;
@@ -199,8 +199,8 @@ fn build_response(
             }),
         };
     }
-    // A record that cannot be read has failed, too, though a stream stops at it: the event source mapping limits how often
-    // it is repeated before it goes to the on-failure destination, which keeps it. Success would lose it.
+    // A record that cannot be read has failed, too, though a stream stops at it: the event source mapping limits how
+    // often it is repeated before it goes to the on-failure destination, which keeps it. Success would lose it.
     let mut has_failed: Vec<bool> = records.iter().map(|record| record.batch.is_err()).collect();
     for failure in &report.failed {
         has_failed[events[failure.document].record] = true;

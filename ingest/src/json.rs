@@ -1,8 +1,8 @@
 //! A JSON text as a tape of its values, each as it is written: numbers stay exact, and what need not change is copied.
 //!
-//! Written by hand, because a document is the event's own text: the tape has the text of each value at every depth, bounds
-//! the depth, and notices repeated keys, in one pass. Time to parse the 1,000 events of `tests/data/cloudtrail` (1.26 MB, on
-//! one of two shared x86-64 cores, without `target-cpu`, November 2026):
+//! Written by hand, because a document is the event's own text: the tape has the text of each value at every depth,
+//! bounds the depth, and notices repeated keys, in one pass. Time to parse the 1,000 events of `tests/data/cloudtrail`
+//! (1.26 MB, on one of two shared x86-64 cores, without `target-cpu`, November 2026):
 //!
 //! | parser | ms |
 //! |---|---|
@@ -81,8 +81,8 @@ impl<'a> Tape<'a> {
         &self.nodes[index]
     }
 
-    /// Returns whether the text can be sent as it is: one line, no lone surrogates, no keys that are empty or have escapes,
-    /// and no object with a repeated key (or with more than [`MAX_COMPARED`] keys, which are not compared).
+    /// Returns whether the text can be sent as it is: one line, no lone surrogates, no keys that are empty or have
+    /// escapes, and no object with a repeated key (or with more than [`MAX_COMPARED`] keys, which are not compared).
     pub(crate) fn is_plain(&self) -> bool {
         self.is_plain
     }

@@ -1,5 +1,5 @@
-//! Loads CloudTrail's files into the index by the code of the function: history, events too large for CloudWatch Logs, and
-//! local trials.
+//! Loads CloudTrail's files into the index by the code of the function: history, events too large for CloudWatch Logs,
+//! and local trials.
 //!
 //! 1. [`source`] finds the files: on disk, on standard input, in S3.
 //! 2. [`input`] decodes their bytes to text, [`values`] splits it into JSON values, and [`classify`] finds log events in them.
@@ -9,8 +9,9 @@
 //!    what failed.
 //! 6. [`progress`] shows the progress.
 //!
-//! Memory is bounded whatever the files are: by [`PARALLEL_CHUNKS`] chunks that are sent and [`QUEUED_CHUNKS`] that wait,
-//! each of about the size of a request, by a request's body for each chunk that is sent, and by the largest single value.
+//! Memory is bounded whatever the files are: by [`PARALLEL_CHUNKS`] chunks that are sent and [`QUEUED_CHUNKS`] that
+//! wait, each of about the size of a request, by a request's body for each chunk that is sent, and by the largest
+//! single value.
 
 pub mod checkpoint;
 mod chunk_reader;
@@ -66,12 +67,12 @@ struct LoadTarget {
 impl Load {
     /// Creates a run that counts what it would index, and sends nothing.
     #[must_use]
-    pub fn dry(document_options: DocumentOptions, days: Days) -> Self {
+    pub fn dry_run(document_options: DocumentOptions, days: Days) -> Self {
         Self { document_options, days, to: None }
     }
 
     /// Creates a run into `domain`, and installs the index template there.
-    pub async fn into(domain: Arc<Domain>, settings: &Settings, days: Days) -> anyhow::Result<Self> {
+    pub async fn into_domain(domain: Arc<Domain>, settings: &Settings, days: Days) -> anyhow::Result<Self> {
         let setup = set_up_domain(&domain, &settings.plan, TIMEOUT).await;
         match setup.template {
             Ok(SetupState::Installed) => tracing::info!("the index template is installed"),

@@ -1,5 +1,5 @@
-//! Decodes the payload of an invocation: data of a CloudWatch Logs subscription, by itself, in Kinesis records, or in SQS
-//! messages.
+//! Decodes the payload of an invocation: data of a CloudWatch Logs subscription, by itself, in Kinesis records, or in
+//! SQS messages.
 
 mod delivery;
 mod error;
@@ -50,7 +50,7 @@ pub struct Record {
 ///
 /// An event whose timestamp is no time is given that of the event before it in its batch, or of the next one, or `now`:
 /// the first two are the same on every retry, and so is then the index that the event goes to.
-pub fn decode(payload: &[u8], now: Timestamp) -> Result<Invocation, PayloadError> {
+pub fn decode_payload(payload: &[u8], now: Timestamp) -> Result<Invocation, PayloadError> {
     let event: Event<'_> = serde_json::from_slice(payload)?;
     if let Some(logs) = event.awslogs {
         return Ok(Invocation::Subscription(batch(logs.data, now)?));
@@ -62,7 +62,7 @@ pub fn decode(payload: &[u8], now: Timestamp) -> Result<Invocation, PayloadError
     Ok(Invocation::Kinesis(kinesis(&records, now)?))
 }
 
-/// Parses one delivery of CloudWatch Logs, without gzip and base64; see [`decode`] for `now`.
+/// Parses one delivery of CloudWatch Logs, without gzip and base64; see [`decode_payload`] for `now`.
 pub fn decode_delivery(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError> {
     delivery::read(json, now)
 }
@@ -108,7 +108,7 @@ fn batch(data: &RawValue, now: Timestamp) -> Result<LogBatch, PayloadError> {
     decode_delivery(&gunzip::gunzip(&decode_base64(data)?, MAX_DECOMPRESSED)?, now)
 }
 
-/// Decodes one delivery of CloudWatch Logs from its `data`; see [`decode`] for `now`.
+/// Decodes one delivery of CloudWatch Logs from its `data`; see [`decode_payload`] for `now`.
 pub(crate) fn decode_data(data: &RawValue, now: Timestamp) -> Result<LogBatch, PayloadError> {
     batch(data, now)
 }

@@ -131,7 +131,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         })?;
         let Some(engine) = self.text("ENGINE_VERSION") else { return Ok(plan) };
         let parsed = engine.parse().map_err(|error| problem("ENGINE_VERSION", format!("{engine:?} {error}")))?;
-        Ok(plan.on(parsed))
+        Ok(plan.with_engine(parsed))
     }
 }
 
@@ -189,7 +189,8 @@ mod tests {
         let document_options =
             DocumentOptions { prefix: "trail-".to_owned(), id: DocumentId::EventId, day: IndexDay::EventTime };
         assert_eq!(settings.document_options, document_options);
-        let plan = SetupPlan::new("trail-", NonZeroU32::new(90)).unwrap().on("Elasticsearch_6.8".parse().unwrap());
+        let plan =
+            SetupPlan::new("trail-", NonZeroU32::new(90)).unwrap().with_engine("Elasticsearch_6.8".parse().unwrap());
         assert_eq!((settings.plan, settings.gzip), (plan, false));
         assert_eq!(settings.ca_file, Some(PathBuf::from("/var/task/ca.pem")));
     }

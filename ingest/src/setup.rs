@@ -24,8 +24,8 @@ pub fn index_mapping() -> Result<Value, serde_json::Error> {
     template::mapping()
 }
 
-/// The result of [`set_up_domain`]. Documents can be written whatever it is: without the template the engine guesses their
-/// mapping.
+/// The result of [`set_up_domain`]. Documents can be written whatever it is: without the template the engine guesses
+/// their mapping.
 ///
 /// After an error the next invocation should try again: the engine may be a guess, too.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct SetupResult {
     pub retention: Option<Result<SetupState, SetupError>>,
 }
 
-/// What was installed before, and what was done about it.
+/// The state before the set-up, and the action taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetupState {
     /// Nothing; ours is installed.
@@ -67,8 +67,8 @@ pub enum SetupError {
 
 /// Detects the engine, and installs template and policy where they are missing or outdated.
 ///
-/// Each of the requests, some eight at most and two when nothing is to do, may take as long as `timeout`. Existing indices
-/// keep their mapping: a new template takes effect with the next day's index.
+/// Each of the requests, some eight at most and two when nothing is to do, may take as long as `timeout`. Existing
+/// indices keep their mapping: a new template takes effect with the next day's index.
 pub async fn set_up_domain(domain: &Domain, plan: &SetupPlan, timeout: Duration) -> SetupResult {
     let client = JsonClient::new(domain, timeout);
     let engine = match plan.engine {
@@ -175,5 +175,5 @@ impl fmt::Display for SetupState {
     }
 }
 
-/// How many other templates with consecutive priorities are outranked.
+/// The most raises of the template's priority above others with consecutive priorities.
 const MAX_PRIORITY_RAISES: usize = 10;

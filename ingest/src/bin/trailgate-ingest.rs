@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate_client::{provider, sdk_config};
 use trailgate_ingest::dashboards::definitions::Definitions;
 use trailgate_ingest::dashboards::format::ExportFormat;
-use trailgate_ingest::dashboards::install::{self, install};
+use trailgate_ingest::dashboards::install::{self, install_dashboards};
 use trailgate_ingest::dashboards::saved;
 use trailgate_ingest::dashboards::{self, file};
 use trailgate_ingest::document::DocumentOptions;
@@ -44,13 +44,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Index CloudTrail's files: for history, for events too large for CloudWatch Logs, and for a local try.
+    /// Index CloudTrail files: history, events too large for CloudWatch Logs, local trials.
     Load(LoadArgs),
     /// Install dashboards, saved searches and the index pattern in the domain's Kibana or `OpenSearch` Dashboards.
     Dashboards(DashboardsArgs),
-    /// Write the same as files that Kibana and `OpenSearch` Dashboards import.
+    /// Write them to files that Kibana and `OpenSearch` Dashboards can import.
     WriteDashboards {
-        /// Where to.
+        /// The folder to write to.
         folder: PathBuf,
     },
 }
@@ -60,16 +60,16 @@ struct Connection {
     /// The domain, or a trailgate in front of it.
     #[arg(long, value_name = "URL")]
     endpoint: String,
-    /// What requests are signed for, where the endpoint does not name it.
+    /// The region of signatures, if the endpoint does not name it.
     #[arg(long)]
     region: Option<String>,
-    /// `es` or `aoss`, where the endpoint does not name it.
+    /// The service of signatures, `es` or `aoss`, if the endpoint does not name it.
     #[arg(long)]
     service: Option<String>,
-    /// What the names of indices begin with.
+    /// The beginning of the names of indices.
     #[arg(long, default_value = "cwl-")]
     index_prefix: String,
-    /// The endpoint asks for no signature: a trailgate, or a server on this machine. No AWS credentials are looked for.
+    /// The endpoint needs no signature: it is a trailgate or a local server. AWS credentials are not loaded.
     #[arg(long)]
     unsigned: bool,
 }
@@ -87,13 +87,13 @@ struct LoadArgs {
     /// The last day of events to index, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     to: Option<Date>,
-    /// Say what would be indexed, and do nothing.
+    /// Print what would be indexed, and send nothing.
     #[arg(long)]
     dry_run: bool,
-    /// The checkpoint: remembers which files are done, to go on there after an interruption. It is removed at the end.
+    /// The checkpoint: a file that records which files are done, to resume an interrupted run. Removed at the end.
     #[arg(long, value_name = "FILE", default_value = ".trailgate-ingest.done")]
     done: PathBuf,
-    /// Write what is not indexed, and why, to a new file, which can be loaded again.
+    /// Write what is not indexed, and why, to a new file, which `load` can read again.
     #[arg(long, value_name = "FILE")]
     failures: Option<PathBuf>,
 }
@@ -102,7 +102,7 @@ struct LoadArgs {
 struct DashboardsArgs {
     #[command(flatten)]
     connection: Connection,
-    /// Replace what users changed, too.
+    /// Replace objects that users changed, too.
     #[arg(long)]
     force: bool,
 }
@@ -127,7 +127,7 @@ fn main() -> ExitCode {
     ended.map_or_else(|error| fail(&error), ExitCode::from)
 }
 
-/// Logs to stderr, above the bar. Credentials that stand for none are not worth a line.
+/// Logs to stderr, above the bar, without lines about the placeholder credentials of `--unsigned`.
 fn log_above(bar: &ProgressBar, is_unsigned: bool) {
     let is_wanted = move |metadata: &Metadata<'_>| {
         let least = if is_unsigned && metadata.target().starts_with("trailgate_client::credentials") {
@@ -160,7 +160,7 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     }
     let progress = Progress::new(bar);
     if args.dry_run {
-        let dry = Load::dry(settings.document_options.clone(), days);
+        let dry = Load::dry_run(settings.document_options.clone(), days);
         let (mut done, mut failures) = (Checkpoint::in_memory(), FailureFile::disabled());
         let summary = dry.run(&sources, &mut done, &mut failures, &progress, || false).await?;
         print(&summary, true);
@@ -170,7 +170,7 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     let mut done = Checkpoint::open(&args.done, &args.scope())?;
     let mut failures = args.failures.as_deref().map_or_else(|| Ok(FailureFile::disabled()), FailureFile::create)?;
     let domain = args.connection.domain(&settings)?;
-    let load = Load::into(Arc::new(domain), &settings, days).await;
+    let load = Load::into_domain(Arc::new(domain), &settings, days).await;
     let load = load.map_err(|error| args.connection.with_hint(error))?;
     let interrupted = interrupted();
     let is_interrupted = || interrupted.load(Ordering::Relaxed);
@@ -187,7 +187,7 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
 }
 
 impl LoadArgs {
-    /// What the checkpoint is of: where the events go, and which ones.
+    /// Returns the scope of the checkpoint: the destination and the days.
     fn scope(&self) -> String {
         let Connection { endpoint, index_prefix, .. } = &self.connection;
         let day = |day: Option<Date>| day.map_or_else(String::new, |day| day.to_string());
@@ -217,7 +217,7 @@ fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs the dashboards, and returns whether one of them stays as a user changed it.
+/// Installs the dashboards; returns whether one of them stays because a user changed it.
 async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
     let definitions = Definitions::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let settings = settings(&args.connection)?;
@@ -225,7 +225,7 @@ async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
     let pattern = format!("{}*", settings.document_options.prefix);
     let mapping = setup::index_mapping().context("the template makes no sense")?;
     let plan = install::InstallPlan { definitions, pattern, mapping, is_forced: args.force };
-    let installed = install(&domain, &plan, TIMEOUT).await?;
+    let installed = install_dashboards(&domain, &plan, TIMEOUT).await?;
     print!("{installed}");
     Ok(installed.has_changed())
 }
@@ -240,7 +240,7 @@ impl Connection {
         Domain::connect(settings, provider)
     }
 
-    /// Says what may be missing where a domain that is asked for over plain http cannot be used.
+    /// Adds a hint at `--unsigned` to the error of a domain over plain http.
     fn with_hint(&self, error: anyhow::Error) -> anyhow::Error {
         let is_plain = self.endpoint.starts_with("http://");
         if self.unsigned || !is_plain {
@@ -251,7 +251,7 @@ impl Connection {
     }
 }
 
-/// The function's settings, from flags instead of variables.
+/// Reads the function's settings from flags instead of variables.
 fn settings(connection: &Connection) -> anyhow::Result<Settings> {
     let settings = Settings::read(|variable| match variable {
         "ENDPOINT" => Some(connection.endpoint.clone()),
@@ -271,7 +271,7 @@ fn settings(connection: &Connection) -> anyhow::Result<Settings> {
     settings.map_err(|error| anyhow::anyhow!("{}", in_flags(&error.to_string())))
 }
 
-/// The same message with the flags that stand for the function's variables here.
+/// Returns the message with flags in place of the function's variables.
 fn in_flags(message: &str) -> String {
     let flags = [
         ("ENDPOINT", "--endpoint"),
@@ -286,7 +286,7 @@ async fn s3(region: &str) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::new(&sdk_config(region).await)
 }
 
-/// Set at the first Ctrl-C; a second one ends the process as usual.
+/// Returns a flag that the first Ctrl-C sets; a second one ends the process.
 fn interrupted() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&flag);
@@ -336,8 +336,8 @@ fn print(summary: &Summary, is_dry: bool) {
     }
 }
 
-/// Exit code when a shipped object is not what was shipped, so that a scheduled run raises an alarm.
+/// The exit code if a shipped object stays changed, so that a scheduled run raises an alarm.
 const CHANGED: u8 = 3;
 
-/// Kibana takes a second or two for an import.
+/// The longest time for one request: Kibana needs a second or two for an import.
 const TIMEOUT: Duration = Duration::from_mins(1);

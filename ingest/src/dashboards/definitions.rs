@@ -110,7 +110,7 @@ pub enum DefinitionsError {
     Wrong {
         /// The name of the part.
         id: String,
-        /// What is wrong with it.
+        /// Its fault.
         problem: &'static str,
     },
 }

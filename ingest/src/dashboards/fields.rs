@@ -1,8 +1,8 @@
 //! The fields of the index pattern, as Kibana and `OpenSearch` Dashboards keep them in it.
 //!
-//! They would detect the fields themselves. But Kibana 5 and 6 cannot aggregate by a field that no document has yet, and then
-//! show nothing of a dashboard that does. And in Dashboards each panel of the first page would write the fields that it
-//! found, concurrently and in conflict with the others.
+//! They would detect the fields themselves. But Kibana 5 and 6 cannot aggregate by a field that no document has yet,
+//! and then show nothing of a dashboard that does. And in Dashboards each panel of the first page would write the
+//! fields that it found, concurrently and in conflict with the others.
 
 use serde_json::{Value, json};
 

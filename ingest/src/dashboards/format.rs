@@ -36,8 +36,8 @@ impl ObjectKind {
         }
     }
 
-    /// Returns the release whose format the attributes have: the last that `OpenSearch` Dashboards has a migration of this kind
-    /// for, in its `index_pattern_migrations.ts`, `search_migrations.ts`, `dashboard_migrations.ts` and
+    /// Returns the release whose format the attributes have: the last that `OpenSearch` Dashboards has a migration of
+    /// this kind for, in its `index_pattern_migrations.ts`, `search_migrations.ts`, `dashboard_migrations.ts` and
     /// `visualization_migrations.ts`. It changes attributes of an older release, which would look like a change by a
     /// user.
     pub(super) fn migration_version(self) -> &'static str {

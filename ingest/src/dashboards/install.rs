@@ -28,7 +28,7 @@ pub struct InstallPlan {
     pub pattern: String,
     /// The mapping of these indices: an object with `properties`.
     pub mapping: Value,
-    /// Whether objects that users changed are replaced, too.
+    /// True if objects that users changed are replaced, too.
     pub is_forced: bool,
 }
 
@@ -46,11 +46,11 @@ pub enum InstallError {
 /// The result of an installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstallResult {
-    /// Where the objects are stored.
+    /// The store of the objects.
     pub store: ObjectStore,
     /// Each object by kind and title, in the order in which they were installed.
     pub objects: Vec<(ObjectKind, String, ObjectState)>,
-    /// Whether the index pattern is the default one from now on, since there was none.
+    /// True if the index pattern has become the default, because there was none.
     pub is_default: bool,
 }
 
@@ -63,7 +63,7 @@ pub enum ObjectStore {
     Api(&'static str),
 }
 
-/// What was found of an object, and what was done about it.
+/// The state of an object before the installation, and the action taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectState {
     /// Nothing; it is installed.
@@ -78,9 +78,13 @@ pub enum ObjectState {
 
 /// Detects the Kibana of the domain, and installs the objects that are missing or of another release.
 ///
-/// A domain of Elasticsearch 5 or 6 is written to at its `.kibana` index, one of a later engine through its Kibana. Each
-/// request may take as long as `timeout`.
-pub async fn install(domain: &Domain, plan: &InstallPlan, timeout: Duration) -> Result<InstallResult, InstallError> {
+/// A domain of Elasticsearch 5 or 6 is written to at its `.kibana` index, one of a later engine through its Kibana.
+/// Each request may take as long as `timeout`.
+pub async fn install_dashboards(
+    domain: &Domain,
+    plan: &InstallPlan,
+    timeout: Duration,
+) -> Result<InstallResult, InstallError> {
     let client = JsonClient::new(domain, timeout).with_headers(csrf_headers());
     let engine = client.detect_engine().await?;
     if stores_in_index(engine) {
@@ -103,7 +107,8 @@ pub async fn install(domain: &Domain, plan: &InstallPlan, timeout: Duration) -> 
     Ok(InstallResult { store: ObjectStore::Api(api.path()), objects, is_default })
 }
 
-/// Returns the headers without which Kibana and Dashboards reject a request as cross-site (CSRF). The engine ignores them.
+/// Returns the headers without which Kibana and Dashboards reject a request as cross-site (CSRF). The engine ignores
+/// them.
 fn csrf_headers() -> HeaderMap {
     let token = HeaderValue::from_static("trailgate");
     ["kbn-xsrf", "osd-xsrf"].into_iter().map(|name| (HeaderName::from_static(name), token.clone())).collect()
@@ -154,8 +159,8 @@ fn state(wanted: &SavedObject, found: Option<&Map<String, Value>>, is_forced: bo
     }
 }
 
-/// Returns the index pattern that was found, with those of our fields that it lacks: a panel that counts by a field of a
-/// later release would show only an error.
+/// Returns the index pattern that was found, with those of our fields that it lacks: a panel that counts by a field of
+/// a later release would show only an error.
 fn with_fields(found: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
     let list = |attributes: &Map<String, Value>| -> Vec<Value> {
         attributes

@@ -68,7 +68,8 @@ pub(super) fn is_as_installed(attributes: &Map<String, Value>) -> bool {
     signed.is_some_and(|signed| signed == attributes_digest(attributes))
 }
 
-/// Builds the objects of `definitions` over the indices of `pattern`, such as `cwl-*`, each after those that it refers to.
+/// Builds the objects of `definitions` over the indices of `pattern`, such as `cwl-*`, each after those that it refers
+/// to.
 ///
 /// `mapping` is that of the indices: an object with `properties`.
 #[must_use]

@@ -189,8 +189,8 @@ fn aggregation(nth: usize, kind: &str, schema: &str, params: &Value) -> Value {
     json!({ "id": nth.to_string(), "enabled": true, "type": kind, "schema": schema, "params": params })
 }
 
-/// Returns the widths of a table's columns as `OpenSearch` Dashboards stores them, in pixels: its tables do not wrap, and by
-/// default a number is as wide as a name. None for other panels.
+/// Returns the widths of a table's columns as `OpenSearch` Dashboards stores them, in pixels: its tables do not wrap,
+/// and by default a number is as wide as a name. None for other panels.
 pub(super) fn column_widths(panel: &Panel) -> Option<Vec<u32>> {
     let PanelContent::Table { by, .. } = &panel.content else { return None };
     let wanted: Vec<u32> = by.iter().map(|field| column_width(field)).chain([COUNT_WIDTH]).collect();

@@ -12,7 +12,7 @@ use trailgate_client::{RequestError, UpstreamError};
 
 use crate::domain::{DomainError, DomainResponse};
 
-/// Whether the domain accepts compressed bodies, as far as is known.
+/// The domain's known support of compressed bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GzipSupport {
     /// Not accepted yet, and failed so many times.
@@ -25,8 +25,8 @@ pub(super) enum GzipSupport {
     Off,
 }
 
-/// Failures of compressed bodies, where the plain ones succeeded, after which compression counts as rejected: a domain that
-/// just restarts fails once or twice as well.
+/// Failures of compressed bodies, where the plain ones succeeded, after which compression counts as rejected: a domain
+/// that just restarts fails once or twice as well.
 const MAX_FAILURES: u8 = 3;
 
 /// The time for which only plain bodies are sent after that.

@@ -20,8 +20,8 @@ pub(super) struct Ledger {
     rejected_in_a_row: usize,
 }
 
-/// So many requests rejected as a whole, with none accepted between them, are not about their bodies: halving one of 10,000
-/// documents down to the one at fault takes 14.
+/// So many requests rejected as a whole, with none accepted between them, are not about their bodies: halving one of
+/// 10,000 documents down to the one at fault takes 14.
 const MAX_REJECTED_IN_A_ROW: usize = 48;
 
 /// Documents that go into one body.

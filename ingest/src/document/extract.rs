@@ -1,9 +1,10 @@
 //! Extracts the promoted fields: what auditors search for in CloudTrail's free-form parts.
 //!
-//! `requestParameters` and its like differ from call to call, so they are stored but not indexed. Values worth a search are
-//! copied to an object of keywords, `ct`: `ct.bucket`, `ct.role_arn` and so on. A field has all values at its paths: one
-//! string, or an array of them. Arrays on a path are traversed, and policy documents are read for the principals that they
-//! allow. The fields that a subscription filter extracts are something else: [`super::members`] writes those.
+//! `requestParameters` and its like differ from call to call, so they are stored but not indexed. Values worth a search
+//! are copied to an object of keywords, `ct`: `ct.bucket`, `ct.role_arn` and so on. A field has all values at its
+//! paths: one string, or an array of them. Arrays on a path are traversed, and policy documents are read for the
+//! principals that they allow. The fields that a subscription filter extracts are something else: [`super::members`]
+//! writes those.
 
 mod policy;
 mod principal;

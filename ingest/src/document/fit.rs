@@ -12,7 +12,7 @@ use crate::json::Node;
 pub(super) const UNMAPPED: [&str; 4] =
     ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"];
 
-/// What a document does with a member of the record.
+/// The way a document takes a member of the record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     /// It is written as it is.

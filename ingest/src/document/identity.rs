@@ -12,8 +12,8 @@ use super::record::{find_string, with_record};
 use crate::json::Tape;
 use crate::payload::{LogBatch, LogEvent};
 
-/// The timestamp of an event that has no time: a fixed one, so that the event is in the same index on each run. No event
-/// of CloudTrail is from 1970.
+/// The timestamp of an event that has no time: a fixed one, so that the event is in the same index on each run. No
+/// event of CloudTrail is from 1970.
 pub(crate) const UNDATED: i64 = 0;
 
 /// The identity of a record from a file, which has no log event.

@@ -12,7 +12,7 @@ use crate::json::text::{unescape, write_key, write_string};
 /// The result of writing a record.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    /// Whether `source` is one of its members.
+    /// True if `source` is one of its members.
     pub(super) has_source: bool,
     /// The parts that were left out, and why.
     pub(super) left_out: Vec<String>,
@@ -50,12 +50,13 @@ pub(super) fn write_record(out: &mut Vec<u8>, record: &Tape<'_>) -> Written {
     written
 }
 
-/// More keys than this in the indexed parts of one event are left out. The longest real events have some sixty; each new
-/// one costs the mapping two fields, of which the template allows 2,000, and Elasticsearch 2 any number until its memory
-/// is full.
+/// More keys than this in the indexed parts of one event are left out. The longest real events have some sixty; each
+/// new one costs the mapping two fields, of which the template allows 2,000, and Elasticsearch 2 any number until its
+/// memory is full.
 const MAX_KEYS: usize = 800;
 
-/// Returns the members up to [`MAX_KEYS`], those that the template maps first, and the number of keys that are left out.
+/// Returns the members up to [`MAX_KEYS`], those that the template maps first, and the number of keys that are left
+/// out.
 fn limit_keys<'a>(record: &Tape<'_>, members: Vec<(Cow<'a, str>, usize)>) -> (Vec<(Cow<'a, str>, usize)>, usize) {
     let costs: Vec<usize> = members.iter().map(|(name, index)| count_keys(record, name, *index)).collect();
     if costs.iter().sum::<usize>() <= MAX_KEYS {

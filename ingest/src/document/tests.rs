@@ -45,7 +45,7 @@ fn strict(document: &Document) -> String {
     source.to_owned()
 }
 
-/// What the document has of the event's own: everything before `@id`, as it is written.
+/// Returns the event's own members of the document: everything before `@id`, as it is written.
 #[track_caller]
 fn fields(event: &LogEvent) -> String {
     let source = source(event);

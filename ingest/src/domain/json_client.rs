@@ -1,7 +1,7 @@
 //! Requests with JSON bodies, and an error that names the request and quotes the response.
 //!
-//! [`Domain`] sends bytes and knows nothing of what they mean. What is installed in a domain or its Kibana, a few requests
-//! once, goes through here; `_bulk`, which reads its responses item by item, does not.
+//! [`Domain`] sends bytes and knows nothing of what they mean. What is installed in a domain or its Kibana, a few
+//! requests once, goes through here; `_bulk`, which reads its responses item by item, does not.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! A reload: the function reads CloudTrail's files of one hour from the trail's bucket and indexes them.
 //!
-//! It is called with `{"reload":{"prefix":"s3://BUCKET/AWSLogs/ACCOUNT/CloudTrail/","hour":"2026-01-31T14"}}`. The prefix is a
-//! folder of regions, as CloudTrail lays it out.
+//! It is called with `{"reload":{"prefix":"s3://BUCKET/AWSLogs/ACCOUNT/CloudTrail/","hour":"2026-01-31T14"}}`. The
+//! prefix is a folder of regions, as CloudTrail lays it out.
 
 use std::sync::Arc;
 
@@ -74,8 +74,8 @@ impl ReloadRequest {
         Some(parse())
     }
 
-    /// Indexes the hour. It fails unless every event of it is in the index by `deadline`; it is idempotent where documents
-    /// have the ids of their events.
+    /// Indexes the hour. It fails unless every event of it is in the index by `deadline`; it is idempotent where
+    /// documents have the ids of their events.
     pub async fn run(
         &self,
         settings: &Settings,
@@ -88,7 +88,7 @@ impl ReloadRequest {
             paths.extend(self.stamps().iter().map(|stamp| self.path(&region, stamp)));
         }
         let sources = Arc::new(Sources::find(&paths, async || client.clone()).await?);
-        let load = Load::into(domain, settings, Days::default()).await?;
+        let load = Load::into_domain(domain, settings, Days::default()).await?;
         let progress = Progress::new(ProgressBar::hidden());
         let is_late = || Instant::now() >= deadline;
         let (mut done, mut failures) = (Checkpoint::in_memory(), FailureFile::disabled());

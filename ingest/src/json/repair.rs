@@ -1,7 +1,7 @@
 //! Repairs JSON that breaks the grammar, as far as it can be read.
 //!
-//! A caller can put a deeply nested parameter into a call, and a log line can be cut: neither may hide the call. Values before
-//! the fault are kept, and those after it where parsing can go on.
+//! A caller can put a deeply nested parameter into a call, and a log line can be cut: neither may hide the call. Values
+//! before the fault are kept, and those after it where parsing can go on.
 
 use std::fmt::{self, Write as _};
 

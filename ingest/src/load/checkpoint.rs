@@ -19,7 +19,7 @@ use super::source::Source;
 pub struct Checkpoint {
     scope: String,
     known: HashSet<String>,
-    /// Whether the file has lines of other scopes.
+    /// True if the file has lines of other scopes.
     has_others: bool,
     log: Option<(PathBuf, File)>,
 }

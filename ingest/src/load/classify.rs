@@ -1,6 +1,7 @@
 //! Classifies a JSON value: a CloudTrail record, an envelope of records, or neither.
 //!
-//! [`find_items`] alone decides it: for a whole file, a line, an element of an array, and envelopes of these at any depth.
+//! [`find_items`] alone decides it: for a whole file, a line, an element of an array, and envelopes of these at any
+//! depth.
 
 pub(super) mod foreign;
 pub(super) mod item;
@@ -184,8 +185,8 @@ impl Finder<'_> {
 
     /// Looks for records in the members of an object of which nothing is known; returns whether there are any.
     ///
-    /// A member without any is taken for the envelope's own. Next to a record within one member, an unknown value is one
-    /// that cannot be read, and stays.
+    /// A member without any is taken for the envelope's own. Next to a record within one member, an unknown value is
+    /// one that cannot be read, and stays.
     fn search(&mut self, members: &Members<'_>) -> bool {
         let start = self.items.len();
         for (_, value) in members.iter() {

@@ -1,5 +1,5 @@
-//! The file of what failed, which `load` can read again: events as deliveries of CloudWatch Logs under their ids, and all
-//! else as text.
+//! The file of what failed, which `load` can read again: events as deliveries of CloudWatch Logs under their ids, and
+//! all else as text.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Write as _};

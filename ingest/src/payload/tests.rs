@@ -36,7 +36,7 @@ fn awslogs(data: &str) -> Value {
 }
 
 fn decode_value(payload: &Value) -> Result<Invocation, PayloadError> {
-    decode(payload.to_string().as_bytes(), NOW)
+    decode_payload(payload.to_string().as_bytes(), NOW)
 }
 
 #[track_caller]
@@ -134,7 +134,7 @@ fn broken_data_is_told_apart() {
     assert!(matches!(error(&awslogs(&data("{"))), PayloadError::Json(_)));
     assert!(matches!(error(&awslogs(&data("[1]"))), PayloadError::Json(_)));
     assert!(matches!(error(&json!({ "detail": {} })), PayloadError::Unknown));
-    assert!(matches!(decode(b"\xff", NOW).unwrap_err(), PayloadError::Json(_)));
+    assert!(matches!(decode_payload(b"\xff", NOW).unwrap_err(), PayloadError::Json(_)));
 }
 
 #[test]

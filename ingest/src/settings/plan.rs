@@ -15,9 +15,11 @@ pub struct SetupPlan {
 }
 
 impl SetupPlan {
-    /// Plans a template for the indices whose names begin with `prefix`, deleted after `retention` days if that is given.
+    /// Plans a template for the indices whose names begin with `prefix`, deleted after `retention` days if that is
+    /// given.
     ///
-    /// Returns none if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of others.
+    /// Returns none if `prefix` cannot begin the name of an index, or is so empty that it would match the indices of
+    /// others.
     #[must_use]
     pub fn new(prefix: &str, retention: Option<NonZeroU32>) -> Option<Self> {
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
@@ -27,7 +29,7 @@ impl SetupPlan {
 
     /// Sets the engine, so that the domain is not asked.
     #[must_use]
-    pub fn on(self, engine: Engine) -> Self {
+    pub fn with_engine(self, engine: Engine) -> Self {
         Self { engine: Some(engine), ..self }
     }
 

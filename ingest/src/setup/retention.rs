@@ -1,7 +1,7 @@
 //! The policy that deletes indices of a certain age.
 //!
-//! New indices get the policy by their names. To existing ones it is attached by a request of its own, which can fail by
-//! itself; until that request succeeds, the policy's description says so, and the next run repeats it.
+//! New indices get the policy by their names. To existing ones it is attached by a request of its own, which can fail
+//! by itself; until that request succeeds, the policy's description says so, and the next run repeats it.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -28,8 +28,8 @@ pub(crate) enum PolicyUpdate {
     Put { path: String, action: AttachAction },
 }
 
-/// The request that attaches the policy to existing indices. It is repeated until it succeeds once and no more, so that an
-/// index that an operator took out of the policy stays out.
+/// The request that attaches the policy to existing indices. It is repeated until it succeeds once and no more, so that
+/// an index that an operator took out of the policy stays out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AttachAction {
     /// For indices without a policy.
@@ -47,7 +47,8 @@ impl fmt::Display for AttachAction {
     }
 }
 
-/// Returns the policy that deletes what matches `pattern` after `days`; `pending` is the action that is still to succeed.
+/// Returns the policy that deletes what matches `pattern` after `days`; `pending` is the action that is still to
+/// succeed.
 pub(crate) fn policy(pattern: &str, days: NonZeroU32, pending: Option<AttachAction>) -> Value {
     let pending = pending.map_or_else(String::new, |action| format!("{PENDING}{action}"));
     json!({ "policy": {

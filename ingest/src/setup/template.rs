@@ -66,7 +66,8 @@ pub(crate) fn version() -> Result<u64, serde_json::Error> {
 
 /// Returns the version of the template in the engine's response; 0 if it is not one of this program's.
 ///
-/// The version is in the mapping's `_meta`, which all engines keep, so that each index names the template it was made by.
+/// The version is in the mapping's `_meta`, which all engines keep, so that each index names the template it was made
+/// by.
 pub(crate) fn installed_version(engine: Engine, name: &str, answer: &Value) -> u64 {
     let mappings = match engine.template_form() {
         TemplateForm::Composable => &answer["index_templates"][0]["index_template"]["template"]["mappings"],

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use trailgate_ingest::dashboards::SOURCE;
 use trailgate_ingest::dashboards::definitions::{BarSplit, Definitions, Panel, PanelContent, PanelScope};
 use trailgate_ingest::dashboards::install::{
-    InstallError, InstallPlan, InstallResult, ObjectState, ObjectStore, install,
+    InstallError, InstallPlan, InstallResult, ObjectState, ObjectStore, install_dashboards,
 };
 use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::RequestBody;
@@ -27,7 +27,7 @@ fn definitions() -> Definitions {
 async fn installed(rig: &Rig, is_forced: bool) -> Result<InstallResult, InstallError> {
     let mapping = setup::index_mapping().unwrap();
     let plan = InstallPlan { definitions: definitions(), pattern: "cwl-*".to_owned(), mapping, is_forced };
-    install(&rig.domain, &plan, TIMEOUT).await
+    install_dashboards(&rig.domain, &plan, TIMEOUT).await
 }
 
 fn count(installed: &InstallResult, state: ObjectState) -> usize {

@@ -176,7 +176,7 @@ async fn domain_without_an_engine_banner_follows_the_settings() {
     let acknowledged = json!({ "acknowledged": true }).to_string();
     rig.stand_in.fault(Fault::status(404, "{}"), Times::Once);
     rig.stand_in.fault(Fault::status(200, acknowledged), Times::Once);
-    let plan = SetupPlan::new("cwl-", None).unwrap().on("Elasticsearch_5.6".parse().unwrap());
+    let plan = SetupPlan::new("cwl-", None).unwrap().with_engine("Elasticsearch_5.6".parse().unwrap());
     let ensured = set_up_domain(&rig.domain, &plan, TIMEOUT).await;
     assert_eq!(ensured.engine.document_type(), Some("event"));
     let seen = rig.stand_in.seen();

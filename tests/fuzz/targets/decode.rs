@@ -13,12 +13,12 @@ use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use trailgate_ingest::document::{Document, DocumentId, DocumentOptions, IndexDay, build_degraded, build_document};
-use trailgate_ingest::payload::{Invocation, LogBatch, LogEvent, decode, decode_delivery};
+use trailgate_ingest::payload::{Invocation, LogBatch, LogEvent, decode_delivery, decode_payload};
 
 fuzz_target!(|input: &[u8]| {
     let Some((kind, rest)) = input.split_first() else { return };
     match kind % 4 {
-        0 => match decode(rest, Timestamp::UNIX_EPOCH) {
+        0 => match decode_payload(rest, Timestamp::UNIX_EPOCH) {
             Ok(Invocation::Subscription(batch)) => check(&batch),
             Ok(Invocation::Kinesis(records) | Invocation::Redrive(records)) => {
                 records.iter().filter_map(|record| record.batch.as_ref().ok()).for_each(check);

@@ -67,8 +67,8 @@ impl<'a> Index<'a> {
 
     /// Puts the mapping of each type that Kibana 5 puts before it saves the first object of the type.
     ///
-    /// A field has one mapping in all types of an index: with numbers as the engine guesses them, those of the types that
-    /// come later, such as Timelion's sheets, would be refused.
+    /// A field has one mapping in all types of an index: with numbers as the engine guesses them, those of the types
+    /// that come later, such as Timelion's sheets, would be refused.
     async fn put_mappings(&self) -> Result<(), JsonRequestError> {
         for (kind, mapping) in mappings() {
             let path = format!("/.kibana/_mapping/{kind}");

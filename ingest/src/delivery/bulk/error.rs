@@ -15,7 +15,7 @@ pub struct BulkError {
     pub error_type: String,
     /// The error's reason; may be empty.
     pub reason: String,
-    /// Whether it has the engine's own form. What a proxy answers is about the request, not about a document.
+    /// True if it has the engine's own form. The answer of a proxy is about the request, not about a document.
     pub is_from_engine: bool,
 }
 
@@ -135,8 +135,8 @@ const RETRIED_REASONS: [&str; 4] =
 const INDEX_TYPES: [&str; 4] =
     ["index_closed_exception", "invalid_index_name_exception", "type_missing_exception", "validation_exception"];
 
-/// Parts of reasons that engines give with a 400 for a state of the domain that no document avoids: old ones for the limit
-/// on shards, all for a template that makes a data stream of the name.
+/// Parts of reasons that engines give with a 400 for a state of the domain that no document avoids: old ones for the
+/// limit on shards, all for a template that makes a data stream of the name.
 const DOMAIN_REASONS: [&str; 3] = ["maximum shards open", "maximum normal shards open", DATA_STREAM];
 
 const DATA_STREAM: &str = "only write ops with an op_type of create are allowed in data streams";

@@ -1,4 +1,4 @@
-//! What the engines refuse, said a second time and more simply.
+//! A second, simpler description of what engines reject.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -11,7 +11,7 @@ pub(in crate::load) enum Item {
         owner: String,
         /// The record under its own id and time.
         event: LogEvent,
-        /// Whether the time is the record's own.
+        /// True if the time is the record's own.
         is_dated: bool,
     },
     /// A delivery of CloudWatch Logs.
@@ -29,7 +29,7 @@ pub(in crate::load) struct FailedValue {
     pub(in crate::load) reason: String,
     /// The value.
     pub(in crate::load) text: String,
-    /// Whether it is unknown, so that it may be a part of an envelope other than its records.
+    /// True if it is unknown, so that it may be a part of an envelope other than its records.
     pub(super) is_unknown: bool,
 }
 

@@ -24,7 +24,7 @@ fn data(value: &Value) -> String {
     BASE64_STANDARD.encode(gzip.finish().unwrap())
 }
 
-/// What was found, in short: ids, kinds in brackets, and reasons after an exclamation mark.
+/// Returns the items in short: ids, kinds in brackets, and reasons after an exclamation mark.
 fn found(value: &Value) -> Vec<String> {
     let short = |item: Item| match item {
         Item::Record { event, .. } => vec![event.id],

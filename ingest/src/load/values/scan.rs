@@ -2,8 +2,8 @@
 
 use crate::json::text::plain_prefix;
 
-/// A value that has begun. It keeps to JSON's order of brackets, keys, colons and commas, so that a value that is cut off
-/// at the end of a line does not take in the next line; words and numbers are left to the parser.
+/// A value that has begun. It keeps to JSON's order of brackets, keys, colons and commas, so that a value that is cut
+/// off at the end of a line does not take in the next line; words and numbers are left to the parser.
 #[derive(Debug)]
 pub(super) struct Scan {
     /// For each open bracket, whether it is a brace.
@@ -140,7 +140,7 @@ impl Scan {
     }
 }
 
-/// Whether a byte belongs to the value.
+/// The relation of a byte to the value.
 #[derive(Clone, Copy)]
 enum Taken {
     Next,

@@ -1,4 +1,4 @@
-//! What CloudTrail logs of each call that an auditor asks about, in the shape in which it does.
+//! The shape in which CloudTrail logs each call that an auditor asks about.
 
 use super::*;
 
