@@ -1,4 +1,4 @@
-//! HTTP towards the client: sockets, TLS, the connection, the request's head and body, headers.
+//! HTTP towards clients: sockets, TLS, connections, request heads and bodies, headers.
 
 pub(crate) mod discard;
 pub(crate) mod head;

@@ -1,4 +1,4 @@
-//! Reads on after the answer, so that the client gets to read it.
+//! Reads the rest of a request body after the response, so that the client can read the response.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-/// Reads and drops the rest of a body whose request has been answered, within bounds.
+/// Reads and drops the rest of a body whose request has been answered, within limits of size and time.
 ///
-/// A client of HTTP/2 that sends its whole body before it reads would otherwise lose the answer: the stream is reset as
-/// soon as nobody reads the body.
+/// An HTTP/2 client that sends its whole body before it reads would otherwise lose the response: the stream is reset as
+/// soon as its body is dropped.
 pub(crate) async fn discard<B>(mut body: B)
 where
     B: Body<Data = Bytes> + Unpin,
@@ -28,7 +28,7 @@ where
     let _ = timeout(DISCARD_TIME, reading).await;
 }
 
-/// Bytes of a body that are read after the answer: more than the service accepts in one.
+/// Maximum bytes of a body that are read after the response: more than the service accepts in one body.
 const DISCARD_BYTES: usize = 128 * 1024 * 1024;
-/// The time that a body is read on after the answer.
+/// The time limit for reading the rest of a body after the response.
 const DISCARD_TIME: Duration = Duration::from_secs(30);

@@ -1,4 +1,5 @@
-//! Headers on their way through: which end at this hop, which are set anew, which name the domain.
+//! Header rewriting in both directions: removes hop-by-hop headers, sets forwarding headers, replaces the domain's
+//! name.
 
 use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
@@ -9,15 +10,15 @@ use crate::http::listener::Connection;
 use crate::policy::client_address::{ClientAddress, FORWARDED_FOR};
 use crate::policy::host_check::FORWARDED_HOST;
 
-/// The way that a request came, as the forwarding headers tell it.
+/// The path of a request up to this proxy, as forwarding headers describe it.
 #[derive(Clone, Debug)]
 pub(crate) struct ForwardedContext {
     peer: ClientAddress,
-    /// Whether it came over TLS.
+    /// Set if the connection uses TLS.
     is_tls: bool,
-    /// Whether the peer is a proxy, so that what it says of the way before it counts.
+    /// Set if the peer is a trusted proxy, so that its forwarding headers are believed.
     is_trusted: bool,
-    /// Whether the browser sees an `https` address.
+    /// Set if the browser uses an `https` URL.
     is_secure: bool,
 }
 
@@ -29,7 +30,7 @@ impl ForwardedContext {
 
     fn of(peer: ClientAddress, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {
         let forwarded = headers.get(FORWARDED_PROTO).filter(|_| is_trusted);
-        // Each proxy of a chain may append its own; the first is the browser's.
+        // Each proxy of a chain may append its own scheme; the first one is the browser's.
         let first = |proto: &HeaderValue| {
             let first = proto.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default();
             first.trim_ascii().eq_ignore_ascii_case(b"https")
@@ -39,14 +40,14 @@ impl ForwardedContext {
     }
 }
 
-/// The headers of the request to the domain, short of the signature: a client's own that do not end here, and what is
-/// told of the way that they came.
+/// Returns the request headers for the domain, without the signature: the client's end-to-end headers and the
+/// forwarding headers.
 pub(crate) fn to_domain(client: &HeaderMap, hop: &ForwardedContext) -> HeaderMap {
     let named = named_by_connection(client);
     let passes = |name: &HeaderName| {
         let text = name.as_str();
         let is_forwarded = [FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO].contains(name);
-        // The length is known once the body is buffered, and `Expect` is answered here.
+        // The length is known once the body is buffered, and the proxy answers `Expect` itself.
         let ends = matches!(text, "host" | "content-length" | "expect" | "forwarded") || is_hop_by_hop(text);
         !ends
             && !is_signing_header(text)
@@ -67,7 +68,8 @@ pub(crate) fn to_domain(client: &HeaderMap, hop: &ForwardedContext) -> HeaderMap
     headers
 }
 
-/// Turns the domain's headers into those of the answer, so that a browser stays on the gate.
+/// Rewrites the domain's response headers for the client: redirects and cookies then lead to the proxy, not to the
+/// domain.
 pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &ForwardedContext) {
     let mut named = named_by_connection(headers);
     while let Some(name) = named.pop().or_else(|| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned()) {
@@ -81,7 +83,7 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Forwa
             *location = path;
         }
     }
-    // An entry makes room for itself, so nothing is asked of it that most answers do not have.
+    // `entry` reserves memory, so it is called only for the few responses with cookies.
     if headers.contains_key(header::SET_COOKIE)
         && let Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE)
     {
@@ -93,22 +95,22 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Forwa
     }
 }
 
-/// Returns whether the client is a browser that shows a page.
+/// Returns whether the client accepts HTML, as a browser that loads a page does.
 #[must_use]
 pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
     headers.get_all(header::ACCEPT).iter().any(|accept| memmem::find(accept.as_bytes(), b"text/html").is_some())
 }
 
-/// The headers that `Connection` says to end at this hop, but for those that do so anyway.
+/// Returns the headers that `Connection` declares hop-by-hop, except those that are removed anyway.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let connection = headers.get_all(header::CONNECTION).iter();
     let named = connection.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
-    // Most values are one of these: an option, and a header that goes anyway.
+    // Most values are one of these: a connection option, and a header that is removed anyway.
     let named = named.filter(|name| !matches!(*name, b"keep-alive" | b"close"));
     named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect()
 }
 
-/// The path and what follows, when `location` is an absolute URL on the domain.
+/// Returns the path and what follows it, if `location` is an absolute URL on the domain.
 fn on_domain<'a>(location: &'a [u8], domain: &Authority) -> Option<&'a [u8]> {
     let rest = ["https://", "http://", "//"].iter().find_map(|scheme| strip_prefix_ignoring_case(location, scheme))?;
     let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
@@ -119,14 +121,14 @@ fn on_domain<'a>(location: &'a [u8], domain: &Authority) -> Option<&'a [u8]> {
     }
     match path {
         [] => Some(b"/"),
-        // Without its slash, or with two, the rest would be relative, or another host.
+        // A path without its leading slash would be relative, and one with two would name another host.
         [b'/', b'/', ..] | [b'?' | b'#', ..] => None,
         path => Some(path),
     }
 }
 
-/// A cookie of the domain as a cookie of the gate: for the gate's own host, and over plain http without `Secure`, which
-/// a browser would not keep there.
+/// Rewrites a cookie of the domain for the proxy: drops a `Domain` that covers the domain's host and, over plain http,
+/// `Secure`, because a browser would reject the cookie there.
 fn for_gate(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8> {
     let keeps = |attribute: &&[u8]| {
         let (name, value) = match attribute.iter().position(|&byte| byte == b'=') {
@@ -134,7 +136,7 @@ fn for_gate(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8> {
             None => (attribute.trim_ascii(), &[][..]),
         };
         let names_domain = name.eq_ignore_ascii_case(b"domain") && is_for(value, domain.host().as_bytes());
-        // Browsers refuse `SameSite=None` on a cookie that is not `Secure`.
+        // Browsers reject `SameSite=None` on a cookie that is not `Secure`.
         let needs_tls = name.eq_ignore_ascii_case(b"secure")
             || (name.eq_ignore_ascii_case(b"samesite") && value.eq_ignore_ascii_case(b"none"));
         !names_domain && (is_secure || !needs_tls)
@@ -144,7 +146,7 @@ fn for_gate(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8> {
     std::iter::once(pair).chain(parts.filter(keeps)).collect::<Vec<_>>().join(&b';')
 }
 
-/// Whether a cookie's `Domain` covers `host`: it is the host, or a domain above it.
+/// Returns whether a cookie's `Domain` covers `host`: the host itself, or a parent domain.
 fn is_for(cookie_domain: &[u8], host: &[u8]) -> bool {
     let suffix = cookie_domain.strip_prefix(b".").unwrap_or(cookie_domain);
     let Some(at) = host.len().checked_sub(suffix.len()) else { return false };
@@ -156,12 +158,12 @@ fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u
     start.eq_ignore_ascii_case(prefix.as_bytes()).then_some(rest)
 }
 
-/// Returns whether the header names the user that a request is made for, or that user's roles.
+/// Returns whether the header names the user that a request is made for, or that user's roles (impersonation).
 ///
-/// The domain would believe a proxy in front of it, and the proxy's role may be allowed to impersonate: those of the
-/// security plugin (proxy authentication, impersonation, and what it passes between nodes), its predecessor Search
-/// Guard, and X-Pack. `securitytenant` stays: Dashboards sends it with each request to choose among the tenants that
-/// the signing role may use, and it names no user.
+/// The domain may trust these headers from a proxy, and the proxy's role may be allowed to impersonate. They are those
+/// of the security plugin (proxy authentication, impersonation, and headers between nodes), of its predecessor Search
+/// Guard, and of X-Pack. `securitytenant` passes: Dashboards sends it with each request to select one of the tenants
+/// that the signing role may use, and it names no user.
 fn names_identity(name: &str) -> bool {
     match name.as_bytes().first() {
         Some(b'x') => name.starts_with("x-proxy-"),
@@ -175,10 +177,10 @@ fn names_identity(name: &str) -> bool {
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Headers that a request has more towards the domain: three that tell of its way, its length, and those of a signature.
+/// Headers added to a request for the domain: three for forwarding, its length, and those of the signature.
 const ADDED: usize = 9;
 
-/// RFC 9110, section 7.6.1, with those that older peers send.
+/// Returns whether a header is hop-by-hop (RFC 9110, section 7.6.1), including those that older peers send.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,

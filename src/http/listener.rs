@@ -1,4 +1,4 @@
-//! Where clients connect: an address, and what holds for whoever comes there.
+//! A listener: the address that clients connect to, and the settings of its connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,40 +16,40 @@ use crate::policy::host_check::{Hosts, UnknownHost};
 /// One `[[listen]]` of the configuration.
 #[derive(Debug)]
 pub struct Listener {
-    /// Where it listens; port 0 takes a free one.
+    /// The address to bind; port 0 selects a free port.
     pub address: SocketAddr,
-    /// Whose `X-Forwarded-For` and PROXY header are believed.
+    /// The proxies whose `X-Forwarded-For` and PROXY headers are trusted.
     pub trusted_proxies: TrustedProxies,
-    /// Which host names are answered.
+    /// The host names that are served (DNS rebinding protection).
     pub hosts: Hosts,
-    /// The other sites whose pages may write.
+    /// The other sites whose pages may write (CSRF protection).
     pub trusted_origins: TrustedOrigins,
-    /// Whether each connection begins with a PROXY header.
+    /// Set if each connection starts with a PROXY header.
     pub proxy_protocol: bool,
-    /// The certificate that it shows; without one it speaks plain HTTP.
+    /// The TLS certificate; without one the listener serves plain HTTP.
     pub tls: Option<CertificateFiles>,
-    /// Set when it does nothing but send clients to https.
+    /// Set if the listener only redirects to https.
     pub to_https: Option<ToHttps>,
 }
 
-/// The connection that a request came by.
+/// The client connection of a request.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The TCP peer, or whom the PROXY header names in its place.
+    /// The TCP peer, or the client that the PROXY header names.
     pub peer: ClientAddress,
-    /// Where it came in.
+    /// The listener that accepted the connection.
     pub listener: Arc<Listener>,
 }
 
-/// The way from plain HTTP to the same host's https.
+/// A redirect from plain HTTP to https on the same host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToHttps {
-    /// The port that https is at.
+    /// The port of https.
     pub port: u16,
 }
 
 impl ToHttps {
-    /// The redirect to the same URL by https; the method stays.
+    /// Returns the redirect (308, which keeps the method) to the same URL over https.
     pub fn redirect(self, head: &Parts) -> Result<Response<()>, UnknownHost> {
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host: Authority = host.and_then(|host| host.parse().ok()).ok_or(UnknownHost)?;

@@ -1,5 +1,5 @@
-//! The PROXY header, by which a load balancer that passes on TCP names the client: "The PROXY protocol", versions 1 and
-//! 2, by `HAProxy`.
+//! The PROXY protocol, versions 1 and 2 ("The PROXY protocol", by `HAProxy`): a TCP load balancer names the client in a
+//! header at the start of the connection.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Reads the header, and not one byte of what follows it.
+/// Reads the header, and no byte of what follows it.
 ///
-/// Gives the client, or `None` when the proxy speaks for itself, as it does to see whether the gate is well.
+/// Returns the client, or `None` for a connection of the load balancer itself, such as a health check.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, ProxyError> {
     let mut header = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
@@ -38,13 +38,13 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr
     parse(&header)
 }
 
-/// Whether a line of version 1 is one as far as the parser does not look: it goes no further than to the end of a name
-/// of a protocol, and takes any number for a port that Rust takes, `+80` and `080` among them.
+/// Checks the parts of a version 1 line that the parser is lenient about: it does not check what follows the protocol
+/// name, and accepts every port that Rust's integer parser accepts, such as `+80` and `080`.
 fn is_spelt_by_the_rules(line: &[u8]) -> bool {
     let mut words = line.trim_ascii_end().split(|byte| *byte == b' ').skip(1);
     match words.next() {
         Some(b"TCP4" | b"TCP6") => words.skip(2).all(|port| port == b"0" || matches!(port, [b'1'..=b'9', ..])),
-        // What else there is in such a line is to be ignored.
+        // The specification says to ignore the rest of such a line.
         Some(b"UNKNOWN") => true,
         _ => false,
     }
@@ -60,27 +60,27 @@ fn parse(header: &[u8]) -> Result<Option<IpAddr>, ProxyError> {
     }
 }
 
-/// Why a connection does not begin with a PROXY header that can be believed.
+/// The reason why a connection has no valid PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// It begins with something else.
+    /// The connection starts with something else.
     #[error("there is no PROXY header")]
     Missing,
-    /// The header breaks the protocol's rules.
+    /// The header violates the protocol.
     #[error("the PROXY header is malformed")]
     Malformed,
-    /// It ended, or broke.
+    /// The connection ended or failed within the header.
     #[error("the connection ended within the PROXY header")]
     Ended(#[from] io::Error),
 }
 
-/// What version 2 begins with.
+/// The first bytes of a version 2 header.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The signature, version and command, family, and the length of what follows.
+/// Bytes of the fixed part of version 2: signature, version and command, family, and the length of the rest.
 const FIXED: usize = 16;
-/// Of addresses and additions in version 2. Load balancers send less than 100 bytes of them.
+/// Maximum bytes of addresses and TLVs in version 2. Load balancers send less than 100.
 const LONGEST: usize = 4096;
-/// A whole line of version 1, its end included.
+/// Maximum bytes of a version 1 line, including its end.
 const LONGEST_LINE: usize = 107;
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of `bytes`, and what is left.
+    /// Returns the result of reading `bytes`, and the bytes that are left.
     async fn read_of(mut bytes: &[u8]) -> (Result<Option<IpAddr>, String>, &[u8]) {
         let client = read(&mut bytes).await.map_err(|error| error.to_string());
         (client, bytes)
@@ -118,7 +118,7 @@ mod tests {
     async fn a_header_of_version_2_names_the_client() {
         let addresses = [203, 0, 113, 7, 10, 0, 0, 1, 0xc8, 0x22, 1, 0xbb];
         assert_eq!(read_of(&version_2(1, 0x11, &addresses)).await, (Ok(Some(address("203.0.113.7"))), &b"GET /"[..]));
-        // What a Network Load Balancer adds: the endpoint's name.
+        // A Network Load Balancer adds a TLV with the name of the VPC endpoint.
         let with_addition = [&addresses[..], &[0xea, 0, 3, 1, b'v', b'p']].concat();
         assert_eq!(
             read_of(&version_2(1, 0x11, &with_addition)).await,

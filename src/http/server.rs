@@ -37,55 +37,55 @@ use crate::policy::allowlist::Allowlist;
 /// The limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Connections open at once.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// The size of a head.
+    /// The limits of a request head.
     pub head: HeadLimits,
-    /// The time for a whole head, and for the first head of a connection; before that, for its PROXY header and its TLS
-    /// handshake together.
+    /// The header timeout (slowloris protection): for the PROXY header and the TLS handshake together, then for the
+    /// first head, then for each head.
     pub header_timeout: Duration,
-    /// The time for a client to take bytes off its socket.
+    /// The write timeout: for a client that does not read its response.
     pub write_timeout: Duration,
-    /// The time for the next request on an open connection.
+    /// The idle timeout: for the next request on an open connection.
     pub keep_alive: Duration,
     /// The time for the requests in flight at shutdown.
     pub drain: Duration,
 }
 
-/// The counts of connections; clones share them.
+/// Connection counters; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionMetrics {
-    /// Connections that are open.
+    /// Open connections.
     pub open: Gauge,
     /// Connections accepted so far.
     pub accepted: Counter,
-    /// Connections refused so far, because too many were open.
+    /// Connections rejected so far at the connection limit.
     pub refused: Counter,
 }
 
-/// All that [`run`] needs besides sockets and workers.
+/// The configuration of [`run`].
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
     /// The limits of all connections.
     pub limits: ConnectionLimits,
-    /// The list of clients that may have more than a share of the connections.
+    /// The allowlist; clients that are not on it get only a share of the connections.
     pub allowlist: Allowlist,
-    /// The counts.
+    /// The connection counters.
     pub metrics: ConnectionMetrics,
 }
 
-/// A request as it leaves the parser.
+/// A parsed request.
 #[derive(Debug)]
 pub struct ClientRequest {
-    /// The connection that it came over.
+    /// The connection of the request.
     pub connection: Connection,
-    /// The reason why the request is a placeholder for one with a malformed head, if it is.
+    /// The reason for which the head was rejected. The request is then only a placeholder.
     pub head_error: Option<HeadError>,
     /// The request.
     pub request: Request<Incoming>,
 }
 
-/// All that the connections of one worker share.
+/// The state that all connections of one worker share.
 struct Server<P, H> {
     shared: Arc<Shared<H>>,
     proxy: Arc<P>,
@@ -93,9 +93,9 @@ struct Server<P, H> {
     connections: TaskTracker,
 }
 
-/// All that the connections of all workers share.
+/// The state that all connections of all workers share.
 struct Shared<H> {
-    /// Answers a request by means of a worker's proxy.
+    /// Returns the response to a request, by means of a worker's proxy.
     handle: H,
     limits: ConnectionLimits,
     permits: ConnectionPermits,
@@ -103,8 +103,8 @@ struct Shared<H> {
     stop: CancellationToken,
 }
 
-/// Serves at `listeners` until `shutdown` is ready, each connection by the worker that has the fewest, then finishes the
-/// requests in flight within `limits.drain`. Calls `on_drain_timeout` before it cuts those that are left.
+/// Serves at `listeners` until `shutdown` is ready, each connection on the worker with the fewest, then finishes the
+/// requests in flight within `limits.drain`. Calls `on_drain_timeout` before it cuts the remaining ones.
 pub(crate) async fn run<P, H, F, B>(
     listeners: Vec<BoundListener>,
     workers: Vec<Worker<P>>,
@@ -145,7 +145,7 @@ pub(crate) async fn run<P, H, F, B>(
     drop(threads);
 }
 
-/// Accepts the connections that wait in the sockets' queues, which would be reset otherwise, and closes the sockets.
+/// Accepts the connections that are queued at the sockets, which would be reset otherwise, and closes the sockets.
 async fn accept_queued<P, H, F, B>(listeners: Vec<BoundListener>, servers: &[Arc<Server<P, H>>])
 where
     P: Send + Sync + 'static,
@@ -153,7 +153,7 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin + 'static,
 {
-    // The runtime looks at the sockets first: only then `accept` knows of the last ones.
+    // The runtime has to poll the sockets first: only then does `accept` return the last connections.
     yield_now().await;
     for BoundListener { socket, context } in listeners {
         while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
@@ -178,7 +178,7 @@ where
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // Out of file descriptors or memory: both come back as connections end.
+                // Out of file descriptors or memory: both are released as connections end.
                 tracing::error!(%error, retry_in_ms = delay.as_millis(), "cannot accept connections");
                 sleep(delay).await;
                 delay = (delay * 2).min(LAST_DELAY);
@@ -199,12 +199,12 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin + 'static,
 {
-    /// Serves a connection in the worker's runtime, if there is a permit for it.
+    /// Serves a connection in the worker's runtime, if a permit is available.
     fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, context: &Arc<ListenerContext>) {
         let Some(permit) = self.shared.permits.acquire(&context.listener, peer) else {
             return self.shared.shed(&stream, peer, context);
         };
-        // A socket that cannot be taken out of this runtime is one that is gone.
+        // Fails only if the socket is gone.
         let Ok(stream) = stream.into_std() else { return };
         let serving = connection::serve(Arc::clone(self), Arc::clone(context), stream, peer, permit);
         self.connections.spawn_on(serving, &self.runtime);
@@ -212,18 +212,18 @@ where
 }
 
 impl<H> Shared<H> {
-    /// Answers a client that there are too many connections, without spending one on it (load shedding).
+    /// Rejects a client at the connection limit without spending a connection on it (load shedding).
     fn shed(&self, stream: &TcpStream, peer: SocketAddr, context: &ListenerContext) {
         self.metrics.refused.inc();
         tracing::warn!(%peer, "connection refused: too many are open");
         if context.tls.is_none() {
-            // A socket that accepts nothing at once has no client that waits for this.
+            // A client that waits for a response has an empty socket buffer, so one attempt to write is enough.
             let _ = stream.try_write(OVERLOADED);
         }
     }
 }
 
-/// Returns whether accepting failed because the connection to be accepted was gone.
+/// Returns whether `accept` failed because the connection was already gone.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -232,7 +232,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 const FIRST_DELAY: Duration = Duration::from_millis(10);
 const LAST_DELAY: Duration = Duration::from_secs(1);
 
-/// A response with its length: the close behind it resets the connection when the client has sent a request already.
+/// A response with its length: the close that follows resets the connection if the client has sent a request already.
 const OVERLOADED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/json\r\ncontent-length: 94\r\nretry-after: 5\r\nconnection: close\r\n\r\n\
     {\"error\":{\"type\":\"too_busy\",\"reason\":\"too many connections are open; try again\"},\"status\":503}";

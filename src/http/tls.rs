@@ -1,4 +1,4 @@
-//! TLS towards the client: the certificate, HTTP/2 and HTTP/1.1 by ALPN.
+//! TLS towards clients: the certificate, HTTP/2 and HTTP/1.1 by ALPN.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::watched_file::{self, Text};
 /// The files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate, followed by those that lead to an authority, as PEM.
+    /// The certificate chain as PEM, leaf first.
     pub certificate: PathBuf,
-    /// Its private key, as PEM.
+    /// The private key as PEM.
     pub key: PathBuf,
 }
 
-/// The certificate in effect; cheap to clone, and never older than the last reload.
+/// The certificate in effect, updated by reloads; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Certificate(watch::Receiver<Arc<LoadedCertificate>>);
 
-/// A certificate with its key, and the time in which it is valid.
+/// A certificate with its key and its validity period.
 #[derive(Debug)]
 pub(crate) struct LoadedCertificate {
     certified: Arc<CertifiedKey>,
@@ -37,7 +37,7 @@ pub(crate) struct LoadedCertificate {
     expires: SystemTime,
 }
 
-/// Why a certificate cannot be used.
+/// The reason why a certificate cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", .file.display())]
 pub struct CertificateError {
@@ -46,19 +46,19 @@ pub struct CertificateError {
 }
 
 impl Certificate {
-    /// Returns a certificate, and the sender that replaces it.
+    /// Returns a certificate and the sender that replaces it.
     pub(crate) fn channel(loaded: LoadedCertificate) -> (watch::Sender<Arc<LoadedCertificate>>, Self) {
         let (sender, receiver) = watch::channel(Arc::new(loaded));
         (sender, Self(receiver))
     }
 
-    /// Returns the end of the certificate.
+    /// Returns the expiry of the certificate.
     #[must_use]
     pub fn expires(&self) -> SystemTime {
         self.0.borrow().expires
     }
 
-    /// Returns the settings of TLS 1.2 and 1.3 with this certificate, and HTTP/2 for clients that speak it.
+    /// Returns the server settings: TLS 1.2 and 1.3 with this certificate, and HTTP/2 by ALPN.
     #[must_use]
     pub fn server_config(self) -> ServerConfig {
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -68,7 +68,7 @@ impl Certificate {
             .with_cert_resolver(Arc::new(self));
         config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         if let Ok(ticketer) = Ticketer::new() {
-            // Sessions are resumed from the client's memory, not from ours.
+            // Session tickets keep the state on the client, not in the server's memory.
             config.ticketer = ticketer;
         }
         config
@@ -82,7 +82,7 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl LoadedCertificate {
-    /// Parses the texts of the two files.
+    /// Parses the contents of the two files.
     pub(crate) fn parse(certificate: (&Path, Text), key: (&Path, Text)) -> Result<Self, CertificateError> {
         let ((certificate, certificate_text), (key, key_text)) = (certificate, key);
         let at = |file: &Path| {
@@ -101,12 +101,12 @@ impl LoadedCertificate {
         Ok(Self { certified: Arc::new(certified), starts, expires })
     }
 
-    /// Returns the end of the certificate.
+    /// Returns the expiry of the certificate.
     pub(crate) fn expires(&self) -> SystemTime {
         self.expires
     }
 
-    /// Fails with the reason if the certificate is not valid at `now`.
+    /// Returns an error with the reason if the certificate is not valid at `now`.
     pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), String> {
         if self.expires <= now {
             return Err(format!("has expired at {}", format_time(self.expires)));
@@ -122,14 +122,14 @@ impl LoadedCertificate {
     }
 }
 
-/// Reads both files as at start.
+/// Reads both files, as at start.
 fn load(files: &CertificateFiles) -> Result<LoadedCertificate, CertificateError> {
     let read = |file: &Path| watched_file::read_in_time(file).map(Arc::from).map_err(|error| error.to_string());
     let (certificate, key) = (files.certificate.as_path(), files.key.as_path());
     LoadedCertificate::parse((certificate, read(certificate)), (key, read(key)))
 }
 
-/// Reads both files as at start, and returns the end of the certificate.
+/// Reads both files, as at start, and returns the expiry of the certificate.
 pub(crate) fn expiry(files: &CertificateFiles) -> Result<SystemTime, CertificateError> {
     load(files).map(|certificate| certificate.expires)
 }
@@ -139,7 +139,7 @@ pub(crate) fn check(files: &CertificateFiles, now: SystemTime) -> Result<(), Cer
     load(files)?.check_time(now).map_err(|reason| CertificateError { file: files.certificate.clone(), reason })
 }
 
-/// Reads a key that can sign, or says why it is none.
+/// Parses a private key that can sign. The error says what is wrong.
 fn private_key(text: &str) -> Result<Arc<dyn SigningKey>, String> {
     if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err("is encrypted: write it without a passphrase, by openssl pkey -in KEY -out PLAIN".to_owned());
@@ -161,7 +161,7 @@ fn parse_chain(text: Text) -> Result<Vec<CertificateDer<'static>>, String> {
     if chain.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(chain) }
 }
 
-/// Returns the time in which all certificates are valid: without one of them the rest does not lead anywhere.
+/// Returns the period in which all certificates of the chain are valid: one that is not breaks the chain.
 fn validity(chain: &[CertificateDer<'_>]) -> Result<(SystemTime, SystemTime), String> {
     let times = chain.iter().map(|certificate| {
         let certificate = x509_cert::Certificate::from_der(certificate)?;
@@ -179,10 +179,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Returns a time by RFC 3339.
+/// Formats a time by RFC 3339.
 pub(crate) fn format_time(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| "out of range".to_owned(), |time| time.to_string())
 }
 
-/// How ALPN names HTTP/2 (RFC 9113, section 3.2).
+/// The ALPN protocol ID of HTTP/2 (RFC 9113, section 3.2).
 pub(crate) const HTTP_2: &[u8] = b"h2";

@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last: PROXY header, TLS handshake, then requests by HTTP/1.1 or HTTP/2.
+//! One connection from accept to close: PROXY header, TLS handshake, then requests over HTTP/1.1 or HTTP/2.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -50,7 +50,7 @@ pub(super) async fn serve<P, H, F, B>(
     metrics.accepted.inc();
     let _open = OpenConnection::count(&metrics.open);
     let Ok(stream) = TcpStream::from_std(stream) else { return };
-    // Only a socket that is closed already refuses this.
+    // Fails only on a closed socket.
     let _ = stream.set_nodelay(true);
     let opening = timeout(limits.header_timeout, open(&server.shared.permits, &context, stream, peer, &mut permit));
     let outcome = match opening.await {
@@ -59,7 +59,7 @@ pub(super) async fn serve<P, H, F, B>(
             server.http2(connection, stream).await
         }
         Ok(Ok((connection, Io::Tls(stream)))) => server.http1(connection, stream).await,
-        // A health check of a load balancer connects and hangs up.
+        // Load balancer health checks connect and disconnect.
         Ok(Err(OpenError::Proxy(error @ ProxyError::Ended(_)))) => {
             return tracing::debug!(%error, %peer, "connection ended");
         }
@@ -71,7 +71,7 @@ pub(super) async fn serve<P, H, F, B>(
             metrics.refused.inc();
             return tracing::warn!(%peer, "connection refused: too many are open");
         }
-        // Port scans and browsers that do not trust the certificate: nothing to tell an operator each time.
+        // Port scans and browsers that do not trust the certificate cause this often: not worth a warning each time.
         Ok(Err(OpenError::Handshake(error))) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
         Err(_) => return tracing::debug!(%peer, "the connection did not begin in time"),
     };
@@ -99,11 +99,11 @@ impl Drop for OpenConnection {
 /// A connection that is ready for HTTP.
 enum Io {
     Plain(TcpStream),
-    // Boxed, for it is large, and most of the time of a connection is spent waiting.
+    // Boxed: the state is large, and a connection is idle for most of its life.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Why a connection does not reach HTTP.
+/// The reason why a connection ends before HTTP.
 enum OpenError {
     Proxy(ProxyError),
     Untrusted,
@@ -125,7 +125,7 @@ async fn open(
         }
         let client = proxy_protocol::read(&mut stream).await.map_err(OpenError::Proxy)?;
         connection.peer = client.map_or(connection.peer, ClientAddress::new);
-        // The permit was the load balancer's; now its client is known.
+        // The permit was acquired for the load balancer; now the client is known.
         permits.assign_client(permit, connection.peer.ip()).ok_or(OpenError::Overloaded)?;
     }
     let io = match &context.tls {
@@ -165,16 +165,17 @@ where
             }
         });
         let mut builder = http1::Builder::new();
-        // The guard and the connection's activity bound that.
+        // `ValidatingStream` and `ConnectionActivity` bound these times.
         builder.header_read_timeout(None);
         builder.max_buf_size(limits.head.bytes.max(READ_BUFFER));
-        // The validator has counted already; hyper must not stumble over what that let pass. It keeps the positions of so
-        // many headers on the stack by default, and of as many as it is told on the heap.
+        // The validator has counted the headers already, so hyper must not reject a head with its own lower limit.
+        // hyper keeps the positions of its default number of headers on the stack, and those of a configured number on
+        // the heap.
         if limits.head.headers > HYPER_HEADERS {
             builder.max_headers(limits.head.headers);
         }
         let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        // One that is polled only when something has happened to it, and not with each byte.
+        // `FuturesUnordered` polls its future only when that is woken, not with each byte of the connection.
         let mut ending = FuturesUnordered::from_iter([async {
             tokio::select! {
                 () = self.drain_http1(&activity) => {}
@@ -222,7 +223,7 @@ where
                 }
             } => {
                 http.as_mut().graceful_shutdown();
-                // A client that does not hear of it has gone.
+                // A client that does not react to GOAWAY has gone.
                 return timeout(limits.header_timeout, http).await.unwrap_or(Ok(()));
             }
             () = activity.wait_until_stalled(limits.write_timeout) => return Ok(()),
@@ -230,34 +231,34 @@ where
         http.await
     }
 
-    /// Waits until the proxy drains and the connection is idle, after each response since has announced the end.
+    /// Waits until the proxy drains and the connection is idle. Responses in the meantime carry `Connection: close`.
     async fn drain_http1(&self, activity: &ConnectionActivity) {
         self.shared.stop.child_token().cancelled().await;
         activity.drain(FIRST_REQUEST).await;
     }
 
-    /// Waits until the proxy drains and the connection's first request has begun: told to end before that, hyper closes
-    /// the connection of a client that may have sent it already.
+    /// Waits until the proxy drains and the connection's first request has begun. A graceful shutdown before that makes
+    /// hyper close the connection, although the client may have sent a request already.
     async fn drain_http2(&self, activity: &ConnectionActivity) {
-        // A child token: all cores would otherwise contend for the lock of the token whenever a connection wakes.
+        // A child token: otherwise all cores contend for the token's lock whenever a connection wakes.
         self.shared.stop.child_token().cancelled().await;
         activity.wait_for_first_request(FIRST_REQUEST).await;
     }
 }
 
-/// The time that a connected client has for its first request when the proxy drains. A request sent at once is not lost,
-/// and a browser that connects in advance does not delay the end for long.
+/// The time that a connected client has for its first request when the proxy drains. A request sent at once is not
+/// lost, and a browser's preconnect does not delay the shutdown for long.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// Headers that hyper takes by default.
+/// The number of headers that hyper accepts by default.
 const HYPER_HEADERS: usize = 100;
 
-/// Bytes that hyper reads at once at the most; it grows its buffer up to there only for bodies that keep filling it.
+/// The maximum number of bytes per read by hyper. Its buffer grows to this size only for bodies that keep filling it.
 const READ_BUFFER: usize = 400 * 1024;
 
-/// Requests at once on a connection of HTTP/2. Browsers and clients ask for fewer.
+/// Concurrent streams on an HTTP/2 connection. Browsers and other clients use fewer.
 const STREAMS: u32 = 128;
 
-/// Bytes of bodies that a client may send on a connection of HTTP/2 before the proxy reads them, which it does within
-/// the memory budget.
+/// The HTTP/2 flow control window in bytes: the body bytes that a client may send before the proxy reads them, which it
+/// does within the memory budget.
 const WINDOW: u32 = 256 * 1024;

@@ -1,5 +1,5 @@
-//! The timeouts of a connection: between its requests, and for HTTP/2 within them, since many are in flight there and
-//! silence means nothing by itself.
+//! The timeouts of a connection: between its requests, and for HTTP/2 also within them. HTTP/2 has many requests in
+//! flight, so silence alone is no sign of a stalled client.
 
 use std::future;
 use std::pin::Pin;
@@ -15,28 +15,28 @@ use hyper::header::{self, HeaderValue};
 use tokio::sync::Notify;
 use tokio::time::{self, Instant, sleep, sleep_until};
 
-/// The activity of a connection. The counters are read much later than they are written, so their order does not matter.
+/// The activity of a connection. The counters are read long after they are written, so relaxed ordering is enough.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     opened: Instant,
-    /// Requests in flight, their responses included.
+    /// Requests in flight, including their responses.
     in_flight: AtomicUsize,
-    /// Requests begun.
+    /// Requests started so far.
     requests: AtomicUsize,
     /// The end of the last request, in milliseconds after the connection was opened.
     last_end: AtomicU64,
-    /// Signalled with the first request.
+    /// Notified by the first request.
     begun: Notify,
-    /// The proxy drains: each response is the last of its connection.
+    /// Set while the proxy drains: each response is then the last of its connection.
     is_draining: AtomicBool,
-    /// Responses whose client has to take bytes before they go on.
+    /// Responses with bytes that the client has not accepted yet.
     pending: AtomicUsize,
-    /// Calls for bytes, on any response.
+    /// Polls for bytes, over all responses.
     polls: AtomicUsize,
 }
 
 impl ConnectionActivity {
-    /// Starts the activity of a connection that is opened now.
+    /// Starts tracking a connection that is opened now.
     pub(super) fn start() -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
@@ -59,15 +59,16 @@ impl ConnectionActivity {
         RequestGuard(Arc::clone(self))
     }
 
-    /// Waits for the first request, and for `timeout` at most.
+    /// Waits for the first request, for at most `timeout`.
     pub(super) async fn wait_for_first_request(&self, timeout: Duration) {
         if self.requests.load(Relaxed) == 0 {
             let _ = time::timeout(timeout, self.begun.notified()).await;
         }
     }
 
-    /// Makes each response from now on close its connection, and waits until none is in flight after `timeout`: a client
-    /// that learns of the shutdown from a response loses no request, and one that has sent it already gets its response.
+    /// Makes each response from now on close its connection, and waits until none is in flight after `timeout`. A
+    /// client that learns of the shutdown from a response loses no request, and a request that was sent already gets
+    /// its response.
     pub(super) async fn drain(&self, timeout: Duration) {
         self.is_draining.store(true, Relaxed);
         loop {
@@ -83,7 +84,7 @@ impl ConnectionActivity {
         self.is_draining.load(Relaxed)
     }
 
-    /// Waits for `timeout`, and for ever if a request has come by then.
+    /// Waits for `timeout`, and forever if a request has arrived by then.
     pub(super) async fn wait_until_unused(&self, timeout: Duration) {
         sleep(timeout).await;
         if self.requests.load(Relaxed) > 0 {
@@ -91,9 +92,9 @@ impl ConnectionActivity {
         }
     }
 
-    /// Waits until no request has come for `timeout` after the last one ended.
+    /// Waits until no request has arrived for `timeout` after the last one ended.
     ///
-    /// It looks when that can be the case at the earliest, since requests are many and must not move a timer each.
+    /// Checks only at the earliest time at which that is possible: resetting a timer for each request would cost more.
     pub(super) async fn wait_until_idle(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
@@ -106,7 +107,7 @@ impl ConnectionActivity {
         }
     }
 
-    /// Waits until the client has taken no bytes on this connection for `timeout`, although some are pending.
+    /// Waits until the client has accepted no bytes on this connection for `timeout` while some are pending.
     pub(super) async fn wait_until_stalled(&self, timeout: Duration) {
         loop {
             let (pending, before) = (self.pending.load(Relaxed), self.polls.load(Relaxed));
@@ -118,19 +119,19 @@ impl ConnectionActivity {
     }
 }
 
-/// A request in flight; it ends when this is dropped.
+/// A request in flight, until this is dropped.
 #[derive(Debug)]
 pub(super) struct RequestGuard(Arc<ConnectionActivity>);
 
 impl RequestGuard {
-    /// Makes a response over HTTP/1.1 close its connection if the proxy drains.
+    /// Adds `Connection: close` to an HTTP/1.1 response if the proxy drains.
     pub(super) fn close_if_draining<B>(&self, response: &mut Response<B>) {
         if self.0.is_draining() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
-    /// Keeps the request in flight until its response has ended.
+    /// Counts the request as in flight until its response has ended.
     pub(super) fn track<B>(self, response: Response<B>) -> Response<TrackedBody<B>> {
         response.map(|body| TrackedBody { body, request: self, is_pending: false })
     }
@@ -144,7 +145,8 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A body that keeps count of what the client has to take of it. hyper polls for bytes when there is room for them.
+/// A body that tracks whether the client still has to accept bytes of it. hyper polls for bytes when it has room for
+/// them.
 #[derive(Debug)]
 pub(super) struct TrackedBody<B> {
     body: B,

@@ -1,4 +1,4 @@
-//! The number of connections, and the share of it that clients get who are not on the allowlist.
+//! The connection limit, and the share of it for clients that are not on the allowlist.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::policy::allowlist::Allowlist;
 #[derive(Debug)]
 pub(super) struct ConnectionPermits {
     all: Arc<Semaphore>,
-    /// A tenth: unlisted clients that hold connections open must not lock out the others.
+    /// A tenth of the limit: unlisted clients that hold connections open (slowloris) must not lock out the others.
     unlisted: Arc<Semaphore>,
     allowlist: Allowlist,
 }
@@ -22,7 +22,7 @@ pub(super) struct ConnectionPermits {
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     _any: OwnedSemaphorePermit,
-    /// Held for its drop alone.
+    /// Held only to be dropped.
     unlisted: Option<OwnedSemaphorePermit>,
 }
 
@@ -32,9 +32,9 @@ impl ConnectionPermits {
         Self { all: Arc::new(Semaphore::new(connections)), unlisted, allowlist }
     }
 
-    /// Returns a permit for a connection from `peer`, if there is one left for such a client.
+    /// Returns a permit for a connection from `peer`, or `None` if none is left for such a client.
     ///
-    /// The connection of a trusted proxy counts as listed until its client is known.
+    /// A connection of a trusted proxy counts as listed until its client is known.
     pub(super) fn acquire(&self, listener: &Listener, peer: SocketAddr) -> Option<ConnectionPermit> {
         let any = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let mut permit = ConnectionPermit { _any: any, unlisted: None };
@@ -44,7 +44,7 @@ impl ConnectionPermits {
         Some(permit)
     }
 
-    /// Counts the connection as unlisted if `client` is. Returns nothing if there are too many of those.
+    /// Counts the connection as unlisted if `client` is. Returns `None` if the unlisted share is used up.
     pub(super) fn assign_client(&self, permit: &mut ConnectionPermit, client: IpAddr) -> Option<()> {
         if self.allowlist.grant(client, SystemTime::now()).is_none() {
             permit.unlisted = Some(Arc::clone(&self.unlisted).try_acquire_owned().ok()?);

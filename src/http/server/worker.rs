@@ -1,7 +1,7 @@
-//! A worker: a proxy and the runtime that its connections live in.
+//! A worker: a proxy and the single-threaded runtime of its connections.
 //!
-//! The program has one for each core, each a thread. A connection stays with one of them, and so do the connections to the
-//! domain that its requests use: nothing of a request is handed to another core.
+//! The program runs one worker thread per core. A client connection and the upstream connections of its requests stay
+//! on one worker: no request crosses cores.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct Worker<P> {
     pub(super) thread: Option<Thread>,
 }
 
-/// A thread that runs until this is dropped, which waits for its end.
+/// A thread that runs until this is dropped. The drop waits for its end.
 #[derive(Debug)]
 pub(super) struct Thread {
     end: Option<DropGuard>,
@@ -26,13 +26,13 @@ pub(super) struct Thread {
 }
 
 impl<P> Worker<P> {
-    /// Makes a worker of the runtime that this is called in.
+    /// Creates a worker of the current runtime.
     #[must_use]
     pub fn here(proxy: P) -> Self {
         Self { proxy: Arc::new(proxy), runtime: Handle::current(), thread: None }
     }
 
-    /// Starts a worker for each core that this process may use. Each has a proxy of its own, made in its runtime.
+    /// Starts a worker for each core that this process may use. Each creates a proxy of its own in its runtime.
     pub fn start_all(make_proxy: impl Fn() -> P) -> io::Result<Vec<Self>> {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         (0..cores).map(|_| Self::start(&make_proxy)).collect()
@@ -49,7 +49,7 @@ impl<P> Worker<P> {
         let ended = end.clone();
         let work = move || {
             runtime.block_on(ended.cancelled());
-            // A name lookup that hangs in a thread of the runtime must not delay the end.
+            // A hanging DNS lookup in the runtime's blocking pool must not delay the end.
             runtime.shutdown_background();
         };
         let joined = thread::Builder::new().name("worker".to_owned()).spawn(work)?;
