@@ -1,4 +1,4 @@
-//! The access log: one line for each request, in JSON or as text.
+//! The access log: one line per request, as JSON or text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -24,10 +24,10 @@ struct Shared {
     second: Mutex<Second>,
 }
 
-/// A second as it is written, shared by all lines of that second.
+/// The formatted text of one second, which all lines of that second share.
 #[derive(Debug, Default)]
 struct Second {
-    /// Of Unix time.
+    /// Unix time in seconds.
     at: i64,
     /// Empty before the first line.
     text: String,
@@ -37,10 +37,10 @@ struct Second {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// Words for people.
+    /// Plain text for people.
     Text,
 }
 
@@ -48,7 +48,7 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFailurePolicy {
-    /// Requests are served; their lines are lost and counted.
+    /// Requests are served. Their lines are lost and counted.
     #[default]
     Serve,
     /// Requests are rejected (fail closed).
@@ -78,19 +78,19 @@ pub(crate) struct AccessLine<'a> {
 }
 
 impl AccessLog {
-    /// Makes a log that writes to `writer`, or nowhere.
+    /// Creates a log that writes to `writer`, or discards all lines if there is none.
     #[must_use]
     pub fn new(writer: Option<NonBlockingWriter>, format: LogFormat, on_failure: LogFailurePolicy) -> Self {
         Self(Arc::new(Shared { writer, format, on_failure, second: Mutex::default() }))
     }
 
-    /// Fails if a line would be lost and the policy requires it.
+    /// Returns an error if a line would be lost and the policy requires it.
     pub fn check_writable(&self) -> Result<(), LogFailure> {
         let Shared { writer: Some(writer), on_failure: LogFailurePolicy::Refuse, .. } = &*self.0 else { return Ok(()) };
         if writer.is_writable() { Ok(()) } else { Err(LogFailure) }
     }
 
-    /// Writes the line that `line` makes, unless the log is off.
+    /// Writes the line that `line` builds, unless the log is off.
     pub(crate) fn write<'a>(&self, line: impl FnOnce() -> AccessLine<'a>) {
         let Some(writer) = &self.0.writer else { return };
         let line = line();
@@ -98,7 +98,7 @@ impl AccessLog {
         writer.push(|lines| {
             match self.0.format {
                 LogFormat::Json => line.write_json(&time, lines),
-                // It cannot fail: a Vec takes every write.
+                // Cannot fail: writing to a Vec never does.
                 LogFormat::Text => drop(line.write_text(&time, lines)),
             }
             lines.push(b'\n');
@@ -107,10 +107,10 @@ impl AccessLog {
 }
 
 impl Shared {
-    /// Returns `time` by RFC 3339, with milliseconds.
+    /// Formats `time` as RFC 3339 with milliseconds.
     fn format_time(&self, time: SystemTime) -> String {
         let timestamp = Timestamp::try_from(time).unwrap_or_default();
-        // A poisoned lock holds a whole second: the assignment below cannot stop half-way.
+        // A poisoned lock still holds a complete second: the assignment below cannot stop half-way.
         let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
         if second.at != timestamp.as_second() || second.text.is_empty() {
             *second = Second { at: timestamp.as_second(), text: SECONDS.timestamp_to_string(&timestamp) };
@@ -123,7 +123,7 @@ impl Shared {
 }
 
 impl AccessLine<'_> {
-    /// The keys are written as they are: they are the same in each line, and to write them is as much work as the rest.
+    /// Appends the keys unescaped: they are constant, and escaping them would double the work.
     fn write_json(&self, time: &str, out: &mut Vec<u8>) {
         member(out, "{\"time\":", time);
         member(out, ",\"id\":", self.id);
@@ -141,7 +141,7 @@ impl AccessLine<'_> {
         out.push(b'}');
     }
 
-    /// Quotes what may hold blanks, so that the words of a line can be told apart.
+    /// Quotes values that may hold blanks, so that the fields of a line can be separated.
     fn write_text(&self, time: &str, out: &mut Vec<u8>) -> io::Result<()> {
         let Self { id, client, method, target, bytes_in, bytes_out, total_ms, outcome, .. } = self;
         let entry = self.entry.unwrap_or("-");
@@ -157,7 +157,7 @@ impl AccessLine<'_> {
 
 fn member(out: &mut Vec<u8>, key: &str, value: &(impl Serialize + ?Sized)) {
     out.extend_from_slice(key.as_bytes());
-    // It cannot fail: the values are texts and numbers, and a Vec takes every write.
+    // Cannot fail: the values are strings and numbers, and writing to a Vec never fails.
     let _ = serde_json::to_writer(out, value);
 }
 

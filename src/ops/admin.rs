@@ -1,6 +1,6 @@
-//! What the operator asks the gate: whether it lives, whether it is ready, what it counts, how it stands.
+//! The admin address: liveness, readiness, metrics and status for the operator.
 //!
-//! It has a listener of its own, that no client reaches, and knows neither the allowlist nor TLS.
+//! It has its own listener, separate from the clients'. It uses neither the allowlist nor TLS.
 
 mod address;
 mod exposition;
@@ -37,18 +37,19 @@ pub(crate) use status::Status;
 
 use crate::policy::host_check::Hosts;
 
-/// Answers on `listener` for as long as it runs. Beside addresses and `localhost`, it has the names in `hosts`.
+/// Serves the admin endpoints on `listener`. Accepts as `Host` IP addresses, `localhost` and the names in `hosts` (DNS
+/// rebinding protection).
 pub(crate) async fn run(listener: AdminListener, observer: Arc<Observer>, hosts: Hosts) -> Infallible {
     let hosts = Arc::new(hosts);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        // Who has a place gives it back within the timeouts below.
+        // The timeouts below bound how long a connection holds its permit.
         let place = Arc::clone(&places).acquire_owned().await.ok();
         let answered = match &listener {
             AdminListener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| {
                 tokio::spawn(serve(stream, Arc::clone(&observer), Some(Arc::clone(&hosts)), place));
             }),
-            // No browser reaches a Unix socket.
+            // A Unix socket needs no DNS rebinding protection: browsers cannot reach it.
             AdminListener::Unix(unix) => unix.accept().await.map(|(stream, _)| {
                 tokio::spawn(serve(stream, Arc::clone(&observer), None, place));
             }),
@@ -75,7 +76,7 @@ async fn serve(
     );
     if timeout(LIFETIME, served.as_mut()).await.is_err() {
         served.as_mut().graceful_shutdown();
-        // Who takes no answer gets none.
+        // A client that does not read its response is disconnected.
         drop(timeout(HEAD_TIMEOUT, served).await);
     }
 }
@@ -122,14 +123,14 @@ async fn answer(
     })
 }
 
-/// Whether a browser sends this for a page from elsewhere: one that has its own name lead here, or one that asks for
-/// more than that a person looks at the answer.
+/// Returns whether a browser sends this request for a hostile page: by DNS rebinding, where the page points its own
+/// host name at this address, or as a cross-site request other than opening a link.
 fn is_from_elsewhere(headers: &HeaderMap, hosts: &Hosts) -> bool {
     let names = headers.get_all(header::HOST);
     let is_own = |name: &HeaderValue| name.to_str().is_ok_and(|name| address::is_local(name) || hosts.names(name));
     let is_cross_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
     let is_link = headers.get(SEC_FETCH_DEST).is_some_and(|destination| destination == "document");
-    // A browser sends one; a monitor that speaks HTTP/1.0 may send none.
+    // A browser sends exactly one `Host`. A monitor that speaks HTTP/1.0 may send none.
     names.iter().count() > 1 || !names.iter().all(is_own) || (is_cross_site && !is_link)
 }
 
@@ -155,13 +156,13 @@ fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// Connections at once; a monitor and some people are few.
+/// The maximum number of concurrent connections, enough for a monitor and a few people.
 const CONNECTIONS: usize = 64;
-/// For a request's head, and for the next one on an open connection.
+/// The header timeout of a request, and the idle timeout of a keep-alive connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may be kept, so that nobody who takes no bytes holds a place for ever.
+/// The maximum age of a connection, so that a client that reads nothing cannot hold a permit forever.
 const LIFETIME: Duration = Duration::from_mins(5);
-/// How long to wait when a connection cannot be accepted.
+/// The delay after a failed accept.
 const RETRY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! File descriptors: how many there are, and how connections share them.
+//! File descriptor limits: the number available, and how connections share them.
 //!
-//! A process that has used them all can neither accept a client, nor read its allowlist, nor connect to the domain. So
-//! clients get only as many connections as leave one for each to the domain, and a reserve for everything else.
+//! A process without free descriptors can neither accept a client, read its allowlist, nor connect to the domain. The
+//! limit on client connections therefore leaves one descriptor per client for the domain, and a reserve for the rest.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The connections that fit into the descriptors of the process.
+/// The connection limits that fit into the process's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Of clients.
+    /// The maximum number of client connections.
     pub clients: usize,
-    /// To the domain.
+    /// The maximum number of connections to the domain.
     pub upstream: usize,
 }
 
 impl Share {
-    /// Shares out what is left of `limit` descriptors when `used` are open, to at most `connections` clients.
+    /// Divides what is left of `limit` descriptors when `used` are open, among at most `connections` clients.
     #[must_use]
     pub(crate) fn of(limit: usize, used: usize, connections: usize) -> Self {
         let left = limit.saturating_sub(used);
@@ -26,7 +26,7 @@ impl Share {
         Self { clients, upstream: for_connections.saturating_sub(clients).max(1) }
     }
 
-    /// Says what does not fit, if fewer than `connections` clients do.
+    /// Returns a warning if fewer than `connections` clients fit.
     #[must_use]
     pub(crate) fn warning(self, limit: usize, connections: usize) -> Option<String> {
         (self.clients < connections).then(|| {
@@ -40,27 +40,27 @@ impl Share {
     }
 }
 
-/// Raises the soft limit to the hard one, and returns how many descriptors may be open; nothing if that is not known.
+/// Raises the soft limit to the hard limit, and returns the new limit, or `None` if it is unknown.
 #[must_use]
 pub(crate) fn raise_limit() -> Option<usize> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let wanted = hard.min(MOST);
-    // A sandbox can forbid it; then the soft limit stays.
+    // A sandbox can forbid it. The soft limit then stays in effect.
     let limit = if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
     usize::try_from(limit).ok()
 }
 
-/// Counts the descriptors that are open.
+/// Returns the number of open descriptors.
 #[must_use]
 pub(crate) fn count_open() -> usize {
     fs::read_dir("/proc/self/fd").map_or(AT_START, Iterator::count)
 }
 
-/// Descriptors for files, name look-ups, credentials, and the connections of the operator.
+/// Descriptors reserved for files, name look-ups, credentials, and the operator's connections.
 const RESERVE: usize = 128;
-/// Descriptors that are open when the proxy has started, about: standard streams, listeners, event queues.
+/// Approximate number of open descriptors after the start: standard streams, listeners, event queues.
 pub(crate) const AT_START: usize = 32;
-/// Descriptors that a limit is raised to at most: no limit at all means this, which is the kernel's own (`fs.nr_open`).
+/// The largest limit to set, in place of an unlimited one: the kernel's own maximum (`fs.nr_open`).
 const MOST: u64 = 1_048_576;
 
 #[cfg(test)]

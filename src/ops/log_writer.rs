@@ -1,7 +1,7 @@
-//! Log lines on their way out: written by a thread of its own, so that a full pipe delays no request.
+//! Non-blocking log output: a separate thread writes the lines, so a full pipe delays no request.
 //!
-//! No line is lost without being counted: in the log itself, once it can be written again, in the metrics, and by an
-//! event at the begin and the end of each outage.
+//! Every lost line is counted: in the log itself once it is writable again, in the metrics, and in an event at the
+//! start and end of each outage.
 
 use std::io::{self, Write};
 use std::mem;
@@ -16,9 +16,9 @@ pub struct NonBlockingWriter(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Signalled when the queue is no longer empty.
+    /// Signalled when the queue stops being empty.
     filled: Condvar,
-    /// Signalled when all that was queued is written.
+    /// Signalled when all queued lines are written.
     drained: Condvar,
     tell: fn(&Loss),
 }
@@ -26,51 +26,51 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     lines: Vec<u8>,
-    /// Lines that found the queue full since the writer last looked.
+    /// Lines dropped because the queue was full, since the thread last swapped the queue.
     lost: u64,
     /// Lines lost since the start.
     lost_ever: u64,
     is_writing: bool,
-    /// Lines of the batch that cannot be written.
+    /// Lines of the batch that cannot be written at present.
     held: u64,
-    /// Why nothing can be written at the moment.
+    /// The error that prevents writing at present.
     error: Option<String>,
     outage: Option<Outage>,
 }
 
-/// A time in which lines are lost, or in which nothing can be written.
+/// A period in which lines are lost or cannot be written.
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     since: Instant,
-    /// When it was last noticed.
+    /// The time of the last lost line or write error.
     last: Instant,
     lost: u64,
 }
 
-/// The begin or the end of an outage: each is reported once.
+/// The start or the end of an outage; each is reported once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// Lines are lost from now on, unless writing works again very soon.
+    /// Lines are lost from now on, unless writing succeeds again very soon.
     Begins {
-        /// Why.
+        /// The cause of the outage.
         reason: String,
     },
     /// Lines are written again.
     Ends {
-        /// Lines that were lost.
+        /// The number of lost lines.
         lost: u64,
-        /// How long it was.
+        /// The duration of the outage.
         lasted: Duration,
     },
 }
 
 impl NonBlockingWriter {
-    /// Starts the thread that writes to `out`. Lost lines are counted there by a line that `notice` makes.
+    /// Starts the thread that writes to `out`. A line built by `notice` reports the number of lost lines there.
     pub fn start(out: impl Write + Send + 'static, notice: fn(u64) -> String) -> io::Result<Self> {
         Self::start_reporting(out, notice, |_| {})
     }
 
-    /// The same, and calls `tell` at the begin and the end of each outage.
+    /// Does the same as [`Self::start`], and calls `tell` at the start and the end of each outage.
     pub fn start_reporting(
         out: impl Write + Send + 'static,
         notice: fn(u64) -> String,
@@ -83,7 +83,7 @@ impl NonBlockingWriter {
         Ok(Self(shared))
     }
 
-    /// Queues what `write` appends, or counts it as lost when the queue is full.
+    /// Queues the bytes that `write` appends, or counts a lost line if the queue is full.
     pub fn push(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut queue = self.0.lock();
         if queue.lines.len() >= CAPACITY {
@@ -100,13 +100,13 @@ impl NonBlockingWriter {
         }
     }
 
-    /// How many lines were lost since the start.
+    /// Returns the number of lines lost since the start.
     #[must_use]
     pub fn lost_lines(&self) -> u64 {
         self.0.lock().lost_ever
     }
 
-    /// Why lines are lost at the moment, if they are.
+    /// Returns the reason why lines are lost at present, if they are.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let queue = self.0.lock();
@@ -115,7 +115,7 @@ impl NonBlockingWriter {
         Some(format!("{reason}; {} lines are lost", outage.lost))
     }
 
-    /// Whether a line that is pushed now will be written, as far as that can be known: there is room left for those of
+    /// Returns whether a line pushed now is likely to be written. Half of the queue is reserved for the lines of
     /// requests in flight.
     #[must_use]
     pub fn is_writable(&self) -> bool {
@@ -123,8 +123,8 @@ impl NonBlockingWriter {
         queue.error.is_none() && queue.lines.len() < CAPACITY / 2
     }
 
-    /// Waits until all that is queued is written, but not for ever. Returns how many lines the current outage has cost,
-    /// if there is one, with those that are still queued.
+    /// Waits until all queued lines are written, at most for `patience`. Returns the number of lines that the current
+    /// outage has cost, if there is one, including the queued ones.
     pub fn drain(&self, patience: Duration) -> Option<u64> {
         let is_busy = |queue: &mut Queue| {
             queue.error.is_none() && (queue.is_writing || !queue.lines.is_empty() || queue.lost > 0)
@@ -135,7 +135,7 @@ impl NonBlockingWriter {
     }
 }
 
-/// One `write` is one line, as `tracing-subscriber` does it.
+/// Each `write` is one line, as `tracing-subscriber` guarantees.
 impl Write for NonBlockingWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(|lines| lines.extend_from_slice(line));
@@ -148,7 +148,7 @@ impl Write for NonBlockingWriter {
 }
 
 impl Queue {
-    /// Counts lost lines, and returns whether an outage begins with them.
+    /// Counts lost lines, and returns whether they begin an outage.
     fn lose(&mut self, lines: u64) -> bool {
         self.lost_ever += lines;
         let now = Instant::now();
@@ -162,7 +162,7 @@ impl Queue {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // The queue is whole after every statement that changes it.
+        // Safe despite poisoning: the queue is consistent after every statement that changes it.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,14 +173,14 @@ impl Shared {
     }
 }
 
-/// The thread's side of a pipe.
+/// The state of the writing thread.
 struct Writer<W> {
     shared: Arc<Shared>,
     out: W,
     notice: fn(u64) -> String,
-    /// Lost lines that no notice has counted yet.
+    /// Lost lines that no notice has reported yet.
     unsaid: u64,
-    /// The last line that was written has no end.
+    /// True if the last written line is incomplete.
     is_cut: bool,
 }
 
@@ -196,7 +196,7 @@ impl<W: Write> Writer<W> {
             queue.is_writing = true;
             drop(queue);
 
-            // An error that passes within a moment costs no line: a disk that is full while a log is rotated.
+            // Retry before dropping lines: a short error, such as a full disk during log rotation, then costs no line.
             while let Err(error) = self.write(&mut batch) {
                 let lines = count(&batch);
                 if self.note_error(&error, lines) > HOLD {
@@ -218,16 +218,16 @@ impl<W: Write> Writer<W> {
 
             shared.lock().is_writing = false;
             shared.drained.notify_all();
-            // Lets a batch gather, so that a busy proxy does not wake this thread for each line.
+            // Batch the lines, so that a busy proxy does not wake this thread for each one.
             thread::sleep(if shared.lock().outage.is_some() { RETRY } else { GATHER });
         }
     }
 
-    /// Writes what is owed from before, then the lines of `batch`. On an error the whole lines that were written are
-    /// taken out of it.
+    /// Writes the pending notice, then the lines of `batch`. On an error, removes the lines written completely from it.
     fn write(&mut self, batch: &mut Vec<u8>) -> io::Result<()> {
         if self.is_cut {
-            // A new line, also if what was cut is gone meanwhile: the rest of it would be no line.
+            // End the incomplete line even if its start no longer exists: the remainder alone would not be a valid
+            // line.
             self.out.write_all(b"\n")?;
             self.is_cut = false;
         }
@@ -261,7 +261,7 @@ impl<W: Write> Writer<W> {
         Err(error)
     }
 
-    /// Notes that writing fails, so that `held` lines have to wait, and returns for how long it has.
+    /// Records that writing fails and `held` lines wait. Returns the duration of the failure.
     fn note_error(&self, error: &io::Error, held: u64) -> Duration {
         let mut queue = self.shared.lock();
         queue.held = held;
@@ -274,7 +274,7 @@ impl<W: Write> Writer<W> {
         outage.last - outage.since
     }
 
-    /// Ends an outage when nothing was lost for a moment: a reader that is slow is one outage, not hundreds.
+    /// Ends an outage after [`CALM`] without a loss, so that a slow reader causes one outage instead of hundreds.
     fn note_success(&self) {
         let mut queue = self.shared.lock();
         (queue.error, queue.held) = (None, 0);
@@ -289,20 +289,20 @@ fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// Bytes queued at the most: some thousands of lines.
+/// The maximum size of the queue in bytes: several thousand lines.
 const CAPACITY: usize = 1024 * 1024;
-/// Bytes of a batch's buffer that are kept for the next.
+/// The capacity of a batch's buffer, in bytes, that is kept for the next batch.
 const KEEP: usize = 64 * 1024;
-/// How long lines gather before the next batch is written.
+/// The time for which lines gather before the next batch is written.
 const GATHER: Duration = Duration::from_millis(20);
-/// How long lines are kept that cannot be written.
+/// The time for which lines that cannot be written are kept.
 const HOLD: Duration = Duration::from_secs(1);
-/// How long to wait before writing is tried again.
+/// The delay before a write is retried.
 const RETRY: Duration = Duration::from_millis(50);
-/// How long nothing may be lost for an outage to be over.
+/// The time without a loss after which an outage is over.
 const CALM: Duration = Duration::from_secs(1);
 
-/// Why lines are lost when writing them does not fail.
+/// The reason for lost lines when writing does not fail.
 const FULL: &str = "its reader is too slow";
 
 #[cfg(test)]
@@ -311,7 +311,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe that takes nothing until it is told to, and passes on what it takes.
+    /// A blocked pipe: accepts nothing until `go` is signalled, and passes on what it accepts.
     struct Stuck {
         go: mpsc::Receiver<()>,
         taken: mpsc::Sender<String>,
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(taken.try_recv().unwrap(), "last\n");
     }
 
-    /// A disk that takes so many bytes until there is room again, and then all.
+    /// A disk that accepts a number of bytes, fails as full, and accepts everything once space is freed.
     #[derive(Clone)]
     struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
 
@@ -407,7 +407,7 @@ mod tests {
         }
     }
 
-    /// Each line that was pushed is there as a whole, or is counted.
+    /// Asserts that each pushed line is either complete in `text` or counted as lost.
     fn accounted(text: &str, pushed: usize) {
         let kept = text.lines().filter(|line| line.starts_with("line ") && line.ends_with('.')).count();
         let lost = text.lines().filter_map(|line| line.strip_suffix(" lost")?.parse::<usize>().ok()).sum::<usize>();

@@ -1,7 +1,7 @@
 //! The metrics of the proxy. Their names are in docs/metrics.md.
 //!
-//! A request costs a few atomic additions and two histograms here: labels are array indices, and they become text only when the
-//! metrics are scraped.
+//! Labels are array indices until a scrape turns them into text, so a request costs a few atomic additions and two
+//! histogram updates.
 
 mod rejected_clients;
 
@@ -21,46 +21,46 @@ pub(crate) use rejected_clients::RejectedClients;
 use crate::http::server::ConnectionMetrics;
 use crate::ops::outcome::Outcome;
 
-/// The counts of one proxy, over all workers.
+/// The metrics of one proxy, summed over all workers.
 #[derive(Debug)]
 pub struct Metrics {
     requests: Box<[[AtomicU64; CLASSES.len()]]>,
-    /// Requests that have begun and not ended.
+    /// Requests in flight.
     pub in_flight: Gauge,
     duration: Histogram,
     upstream_duration: Histogram,
-    /// How long bodies waited for memory, those that did.
+    /// The time that bodies waited for memory, of those that did.
     pub buffer_wait: Histogram,
     body_bytes_in: Counter,
     body_bytes_out: Counter,
-    /// The counts of clients' connections.
+    /// The metrics of client connections.
     pub connections: ConnectionMetrics,
     certificate_expiry: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
-    /// The clients that were rejected most recently because no entry lets them in.
+    /// The clients rejected most recently because no entry allows them.
     pub rejected_clients: RejectedClients,
 }
 
-/// The counted facts of a request that has ended.
+/// The measurements of a completed request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CompletedRequest {
     pub(crate) outcome: Outcome,
-    /// The status that the client was answered, if it was.
+    /// The status that the client received, if any.
     pub(crate) status: Option<StatusCode>,
     pub(crate) total: Duration,
-    /// Until the head of the domain's answer, if one came.
+    /// The time until the head of the upstream response, if one arrived.
     pub(crate) upstream: Option<Duration>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
 }
 
-/// Sums since the start, to compute rates from.
+/// Sums since the start, from which rates are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// Requests that are over.
+    /// Completed requests.
     pub(crate) requests: u64,
-    /// Those among them that were answered with a 5xx status.
+    /// Requests answered with a 5xx status.
     pub(crate) failed: u64,
-    /// Those among them whose client is not on the list.
+    /// Requests whose client is not on the allowlist.
     pub(crate) refused: u64,
 }
 
@@ -83,7 +83,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a request that is over.
+    /// Counts a completed request.
     pub(crate) fn count(&self, ended: &CompletedRequest) {
         if let Some(count) = self.requests[ended.outcome as usize].get(class(ended.status)) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl Metrics {
         self.body_bytes_out.inc_by(ended.bytes_out);
     }
 
-    /// Notes when the certificate in `file`, which a listener shows, ends.
+    /// Sets the expiry of a listener's certificate, which was read from `file`.
     pub fn certificate_ends(&self, file: &Path, at: SystemTime) {
         let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.certificate_expiry.get_or_create(&[("certificate", file.display().to_string())]).set(seconds);
@@ -111,7 +111,7 @@ impl Metrics {
         }
     }
 
-    /// Adds all that is counted here to `registry`.
+    /// Registers all metrics in `registry`.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests by how they ended", self.requests());
         registry.register("requests_in_flight", "Requests begun and not ended", self.in_flight.clone());
@@ -141,7 +141,8 @@ impl Metrics {
         registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, expiry);
     }
 
-    /// What an outcome usually is answered with is listed before it happens, so that the first is a rise.
+    /// Returns the counters of requests. Lists each outcome with its usual status from the start, so that the first
+    /// occurrence is an increase.
     fn requests(&self) -> Family<[(&'static str, &'static str); 2], Counter> {
         let family = Family::<_, Counter>::default();
         for (outcome, classes) in Outcome::ALL.iter().zip(&self.requests) {
@@ -166,7 +167,7 @@ fn usual_class(outcome: Outcome) -> usize {
     }
 }
 
-/// The index into [`CLASSES`].
+/// Returns the index into [`CLASSES`].
 fn class(status: Option<StatusCode>) -> usize {
     status.map_or(0, |status| usize::from(status.as_u16() / 100))
 }
@@ -174,7 +175,7 @@ fn class(status: Option<StatusCode>) -> usize {
 /// The `status` label, by the status's first digit.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Upper bounds: from a cached page up to a search that runs until `upstream.response_timeout`.
+/// Upper bounds in seconds: from a cached page to a search as long as `upstream.response_timeout`.
 const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
 
 #[cfg(test)]
@@ -218,7 +219,7 @@ mod tests {
         metrics.count(&ended(Outcome::NotAllowed, Some(403)));
         metrics.count(&ended(Outcome::ClientLeft, None));
         metrics.count(&ended(Outcome::TooBusy, Some(503)));
-        // No status that HTTP knows, but hyper passes it on.
+        // HTTP does not define this status, but hyper passes it on.
         metrics.count(&ended(Outcome::Forwarded, Some(999)));
         assert_eq!(metrics.totals(), Totals { requests: 4, failed: 1, refused: 1 });
         let family = metrics.requests();

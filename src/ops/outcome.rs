@@ -1,23 +1,23 @@
-//! How a request can end: the one list of names that answers, the access log and the metrics share.
+//! Request outcomes: the names that error responses, the access log and the metrics share.
 
 use std::fmt;
 
 use hyper::StatusCode;
 
-/// Declares [`Outcome`] from one table, so that no name can be missing from [`Outcome::ALL`].
+/// Declares [`Outcome`] from one table, so that [`Outcome::ALL`] is complete.
 macro_rules! outcomes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal $(, $status:ident)?;)*) => {
-        /// How a request ended.
+        /// The outcome of a request.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Outcome {
             $($(#[$doc])* $variant,)*
         }
 
         impl Outcome {
-            /// Every outcome, in the order of the variants.
+            /// All outcomes, in the order of the variants.
             pub(crate) const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The outcome's name: `error.type` of a refusal, `outcome` in the access log and the metrics.
+            /// Returns the outcome's name: `error.type` of a rejection, `outcome` in the access log and the metrics.
             #[must_use]
             pub(crate) const fn name(self) -> &'static str {
                 match self {
@@ -25,7 +25,7 @@ macro_rules! outcomes {
                 }
             }
 
-            /// The status that a refusal of this kind is answered with; `None` where the answer is the domain's.
+            /// Returns the status of a rejection of this kind; `None` if the response is the domain's.
             #[must_use]
             pub(crate) const fn status(self) -> Option<StatusCode> {
                 match self {
@@ -38,68 +38,68 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    /// The domain's whole answer reached the client's socket.
+    /// The complete upstream response reached the client's socket.
     Forwarded = "forwarded";
-    /// A browser was sent to the home page.
+    /// A browser was redirected to the home page.
     Redirected = "redirected";
-    /// The client went away before the answer's end.
+    /// The client disconnected before the response ended.
     ClientLeft = "client_left";
-    /// The proxy stopped before the answer's end: `limits.drain` was over.
+    /// The proxy stopped before the response ended: `limits.drain` was over.
     CutAtShutdown = "cut_at_shutdown";
-    /// The client's grant ended before the answer did.
+    /// The client's grant ended before the response did.
     Revoked = "grant_revoked";
-    /// The domain broke off its answer, or said nothing more for too long.
+    /// The domain broke off its response, or exceeded the read timeout.
     UpstreamBrokeOff = "upstream_broke_off";
-    /// The head can be read in more than one way, or is no HTTP.
+    /// The head is ambiguous (request smuggling), or is not HTTP.
     MalformedRequest = "malformed_request", BAD_REQUEST;
-    /// The target has no canonical spelling.
+    /// The target has no canonical form.
     MalformedTarget = "malformed_target", BAD_REQUEST;
-    /// A trusted proxy passed on a hop that is no address.
+    /// A trusted proxy forwarded a hop that is not an address.
     MalformedForwardedFor = "malformed_forwarded_for", BAD_REQUEST;
-    /// The body's chunks are broken, or the connection ended within it.
+    /// The body's chunks are malformed, or the connection ended within it.
     MalformedBody = "malformed_body", BAD_REQUEST;
-    /// The request cannot be signed or forwarded, whatever it asks for.
+    /// The request cannot be signed or forwarded, whatever its target.
     Unsupported = "unsupported_request", BAD_REQUEST;
-    /// The client is not on the list.
+    /// The client is not on the allowlist.
     NotAllowed = "client_not_allowed", FORBIDDEN;
-    /// A page of another site sent a request that changes something.
+    /// CSRF: a page of another site sent a write.
     CrossSite = "cross_site_write", FORBIDDEN;
-    /// The client may only read.
+    /// The client's grant is read-only.
     ReadOnly = "read_only_grant", FORBIDDEN;
-    /// The head did not come in time.
+    /// The head exceeded the header timeout (slowloris).
     HeadTimeout = "head_timeout", REQUEST_TIMEOUT;
-    /// The body did not come in time.
+    /// The body exceeded the read timeout.
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
-    /// The body is larger than one may be.
+    /// The body exceeds the size limit.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
-    /// The target is longer than a URL can be.
+    /// The target exceeds the length limit.
     TargetTooLong = "target_too_long", URI_TOO_LONG;
-    // It is about the name, not about the client: under another one it may well be answered.
-    /// The host asked for is not answered.
+    // Not about the client: the same request can succeed under another host name.
+    /// The host is not served (DNS rebinding protection).
     UnknownHost = "unknown_host", MISDIRECTED_REQUEST;
     /// The client's entry has used up its quota.
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS;
-    /// The head is larger than one may be.
+    /// The head exceeds the size limit.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE;
     /// The domain cannot be reached.
     Unreachable = "upstream_unreachable", BAD_GATEWAY;
-    /// The domain broke off before its answer, or answered nonsense.
+    /// The domain broke off before its response, or the response is malformed.
     BrokenReply = "upstream_broken_reply", BAD_GATEWAY;
-    /// The domain did not take the signature.
+    /// The domain rejected the signature.
     RefusedSignature = "upstream_refused_signature", BAD_GATEWAY;
-    /// The domain does not know the credentials, or finds them expired.
+    /// The domain rejected the credentials as unknown or expired.
     RefusedCredentials = "upstream_refused_credentials", BAD_GATEWAY;
-    /// Too many bodies are held at once.
+    /// Load shedding: too many bodies are buffered.
     TooBusy = "too_busy", SERVICE_UNAVAILABLE;
     /// The access log cannot be written, and `log.on_failure` is `refuse`.
     LogUnwritable = "log_unwritable", SERVICE_UNAVAILABLE;
-    /// There is nothing to sign with.
+    /// No credentials to sign with exist (fail closed).
     NoCredentials = "no_credentials", SERVICE_UNAVAILABLE;
-    /// The domain took no connection in time.
+    /// The domain accepted no connection in time.
     ConnectTimeout = "upstream_connect_timeout", GATEWAY_TIMEOUT;
-    /// The domain did not answer in time.
+    /// The domain did not respond in time.
     ResponseTimeout = "upstream_timeout", GATEWAY_TIMEOUT;
-    /// The gate itself failed.
+    /// The proxy itself failed.
     Internal = "internal_error", INTERNAL_SERVER_ERROR;
 }
 
@@ -126,7 +126,7 @@ mod tests {
             .collect();
         let statuses: Vec<(String, &str)> = Outcome::ALL
             .iter()
-            // That the gate may fail is nothing to look up.
+            // An internal error needs no entry in the guide.
             .filter(|&&outcome| outcome != Outcome::Internal)
             .filter_map(|outcome| Some((outcome.status()?.as_str().to_owned(), outcome.name())))
             .collect();

@@ -1,13 +1,13 @@
-//! What names a request in its answer, in the access log and in the other log.
+//! The request id, which links a response, its access line and its events.
 
 use std::fmt;
 
 use hyper::header::{HeaderName, HeaderValue};
 
-/// The header of an answer that has the name.
+/// The response header that carries the request id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("trailgate-request-id");
 
-/// A name, as 16 hexadecimal digits.
+/// A request id of 16 hexadecimal digits.
 #[derive(Clone)]
 pub struct RequestId(hex::Buffer<8>);
 
@@ -18,13 +18,13 @@ impl fmt::Debug for RequestId {
 }
 
 impl RequestId {
-    /// The name made of `number`.
+    /// Creates the id of `number`.
     #[must_use]
     pub fn new(number: u64) -> Self {
         Self(hex::Buffer::new().const_format(&number.to_be_bytes()))
     }
 
-    /// Its digits.
+    /// Returns the digits of the id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()

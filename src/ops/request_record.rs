@@ -1,4 +1,4 @@
-//! The record of a request, which feeds the access log and the metrics however the request ends.
+//! The request record, which feeds the access log and the metrics however the request ends.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ pub struct RequestRecorder(Arc<Shared>);
 struct Shared {
     log: AccessLog,
     metrics: Arc<Metrics>,
-    /// The time to drain is over: requests still in flight are cut.
+    /// True once the time to drain is over and requests in flight are cut.
     is_cut: AtomicBool,
 }
 
-/// The record of one request. Dropping it counts the request and writes its access line, so that a client that leaves is
-/// recorded, too.
+/// The record of one request. Dropping it counts the request and writes its access line, so a client that disconnects
+/// is recorded, too.
 ///
-/// It has no credentials, bodies, cookies or signatures.
+/// It contains no credentials, bodies, cookies or signatures.
 #[derive(Debug)]
 pub struct RequestRecord {
     recorder: RequestRecorder,
@@ -50,36 +50,36 @@ pub struct RequestRecord {
     domain_request_id: Option<HeaderValue>,
 }
 
-/// The target of a request, as far as it is known.
+/// The target of a request as logged.
 #[derive(Debug)]
 enum LoggedTarget {
-    /// None: the head is malformed.
+    /// No target: the head is malformed.
     Unknown,
-    /// Logged by its path alone, since the query can hold a signature.
+    /// Only the path is logged, because the query can contain a signature.
     Raw(Uri),
     Canonical(Target),
 }
 
 impl RequestRecorder {
-    /// Makes a recorder that writes to `log` and counts in `metrics`.
+    /// Creates a recorder that writes to `log` and counts in `metrics`.
     #[must_use]
     pub fn new(log: AccessLog, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Shared { log, metrics, is_cut: AtomicBool::new(false) }))
     }
 
-    /// Records requests that end before their answer as cut from now on, rather than as left by their client.
+    /// Records requests that end before their response as cut from now on, rather than as left by the client.
     pub(crate) fn mark_cut(&self) {
         self.0.is_cut.store(true, Ordering::Relaxed);
     }
 
-    /// Fails if the access log cannot be written and is required.
+    /// Returns an error if the access log cannot be written and is required.
     pub(crate) fn check_writable(&self) -> Result<(), LogFailure> {
         self.0.log.check_writable()
     }
 
     /// Begins the record of a request from `peer` that arrived at `time`.
     ///
-    /// `head` is its method and its URL, unless they are malformed.
+    /// `head` is its method and URL, unless they are malformed.
     #[must_use]
     pub fn begin(
         &self,
@@ -142,7 +142,7 @@ impl RequestRecord {
         self.bytes_out += bytes;
     }
 
-    /// Sets the time until the head of the domain's answer, and the domain's id of the request.
+    /// Sets the time until the head of the upstream response, and the domain's request id.
     pub(crate) fn set_upstream(&mut self, took: Duration, headers: &HeaderMap) {
         self.upstream = Some(took);
         self.domain_request_id = headers.get(DOMAIN_REQUEST_ID).cloned();

@@ -1,11 +1,11 @@
-//! The signals that the process listens to, and who sends them.
+//! The signals that the process handles, and their senders.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// The end of the process: SIGTERM comes from systemd, SIGINT from a terminal.
+/// The signals that stop the process: SIGTERM from systemd, SIGINT from a terminal.
 #[derive(Debug)]
 pub struct Termination {
     terminate: Signal,
@@ -13,12 +13,12 @@ pub struct Termination {
 }
 
 impl Termination {
-    /// Listens from now on.
+    /// Installs the signal handlers.
     pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Resolves when one of the signals comes.
+    /// Waits for one of the signals.
     pub async fn wait(mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -27,9 +27,9 @@ impl Termination {
     }
 }
 
-/// Wishes to reload: SIGHUP comes from `systemctl reload`. Several that come at once are one.
+/// Receives reload requests: SIGHUP from `systemctl reload`. Concurrent ones are merged.
 ///
-/// The handler is in place when this returns, so that no signal from then on ends the process.
+/// The handler is installed when this returns, so no later SIGHUP ends the process.
 pub(crate) fn hangups() -> io::Result<mpsc::Receiver<()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (sender, receiver) = mpsc::channel(1);

@@ -1,5 +1,4 @@
-//! The service manager that started this process: what it is told (`sd_notify(3)`), and the sockets that it passed on
-//! (`sd_listen_fds(3)`).
+//! The service manager protocol: notifications (`sd_notify(3)`) and passed sockets (`sd_listen_fds(3)`).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,25 +10,25 @@ use sd_notify::NotifyState;
 
 use crate::http::listener::Listener;
 
-/// systemd, when it waits for news of this process; nobody else is told anything.
+/// A client of systemd's notification socket. Without that socket it does nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Notifier {
     listens: bool,
 }
 
 impl Notifier {
-    /// The manager that the environment names.
+    /// Returns the notifier that the environment describes.
     #[must_use]
     pub fn of_environment() -> Self {
         Self { listens: std::env::var_os("NOTIFY_SOCKET").is_some() }
     }
 
-    /// The start, or a reload, is over.
+    /// Reports the end of the start or of a reload.
     pub fn ready(self) {
         self.tell(&[NotifyState::Ready]);
     }
 
-    /// A reload begins. systemd goes by the time to tell it from an earlier one.
+    /// Reports the start of a reload. systemd uses the time to tell it from an earlier one.
     pub fn reloading(self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
@@ -37,22 +36,22 @@ impl Notifier {
         }
     }
 
-    /// Nobody is let in any more; what is in flight is finished.
+    /// Reports that the proxy drains: it accepts no requests, and finishes those in flight.
     pub fn stopping(self) {
         self.tell(&[NotifyState::Stopping]);
     }
 
-    /// A line for `systemctl status`.
+    /// Sends a line for `systemctl status`.
     pub fn status(self, text: &str) {
         self.tell(&[NotifyState::Status(text)]);
     }
 
-    /// The process is not stuck.
+    /// Sends a watchdog ping.
     pub fn watchdog(self) {
         self.tell(&[NotifyState::Watchdog]);
     }
 
-    /// How long the manager lets pass between two signs of life before it restarts the process, if it minds.
+    /// Returns the longest interval between watchdog pings before the manager restarts the process, if it is enabled.
     #[must_use]
     pub fn watchdog_interval(self) -> Option<Duration> {
         sd_notify::watchdog_enabled().filter(|_| self.listens)
@@ -67,9 +66,9 @@ impl Notifier {
     }
 }
 
-/// The listeners that the manager has opened, by the names of their sockets (`FileDescriptorName=`).
+/// Returns the listeners that the manager has opened, with the names of their sockets (`FileDescriptorName=`).
 ///
-/// To be asked once, before there are threads: it removes from the environment what would mislead child processes.
+/// Call it once, before any thread starts: it removes environment variables that would mislead child processes.
 pub fn listeners() -> io::Result<Vec<(String, TcpListener)>> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut passed = ListenFd::from_env();
@@ -85,10 +84,10 @@ pub fn listeners() -> io::Result<Vec<(String, TcpListener)>> {
     Ok(listeners)
 }
 
-/// Takes the sockets named `listen` out of `passed`, and returns the one for each of `listeners`, in their order.
+/// Removes the sockets named `listen` from `passed`, and returns the one for each of `listeners`, in their order.
 ///
-/// A single socket is for a single listener. Among several, only the bound address says which is which: systemd passes
-/// them in the order of their units' names, and TLS on the wrong port would answer nobody, or plain HTTP everybody.
+/// A single socket belongs to a single listener. Several are matched by their bound addresses, because systemd passes
+/// them in the order of their units' names. A mismatch would serve plain HTTP on the TLS port, or the reverse.
 pub fn assign(
     listeners: &[Listener],
     passed: &mut Vec<(String, TcpListener)>,
@@ -115,7 +114,7 @@ pub fn assign(
     Ok(assigned)
 }
 
-/// Returns whether a socket that is bound to `bound` is the one for `address`. `[::]` takes IPv4 as well.
+/// Returns whether a socket bound to `bound` belongs to `address`. `[::]` accepts IPv4 as well.
 fn is_at(bound: SocketAddr, address: SocketAddr) -> bool {
     let is_any = bound.ip().is_unspecified() && address.ip().is_unspecified();
     bound.port() == address.port() && (is_any || bound.ip().to_canonical() == address.ip().to_canonical())

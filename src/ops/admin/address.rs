@@ -12,35 +12,35 @@ use anyhow::Context as _;
 use hyper::http::uri::Authority;
 use tokio::net::{TcpListener, UnixListener};
 
-/// An admin address as it is configured.
+/// An admin address in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAddress {
-    /// An address and a port.
+    /// An IP address and a port.
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
-    /// No address.
+    /// The admin address is off.
     Disabled,
 }
 
 /// An open admin address.
 #[derive(Debug)]
 pub enum AdminListener {
-    /// On an address and a port.
+    /// A TCP listener.
     Tcp(TcpListener),
-    /// On a Unix socket.
+    /// A Unix socket.
     Unix(UnixListener),
 }
 
-/// The text is no admin address.
+/// An admin address that cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"")]
 pub struct AdminAddressError;
 
 impl AdminAddress {
-    /// Parses an address as it is configured: `127.0.0.1:9180`, `unix:/run/trailgate/admin.sock`, or `off`.
+    /// Parses a configured address: `127.0.0.1:9180`, `unix:/run/trailgate/admin.sock`, or `off`.
     ///
-    /// The path of a socket is relative to `folder`.
+    /// A socket's path is relative to `folder`.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, AdminAddressError> {
         match text.strip_prefix("unix:") {
             Some("") => Err(AdminAddressError),
@@ -50,7 +50,7 @@ impl AdminAddress {
         }
     }
 
-    /// Listens there, if anywhere; on `passed` instead when the service manager has opened it.
+    /// Opens the listener, if the address is not off. Uses `passed` instead if the service manager has opened it.
     pub fn listen(&self, passed: Option<std::net::TcpListener>) -> anyhow::Result<Option<AdminListener>> {
         let listener = match (self, passed) {
             (_, Some(passed)) => TcpListener::from_std(passed).map(AdminListener::Tcp),
@@ -68,7 +68,7 @@ impl AdminAddress {
 }
 
 impl AdminListener {
-    /// Returns the address, with the port that the system chose if none was configured.
+    /// Returns the address, with the port that the system chose if port 0 was configured.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -82,14 +82,14 @@ impl AdminListener {
     }
 }
 
-/// Removes the socket that a crashed proxy left; never anything else.
+/// Removes a socket that a crashed proxy left behind, and no other kind of file.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     let is_dead = || StdUnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     if is_socket && is_dead() { fs::remove_file(path) } else { Ok(()) }
 }
 
-/// Returns whether a `Host` names this machine by something that no page can make its own: an address, or `localhost`.
+/// Returns whether a `Host` is an IP address or `localhost`: names that DNS rebinding cannot use.
 pub(super) fn is_local(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_matches(['[', ']']);

@@ -1,4 +1,4 @@
-//! The metrics in the text formats that Prometheus reads: `OpenMetrics` 1.0 for readers that ask for it, else 0.0.4.
+//! The metrics in Prometheus' text formats: `OpenMetrics` 1.0 if the scraper accepts it, otherwise 0.0.4.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,11 +16,11 @@ use super::observed_proxy::ObservedProxy;
 use crate::ops::log_writer::NonBlockingWriter;
 use crate::ops::reload::allowlist::AllowlistState;
 
-/// What is written out: the counts of the gate, and what only the moment shows.
+/// The input of one scrape: the proxy's counters, and gauges read at that time.
 pub(super) struct Sample<'a> {
     pub(super) proxy: &'a ObservedProxy,
     pub(super) state: &'a AllowlistState,
-    /// The pipe of each log.
+    /// The writer of each log.
     pub(super) logs: &'a [(&'static str, NonBlockingWriter); 2],
     pub(super) started: SystemTime,
     pub(super) now: SystemTime,
@@ -36,7 +36,7 @@ pub(super) fn text(sample: &Sample<'_>) -> String {
     register_upstream(&mut registry, sample);
     register_allowlist(&mut registry, sample);
     let mut out = String::new();
-    // A String takes every write.
+    // Writing to a String cannot fail.
     let _ = text::encode(&mut out, &registry);
     out
 }
@@ -69,7 +69,8 @@ fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
     seconds(registry, "upstream_last_answer_timestamp", "When the domain last answered", answered);
     let offset = f64::from(i32::try_from(upstream.clock().offset()).unwrap_or(i32::MAX));
     seconds(registry, "upstream_clock_offset", "By how much the domain's clock is ahead", offset);
-    // Zero is long ago, so that "none" and "expired" are one condition; what does not end ends at infinity.
+    // Missing credentials are 0, long expired, so that one alert condition covers both; those without expiry are
+    // infinity.
     let expiry = upstream.credentials().latest().map_or(0.0, |latest| latest.expiry().map_or(f64::INFINITY, unix));
     seconds(registry, "credentials_expiry_timestamp", "When the credentials end; 0 if there are none", expiry);
     let is_usable = upstream.credentials().latest().is_some_and(|latest| is_valid(&latest, sample.now));
@@ -148,8 +149,8 @@ fn unix(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Rewrites what [`text()`] writes for readers of the older text format: there a counter's metadata has the name of its
-/// samples, an info is a gauge, and there is neither a unit nor an end.
+/// Converts the output of [`text()`] to the older text format: a counter's metadata has the name of its samples, an
+/// info is a gauge, and units and the end marker do not exist.
 pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut lines = text.lines().peekable();
@@ -172,9 +173,9 @@ pub(super) fn plain(text: &str) -> String {
     out
 }
 
-/// The type of what [`text()`] writes.
+/// The content type of [`text()`].
 pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The type of what [`plain()`] writes.
+/// The content type of [`plain()`].
 pub(super) const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[cfg(test)]

@@ -8,15 +8,15 @@ use crate::http::memory_budget::MemoryBudget;
 use crate::ops::metrics::Metrics;
 use crate::policy::allowlist::Allowlist;
 
-/// The parts of the proxy that are observed.
+/// The parts of a proxy that the observer reads.
 #[derive(Debug)]
 pub(crate) struct ObservedProxy {
-    /// The domain, over connections of the observer's own.
+    /// The client of the domain, with connections of its own.
     pub upstream: Arc<SignedClient>,
-    /// The list in effect.
+    /// The allowlist in effect.
     pub allowlist: Allowlist,
-    /// The memory for bodies.
+    /// The memory budget for buffered bodies.
     pub budget: MemoryBudget,
-    /// The counts.
+    /// The counters of the proxy.
     pub metrics: Arc<Metrics>,
 }

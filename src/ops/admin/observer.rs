@@ -1,4 +1,4 @@
-//! Observes all parts of the proxy, for the health checks, the status and the metrics.
+//! The observer of all parts of the proxy, for the health checks, the status and the metrics.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::ops::reload::allowlist::AllowlistState;
 use crate::ops::systemd::Notifier;
 use crate::policy::engine::fetch_banner;
 
-/// Observes a proxy.
+/// An observer of one proxy.
 #[derive(Debug)]
 pub(crate) struct Observer {
     proxy: ObservedProxy,
@@ -26,12 +26,12 @@ pub(crate) struct Observer {
     started: SystemTime,
     is_draining: AtomicBool,
     rates: Mutex<Rates>,
-    /// The time and the problem of the last request to the domain for the operator; held while one is under way.
+    /// The time and problem of the last health check request to the domain. Locked while one is in flight.
     last_check: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
 }
 
 impl Observer {
-    /// Observes `proxy`, the state of its allowlist, and the writers of its logs.
+    /// Creates an observer of `proxy`, the state of its allowlist, and the writers of its logs.
     #[must_use]
     pub(crate) fn new(
         proxy: ObservedProxy,
@@ -49,12 +49,12 @@ impl Observer {
         }
     }
 
-    /// Makes the proxy not ready from now on, because it drains.
+    /// Makes the proxy not ready while it drains.
     pub(crate) fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// Returns the readiness checks. Asks the domain, unless it has answered recently.
+    /// Returns the readiness checks. Sends a request to the domain unless it has responded recently.
     pub(crate) async fn checks(&self) -> Vec<Check> {
         let is_draining = self.is_draining.load(Ordering::Relaxed);
         let draining = is_draining.then(|| Check::new("listening", Some("the gate is about to end".to_owned())));
@@ -65,7 +65,7 @@ impl Observer {
             Check::new("allowlist", allowlist_problem(&self.allowlist.borrow())),
             Check::new("upstream", upstream),
         ];
-        // Named only when there is something to say: a log that works is nothing that a client waits for.
+        // Listed only while a log fails: a log that works is not a readiness condition.
         checks.extend(self.logs.iter().filter_map(|(name, pipe)| {
             let problem = format!("it cannot be written: {}", pipe.problem()?);
             Some(Check::new(&format!("{name} log"), Some(problem)))
@@ -83,7 +83,7 @@ impl Observer {
         status::build(&self.proxy, &state, checks, rates, self.started, SystemTime::now())
     }
 
-    /// Returns the metrics in Prometheus' text format. Does not ask the domain.
+    /// Returns the metrics in Prometheus' text format. Sends no request to the domain.
     pub(super) fn exposition(&self) -> String {
         let state = self.allowlist.borrow().clone();
         exposition::text(&Sample {
@@ -95,7 +95,7 @@ impl Observer {
         })
     }
 
-    /// Keeps the rates up to date, and sends watchdog pings and the status line to the service manager.
+    /// Updates the rates, and sends watchdog pings and the status line to the service manager.
     pub(crate) async fn watch(&self, notifier: Notifier) -> std::convert::Infallible {
         let period = notifier.watchdog_interval().map_or(WATCH_INTERVAL, |watchdog| (watchdog / 2).min(WATCH_INTERVAL));
         let mut beats = interval(period);
@@ -116,13 +116,13 @@ impl Observer {
         }
     }
 
-    /// Returns the reason why the domain does not answer, if it does not.
+    /// Returns the reason why the domain does not respond, if it does not.
     async fn upstream_problem(&self) -> Option<String> {
         let health = self.proxy.upstream.health();
         if is_answering(health, SystemTime::now()) {
             return None;
         }
-        // Others that come meanwhile wait here for the one answer.
+        // Concurrent probes wait for the lock and share one upstream request.
         let mut last_check = self.last_check.lock().await;
         if is_answering(health, SystemTime::now()) {
             return None;
@@ -137,19 +137,19 @@ impl Observer {
         problem
     }
 
-    /// Asks the domain for its banner. Its content does not matter here.
+    /// Requests the domain's banner. Its content does not matter here.
     async fn check_domain(&self) -> Result<(), String> {
         let status = fetch_banner(&self.proxy.upstream).await?.status();
         if status.is_server_error() { Err(format!("the domain answers {status}")) } else { Ok(()) }
     }
 
     fn rates(&self) -> MutexGuard<'_, Rates> {
-        // The samples are whole after every statement that changes them.
+        // Safe despite poisoning: the samples are consistent after every statement that changes them.
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The time that a bad answer counts for others that ask.
+/// The time for which concurrent probes share a failed check.
 const ANSWER_TTL: Duration = Duration::from_secs(1);
-/// The time between two records of the rates.
+/// The interval between two samples of the rates.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);

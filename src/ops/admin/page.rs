@@ -1,4 +1,4 @@
-//! The status as a page: without scripts, and readable on a phone.
+//! The status as an HTML page, without scripts and readable on a phone.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -6,7 +6,7 @@ use super::status::Status;
 use super::text::SHOWN;
 
 impl Status {
-    /// The page, as HTML. It loads itself anew now and then.
+    /// Renders the page as HTML. It reloads itself every [`REFRESH_S`] seconds.
     pub(super) fn page(&self) -> String {
         let title = if self.ready { "ready" } else { "not ready" };
         let page = html! {
@@ -41,7 +41,7 @@ impl Status {
             @for client in self.refused.iter().take(SHOWN) {
                 section {
                     strong { (client.address) } " " (client.times(self))
-                    // A browser would break it at a hyphen, which looks like part of the command.
+                    // Browsers break lines at hyphens, which would look like part of the command.
                     code { @for word in client.remedy().split(' ') { span { (word) } " " } }
                 }
             }
@@ -54,7 +54,7 @@ fn field(name: &str, value: &str) -> Markup {
     html! { dt { (name) } dd { (value) } }
 }
 
-/// How often the page loads itself anew.
+/// The refresh interval of the page in seconds.
 const REFRESH_S: u32 = 15;
 
 const STYLE: &str = "\

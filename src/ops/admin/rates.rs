@@ -1,4 +1,4 @@
-//! Requests a second, from the sums that are counted anyway: the requests themselves pay nothing for it.
+//! Request rates, computed from counters that exist anyway, so that requests pay nothing for them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::metrics::Totals;
 
-/// The sums of the last quarter of an hour, ten seconds apart.
+/// Samples of the counters over the last 15 minutes, 10 seconds apart.
 #[derive(Debug)]
 pub(super) struct Rates(VecDeque<(Instant, Totals)>);
 
-/// How many requests a second there were.
+/// Requests per second over one window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rate {
-    /// Over how many seconds.
+    /// The window in seconds.
     pub window_s: u64,
-    /// All requests a second.
+    /// All requests per second.
     pub requests: f64,
-    /// Those answered with a 5xx status.
+    /// Requests per second answered with a 5xx status.
     pub failed: f64,
-    /// Those whose client is not on the list.
+    /// Requests per second rejected because the client is not on the allowlist.
     pub refused: f64,
 }
 
@@ -29,19 +29,19 @@ impl Rates {
         Self(VecDeque::from([(now, Totals::default())]))
     }
 
-    /// Keeps `totals`, unless the last ones are recent.
+    /// Stores `totals`, unless the last sample is recent.
     pub(super) fn record(&mut self, now: Instant, totals: Totals) {
         let is_due = self.0.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= STEP);
         if is_due {
             self.0.push_back((now, totals));
-            // The first one at or before the beginning of the longest window stays.
+            // The first sample at or before the start of the longest window stays.
             while self.0.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= LONGEST) {
                 self.0.pop_front();
             }
         }
     }
 
-    /// The rates over each of [`WINDOWS`], or since the start when that was later.
+    /// Returns the rates over each of [`WINDOWS`], or since the start if that was later.
     pub(super) fn over_windows(&self, now: Instant, totals: Totals) -> Vec<Rate> {
         WINDOWS.map(|window| self.over(window, now, totals)).to_vec()
     }
@@ -51,7 +51,7 @@ impl Rates {
         let begin = self.0.iter().rev().find(|(at, _)| age(*at) >= window).or(self.0.front());
         let (at, before) = begin.copied().unwrap_or((now, totals));
         let elapsed = age(at).max(Duration::from_secs(1)).as_secs_f64();
-        // A difference of counts is far below what a float holds exactly.
+        // A difference of counters is far below the largest integer that a float represents exactly.
         #[expect(clippy::cast_precision_loss)]
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
         Rate {
@@ -79,7 +79,7 @@ mod tests {
     fn a_rate_is_over_the_last_minute_and_the_last_quarter() {
         let start = Instant::now();
         let mut rates = Rates::start(start);
-        // Ten requests a second for half an hour, then none for a minute.
+        // Ten requests per second for half an hour, then none for a minute.
         for second in 0..=1800 {
             rates.record(start + Duration::from_secs(second), totals(second * 10));
         }

@@ -1,4 +1,4 @@
-//! Whether the gate can do its work: what has to hold, and what is wrong when it does not.
+//! Readiness checks: the conditions under which the proxy can serve requests.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -10,12 +10,12 @@ use trailgate_client::{UpstreamHealth, is_valid};
 use crate::human::round_duration;
 use crate::ops::reload::allowlist::AllowlistState;
 
-/// One thing that has to hold for the gate to be ready.
+/// One readiness condition and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Check {
-    /// What has to hold.
+    /// The name of the condition.
     pub name: String,
-    /// Why it does not, if it does not.
+    /// The reason why the condition does not hold.
     pub problem: Option<String>,
 }
 
@@ -24,7 +24,7 @@ impl Check {
         Self { name: name.to_owned(), problem }
     }
 
-    /// Whether it holds.
+    /// Returns whether the condition holds.
     #[must_use]
     pub(crate) fn passes(&self) -> bool {
         self.problem.is_none()
@@ -48,7 +48,7 @@ pub(super) fn credentials_problem(latest: Option<&Credentials>, now: SystemTime)
     }
 }
 
-/// An older list than the file's is in effect when the file is wrong, and may be when it cannot be read.
+/// Returns why an older allowlist is, or may be, in effect: the file is invalid, or cannot be read.
 pub(super) fn allowlist_problem(state: &AllowlistState) -> Option<String> {
     let wrong = state.error.as_ref().map(|error| format!("an older list is in effect: {error}"));
     let unread = || {
@@ -60,17 +60,17 @@ pub(super) fn allowlist_problem(state: &AllowlistState) -> Option<String> {
     unread().or(wrong)
 }
 
-/// Whether the domain is known to answer, so that it need not be asked: it did lately, and nothing went wrong since.
+/// Returns whether the domain needs no health check request: it succeeded recently and has not failed since.
 ///
-/// An answer with a 5xx status tells neither way, for a query of a client's can bring it about.
+/// A 5xx response is neither success nor failure, because a client's query can cause it.
 pub(super) fn is_answering(health: &UpstreamHealth, now: SystemTime) -> bool {
     let Some(sound) = health.last_success() else { return false };
     let is_recent = now.duration_since(sound).is_ok_and(|age| age < LATELY);
     is_recent && health.last_failure().is_none_or(|failure| failure.at <= sound)
 }
 
-/// How long an answer of the domain vouches for it. After that it is asked, and only when somebody wants to know: an
-/// idle gate neither becomes unready nor keeps the domain busy.
+/// The time for which a response proves the domain healthy. After that a request is sent only on a probe, so an idle
+/// proxy neither becomes unready nor loads the domain.
 const LATELY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

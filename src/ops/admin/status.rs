@@ -1,4 +1,4 @@
-//! How the gate stands, as `/status.json` has it; `/status` and `trailgate status` show the same.
+//! The status of the proxy: the body of `/status.json`, which `/status` and `trailgate status` display.
 
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -13,110 +13,110 @@ use crate::human::round_duration;
 use crate::ops::outcome::Outcome;
 use crate::ops::reload::allowlist::AllowlistState;
 
-/// How the gate stands.
+/// The status of the proxy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// The gate's version.
+    /// The version of trailgate.
     pub version: String,
-    /// When it was started.
+    /// The time at which the proxy started.
     pub started: Timestamp,
-    /// When this was taken.
+    /// The time of this status.
     pub now: Timestamp,
-    /// Whether all checks pass.
+    /// True if all checks pass.
     pub ready: bool,
-    /// What has to hold.
+    /// The readiness checks.
     pub checks: Vec<Check>,
-    /// The domain.
+    /// The domain and its health.
     pub upstream: Upstream,
-    /// What requests are signed with, if there is anything.
+    /// The credentials that sign requests, if there are any.
     pub credentials: Option<Credentials>,
-    /// Who is let in.
+    /// The allowlist in effect.
     pub allowlist: Allowlist,
-    /// What goes through.
+    /// The load on the proxy.
     pub traffic: Traffic,
-    /// Who was refused lately because no entry lets it in, the latest first.
+    /// Clients rejected recently because no entry allows them, the latest first.
     pub refused: Vec<Refused>,
 }
 
-/// The domain.
+/// The domain and its health.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Upstream {
-    /// Its host and port.
+    /// The domain's host and port.
     pub domain: String,
-    /// When it last answered.
+    /// The time of its last response.
     pub answered: Option<Timestamp>,
-    /// With which status.
+    /// The status of its last response.
     pub status: Option<u16>,
-    /// When it last did not answer, or did not take the signature.
+    /// The time of the last failure: no response, or a rejected signature.
     pub failed: Option<Timestamp>,
-    /// What clients were told then.
+    /// The error that clients received for it.
     pub failure: Option<String>,
-    /// Connections to it that are open.
+    /// Open connections to the domain.
     pub connections: u64,
-    /// Seconds by which it is ahead of this machine.
+    /// The domain's clock minus this machine's, in seconds.
     pub clock_offset_s: i64,
 }
 
-/// What requests are signed with.
+/// The credentials that sign requests.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Credentials {
-    /// Where it was found.
+    /// The provider of the credentials.
     pub source: String,
     /// The public half of the key.
     pub access_key_id: String,
-    /// When it ends, if it does.
+    /// The expiry of the credentials, if they have one.
     pub expires: Option<Timestamp>,
 }
 
-/// Who is let in.
+/// The allowlist in effect.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Allowlist {
-    /// The file.
+    /// The path of the file.
     pub file: String,
-    /// The first digits of its SHA-256.
+    /// The first digits of the file's SHA-256.
     pub version: String,
-    /// When it was modified.
+    /// The time at which the file was modified.
     pub modified: Option<Timestamp>,
-    /// When it was loaded.
+    /// The time at which the file was loaded.
     pub loaded: Timestamp,
-    /// Entries that let somebody in.
+    /// Entries that have not expired.
     pub entries: usize,
     /// Entries that have expired.
     pub expired: usize,
 }
 
-/// What goes through.
+/// The load on the proxy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Traffic {
-    /// Requests a second.
+    /// Requests per second.
     pub rates: Vec<Rate>,
     /// Requests since the start.
     pub requests: u64,
-    /// Requests begun and not ended.
+    /// Requests in flight.
     pub in_flight: i64,
-    /// Clients' connections that are open.
+    /// Open client connections.
     pub connections: i64,
-    /// Bytes of memory for bodies that are taken.
+    /// Bytes of the memory budget for bodies in use.
     pub buffered_bytes: usize,
-    /// Bytes of memory for bodies that there are.
+    /// Bytes of the memory budget for bodies in total.
     pub buffer_bytes: usize,
 }
 
-/// An address that was refused.
+/// A client address that was rejected.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Refused {
-    /// The address.
+    /// The address of the client.
     pub address: IpAddr,
-    /// How often.
+    /// The number of rejections.
     pub count: u64,
-    /// When first.
+    /// The time of the first rejection.
     pub first: Timestamp,
-    /// When last.
+    /// The time of the last rejection.
     pub last: Timestamp,
 }
 
 impl Refused {
-    /// The command that lets this client in.
+    /// Returns the command that allows this client.
     #[must_use]
     pub(crate) fn remedy(&self) -> String {
         format!("trailgate allow add {} --name NAME", self.address)
@@ -186,7 +186,7 @@ pub(super) fn build(
     }
 }
 
-/// One line for `systemctl status`.
+/// Returns a status line for `systemctl status`.
 pub(super) fn line(proxy: &ObservedProxy, state: &AllowlistState, rate: Option<&Rate>, now: SystemTime) -> String {
     let entries = proxy.allowlist.entries();
     let in_force = entries.len() - entries.expired(now);
@@ -204,13 +204,13 @@ pub(super) fn line(proxy: &ObservedProxy, state: &AllowlistState, rate: Option<&
     line
 }
 
-/// The time between the two, to its largest unit.
+/// Formats the time between the two, rounded to its largest unit.
 pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
     round_duration(to.duration_since(from).unsigned_abs())
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
-    // Only a clock beyond the year 9999 has no timestamp.
+    // Only a time after the year 9999 has no timestamp.
     Timestamp::try_from(time).unwrap_or_default()
 }
 
@@ -218,7 +218,7 @@ fn timestamp(time: SystemTime) -> Timestamp {
 pub(super) mod tests {
     use super::*;
 
-    /// A gate with something to say in each field.
+    /// A status with a value in each field.
     pub(in crate::ops::admin) fn sample() -> Status {
         let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
         let refused = |address: &str, count, last: i64| Refused {

@@ -1,16 +1,16 @@
-//! The status as `trailgate status` prints it.
+//! The status as text, for `trailgate status` and the page.
 
 use std::fmt;
 
 use super::status::{Refused, Status, span};
 
 impl Status {
-    /// The checks that do not pass, or nothing.
+    /// Returns the checks that do not pass.
     pub(super) fn problems(&self) -> impl Iterator<Item = String> {
         self.checks.iter().filter(|check| !check.passes()).map(ToString::to_string)
     }
 
-    /// The domain and its last answer.
+    /// Returns the domain and its last response.
     pub(super) fn upstream_line(&self) -> String {
         let upstream = &self.upstream;
         let answered = match (upstream.answered, upstream.status) {
@@ -24,7 +24,7 @@ impl Status {
         format!("{}, {answered}{}{}", upstream.domain, failed.unwrap_or_default(), clock.unwrap_or_default())
     }
 
-    /// The credentials' source and time left.
+    /// Returns the credentials' provider and time left.
     pub(super) fn credentials_line(&self) -> String {
         let Some(credentials) = &self.credentials else { return "none".to_owned() };
         let left = match credentials.expires {
@@ -35,7 +35,7 @@ impl Status {
         format!("{} from {}, {left}", credentials.access_key_id, credentials.source)
     }
 
-    /// The allowlist's version and entries.
+    /// Returns the allowlist's version and number of entries.
     pub(super) fn allowlist_line(&self) -> String {
         let list = &self.allowlist;
         let modified = list.modified.map_or(String::new(), |at| format!(" of {at:.0}"));
@@ -46,7 +46,7 @@ impl Status {
         )
     }
 
-    /// Requests a second.
+    /// Returns the request rates, one line per window.
     pub(super) fn rate_lines(&self) -> impl Iterator<Item = String> {
         self.traffic.rates.iter().map(|rate| {
             let (requests, failed, refused) = (rate.requests, rate.failed, rate.refused);
@@ -55,7 +55,7 @@ impl Status {
         })
     }
 
-    /// What is going through at this moment.
+    /// Returns the requests, connections and memory in use.
     pub(super) fn load_line(&self) -> String {
         let traffic = &self.traffic;
         format!(
@@ -69,7 +69,7 @@ impl Status {
 }
 
 impl Refused {
-    /// How often, and when.
+    /// Returns the number and the times of the rejections.
     pub(super) fn times(&self, status: &Status) -> String {
         let times = if self.count == 1 { "once".to_owned() } else { format!("{} times", self.count) };
         format!("{times}, last {} ago", span(self.last, status.now))
@@ -106,7 +106,7 @@ impl fmt::Display for Status {
 
 const MIB: usize = 1024 * 1024;
 
-/// How many of those who were refused fit on a screen.
+/// The maximum number of rejected clients listed, so that they fit on a screen.
 pub(super) const SHOWN: usize = 10;
 
 #[cfg(test)]

@@ -1,32 +1,32 @@
-//! The clients that were rejected most recently: the operator looks here when a person says that they are not let in.
+//! The clients rejected most recently, for the operator who is asked why a user has no access.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// The addresses that were rejected most recently, in bounded memory.
+/// The addresses rejected most recently, in bounded memory.
 #[derive(Debug, Default)]
 pub struct RejectedClients(Mutex<HashMap<IpAddr, RejectedClient>>);
 
-/// An address that was rejected.
+/// A client address that was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectedClient {
-    /// The address; of an IPv6 network, the last one that came.
+    /// The address. For an IPv6 network, the one rejected last.
     pub address: IpAddr,
-    /// How often it came.
+    /// The number of rejections.
     pub count: u64,
-    /// When it first came.
+    /// The time of the first rejection.
     pub first: SystemTime,
-    /// When it last came.
+    /// The time of the last rejection.
     pub last: SystemTime,
 }
 
 impl RejectedClients {
-    /// Notes that `address` was refused at `now`.
+    /// Records that `address` was rejected at `now`.
     ///
-    /// When there is no more room, those who came but once go first, the oldest ahead. So a scan from many addresses
-    /// does not push out a person who tries again.
+    /// When the memory is full, addresses rejected only once are evicted first, the oldest ahead. A scan from many
+    /// addresses therefore does not evict a user who tries again.
     pub fn note(&self, address: IpAddr, now: SystemTime) {
         let mut clients = self.lock();
         let network = network(address);
@@ -42,7 +42,7 @@ impl RejectedClients {
         client.last = now;
     }
 
-    /// Those who were refused, the latest first.
+    /// Returns the rejected clients, the latest first.
     #[must_use]
     pub fn latest(&self) -> Vec<RejectedClient> {
         let mut clients: Vec<_> = self.lock().values().copied().collect();
@@ -50,25 +50,25 @@ impl RejectedClients {
         clients
     }
 
-    /// How many there are.
+    /// Returns the number of addresses.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether nobody was refused.
+    /// Returns whether no client was rejected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, RejectedClient>> {
-        // The map is whole after every statement that changes it.
+        // Safe despite poisoning: the map is consistent after every statement that changes it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The address of an IPv4 client, and of an IPv6 client its network: a subscriber has 2^64 addresses to come from.
+/// Returns an IPv4 address unchanged, and the network of an IPv6 address: a subscriber has 2^64 addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

@@ -18,47 +18,47 @@ use crate::ops::systemd::Notifier;
 use crate::policy::allowlist::{Allowlist, Entries, LoadError, Publisher, channel};
 use crate::watched_file::{POLL_INTERVAL, STALE_AFTER, WatchedFile, run_blocking};
 
-/// Keeps the list in effect equal to the file, as far as the file is valid.
+/// Keeps the allowlist in effect equal to its file, as long as the file is valid.
 #[derive(Debug)]
 pub(crate) struct AllowlistReloader {
     file: WatchedFile,
     publisher: Publisher,
     state: watch::Sender<AllowlistState>,
     notifier: Notifier,
-    /// The time of a requested reload that has not happened yet.
+    /// The time of a requested reload that is still pending.
     reload_requested: Option<Instant>,
 }
 
-/// The state of the list in effect, and of its file.
+/// The state of the allowlist in effect, and of its file.
 #[derive(Clone, Debug)]
 pub(crate) struct AllowlistState {
-    /// The file.
+    /// The path of the file.
     pub file: PathBuf,
-    /// When the list in force was loaded.
+    /// The time at which the list in effect was loaded.
     pub loaded: SystemTime,
-    /// When the file was modified that it was loaded from.
+    /// The modification time of the file that it was loaded from.
     pub modified: Option<Timestamp>,
     /// SHA-256 of that file, in hexadecimal.
     pub sha256: String,
-    /// Lists that were put in force since the start.
+    /// The number of lists put into effect since the start.
     pub reloads: u64,
-    /// Times that the file was found wrong since the start.
+    /// The number of times that the file was found invalid since the start.
     pub failures: u64,
-    /// What is wrong with the file as it is now, so that an older list is in effect.
+    /// The error in the file's current content, because of which an older list is in effect.
     pub error: Option<LoadError>,
-    /// When the file was last compared with the list in effect.
+    /// The time at which the file was last compared with the list in effect.
     pub compared: Instant,
 }
 
 impl AllowlistState {
-    /// How long the file has not been compared with the list in effect, if that is longer than it should be: reading
-    /// it hangs, or it never stops changing.
+    /// Returns the time since the file was last compared with the list in effect, if it is longer than expected:
+    /// reading the file hangs, or it never stops changing.
     #[must_use]
     pub(crate) fn stale(&self) -> Option<Duration> {
         Some(self.compared.elapsed()).filter(|age| *age > STALE_AFTER)
     }
 
-    /// Whether the list in effect is known to be the file's.
+    /// Returns whether the list in effect is known to be the file's.
     #[must_use]
     pub(crate) fn is_current(&self) -> bool {
         self.error.is_none() && self.stale().is_none()
@@ -66,9 +66,9 @@ impl AllowlistState {
 }
 
 impl AllowlistReloader {
-    /// Loads the list for the first time. What a reload only logs is an error here.
+    /// Loads the list for the first time. An error that a reload only logs is returned here.
     ///
-    /// `notifier` tells the service manager of each requested reload, and of its end.
+    /// `notifier` reports the start and the end of each requested reload to the service manager.
     pub(crate) fn start(file: PathBuf, notifier: Notifier) -> Result<(Self, Allowlist), LoadError> {
         let file = WatchedFile::open(file);
         let entries = Entries::read(file.path(), file.text())?;
@@ -86,13 +86,13 @@ impl AllowlistReloader {
         Ok((Self { file, publisher, state, notifier, reload_requested: None }, allowlist))
     }
 
-    /// What is in force, as it changes.
+    /// Subscribes to the state of the allowlist.
     #[must_use]
     pub(crate) fn state(&self) -> watch::Receiver<AllowlistState> {
         self.state.subscribe()
     }
 
-    /// Follows the file until cancelled. Each item of `hangups` loads it, changed or not, as soon as it is stable.
+    /// Follows the file until cancelled. Each item of `hangups` reloads it, changed or not, as soon as it is stable.
     pub(crate) async fn run(mut self, mut hangups: mpsc::Receiver<()>) -> Infallible {
         let mut polls = time::interval(POLL_INTERVAL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -101,7 +101,7 @@ impl AllowlistReloader {
                 _ = polls.tick() => self.poll().await,
                 Some(()) = hangups.recv() => {
                     if self.handle_hangup().await {
-                        // A whole period lies between the look at the signal and the one that has to agree with it.
+                        // A whole period has to pass between the two polls that must agree on the content.
                         polls.reset();
                     }
                 }
@@ -115,7 +115,7 @@ impl AllowlistReloader {
         }
         self.state.send_if_modified(|state| {
             state.compared = self.file.confirmed();
-            // A receiver that waits for another list need not look at this.
+            // Subscribers wait for a new list, so this change does not wake them.
             false
         });
         if self.reload_requested.is_some_and(|since| since.elapsed() > STALE_AFTER) {

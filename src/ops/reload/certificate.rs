@@ -1,4 +1,4 @@
-//! Reloads a certificate when its files change, and warns before it ends.
+//! Reloads a certificate when its files change, and warns before its expiry.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::http::tls::{Certificate, CertificateError, CertificateFiles, LoadedCe
 use crate::ops::metrics::Metrics;
 use crate::watched_file::{POLL_INTERVAL, WatchedFile};
 
-/// Keeps the certificate in effect equal to its files, as far as these are valid.
+/// Keeps the certificate in effect equal to its files, as long as these are valid.
 #[derive(Debug)]
 pub struct CertificateReloader {
     certificate: WatchedFile,
@@ -27,7 +27,7 @@ impl CertificateReloader {
         Ok((Self { certificate, key, publisher }, receiver))
     }
 
-    /// Follows the files until cancelled, warns as the certificate's end comes near, and exports the end in `metrics`.
+    /// Follows the files until cancelled, warns before the certificate's expiry, and exports the expiry in `metrics`.
     pub async fn run(mut self, metrics: Arc<Metrics>) -> Infallible {
         self.export_expiry(&metrics);
         let mut polls = interval(POLL_INTERVAL);
@@ -46,7 +46,7 @@ impl CertificateReloader {
     }
 
     async fn poll(&mut self, metrics: &Metrics) {
-        // Both are looked at, whatever the first shows.
+        // A non-short-circuiting `|`, so that both files are polled.
         if self.certificate.poll().await | self.key.poll().await {
             self.apply();
             self.export_expiry(metrics);
@@ -57,7 +57,7 @@ impl CertificateReloader {
         let file = self.certificate.path().display();
         let now = SystemTime::now();
         let loaded = parse(&self.certificate, &self.key).and_then(|loaded| {
-            // Clients refuse either; one that is not valid is better than none only at the start.
+            // Clients reject a certificate outside its validity, so it never replaces a valid one.
             let is_worse = self.publisher.borrow().check_time(now).is_ok();
             let wrong = loaded.check_time(now).err().filter(|_| is_worse);
             wrong
@@ -93,5 +93,5 @@ fn parse(certificate: &WatchedFile, key: &WatchedFile) -> Result<LoadedCertifica
 }
 
 const DAY: Duration = Duration::from_hours(24);
-/// The time before its end from which a certificate is warned of.
+/// The time before its expiry from which on a certificate causes warnings.
 const WARN_BEFORE: Duration = Duration::from_hours(14 * 24);

@@ -1,4 +1,4 @@
-//! Every way to change a file, and what comes of it.
+//! Reloads for every way to change a file.
 
 use std::{
     fs::{File, create_dir, read_link, remove_dir_all, remove_file, rename, write},
@@ -129,7 +129,7 @@ async fn a_bad_file_keeps_the_list_and_is_logged_once() {
     it.write(&bad);
     it.polls(5).await;
     assert_eq!(it.log(), line);
-    // The same content written again is no news, other content with the same mistake is.
+    // The same invalid content is not logged again; other content with the same error is.
     it.write(&bad);
     it.polls(5).await;
     assert_eq!(it.log(), "");
@@ -250,7 +250,7 @@ async fn a_hangup_arrives_as_an_item() {
     tokio::spawn(reloader.run(items));
     hangups.send(()).await.unwrap();
     timeout(ONE_SECOND, changes.changed()).await.expect("not loaded");
-    // Without hangups to come, the polls go on.
+    // Polling continues after the last sender of hangups is dropped.
     drop(hangups);
     write(dir.path().join("list"), NEW).unwrap();
     timeout(ONE_SECOND, changes.changed()).await.expect("not loaded");
@@ -272,7 +272,7 @@ fn a_start_needs_a_list_that_lets_somebody_in() {
     refuses(Some("[[allow]]"), "…:1: this [[allow]] has no cidr: write cidr = \"203.0.113.7/32\"");
 }
 
-/// Starts on what `begin` writes, and expects `change` to be in force within a second.
+/// Starts with the file that `begin` writes, and expects `change` to be in effect within a second.
 async fn follows(begin: impl Fn(&Path) -> io::Result<&'static str>, change: impl Fn(&Path) -> io::Result<()>) {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join(begin(dir.path()).unwrap());
@@ -298,7 +298,7 @@ fn linked(dir: &Path) -> io::Result<&'static str> {
     Ok("list")
 }
 
-/// A reloader that is polled by hand, and what it logs.
+/// A reloader that is polled by hand, and its log output.
 struct Rig {
     dir: TempDir,
     reloader: AllowlistReloader,
@@ -313,8 +313,8 @@ impl Rig {
         let file = dir.path().join(plain(dir.path()).unwrap());
         let (reloader, allowlist) = AllowlistReloader::start(file, Notifier::default()).unwrap();
         let log = dir.path().join("log");
-        // As long as there is one subscriber alone, whether an event is wanted is asked once, in the thread that first
-        // meets it: another test's, where there is none.
+        // With a single subscriber, `tracing` caches interest in an event at the first thread that meets it, which may
+        // be another test's thread without a subscriber. A second subscriber disables the cache.
         let _other = tracing::Dispatch::new(tracing_subscriber::registry());
         let subscriber = tracing_subscriber::fmt()
             .with_writer(Arc::new(File::create(&log).unwrap()))
@@ -339,7 +339,7 @@ impl Rig {
         self.allowlist.grant(client.into(), SystemTime::now()).is_some()
     }
 
-    /// What was logged since the last call.
+    /// Returns the log output since the last call.
     fn log(&self) -> String {
         let mut text = String::new();
         (&self.log).read_to_string(&mut text).unwrap();
