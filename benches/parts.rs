@@ -1,4 +1,4 @@
-//! What each part of a request costs on one core: `cargo bench --bench parts`.
+//! Benchmarks of each part of a request on one core: `cargo bench --bench parts`.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -19,7 +19,7 @@ use trailgate_client::{Signer, SigningParams, Target};
 criterion_group!(benches, allowlist, target, sign, access_line);
 criterion_main!(benches);
 
-/// Lists of ten and of 100,000 entries, each asked for as many clients as may be there at a time.
+/// Benchmarks lists of 10 and of 100,000 entries, each with as many clients as can be connected at a time.
 fn allowlist(criterion: &mut Criterion) {
     let now = SystemTime::now();
     let mut random = fastrand::Rng::with_seed(1);
@@ -69,7 +69,8 @@ fn sign(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// With the pipe's own thread writing to nowhere: what a request pays, and what does not fit is dropped.
+/// Benchmarks the cost of a line for a request. The log's own thread discards the lines, and lines beyond the queue's
+/// capacity are dropped.
 fn access_line(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_line");
     for (name, format) in [("json", LogFormat::Json), ("text", LogFormat::Text)] {
@@ -85,7 +86,7 @@ fn access_line(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// As auditors' lists are: mostly single addresses, some networks.
+/// Generates blocks as in a typical allowlist: mostly single addresses, some networks.
 fn blocks(size: usize, random: &mut fastrand::Rng) -> Vec<(u32, u32)> {
     let mut blocks = std::collections::HashSet::new();
     while blocks.len() < size {
@@ -106,14 +107,14 @@ fn entries(blocks: &[(u32, u32)]) -> Entries {
     Entries::parse(Path::new("allowlist.toml"), &text).expect("the entries are good")
 }
 
-/// An address out of one of the blocks.
+/// Returns a random address within one of the blocks.
 fn client(blocks: &[(u32, u32)], random: &mut fastrand::Rng) -> IpAddr {
     let (address, length) = blocks[random.usize(..blocks.len())];
     let host = random.u32(..).checked_shr(length).unwrap_or(0);
     Ipv4Addr::from(address | host).into()
 }
 
-/// A search, as clients send it; a search of Kibana's with rison; one with much to encode.
+/// A search of an API client, a search of Kibana with rison, and one with many characters to encode.
 const TARGETS: &[(&str, &str, Option<&str>)] = &[
     ("search", "/cwl-2026.01.01/_search", Some("size=100&sort=@timestamp:desc")),
     (

@@ -22,7 +22,7 @@ use trailgate::{
 use trailgate_client::CredentialCache;
 use trailgate_testkit::{KibanaStack, fill, sample_events, signing_key};
 
-/// The profile that this program is built with: the function is looked for next to it.
+/// The build profile of this program: the function's program lies next to it.
 const PROFILE: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
 
 const ALLOWLIST: &str = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"this machine\"\naccess = \"full\"\n";
@@ -75,7 +75,7 @@ async fn domain_in_memory() -> anyhow::Result<FakeDomain> {
     Ok(domain)
 }
 
-/// Elasticsearch and Kibana behind the stand-in's check of signatures; they end when the second part is dropped.
+/// Starts Elasticsearch and Kibana behind the fake domain's signature check. They stop when the second part is dropped.
 async fn real_domain() -> anyhow::Result<(FakeDomain, Option<KibanaStack>)> {
     for (program, what) in [("java", "a JDK 17 or later"), ("mvn", "Maven"), ("npm", "Node with npm")] {
         let is_there = Command::new(program).arg("-version").output().is_ok();
@@ -91,7 +91,7 @@ async fn real_domain() -> anyhow::Result<(FakeDomain, Option<KibanaStack>)> {
     Ok((domain, Some(stack)))
 }
 
-/// The sample events as the index holds them.
+/// Returns the sample events as indexed documents.
 fn documents() -> anyhow::Result<Vec<Value>> {
     let mut documents = sample_events()?;
     for document in &mut documents {

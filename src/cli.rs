@@ -1,4 +1,4 @@
-//! The command line: the arguments, and the commands besides `run`.
+//! The command line: the arguments, and all commands except `run`.
 
 pub mod allow;
 pub(crate) mod args;

@@ -29,10 +29,10 @@ use crate::proxy::{self, Proxy};
 
 /// Runs the proxy until SIGTERM or SIGINT, or until one of its background tasks fails.
 ///
-/// `passed` are the sockets that the service manager has opened, by name: `admin` is the admin address, each `listen` the
-/// listener that has its address (socket activation).
+/// `passed` are the sockets that the service manager has opened, by name (socket activation): `admin` is the admin
+/// address, each `listen` is the listener with the same address.
 pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &Logs) -> anyhow::Result<()> {
-    // Before the first load, so that no signal or change of a file falls between.
+    // Before the first load, so that no signal or file change is missed.
     let hangups = signals::hangups().context("cannot listen to signals")?;
     let termination = signals::Termination::listen().context("cannot listen to signals")?;
     let notifier = Notifier::of_environment();
@@ -42,7 +42,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     let (reloader, allowlist) = AllowlistReloader::start(config.allowlist, notifier)?;
     let list_state = reloader.state();
     background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
-    // Before the first client can hold a file descriptor.
+    // Before clients can exhaust the file descriptors.
     trailgate_client::load_sdk_roots();
     let signing = &config.domain.signing;
     let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_deref());
@@ -101,7 +101,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     background.run_until(proxy::serve(listeners, workers, limits, &shared, shutdown)).await
 }
 
-/// Builds the client of the domain that `config` describes, in the runtime that this is called in.
+/// Builds the client of the domain that `config` describes, in the current runtime.
 pub fn build_upstream(config: DomainConfig, credentials: CredentialCache) -> anyhow::Result<SignedClient> {
     let signer = Signer::new(config.endpoint.authority(), &config.signing.region, &config.signing.service);
     let roots = trailgate_client::load_roots(config.ca_file.as_deref())?;
@@ -129,10 +129,10 @@ async fn bind_listeners(
     Ok(bound)
 }
 
-/// Raises the limit of file descriptors, and divides them among clients and the domain.
+/// Raises the limit of file descriptors, and divides them between clients and the domain.
 fn share_descriptors(mut limits: ConnectionLimits, mut domain: DomainConfig) -> (ConnectionLimits, DomainConfig) {
     if let Some(limit) = descriptors::raise_limit() {
-        // The workers take theirs later.
+        // The workers open theirs later.
         let share = Share::of(limit, descriptors::count_open().max(descriptors::AT_START), limits.connections);
         if let Some(warning) = share.warning(limit, limits.connections) {
             tracing::warn!("{warning}");
@@ -143,7 +143,7 @@ fn share_descriptors(mut limits: ConnectionLimits, mut domain: DomainConfig) -> 
     (limits, domain)
 }
 
-/// Takes the first of the sockets passed on under `name`, if there is one.
+/// Removes and returns the first socket passed under `name`, if there is one.
 fn take_socket(passed: &mut Vec<(String, StdListener)>, name: &str) -> Option<StdListener> {
     let index = passed.iter().position(|(other, _)| other == name)?;
     Some(passed.remove(index).1)

@@ -1,5 +1,5 @@
-//! Does one part of a request's way as often as it is told to, for its instructions to be counted: `instructions PART
-//! TIMES`. `benches/instructions/run` does the counting.
+//! Runs one part of a request a number of times, for `benches/instructions/run` to count the instructions:
+//! `instructions PART TIMES`.
 
 use std::convert::Infallible;
 use std::env;
@@ -66,7 +66,7 @@ fn find(times: u32) {
     }
 }
 
-/// A search through the gate, from a client's socket to the domain's and back, all of them on this thread.
+/// Sends a search through the proxy, from a client's socket to the domain's and back, all on this thread.
 async fn request(times: u32) -> anyhow::Result<()> {
     let domain = TcpListener::bind(LOOPBACK).await?;
     let text = format!(
@@ -108,7 +108,7 @@ async fn request(times: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The domain: the same 1 KiB to every request, which is a head alone.
+/// The domain: responds with the same 1 KiB to every request, which has no body.
 async fn answer(domain: TcpListener) -> io::Result<Infallible> {
     loop {
         let (mut connection, _) = domain.accept().await?;
@@ -151,11 +151,11 @@ const HOST: &str = "search-trail-abc123.eu-west-1.es.amazonaws.com";
 const PATH: &str = "/cwl-2026.01.01/_search";
 const QUERY: &str = "size=100&sort=@timestamp:desc";
 
-/// As a browser sends them.
+/// The headers of a browser.
 const REQUEST_HEADERS: &str = "host: gate.example:9200\r\nconnection: keep-alive\r\naccept: application/json, text/plain, */*\r\n\
     user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36\r\n\
     accept-encoding: gzip, deflate\r\naccept-language: en-GB,en;q=0.9\r\ncookie: a=0123456789abcdef\r\n";
 
-/// As a domain sends them.
+/// The headers of a domain.
 const ANSWER_HEADERS: &str = "date: Thu, 26 Nov 2026 12:00:00 GMT\r\ncontent-type: application/json; charset=UTF-8\r\n\
     connection: keep-alive\r\naccess-control-allow-origin: *\r\nx-amzn-requestid: 0b6fd5b4-5b1c-4d2d-8f3f-6c1d0d0e0f00\r\n";

@@ -1,8 +1,8 @@
 //! `trailgate allow`: the allowlist from the shell.
 //!
-//! [`text`] makes the changed text and [`locked_file`] puts it where the gate finds it. In between the text goes through the
-//! gate's own parser, and has to mean what was asked for. [`search`] looks for an address as the gate does, and
-//! [`report`] is what is printed.
+//! [`text`] edits the text, and [`locked_file`] replaces the file. In between, the proxy's own parser has to read the
+//! intended entries from the new text. [`search`] looks up an address by longest prefix match, as the proxy does.
+//! [`report`] is printed.
 
 mod locked_file;
 mod report;
@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::policy::allowlist::{self, Entry, LoadError};
 use crate::policy::cidr::{self, CidrError};
 
-/// Does what the command line asks at `now`. The exit code is 1 if an address was asked for that is not let in.
+/// Runs the subcommand at `now`. The exit code is 1 if the queried address is rejected.
 pub fn run(allow: &Allow, now: SystemTime) -> anyhow::Result<ExitCode> {
     let file = match &allow.file {
         Some(file) => file.clone(),
@@ -55,7 +55,7 @@ pub fn run(allow: &Allow, now: SystemTime) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An allowlist as read, its entries in their order.
+/// A parsed allowlist, with its entries in the file's order.
 #[derive(Debug)]
 struct List {
     file: PathBuf,
@@ -70,11 +70,11 @@ struct Listed {
     line: usize,
 }
 
-/// A changed list, not yet in place.
+/// A changed allowlist that is not written yet.
 #[derive(Debug)]
 struct Change {
     text: String,
-    /// What the new text has to mean.
+    /// The entries that the new text has to contain.
     entries: Vec<Entry>,
     removed: Option<Listed>,
     added: Option<Entry>,
@@ -156,7 +156,7 @@ impl List {
     }
 }
 
-/// Reads the list, changes it, and puts the new one in place; nobody else does so in the meantime.
+/// Reads the allowlist, changes it, and writes the new one. A lock serialises concurrent edits.
 fn change(
     file: &Path,
     dry_run: bool,
@@ -174,7 +174,7 @@ fn change(
     Changed::new(&list, &change, dry_run, now)
 }
 
-/// The entry that is to be added at `now`.
+/// Builds the entry to add at `now`.
 fn entry(add: &Add, now: SystemTime) -> anyhow::Result<Entry> {
     let now = Timestamp::try_from(now).context("the clock is out of range")?;
     let expires = match (add.until, add.lasts) {
@@ -189,7 +189,7 @@ fn entry(add: &Add, now: SystemTime) -> anyhow::Result<Entry> {
     Ok(Entry { cidr, name, access, expires: expires.map(SystemTime::try_from).transpose()? })
 }
 
-/// The whole second at which a grant ends that lasts so long from `now` on. A day has 24 hours: the end is in UTC.
+/// Returns the expiry of a grant from `now` on, in whole seconds. A day has 24 hours: the expiry is in UTC.
 fn after(now: Timestamp, lasts: Span) -> anyhow::Result<Timestamp> {
     let end = now.to_zoned_datetime(TimeZone::UTC).checked_add(lasts).context("this lasts for too long")?.timestamp();
     Ok(Timestamp::from_second(end.as_second())?)

@@ -20,7 +20,7 @@ pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns warnings about settings that are valid, and probably not intended.
+/// Returns warnings about settings that are valid but probably unintended.
 fn find_warnings(config: &Config) -> Vec<String> {
     let connections = config.connections.connections;
     let limit = descriptors::raise_limit();

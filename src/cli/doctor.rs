@@ -1,6 +1,7 @@
-//! `trailgate doctor`: goes the way of a request step by step, and says where it ends and what to do about it.
+//! `trailgate doctor`: checks configuration, DNS, TCP, TLS, clock, credentials and signed requests, in that order.
 //!
-//! [`network`] and [`identity`] look, [`diagnose`] and [`denial`] tell what it means, the [`report`] is what is printed.
+//! [`network`] and [`identity`] collect facts, [`diagnose`] and [`denial`] interpret them, and the [`report`] is
+//! printed.
 
 mod denial;
 mod diagnose;
@@ -25,14 +26,14 @@ use crate::config::{Config, DomainConfig, SigningConfig};
 use crate::http::tls;
 use crate::policy::allowlist::Entries;
 
-/// Examines the gate and prints what was found. The exit code is 1 if anything is wrong.
+/// Runs all checks and prints the report. The exit code is 1 if one fails.
 pub async fn run(question: &StatusArgs) -> anyhow::Result<ExitCode> {
     let report = examine(&question.files.config).await;
     print_report(&report, question.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Examines the gate that the configuration in `file` describes, without one having to run.
+/// Checks the proxy that the configuration in `file` describes. It need not be running.
 async fn examine(file: &Path) -> Report {
     let mut report = Report::default();
     let config = match Config::load(file) {
@@ -65,19 +66,19 @@ async fn examine(file: &Path) -> Report {
     report
 }
 
-/// A domain that answers.
+/// A domain that responds.
 struct Reachable {
     upstream: Upstream,
     clock: Clock,
 }
 
-/// The credentials that sign, and their owner.
+/// The signing credentials and the identity of their owner.
 struct SignerIdentity {
     credentials: Credentials,
     identity: Identity,
 }
 
-/// Connects to the domain step by step: its name, its port, its certificate, an answer.
+/// Checks the connection to the domain step by step: DNS, TCP, TLS, a response.
 async fn connect(config: &Config, report: &mut Report) -> Option<Reachable> {
     let DomainConfig { endpoint, upstream: limits, .. } = &config.domain;
     let limit = limits.connect_timeout;
@@ -126,10 +127,10 @@ async fn connect(config: &Config, report: &mut Report) -> Option<Reachable> {
         not_tried(report, 3, "TLS");
         return None;
     }
-    // A connection for each request: one that turns out closed says nothing about the domain.
+    // No pooling, so that no request fails on a pooled connection that was closed.
     let limits = UpstreamConfig { response_timeout: limits.response_timeout.min(PATIENCE), pool_idle: 0, ..*limits };
     let upstream = Upstream::new(endpoint.clone(), roots, limits);
-    // The refusal of an unsigned request tells the time as well as any answer.
+    // An unsigned request is enough: its rejection has a `Date` like any response.
     let answer = network::ask(&upstream, &root(), ANY, None).await;
     let local = SystemTime::now();
     report.add("clock", diagnose::clock(&answer, local));
@@ -140,7 +141,7 @@ async fn connect(config: &Config, report: &mut Report) -> Option<Reachable> {
     Some(Reachable { upstream, clock })
 }
 
-/// Looks for credentials, and whose they are.
+/// Finds credentials, and identifies their owner.
 async fn identify_signer(config: &Config, report: &mut Report) -> Option<SignerIdentity> {
     let found = identity::find(config).await;
     report.add(
@@ -165,7 +166,7 @@ async fn identify_signer(config: &Config, report: &mut Report) -> Option<SignerI
     Some(SignerIdentity { credentials, identity })
 }
 
-/// Asks the domain two things in the gate's name: who it is, and for the home page.
+/// Sends two signed requests to the domain: for its banner, and for the home page.
 async fn send_requests(config: &Config, reachable: &Reachable, signer_identity: &SignerIdentity, report: &mut Report) {
     let DomainConfig { endpoint, signing: SigningConfig { region, service, .. }, .. } = &config.domain;
     let root_redirect = &config.proxy.root_redirect;
@@ -204,7 +205,7 @@ async fn send_requests(config: &Config, reachable: &Reachable, signer_identity: 
     }
 }
 
-/// What a browser asks for that is sent to `home`: all of it but the fragment.
+/// Returns the target of `home` as a browser sends it, without the fragment.
 fn page(home: &str) -> Result<Target, TargetError> {
     let home = home.split('#').next().unwrap_or_default();
     let (path, query) = home.split_once('?').map_or((home, None), |(path, query)| (path, Some(query)));
@@ -217,5 +218,5 @@ fn root() -> Target {
 
 const ANY: &str = "*/*";
 
-/// How long an answer may take here, where somebody waits for it.
+/// The response timeout here, where a person waits.
 const PATIENCE: Duration = Duration::from_secs(15);

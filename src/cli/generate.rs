@@ -1,7 +1,7 @@
-//! `trailgate generate`: man pages and shell completions, made of the command line's own types.
+//! `trailgate generate`: man pages and shell completions, generated from the command line's own types.
 //!
-//! The program writes them itself, for packaging to ship, so that they are those of the program that lies beside them.
-//! A build script would have to compile the types and `clap` a second time.
+//! The program generates them itself for packages, so they always match its version. A build script would have to
+//! compile the types and `clap` a second time.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 use crate::cli::args::{Cli, Generate};
 
-/// Writes the files into the folder that is named, which is made if it is not there.
+/// Writes the files into the given folder, which is created if it does not exist.
 pub fn run(generate: &Generate) -> anyhow::Result<()> {
     let (Generate::Man { folder } | Generate::Completions { folder }) = generate;
     let mut command = Cli::command();

@@ -1,4 +1,4 @@
-//! The output of a command, for people or as JSON.
+//! The output of a command, as text or as JSON.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};

@@ -18,7 +18,7 @@ use crate::cli::output::print_report;
 use crate::config::Config;
 use crate::ops::admin::{AdminAddress, Status};
 
-/// Prints the status of the proxy that runs with this configuration. The exit code says whether it is ready.
+/// Prints the status of the running proxy with this configuration. The exit code is 0 only if it is ready.
 pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.files.config)?;
     let status = fetch_status(&config.admin.address).await?;
@@ -51,5 +51,5 @@ where
     serde_json::from_slice(&body).context("it is no gate of this version")
 }
 
-/// Longer than the proxy itself waits for the domain.
+/// The request timeout, longer than the proxy's own timeout for the domain.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(20);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::bail;
 use tokio::task::{JoinError, JoinSet};
 
-/// Tasks that run for as long as the process does. Without one of them the proxy would go stale silently.
+/// Tasks that run as long as the process. Without one of them the proxy would silently become stale.
 #[derive(Debug, Default)]
 pub(super) struct Background {
     tasks: JoinSet<()>,
@@ -17,7 +17,7 @@ impl Background {
         self.names.insert(self.tasks.spawn(task).id(), name);
     }
 
-    /// Runs `work` to its end. A task that ends before it is an error.
+    /// Runs `work` to completion. Returns an error if a task ends first.
     pub(super) async fn run_until(mut self, work: impl Future<Output = ()>) -> anyhow::Result<()> {
         tokio::select! {
             () = work => Ok(()),

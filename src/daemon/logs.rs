@@ -13,7 +13,7 @@ use crate::config::LogConfig;
 use crate::ops::access_log::LogFormat;
 use crate::ops::log_writer::{Loss, NonBlockingWriter};
 
-/// The event log and the access log. They outlive the runtime, so that the last lines are written, too.
+/// The event log and the access log. They outlive the runtime, so that the last lines are written.
 #[derive(Debug)]
 pub struct Logs {
     pub(super) events: NonBlockingWriter,
@@ -21,13 +21,14 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Sends events to stderr from now on, and opens stdout for access lines.
+    /// Redirects events to stderr, and opens stdout for access lines.
     pub fn start(config: &LogConfig) -> io::Result<Self> {
         let notice = match config.format {
             LogFormat::Json => |lines| format!("{{\"lost_lines\":{lines}}}\n"),
             LogFormat::Text => |lines| format!("{lines} lines were lost: this log could not be written\n"),
         };
-        // Not the standard library's streams, whose buffers keep what cannot be written and lose count of it.
+        // Bypasses the standard library's streams: their buffers hold back failed writes, and lost lines could not be
+        // counted.
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let access = NonBlockingWriter::start_reporting(stdout, notice, report_outage)?;
@@ -62,5 +63,5 @@ fn report_outage(loss: &Loss) {
     }
 }
 
-/// The time that a blocked pipe may delay the end of the process.
+/// The maximum time that a blocked pipe delays the exit.
 const LAST_LINES: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The allowlist on the disk, while it is being changed: one at a time, and whole or not at all.
+//! Atomic edits of the allowlist file, serialised by a lock.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
@@ -8,19 +8,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-/// The right to change a file, which nobody else has until this is dropped.
+/// The exclusive lock on a file, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct LockedFile {
-    /// Where the file really is: symlinks that lead there stay.
+    /// The path with all symlinks resolved, so that links to the file stay.
     file: PathBuf,
     folder: File,
 }
 
 impl LockedFile {
-    /// Waits for its turn.
+    /// Waits for the lock.
     ///
-    /// The lock is on the folder: the file is another one after each change, and a file for the lock alone would be
-    /// one more to look after.
+    /// It locks the folder: each edit replaces the file itself, and a separate lock file would be one more to manage.
     pub(super) fn take(file: &Path) -> anyhow::Result<Self> {
         let cannot = || format!("{}: cannot be changed", file.display());
         let file = fs::canonicalize(file).with_context(cannot)?;
@@ -36,7 +35,7 @@ impl LockedFile {
         Ok(Self { file, folder })
     }
 
-    /// Puts `text` in the file's place, with its owner, group and mode. Until it is there as a whole, the old one is.
+    /// Replaces the file atomically with `text`, and keeps its owner, group and mode.
     pub(super) fn replace(&self, text: &str) -> anyhow::Result<()> {
         self.try_replace(text).with_context(|| format!("{}: not changed", self.file.display()))
     }

@@ -1,4 +1,4 @@
-//! What `trailgate allow` prints, as text and as JSON.
+//! The reports of `trailgate allow`, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use similar::TextDiff;
 use super::row::{Row, State};
 use super::{Change, List, Listed, search};
 
-/// All entries, in the file's order.
+/// A report of all entries, in the file's order.
 #[derive(Debug, Serialize)]
 pub(super) struct Listing {
     file: PathBuf,
@@ -43,7 +43,7 @@ impl fmt::Display for Listing {
     }
 }
 
-/// Who is let in, by name.
+/// A report of the entries by name.
 #[derive(Debug, Serialize)]
 pub(super) struct ByName {
     people: Vec<Person>,
@@ -80,22 +80,22 @@ impl fmt::Display for ByName {
     }
 }
 
-/// What has been changed, or would be.
+/// A report of an edit, or of a dry run.
 #[derive(Debug, Serialize)]
 pub(super) struct Changed {
     file: PathBuf,
     dry_run: bool,
     removed: Option<Row>,
     added: Option<Row>,
-    /// The entry that lets the same addresses in after a removal, and decided on them before an addition.
+    /// The entry that still allows the same addresses after a removal, or that applied to them before an addition.
     around: Option<Row>,
-    /// Nobody is let in any more.
+    /// True if every client is rejected.
     is_empty: bool,
     diff: String,
 }
 
 impl Changed {
-    /// What `change` makes of `list`.
+    /// Compares `list` with the result of `change`.
     pub(super) fn new(list: &List, change: &Change, dry_run: bool, now: SystemTime) -> anyhow::Result<Self> {
         let new = List::parse(list.file.clone(), change.text.clone())?;
         let added = change.added.as_ref().and_then(|entry| new.entries.iter().find(|listed| listed.entry == *entry));

@@ -1,4 +1,4 @@
-//! An entry of the list as reports show it.
+//! An allowlist entry in a report.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use crate::human::round_duration;
 use crate::policy::cidr;
 use crate::policy::grant::Access;
 
-/// An entry and its state at a moment.
+/// An entry and its state at one time.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
     /// The line of the file on which it begins.
@@ -22,7 +22,7 @@ pub(super) struct Row {
     pub(super) access: Access,
     pub(super) state: State,
     pub(super) expires: Option<String>,
-    /// The end in words.
+    /// The expiry as text.
     #[serde(skip)]
     ends: String,
 }
@@ -31,7 +31,7 @@ pub(super) struct Row {
 #[serde(rename_all = "snake_case")]
 pub(super) enum State {
     Active,
-    /// Within [`SOON`].
+    /// Expires within [`SOON`].
     EndsSoon,
     Expired,
 }
@@ -71,5 +71,5 @@ impl fmt::Display for Row {
     }
 }
 
-/// How long before its end an entry counts as ending soon: as long as it takes people to ask for more.
+/// The time before its expiry from which an entry counts as ending soon, so that people can request an extension.
 const SOON: Duration = Duration::from_hours(7 * 24);

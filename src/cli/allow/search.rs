@@ -1,4 +1,4 @@
-//! Which entry decides on an address, as the gate decides; and if none does, which comes near.
+//! Longest prefix match of an address, as the proxy does it, and the nearest entry if none matches.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,29 +11,29 @@ use super::row::Row;
 use super::{List, Listed};
 use crate::policy::cidr;
 
-/// What the list says of an address.
+/// The result of an address lookup.
 #[derive(Debug, Serialize)]
 pub(super) struct Lookup {
-    /// As the gate sees it: an IPv4-mapped address is the IPv4 address.
+    /// The canonical address: an IPv4-mapped address is the IPv4 address.
     address: IpAddr,
-    /// Whether it is let in.
+    /// True if an entry allows the address.
     pub(super) allowed: bool,
-    /// The longest block that holds it and has not expired.
+    /// The entry in effect with the longest matching prefix.
     entry: Option<Row>,
-    /// What would decide instead if it had not expired, the longest block first.
+    /// Expired entries with a longer matching prefix, the longest first.
     expired: Vec<Row>,
-    /// If it is not let in: the entry in force whose block begins most like it.
+    /// For a rejected address, the entry in effect with the most leading bits in common.
     nearest: Option<Near>,
 }
 
 #[derive(Debug, Serialize)]
 struct Near {
     entry: Row,
-    /// How many bits the address has in common with the block, from the left; less than the block's length.
+    /// The number of leading bits that the address and the block share; less than the prefix length.
     common_bits: u8,
 }
 
-/// Looks for `address` in the list as it is at `now`.
+/// Looks up `address` in the allowlist at `now`.
 pub(super) fn find(list: &List, address: IpAddr, now: SystemTime) -> Lookup {
     let address = address.to_canonical();
     let mut holding: Vec<_> = list.entries.iter().filter(|listed| listed.entry.cidr.contains(&address)).collect();
@@ -45,7 +45,8 @@ pub(super) fn find(list: &List, address: IpAddr, now: SystemTime) -> Lookup {
     Lookup { address, allowed: entry.is_some(), entry, expired, nearest }
 }
 
-/// The entry that lets in the whole of `block` at `now`, if one does: the longest other block around it.
+/// Returns the entry in effect at `now` that covers all of `block`: the one with the longest prefix, other than `block`
+/// itself.
 pub(super) fn covering_entry(entries: &[Listed], block: IpNet, now: SystemTime) -> Option<&Listed> {
     let is_around = |listed: &&Listed| {
         let other = &listed.entry;
@@ -57,12 +58,12 @@ pub(super) fn covering_entry(entries: &[Listed], block: IpNet, now: SystemTime) 
 fn nearest(entries: &[Listed], address: IpAddr, now: SystemTime) -> Option<Near> {
     let living = entries.iter().filter(|listed| !listed.entry.has_expired(now));
     let near = living.filter_map(|listed| Some((common_bits(listed.entry.cidr.network(), address)?, listed)));
-    // The first of those that are equally near.
+    // The first of equally near entries wins.
     let (common_bits, listed) = near.filter(|(bits, _)| *bits > 0).reduce(|a, b| if b.0 > a.0 { b } else { a })?;
     Some(Near { entry: Row::new(listed, now), common_bits })
 }
 
-/// The bits from the left in which two addresses of one family agree.
+/// Returns the number of leading bits that two addresses of one family share.
 fn common_bits(one: IpAddr, other: IpAddr) -> Option<u8> {
     let bits = match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
@@ -88,7 +89,7 @@ impl fmt::Display for Lookup {
             writeln!(f, "  Nearest: {entry}; the first {common_bits} bits are the same")?;
         }
         if self.entry.is_none() {
-            // The block of the address itself may be there and have expired.
+            // An expired entry for this very address has to be replaced.
             let block = IpNet::from(self.address);
             let is_listed = self.expired.first().is_some_and(|entry| entry.is_of(block));
             let replace = if is_listed { " --replace" } else { "" };
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
     use crate::policy::allowlist::Entries;
 
-    /// Entries, each with its block as the name and the second, if any, at which it ends.
+    /// Builds a list of entries from pairs of a block, also used as the name, and an optional expiry in seconds.
     fn list<'a>(blocks: impl IntoIterator<Item = (&'a str, Option<i64>)>) -> List {
         let mut text = String::new();
         for (cidr, end) in blocks {
@@ -123,7 +124,7 @@ mod tests {
         List::parse(PathBuf::from("allowlist.toml"), text).unwrap()
     }
 
-    /// What is said when the clock shows second 1000.
+    /// Asserts the printed report when the clock shows second 1000.
     #[track_caller]
     fn says<const N: usize>(blocks: [(&str, Option<i64>); N], address: &str, expected: &str) {
         assert_eq!(find(&list(blocks), address.parse().unwrap(), now()).to_string(), expected);
@@ -175,7 +176,7 @@ mod tests {
         ) {
             let at = |host: u32| IpAddr::from((0x0a00_0000 + host).to_be_bytes());
             let block = |((host, length), end)| (IpNet::new_assert(at(host), length).trunc().to_string(), end);
-            // Blocks that are the same without their host bits are there once.
+            // Deduplicates blocks that differ only in their host bits.
             let blocks: std::collections::BTreeMap<_, _> = blocks.into_iter().map(block).collect();
             let list = list(blocks.iter().map(|(cidr, end)| (cidr.as_str(), *end)));
             let entries = Entries::parse(&list.file, &list.text).unwrap();

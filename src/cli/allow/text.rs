@@ -1,7 +1,7 @@
-//! The allowlist's text with one entry more, less, or another.
+//! Edits of the allowlist's text: adds, replaces or removes an entry.
 //!
-//! `toml_edit` finds the places and spells the values. All that lies elsewhere is copied byte for byte, so comments,
-//! order and line ends stay as they are; a document that `toml_edit` writes back loses CRLF.
+//! `toml_edit` locates the entries and formats the values. All other text is copied byte for byte, so comments, order
+//! and line endings stay; a document that `toml_edit` writes loses CRLF.
 
 use std::ops::Range;
 
@@ -12,24 +12,24 @@ use crate::policy::allowlist::Entry;
 use crate::policy::cidr;
 use crate::policy::grant::Access;
 
-/// An allowlist as written, and where its entries are.
+/// The text of an allowlist, and the positions of its entries.
 #[derive(Debug)]
 pub(super) struct Text<'a> {
     text: &'a str,
     layout: Layout,
 }
 
-/// How the entries are written, in their order.
+/// The syntax of the entries, in their order.
 #[derive(Debug)]
 enum Layout {
-    /// As `[[allow]]`, each from its header to its last value; also a list without entries.
+    /// Tables, `[[allow]]`, each from its header to its last value. Also used for a list without entries.
     Tables(Vec<Range<usize>>),
-    /// As `allow = [{…}]`: the brackets and what they hold.
+    /// An array, `allow = [{…}]`: the range of the brackets, and those of the items.
     Array { array: Range<usize>, items: Vec<Range<usize>> },
 }
 
 impl<'a> Text<'a> {
-    /// Finds the entries of a text that the gate's own parser accepts.
+    /// Locates the entries of a text that the proxy's own parser accepts.
     pub(super) fn read(text: &'a str) -> Result<Self, TomlError> {
         let document = Document::parse(text)?;
         let layout = match document.get("allow") {
@@ -40,12 +40,12 @@ impl<'a> Text<'a> {
         Ok(Self { text, layout })
     }
 
-    /// The line, from 1, on which each entry begins.
+    /// Returns the line, counted from 1, on which each entry begins.
     pub(super) fn lines(&self) -> impl Iterator<Item = usize> {
         self.entries().iter().map(|entry| 1 + self.text[..entry.start].matches('\n').count())
     }
 
-    /// With `entry` as the last entry.
+    /// Returns the text with `entry` added as the last one.
     pub(super) fn with(&self, entry: &Entry) -> String {
         match &self.layout {
             Layout::Tables(_) => self.ending_in(self.text, &self.table(entry)),
@@ -57,7 +57,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// With `entry` in the place of the entry `index`. Comments beside its values go with them; those above it stay.
+    /// Returns the text with entry `index` replaced by `entry`. Removes comments within it, and keeps those above it.
     pub(super) fn with_replaced(&self, index: usize, entry: &Entry) -> String {
         match &self.layout {
             Layout::Tables(tables) => self.splice(self.to_line_end(&tables[index]), &self.table(entry)),
@@ -65,19 +65,19 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Without the entry `index` and the comments that touch it.
+    /// Returns the text without entry `index` and the comments that belong to it.
     pub(super) fn without(&self, index: usize) -> String {
         match &self.layout {
             Layout::Tables(tables) => {
                 let without = self.splice(self.whole_table(&tables[index]), "");
-                // A list without entries has to say so.
+                // An allowlist without entries must state it.
                 if tables.len() == 1 { self.ending_in(&without, NO_ENTRIES) } else { without }
             }
             Layout::Array { array, items } => self.splice(self.whole_item(array, items, index), ""),
         }
     }
 
-    /// `text` with `last` as its last lines, behind a blank line.
+    /// Returns `text` followed by a blank line and `last`.
     fn ending_in(&self, text: &str, last: &str) -> String {
         let eol = self.eol();
         let is_apart = text.len() == self.start() || text.ends_with("\n\n") || text.ends_with("\n\r\n");
@@ -86,7 +86,7 @@ impl<'a> Text<'a> {
         format!("{text}{ended}{apart}{last}{eol}")
     }
 
-    /// The line that says that there are no entries, if that is all it says.
+    /// Returns the range of the line `allow = []`, if there is one.
     fn empty_array_line(&self) -> Option<Range<usize>> {
         let mut start = self.start();
         for line in self.text[start..].split_inclusive('\n') {
@@ -98,8 +98,8 @@ impl<'a> Text<'a> {
         None
     }
 
-    /// A table's lines, and what goes with them: a comment belongs to the entry that it touches, to the one below it
-    /// if it touches two, and to the file if it is the file's first line.
+    /// Returns the lines to remove with a table. An adjacent comment belongs to the entry, one between two entries to
+    /// the entry below, and one on the first line to the file.
     fn whole_table(&self, table: &Range<usize>) -> Range<usize> {
         let first_line = self.line_start(table.start);
         let above = self.lines_above(first_line, is_comment);
@@ -109,7 +109,7 @@ impl<'a> Text<'a> {
         if below == self.text.len() || self.lines_below(below, is_blank) > below {
             end = below;
         }
-        // The blank lines on one of its two sides go along.
+        // Also removes the blank lines on one side.
         end = self.lines_below(end, is_blank);
         if end == self.text.len() {
             start = self.lines_above(start, is_blank);
@@ -117,7 +117,8 @@ impl<'a> Text<'a> {
         start..end
     }
 
-    /// An item of an array with one comma; if it has lines of its own, then these, with the comments above and behind.
+    /// Returns the range to remove with an array item: the item and one comma. If it has lines of its own, the range
+    /// includes these, and the comments above and after it.
     fn whole_item(&self, array: &Range<usize>, items: &[Range<usize>], index: usize) -> Range<usize> {
         let item = &items[index];
         let inside = array.end - 1;
@@ -132,7 +133,7 @@ impl<'a> Text<'a> {
             return item.start..self.line_end(end).min(next);
         }
         match index.checked_sub(1).map(|previous| items[previous].end) {
-            // The comma before it separates nothing any more.
+            // The comma before the last item separates nothing any more.
             Some(previous) if comma.is_none() && !self.text[previous..item.start].contains('\n') => previous..item.end,
             _ => item.start..end,
         }
@@ -151,11 +152,11 @@ impl<'a> Text<'a> {
             return self.splice(last.end..last.end, &format!(", {item}"));
         }
         let with = self.splice(line_end..line_end, &format!("{indent}{item},{}", self.eol()));
-        // In front of the place of the first insertion, so it can follow it.
+        // This position is before the first insertion, so the first one has not shifted it.
         if comma.is_some() { with } else { format!("{},{}", &with[..last.end], &with[last.end..]) }
     }
 
-    /// The lines of a `[[allow]]`, without the last line's end.
+    /// Formats an entry as `[[allow]]`, without the final line ending.
     fn table(&self, entry: &Entry) -> String {
         let mut table = Table::new();
         for (key, item) in values(entry) {
@@ -174,7 +175,7 @@ impl<'a> Text<'a> {
         [&self.text[..range.start], new, &self.text[range.end..]].concat()
     }
 
-    /// The first comma in `gap`, which holds nothing else but blanks and comments.
+    /// Returns the position of the first comma in `gap`, which otherwise holds only blanks and comments.
     fn comma(&self, gap: Range<usize>) -> Option<usize> {
         let mut in_comment = false;
         let comma = self.text[gap.clone()].find(|c| {
@@ -184,7 +185,7 @@ impl<'a> Text<'a> {
         comma.map(|at| gap.start + at)
     }
 
-    /// From the range's start to the end of its last line, which stays.
+    /// Extends the range to the end of its last line, without the line ending.
     fn to_line_end(&self, range: &Range<usize>) -> Range<usize> {
         let line = &self.text[range.end..self.line_end(range.end)];
         range.start..range.end + line.trim_end_matches(['\r', '\n']).len()
@@ -194,17 +195,17 @@ impl<'a> Text<'a> {
         self.text[..at].rfind('\n').map_or(self.start(), |end| end + 1)
     }
 
-    /// Behind the byte order mark, if there is one: it is no part of the first line.
+    /// Returns the start of the first line, after the byte order mark if there is one.
     fn start(&self) -> usize {
         if self.text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 }
     }
 
-    /// Behind the line's end.
+    /// Returns the position after the line ending.
     fn line_end(&self, at: usize) -> usize {
         self.text[at..].find('\n').map_or(self.text.len(), |end| at + end + 1)
     }
 
-    /// The start of the lines above `at`, a line's start, that all are `of_kind`.
+    /// Returns the start of the consecutive lines of `of_kind` above `at`, which is the start of a line.
     fn lines_above(&self, mut at: usize, of_kind: fn(&str) -> bool) -> usize {
         while at > self.start() && of_kind(&self.text[self.line_start(at - 1)..at]) {
             at = self.line_start(at - 1);
@@ -243,7 +244,7 @@ impl Layout {
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// A list without entries says so by this.
+/// The text of an allowlist without entries.
 const NO_ENTRIES: &str = "allow = []";
 
 fn inline(entry: &Entry) -> String {
@@ -321,7 +322,7 @@ mod tests {
         }
     }
 
-    /// An array with an item for each pair of what stands between it and its comma, and behind that.
+    /// Builds an array with one item per pair: the text before the item's comma, and the text after it.
     fn array(gaps: &[(&str, &str)], has_last_comma: bool, eol: &str) -> (String, Vec<String>) {
         let item = |number: usize| format!("{{ name = \"n, #{number}\",  cidr=\"10.0.0.{number}\" }}");
         let items: Vec<String> = (0..gaps.len()).map(item).collect();
@@ -368,7 +369,7 @@ mod tests {
             let without = read.without(chosen);
             prop_assert_eq!(meaning(&without), expected);
             prop_assert!(others(&without), "{without}");
-            // At the most those of its own: before its comma, behind it, and above.
+            // At most the item's own comments are lost: before its comma, after it, and above it.
             prop_assert!(comments(&without) + 3 >= comments(&text), "{without}");
             prop_assert!(without.ends_with(&["] # end", eol].concat()), "{without}");
         }

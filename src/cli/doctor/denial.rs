@@ -1,63 +1,64 @@
-//! A 403 that is not about the signature: who denied what to whom, and the words that would permit it.
+//! A 403 not caused by the signature: the layer that denied, the principal and action, and the policy that would allow
+//! it.
 //!
 //! There are three layers, in the order of "Fine-grained access control in Amazon OpenSearch Service": the network, the
-//! access policies, which AWS checks in front of the domain, and the roles of the security plugin in the domain itself.
+//! access policies, which AWS checks in front of the domain, and the roles of the domain's own security plugin.
 
 use serde_json::{Value, json};
 
 use super::report::Problem;
 
-/// Who said no.
+/// The layer that denied the request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Denial {
-    /// AWS in front of the domain.
+    /// An access policy, checked by AWS in front of the domain.
     Policy {
-        /// The ARN of who signed.
+        /// The ARN of the signer.
         user: String,
-        /// For instance `es:ESHttpGet`.
+        /// The action, for instance `es:ESHttpGet`.
         action: String,
-        /// The ARN of what was asked for, where AWS names it.
+        /// The ARN of the requested resource, if AWS names it.
         resource: Option<String>,
-        /// In whose hands it is, where AWS says it.
+        /// The policy responsible, if AWS names it.
         cause: Cause,
     },
-    /// The security plugin in the domain.
+    /// A role of the domain's security plugin.
     Role {
-        /// For instance `cluster:monitor/main`.
+        /// The missing permission, for instance `cluster:monitor/main`.
         permission: String,
-        /// How the plugin calls who signed: the ARN of the role.
+        /// The plugin's name of the signer: the ARN of the role.
         user: String,
     },
-    /// A serverless collection, which says nothing else.
+    /// A serverless collection, which states no cause.
     Collection,
-    /// Somebody else.
+    /// An unrecognized response.
     Unknown,
 }
 
-/// Which policy is short of an `Allow`, or has a `Deny`.
+/// The policy that lacks an `Allow` or has a `Deny`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The domain's own, or AWS does not say.
+    /// The domain's access policy; also assumed if AWS does not say.
     Domain,
-    /// That of the role or user that signs.
+    /// A policy of the role or user that signs.
     Identity,
-    /// A `Deny`, which no `Allow` outweighs.
+    /// An explicit `Deny`, which overrides every `Allow`.
     Explicit,
 }
 
-/// What the words depend on besides the denial itself.
+/// The facts besides the denial that the advice depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'a> {
     /// The domain's host name.
     pub(super) host: &'a str,
     pub(super) region: &'a str,
     pub(super) service: &'a str,
-    /// The ARN of who signs, as STS says it.
+    /// The signer's ARN according to STS.
     pub(super) identity: Option<&'a str>,
 }
 
 impl Denial {
-    /// Reads the body of a 403.
+    /// Parses the body of a 403.
     pub(super) fn read(body: &[u8]) -> Self {
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return Self::Unknown };
         let text = |pointer| body.pointer(pointer).and_then(Value::as_str);
@@ -71,7 +72,7 @@ impl Denial {
         }
     }
 
-    /// `User: ARN is not authorized to perform: ACTION [on resource: ARN] [because …|with an explicit deny …]`
+    /// Parses `User: ARN is not authorized to perform: ACTION [on resource: ARN] [because …|with an explicit deny …]`.
     fn of_policy(message: &str) -> Option<Self> {
         let (user, rest) = message.strip_prefix("User: ")?.split_once(" is not authorized to perform: ")?;
         let action = rest.split_whitespace().next()?;
@@ -87,14 +88,14 @@ impl Denial {
         Some(Self::Policy { user, action, resource, cause })
     }
 
-    /// `no permissions for [PERMISSION] and User [name=ARN, backend_roles=[ARN, …], requestedTenant=…]`
+    /// Parses `no permissions for [PERMISSION] and User [name=ARN, backend_roles=[ARN, …], requestedTenant=…]`.
     fn of_role(reason: &str) -> Option<Self> {
         let (permission, rest) = reason.strip_prefix("no permissions for [")?.split_once(']')?;
         let user = rest.split_once("[name=")?.1.split([',', ']']).next()?;
         Some(Self::Role { permission: permission.to_owned(), user: user.to_owned() })
     }
 
-    /// What is wrong, and what would permit it.
+    /// Returns the problem, with the policy that would allow the request.
     pub(super) fn problem(&self, context: &Context<'_>) -> Problem {
         match self {
             Self::Policy { user, action, cause: Cause::Explicit, .. } => Problem::new(
@@ -103,7 +104,7 @@ impl Denial {
                  policies of the role that signs, or in those of the organization: no Allow outweighs it.",
             ),
             Self::Policy { user, action, resource, cause } => {
-                // AWS says "anonymous" where the signature was lost on the way.
+                // AWS reports "anonymous" if an intermediary removed the signature.
                 let signer = if user.starts_with("arn:") { user } else { context.identity.unwrap_or(NOBODY) };
                 let principal = principal(signer);
                 let resource = resource.as_deref().map_or_else(|| context.resource(&principal), whole_domain);
@@ -164,7 +165,7 @@ impl Denial {
 }
 
 impl Context<'_> {
-    /// The ARN of all that is in the domain, as far as its name and the account of `principal` tell it.
+    /// Returns the ARN of everything in the domain, derived from its host name and the account of `principal`.
     fn resource(&self, principal: &str) -> String {
         let mut parts = principal.split(':');
         let partition = parts.nth(1).unwrap_or("aws");
@@ -174,27 +175,28 @@ impl Context<'_> {
     }
 }
 
-/// What a policy can name: the role, where STS names the session in which somebody has assumed it.
+/// Returns the ARN that a policy can name: the role, if STS reports an assumed-role session.
 fn principal(arn: &str) -> String {
     let Some((head, session)) = arn.split_once(":assumed-role/") else { return arn.to_owned() };
     let role = session.split_once('/').map_or(session, |(role, _)| role);
     format!("{}:role/{role}", head.replacen(":sts:", ":iam:", 1))
 }
 
-/// `arn:aws:es:eu-west-1:123456789012:domain/trail/_search` is in `…:domain/trail/*`.
+/// Returns the ARN of the whole domain: `…:domain/trail/*` for
+/// `arn:aws:es:eu-west-1:123456789012:domain/trail/_search`.
 fn whole_domain(resource: &str) -> String {
     let Some((head, path)) = resource.split_once('/') else { return resource.to_owned() };
     format!("{head}/{}/*", path.split('/').next().unwrap_or(path))
 }
 
-/// `search-trail-abc123.eu-west-1.es.amazonaws.com` is the domain `trail`.
+/// Returns the domain's name: `trail` for `search-trail-abc123.eu-west-1.es.amazonaws.com`.
 fn domain_name(host: &str) -> Option<&str> {
     let label = host.split('.').next()?;
     let name = label.strip_prefix("search-").or(label.strip_prefix("vpc-"))?;
     name.rsplit_once('-').map(|(name, _)| name)
 }
 
-/// Stands for an ARN that is not known.
+/// The placeholder for an unknown ARN.
 const NOBODY: &str = "ARN-OF-WHO-SIGNS";
 
 fn pretty(value: &Value) -> String {
@@ -217,7 +219,7 @@ mod tests {
         Denial::read(body.to_string().as_bytes()).problem(context)
     }
 
-    /// The JSON in an advice.
+    /// Parses the JSON within an advice.
     #[track_caller]
     fn words(advice: &str) -> Value {
         let start = advice.find(['{', '[']).expect("there is JSON");

@@ -1,4 +1,4 @@
-//! What each step means: a text that says it is well, or what is wrong and what to do.
+//! The findings: the result of each check as a text, or as a problem with advice.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) ->
     Ok(format!("{all} entries, {expired} of them expired"))
 }
 
-/// Judges a listener's certificate by when it ends.
+/// Checks the expiry of a listener's certificate.
 pub(super) fn certificate(
     files: &CertificateFiles,
     ends: Result<SystemTime, CertificateError>,
@@ -88,7 +88,7 @@ pub(super) fn tls(endpoint: &Endpoint, handshake: Result<String, io::Error>) -> 
 
 fn certificate_advice(error: &Untrusted) -> &'static str {
     match error {
-        // The latter if another authority goes by the same name.
+        // `BadSignature` occurs if a different authority has the same name.
         Untrusted::UnknownIssuer | Untrusted::BadSignature => {
             "Nobody whom this machine trusts has signed the certificate. AWS's is signed by Amazon Root CA: install \
              ca-certificates, or take away upstream.ca_file. If a proxy of your own opens TLS, name its authority in \
@@ -108,7 +108,8 @@ fn certificate_advice(error: &Untrusted) -> &'static str {
     }
 }
 
-/// Judges the answer to an unsigned request, which came when this machine's clock showed `local`, by its `Date`.
+/// Checks the clock by the `Date` of the response to an unsigned request. This machine's clock showed `local` on its
+/// arrival.
 pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -> Finding {
     let date = answer.as_ref().map_err(no_answer)?.date();
     let date = date.ok_or_else(|| {
@@ -130,7 +131,7 @@ pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -
     Err(Problem::new(text, advice))
 }
 
-/// Judges the answer to a signed `GET /`.
+/// Checks the response to a signed `GET /`.
 pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<'_>) -> Finding {
     let answer = answer.as_ref().map_err(no_answer)?;
     let status = answer.status;
@@ -178,7 +179,7 @@ fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
     }
 }
 
-/// Judges who wrote the answer to `GET /`.
+/// Checks which product responded to `GET /`.
 pub(super) fn product(answer: &Answer, service: &str) -> Finding {
     if service == "aoss" {
         return Ok("OpenSearch Serverless, which does not tell its version".to_owned());
@@ -193,13 +194,13 @@ pub(super) fn product(answer: &Answer, service: &str) -> Finding {
     )
 }
 
-/// In its compatibility mode OpenSearch calls itself 7.10 without a distribution, but keeps its tagline.
+/// Detects OpenSearch's compatibility mode, too: there it reports 7.10 without a distribution, but keeps its tagline.
 fn is_opensearch(banner: &Value) -> bool {
     let text = |pointer| banner.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     text("/version/distribution") == "opensearch" || text("/tagline").contains("OpenSearch")
 }
 
-/// Judges the answer for the home page at `path`; `product` is what [`product`] said.
+/// Checks the response for the home page at `path`. `product` is the finding of [`product`].
 pub(super) fn home(
     path: &str,
     answer: &Result<Answer, UpstreamError>,
@@ -263,7 +264,7 @@ fn no_answer(error: &UpstreamError) -> Problem {
     Problem::new(text, advice)
 }
 
-/// Seconds by which a signature's time may differ from the domain's.
+/// The maximum clock skew between a signature and the domain, in seconds.
 const SIGNATURE_LIFE: i64 = 300;
 
 #[cfg(test)]

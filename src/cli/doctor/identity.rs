@@ -1,4 +1,4 @@
-//! Who signs: where the credentials come from, and what STS calls their owner.
+//! The signer: the source of the credentials, and their owner according to STS.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use super::report::Problem;
 use crate::config::Config;
 use crate::human::round_duration;
 
-/// Looks for credentials where the gate does.
+/// Finds credentials in the same places as the proxy.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
     let signing = &config.domain.signing;
     let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_deref());
@@ -21,7 +21,7 @@ pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
     Ok(found.map_err(|_| anyhow!("nothing was found within {} s", FIND_TIMEOUT.as_secs()))??)
 }
 
-/// Judges what was found at `now`, or was not.
+/// Checks the credentials found at `now`, or the failure to find any.
 pub(super) fn credentials(
     found: &anyhow::Result<Credentials>,
     assume_role: Option<&str>,
@@ -49,10 +49,10 @@ pub(super) fn credentials(
     }
 }
 
-/// Asks STS who the owner of the credentials is.
+/// Requests the owner of the credentials from STS.
 pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
     let sdk = trailgate_client::sdk_config(region).await;
-    // Somebody waits, and a second try would tell no more.
+    // A person waits, and a retry would bring no new information.
     let sts = aws_sdk_sts::config::Builder::from(&sdk).retry_config(RetryConfig::disabled());
     let sts = aws_sdk_sts::Client::from_conf(sts.credentials_provider(credentials).build());
     match timeout(STS_TIMEOUT, sts.get_caller_identity().send()).await {
@@ -68,14 +68,14 @@ pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
     }
 }
 
-/// What STS says.
+/// The owner of the credentials according to STS.
 #[derive(Debug)]
 pub(super) enum Identity {
     /// The ARN of a user, or of a session in a role.
     Known(String),
-    /// The credentials are none, or no longer.
+    /// STS rejected the credentials as unknown or expired.
     Refused(String),
-    /// STS says nothing of them, and need not: the gate does without it.
+    /// STS did not identify the owner. This is harmless: the proxy does not use STS.
     Unknown(String),
 }
 
@@ -92,7 +92,7 @@ impl Identity {
     }
 }
 
-/// What STS answers to credentials that no domain takes either.
+/// Error codes of STS for credentials that a domain rejects as well.
 const REFUSALS: [&str; 4] =
     ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"];
 
@@ -100,6 +100,6 @@ const WHERE: &str = "Credentials are looked for in the environment (AWS_ACCESS_K
                      AWS_PROFILE names, as a web identity, from ECS, and as the instance's role. On EC2: give the \
                      instance a role, and allow it the metadata service (IMDSv2, hop limit 2 from within a container).";
 
-/// How long all places together may take.
+/// The timeout for all credential providers together.
 const FIND_TIMEOUT: Duration = Duration::from_secs(20);
 const STS_TIMEOUT: Duration = Duration::from_secs(5);

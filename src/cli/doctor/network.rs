@@ -1,4 +1,4 @@
-//! What there is on the way to the domain: its name, its port, its certificate, its answers.
+//! The network checks: DNS, TCP, TLS, and requests to the domain.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use trailgate_client::{Endpoint, HashedBody, Signer, SigningParams, Target, Upstream, UpstreamError, Via, tls_config};
 
-/// What the domain answered.
+/// A response of the domain.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -26,28 +26,28 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// When the domain answered, by its own clock.
+    /// Returns the response's `Date`, which is the domain's clock.
     pub(super) fn date(&self) -> Option<SystemTime> {
         let date = self.headers.get(header::DATE)?.to_str().ok()?;
         httpdate::parse_http_date(date).ok()
     }
 }
 
-/// In whose name to ask.
+/// The signer of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller<'a> {
     pub(super) signer: &'a Signer,
     pub(super) credentials: &'a Credentials,
-    /// The domain's time.
+    /// The signature's time, by the domain's clock.
     pub(super) time: SystemTime,
 }
 
-/// The addresses of the endpoint's name.
+/// Resolves the endpoint's host name.
 pub(super) async fn resolve(endpoint: &Endpoint, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     Ok(within(limit, lookup_host((endpoint.host(), endpoint.port()))).await?.collect())
 }
 
-/// A connection to the first of the addresses that takes one; otherwise the errors of all.
+/// Connects to the first address that accepts, or returns the errors of all.
 pub(super) async fn connect(
     addresses: &[SocketAddr],
     limit: Duration,
@@ -62,7 +62,7 @@ pub(super) async fn connect(
     Err(errors)
 }
 
-/// Shakes hands as the gate does, and gives the version of TLS.
+/// Performs a TLS handshake with the proxy's settings, and returns the TLS version.
 pub(super) async fn shake_hands(
     stream: TcpStream,
     endpoint: &Endpoint,
@@ -76,7 +76,7 @@ pub(super) async fn shake_hands(
     Ok(version.unwrap_or("TLS").replacen("TLSv", "TLS ", 1).replace('_', "."))
 }
 
-/// Asks for `target`, as a browser or as a client of the engine, and reads the answer as far as it can matter.
+/// Requests `target` as a browser or as an API client, and reads as much of the response as matters.
 pub(super) async fn ask(
     upstream: &Upstream,
     target: &Target,
@@ -96,7 +96,7 @@ pub(super) async fn ask(
     let (head, body) = upstream.send(request, Via::Pool).await?.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
-        // No refusal and no banner is so long, and of a page only the head matters.
+        // Rejections and banners are shorter, and only the head of a page matters.
         Ok(Err(error)) if error.is::<LengthLimitError>() => Bytes::new(),
         Ok(Err(error)) => return Err(UpstreamError::Broken(error)),
         Err(_) => return Err(UpstreamError::ResponseTimeout),
@@ -108,7 +108,8 @@ async fn within<T>(limit: Duration, io: impl Future<Output = io::Result<T>>) -> 
     timeout(limit, io).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// More than the service's refusals, which repeat the canonical request, and the engine's banner.
+/// The maximum body size, above that of AWS's rejections, which repeat the canonical request, and of the engine's
+/// banner.
 const BODY_BYTES: usize = 256 * 1024;
-/// How long the rest of an answer may take.
+/// The read timeout of a response body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What `trailgate doctor` found, step by step, as text and as JSON.
+//! The report of `trailgate doctor`, step by step, as text and as JSON.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ struct Step {
     #[serde(rename = "step")]
     name: &'static str,
     status: Status,
-    /// What was found, or what is wrong.
+    /// The finding or the problem.
     text: String,
-    /// What to do about it.
+    /// The advice on how to solve the problem.
     advice: Option<String>,
 }
 
@@ -26,11 +26,11 @@ struct Step {
 enum Status {
     Passed,
     Failed,
-    /// Not tried, or without an answer that the gate depends on.
+    /// Not checked, or not answered by a service that the proxy does not depend on.
     Unknown,
 }
 
-/// What is wrong, and what to do about it.
+/// A problem and the advice on how to solve it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) text: String,
@@ -44,7 +44,7 @@ impl Problem {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Returns whether no step failed.
     pub(super) fn is_well(&self) -> bool {
         self.steps.iter().all(|step| step.status != Status::Failed)
     }
