@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use nix::fcntl::OFlag;
 use tokio::sync::Semaphore;
 use tokio::task::{self, JoinError};
-use tokio::time::timeout;
+use tokio::time::{self, timeout};
 
 /// A path and what was read there last.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct WatchedFile {
     /// Permits for looks, held by those that have not returned.
     looks: Arc<Semaphore>,
     /// The last look that did not return in time, and the pause after it.
-    hung: Option<(Instant, Duration)>,
+    hung: Option<(time::Instant, Duration)>,
 }
 
 /// The file's text, or why it cannot be read, in the system's words.
@@ -137,7 +137,7 @@ impl WatchedFile {
             tracing::error!(%file, "reading the file hangs, what was read before stays in effect");
         }
         let pause = self.hung.map_or(LOOK_TIMEOUT, |(_, pause)| (2 * pause).min(LONGEST_PAUSE));
-        self.hung = Some((Instant::now(), pause));
+        self.hung = Some((time::Instant::now(), pause));
         None
     }
 }
@@ -289,7 +289,7 @@ impl WatchedFile {
 
     /// As if looking at the file had hung for longer than it may.
     pub(crate) fn pretend_hung(&mut self) {
-        self.hung = Some((Instant::now(), LONGEST_PAUSE));
+        self.hung = Some((time::Instant::now(), LONGEST_PAUSE));
         self.confirmed = Instant::now().checked_sub(2 * STALE_AFTER).expect("the machine runs for longer than this");
     }
 }
@@ -298,6 +298,7 @@ impl WatchedFile {
 mod tests {
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
+    use tokio::time::advance;
 
     use super::*;
 
@@ -321,18 +322,24 @@ mod tests {
         assert_eq!(reason(dir.path()), "it is a directory");
     }
 
-    fn hang(_: &Path) {
-        thread::sleep(Duration::from_secs(3));
+    /// Hangs until the file is gone.
+    fn hang(path: &Path) {
+        while path.exists() {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
-    #[tokio::test]
+    // Tokio's paused clock does not move by itself while a look runs.
+    #[tokio::test(start_paused = true)]
     async fn look_that_hangs_is_left_and_the_next_ones_pause() {
-        let mut file = WatchedFile::open(PathBuf::from("/etc/passwd"));
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("list"), "text").unwrap();
+        let mut file = WatchedFile::open(dir.path().join("list"));
         let confirmed = file.confirmed();
-        assert_eq!(file.look(hang).await, None);
+        assert_eq!(tokio::join!(file.look(hang), advance(LOOK_TIMEOUT)).0, None);
         assert_eq!(file.look(Stamp::of).await, None, "it pauses");
         assert_eq!(file.confirmed(), confirmed);
-        file.hung = Some((Instant::now(), Duration::ZERO));
+        advance(LOOK_TIMEOUT).await;
         assert!(file.look(Stamp::of).await.is_some(), "it goes on");
     }
 

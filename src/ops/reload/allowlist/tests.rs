@@ -16,12 +16,12 @@ use tracing::subscriber::{DefaultGuard, set_default};
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_file_written_in_place_is_loaded() {
     follows(plain, |dir| write(dir.join("list"), NEW)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_file_renamed_over_is_loaded() {
     follows(plain, |dir| {
         write(dir.join("new"), NEW)?;
@@ -30,7 +30,7 @@ async fn a_file_renamed_over_is_loaded() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_file_deleted_and_created_is_loaded() {
     follows(plain, |dir| {
         remove_file(dir.join("list"))?;
@@ -39,7 +39,7 @@ async fn a_file_deleted_and_created_is_loaded() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_file_whose_directory_is_swapped_is_loaded() {
     let begin = |dir: &Path| {
         create_dir(dir.join("etc"))?;
@@ -61,7 +61,7 @@ async fn a_file_whose_directory_is_swapped_is_loaded() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_symlink_turned_to_another_file_is_loaded() {
     follows(linked, |dir| {
         write(dir.join("new"), NEW)?;
@@ -71,12 +71,12 @@ async fn a_symlink_turned_to_another_file_is_loaded() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_target_of_a_symlink_written_in_place_is_loaded() {
     follows(linked, |dir| write(dir.join("elsewhere/target"), NEW)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_kubernetes_volume_updated_is_loaded() {
     let begin = |dir: &Path| {
         create_dir(dir.join("..1"))?;
@@ -242,7 +242,7 @@ async fn hangup_does_not_load_a_file_that_is_being_written() {
     assert!(it.grants(NEW_CLIENT));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hangup_arrives_as_an_item() {
     let Rig { dir, reloader, allowlist, .. } = Rig::new();
     let (hangups, items) = mpsc::channel(1);
@@ -272,7 +272,8 @@ fn a_start_needs_a_list_that_lets_somebody_in() {
     refuses(Some("[[allow]]"), "…:1: this [[allow]] has no cidr: write cidr = \"203.0.113.7/32\"");
 }
 
-/// Starts with the file that `begin` writes, and expects `change` to be in effect within a second.
+/// Starts with the file that `begin` writes, and expects `change` to be in effect within a second. Needs a paused clock: it passes
+/// between the polls and not while they look, so the second holds however slow the disk is.
 async fn follows(begin: impl Fn(&Path) -> io::Result<&'static str>, change: impl Fn(&Path) -> io::Result<()>) {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join(begin(dir.path()).unwrap());
