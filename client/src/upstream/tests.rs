@@ -5,6 +5,7 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
+use trailgate_testkit::StoppedClock;
 
 use super::*;
 use crate::body::HashedBody;
@@ -42,12 +43,17 @@ impl Bare {
     }
 }
 
-/// Reads a request's head, and answers it.
-async fn answer(connection: &mut TcpStream, with: &str) {
+/// Reads a request's head.
+async fn read_head(connection: &mut TcpStream) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(connection.read_u8().await.unwrap());
     }
+}
+
+/// Reads a request's head, and answers it.
+async fn answer(connection: &mut TcpStream, with: &str) {
+    read_head(connection).await;
     connection.write_all(with.as_bytes()).await.unwrap();
 }
 
@@ -76,7 +82,7 @@ async fn until_open(upstream: &Upstream, count: u64) {
     }
 }
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const SHORT: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort";
 
 #[tokio::test]
@@ -99,17 +105,22 @@ async fn requests_one_after_the_other_share_a_connection() {
 
 #[tokio::test]
 async fn each_request_on_a_connection_gets_the_whole_timeout() {
+    let clock = StoppedClock::stop();
     let domain = Bare::start().await;
     let upstream = domain.upstream_with_timeout(Duration::from_secs(1), 1);
     let mut connection = domain.used_by(&upstream).await;
-    sleep(Duration::from_millis(700)).await;
+    clock.pass(Duration::from_millis(700)).await;
     let second = ask(&upstream);
-    sleep(Duration::from_millis(600)).await;
-    answer(&mut connection, SHORT).await;
+    read_head(&mut connection).await;
+    clock.pass(Duration::from_millis(900)).await;
+    connection.write_all(SHORT.as_bytes()).await.unwrap();
     assert_eq!(second.await.unwrap().unwrap(), "short");
-    let asked = Instant::now();
-    assert!(matches!(ask(&upstream).await.unwrap(), Err(UpstreamError::ResponseTimeout)));
-    assert!(asked.elapsed() >= Duration::from_secs(1));
+    let third = ask(&upstream);
+    read_head(&mut connection).await;
+    clock.pass(Duration::from_millis(900)).await;
+    assert!(!third.is_finished());
+    clock.pass(Duration::from_millis(110)).await;
+    assert!(matches!(third.await.unwrap(), Err(UpstreamError::ResponseTimeout)));
     assert_eq!(upstream.stats().connections_opened(), 1);
 }
 
