@@ -3,6 +3,7 @@ use std::sync::Arc;
 use fake_domain::{Fault, Times};
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use crate::support::{Rig, Setup, allow, get, header, json, patiently, request};
@@ -97,14 +98,21 @@ async fn an_answer_goes_on_when_a_change_leaves_its_client_listed() {
 
 #[tokio::test]
 async fn a_grant_ends_by_itself() {
-    let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(700);
-    let rig = Rig::with(Setup { allow: format!("{}expires = {ends}\n", allow("127.0.0.1")), ..Setup::default() }).await;
-    rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
-    let mut connection = rig.connect().await;
-    let mut body = connection.begin(get("/")).await.into_body();
-    assert!(patiently(body.frame()).await.unwrap().is_ok());
-    assert!(patiently(body.frame()).await.unwrap().is_err());
-    assert!(jiff::Timestamp::now() >= ends, "cut before the grant ended");
+    let rig = Rig::new().await;
+    rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::UntilCleared);
+    let mut grants = (0..).map(|attempt| SignedDuration::from_millis(500 << attempt));
+    // Until a grant lasts for long enough that its client is answered within it.
+    let (ends, mut body) = loop {
+        let ends = Timestamp::now() + grants.next().unwrap();
+        rig.allow(&format!("{}expires = {ends}\n", allow("127.0.0.1")));
+        let answer = rig.connect().await.begin(get("/")).await;
+        if answer.status() == StatusCode::OK {
+            break (ends, answer.into_body());
+        }
+        assert!(Timestamp::now() >= ends, "refused before the grant ended");
+    };
+    while patiently(body.frame()).await.unwrap().is_ok() {}
+    assert!(Timestamp::now() >= ends, "cut before the grant ended");
     assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
 }
 

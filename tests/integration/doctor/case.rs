@@ -32,7 +32,7 @@ impl Case {
     /// With everything in order, except that STS cannot be reached.
     pub(crate) fn of(domain: &FakeDomain) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = "connect_timeout = \"5 s\"\n".to_owned();
+        let mut config = "connect_timeout = \"20 s\"\n".to_owned();
         if let Some(ca_pem) = domain.ca_pem() {
             std::fs::write(folder.path().join("ca.pem"), ca_pem).unwrap();
             config += "ca_file = \"ca.pem\"\n";

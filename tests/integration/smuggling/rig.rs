@@ -115,6 +115,6 @@ pub(super) fn post(headers: &str, body: &str) -> String {
 }
 
 /// Nothing takes this long unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) const CLOSE: &str = "connection: close\r\n";

@@ -1,7 +1,6 @@
 //! What is odd but has one reading, and must reach the domain as that.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fake_domain::{Fault, Times};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,8 +59,8 @@ fn half_closed_client_is_answered_and_closed() {
             stream.write_all(text.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
             patiently(gate.rig.domain.wait_for_requests(before + 1)).await;
-            // Time for the proxy to see the end of the client's side before the answer.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // The end of the client's side comes before the answer.
+            gate.rig.has_read().await;
             release.notify_one();
             rest(&mut stream).await
         });
