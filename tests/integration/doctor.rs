@@ -8,7 +8,7 @@ use trailgate_testkit::ReservedPort;
 use self::case::{Case, Diagnosis};
 use crate::support::{allow, patiently};
 
-mod case;
+pub(crate) mod case;
 
 async fn domain() -> FakeDomain {
     FakeDomain::start(Options::default()).await.unwrap()

@@ -35,6 +35,9 @@ mod systemd;
 /// Where the program finds what it signs with, and what happens as that changes.
 mod credentials;
 
+/// The texts that people read.
+mod texts;
+
 /// The allowlist from the shell.
 mod allow;
 
