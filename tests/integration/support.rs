@@ -1,4 +1,4 @@
-//! The rig: a gate, the stand-in domain behind it, a client in front, and the access log it writes.
+//! The test rig: a proxy, the fake domain behind it, a client in front, and the proxy's access log.
 
 mod events;
 
@@ -33,21 +33,21 @@ use trailgate_testkit::{read_by_server, signing_key};
 
 pub(crate) use self::events::Events;
 
-/// How a test wants its rig.
+/// The configuration of a rig.
 pub(crate) struct Setup {
-    /// The stand-in.
+    /// The options of the fake domain.
     pub(crate) domain: Options,
-    /// The rest of the configuration: first more keys of `[upstream]`, then other tables than `[aws]`.
+    /// More configuration: first keys of `[upstream]`, then tables other than `[aws]`.
     pub(crate) config: String,
-    /// Files beside the configuration, by name.
+    /// Files in the configuration's folder, by name.
     pub(crate) files: Vec<(&'static str, String)>,
-    /// Where the gate believes the domain to be, if not where the stand-in is.
+    /// The endpoint in the proxy's configuration, if not the fake domain's.
     pub(crate) endpoint: Option<String>,
-    /// The authority that the gate trusts, if not the stand-in's.
+    /// The authority that the proxy trusts, if not the fake domain's.
     pub(crate) ca_pem: Option<String>,
     /// The allowlist.
     pub(crate) allow: String,
-    /// What the gate signs with; by default what the stand-in accepts.
+    /// The credentials that the proxy signs with; by default those that the fake domain accepts.
     pub(crate) credentials: SharedCredentialsProvider,
 }
 
@@ -65,16 +65,16 @@ impl Default for Setup {
     }
 }
 
-/// A running gate with all around it; it stops when this is dropped.
+/// A running proxy with its surroundings; it stops when this is dropped.
 pub(crate) struct Rig {
     pub(crate) domain: FakeDomain,
-    /// Where the gate listens.
+    /// The address of the proxy.
     pub(crate) address: SocketAddr,
     /// Replaces the allowlist.
     pub(crate) publisher: Publisher,
-    /// Where the configuration and what it names would be.
+    /// The folder of the configuration and the files that it names.
     pub(crate) folder: TempDir,
-    /// The proxy with connections of its own.
+    /// The proxy, with a connection pool of its own.
     proxy: Proxy,
     lines: Mutex<mpsc::UnboundedReceiver<Value>>,
     shutdown: Option<oneshot::Sender<()>>,
@@ -142,12 +142,12 @@ impl Rig {
         }
     }
 
-    /// A new connection to the gate.
+    /// Opens a connection to the proxy.
     pub(crate) async fn connect(&self) -> Connection {
         Connection::open(self.address).await
     }
 
-    /// Sends one request on a connection of its own, and gives the whole answer.
+    /// Sends one request on a connection of its own, and returns the complete response.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Bytes> {
         self.connect().await.send(request).await
     }
@@ -156,31 +156,31 @@ impl Rig {
         self.send(get(target)).await
     }
 
-    /// Sends raw bytes on a connection of its own, and gives all that comes back until the gate closes it.
+    /// Sends raw bytes on a connection of its own, and returns all bytes received until the proxy closes it.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.open().await;
         stream.write_all(bytes).await.unwrap();
         rest(&mut stream).await
     }
 
-    /// A new connection to the gate, without a client on it.
+    /// Opens a TCP connection to the proxy, without an HTTP client.
     pub(crate) async fn open(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }
 
-    /// Waits until the gate has accepted all connections and read all that was sent to it.
+    /// Waits until the proxy has accepted all connections and read everything sent to it.
     pub(crate) async fn has_read(&self) {
         patiently(read_by_server(self.address.port())).await;
     }
 
-    /// Puts another allowlist in force.
+    /// Puts another allowlist into effect.
     pub(crate) fn allow(&self, text: &str) {
         self.publisher.publish(entries(text));
     }
 
-    /// Asks the domain for its engine, as the program does in the background.
+    /// Detects the domain's engine, as the daemon does in the background.
     pub(crate) async fn learn_engine(&self) {
         let known = async {
             while self.proxy.shared.engine.get().is_none() {
@@ -193,18 +193,18 @@ impl Rig {
         }
     }
 
-    /// Keeps asking the domain for its engine.
+    /// Repeats the detection of the domain's engine.
     pub(crate) fn keep_learning(&self) -> JoinHandle<()> {
         let proxy = self.proxy.with_own_pool();
         tokio::spawn(async move { match engine::learn(&proxy.upstream, &proxy.shared.engine).await {} })
     }
 
-    /// The next line of the access log.
+    /// Returns the next line of the access log.
     pub(crate) async fn access_line(&self) -> Value {
         patiently(async { self.lines.lock().await.recv().await }).await.expect("the log is open")
     }
 
-    /// Tells the gate to stop, without waiting for it.
+    /// Signals the proxy to shut down, without waiting for it.
     pub(crate) fn begin_shutdown(&mut self) -> JoinHandle<()> {
         drop(self.shutdown.take());
         self.server.take().expect("the gate runs")
@@ -227,7 +227,7 @@ impl Connection {
         Response::from_parts(head, patiently(body.collect()).await.unwrap().to_bytes())
     }
 
-    /// Sends a request and gives the answer as soon as its head is there.
+    /// Sends a request, and returns the response as soon as its head has arrived.
     pub(crate) async fn begin(&mut self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
         patiently(self.0.send_request(request)).await.unwrap()
     }
@@ -250,14 +250,14 @@ pub(crate) fn request(
     request.body(Full::new(body.into())).unwrap()
 }
 
-/// All that still comes on a connection, until the gate closes it.
+/// Returns all remaining bytes of a connection, until the proxy closes it.
 pub(crate) async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     patiently(stream.read_to_end(&mut bytes)).await.unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// An answer as it came over a connection without a client.
+/// A response as received on the wire.
 #[derive(Debug)]
 pub(crate) struct RawAnswer {
     pub(crate) status: u16,
@@ -266,7 +266,7 @@ pub(crate) struct RawAnswer {
 }
 
 impl RawAnswer {
-    /// Cuts what a connection brought into answers. One that does not tell its length is the last.
+    /// Splits the bytes of a connection into responses. One without a length is the last.
     pub(crate) fn all(mut text: &str) -> Vec<Self> {
         let mut answers = Vec::new();
         while !text.is_empty() {
@@ -287,14 +287,14 @@ impl RawAnswer {
         answers
     }
 
-    /// The only answer in `text`.
+    /// Returns the only response in `text`.
     pub(crate) fn only(text: &str) -> Self {
         let mut answers = Self::all(text);
         assert_eq!(answers.len(), 1, "not one answer: {text:?}");
         answers.remove(0)
     }
 
-    /// A header's value, or nothing.
+    /// Returns a header's value, if present.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         headers.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -305,22 +305,22 @@ impl RawAnswer {
     }
 }
 
-/// An answer's body as JSON.
+/// Parses the body of a response as JSON.
 pub(crate) fn json(response: &Response<Bytes>) -> Value {
     serde_json::from_slice(response.body()).unwrap_or_else(|error| panic!("{error}: {:?}", response.body()))
 }
 
-/// A header's value, or nothing.
+/// Returns a header's value, if present.
 pub(crate) fn header<'a, B>(response: &'a Response<B>, name: &str) -> Option<&'a str> {
     response.headers().get(name).map(|value| value.to_str().unwrap())
 }
 
-/// An allowlist with one entry, which grants everything.
+/// Returns an allowlist with one entry, which grants full access.
 pub(crate) fn allow(cidr: &str) -> String {
     format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"auditor\"\naccess = \"full\"\n")
 }
 
-/// Ends a test that would hang. Nothing waits for this long unless something is broken, however busy the machine is.
+/// Fails a test that would hang. Nothing takes this long unless something is broken, however busy the machine is.
 pub(crate) async fn patiently<F: Future>(future: F) -> F::Output {
     timeout(Duration::from_mins(1), future).await.expect("this takes too long")
 }
@@ -329,13 +329,13 @@ fn entries(text: &str) -> Entries {
     Entries::parse(Path::new("allowlist.toml"), text).unwrap()
 }
 
-/// Passes lines of JSON on, however they are cut into writes.
+/// Passes on lines of JSON, however they are split into writes.
 struct Capture(mpsc::UnboundedSender<Value>);
 
 impl Write for Capture {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            // A test that is over reads no more lines.
+            // A finished test reads no more lines.
             let _ = self.0.send(serde_json::from_slice(line)?);
         }
         Ok(lines.len())

@@ -22,7 +22,7 @@ pub(super) struct Lookup {
     entry: Option<Row>,
     /// Expired entries with a longer matching prefix, the longest first.
     expired: Vec<Row>,
-    /// For a rejected address, the entry in effect with the most leading bits in common.
+    /// The entry in effect with the most leading bits in common, if the address is rejected.
     nearest: Option<Near>,
 }
 

@@ -25,7 +25,7 @@ pub struct RejectedClient {
 impl RejectedClients {
     /// Records that `address` was rejected at `now`.
     ///
-    /// When the memory is full, addresses rejected only once are evicted first, the oldest ahead. A scan from many
+    /// Once the memory is full, addresses rejected only once are evicted first, the oldest ahead. A scan from many
     /// addresses therefore does not evict a user who tries again.
     pub fn note(&self, address: IpAddr, now: SystemTime) {
         let mut clients = self.lock();

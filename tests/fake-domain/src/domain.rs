@@ -1,4 +1,4 @@
-//! The handle by which a test starts a domain, directs it and looks into it.
+//! The handle by which a test starts, controls and inspects a fake domain.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -25,18 +25,18 @@ use crate::{
     wire::lock,
 };
 
-/// What kind of domain to stand in for; by default one for `es` in `eu-west-1`, in memory, without TLS.
+/// The options of a fake domain; by default one for `es` in `eu-west-1`, in memory, without TLS.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 selects a free one.
     pub address: SocketAddr,
-    /// Whether to speak TLS.
+    /// True to serve TLS.
     pub tls: bool,
-    /// Who must have signed, and for what.
+    /// The credentials, region and service that signatures are checked against.
     pub verifier: Verifier,
-    /// Whether anybody is answered, signed or not: a browser without a gate.
+    /// True to accept unsigned requests, as for a browser without a proxy.
     pub is_open: bool,
-    /// Who answers a request whose signature holds.
+    /// The backend that responds to requests with a valid signature.
     pub backend: Backend,
 }
 
@@ -56,21 +56,21 @@ impl Default for Options {
     }
 }
 
-/// Who answers a request whose signature holds.
+/// The backend that responds to requests with a valid signature.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// The stand-in itself, as much of Elasticsearch as `CloudTrail` events in an index need.
+    /// The fake domain itself, with the subset of Elasticsearch that `CloudTrail` events in an index need.
     Memory,
-    /// Real servers, which get the request unsigned.
+    /// Real servers, which receive the requests unsigned.
     PassOn {
-        /// Where Elasticsearch is: `http://127.0.0.1:9200`.
+        /// The URL of Elasticsearch: `http://127.0.0.1:9200`.
         elasticsearch: Uri,
-        /// Where Kibana is, which gets what is below `/_plugin/kibana/`.
+        /// The URL of Kibana, which serves the paths below `/_plugin/kibana/`.
         kibana: Option<Uri>,
     },
 }
 
-/// A running domain; it stops when this is dropped.
+/// A running fake domain; it stops when this is dropped.
 #[derive(Debug)]
 pub struct FakeDomain {
     address: SocketAddr,
@@ -80,7 +80,7 @@ pub struct FakeDomain {
 }
 
 impl FakeDomain {
-    /// Starts a domain; it accepts connections once this returns.
+    /// Starts a fake domain. It accepts connections once this returns.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(options.address).await.with_context(|| format!("listen on {}", options.address))?;
@@ -105,77 +105,77 @@ impl FakeDomain {
         Ok(Self { address, ca_pem, shared, server })
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`, or `https` with TLS.
+    /// Returns its URL: `http://127.0.0.1:PORT`, or `https` with TLS.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// The address it listens on.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// With TLS, the certificate of the authority that a client must trust.
+    /// Returns the certificate of the authority that a client must trust, if TLS is on.
     #[must_use]
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// All requests that came so far, in order, refused ones too.
+    /// Returns all requests received so far, in order, including rejected ones.
     #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.borrow().clone()
     }
 
-    /// Waits until `count` requests have come in all, and gives them.
+    /// Waits until `count` requests in total have been received, and returns them.
     pub async fn wait_for_requests(&self, count: usize) -> Vec<Seen> {
         let mut receiver = self.shared.seen.subscribe();
-        // It cannot fail, for the sender lives as long as `self`.
+        // Cannot fail: the sender lives as long as `self`.
         let seen = receiver.wait_for(|seen| seen.len() >= count).await;
         seen.map(|seen| seen.clone()).unwrap_or_default()
     }
 
-    /// How many connections were opened so far.
+    /// Returns the number of connections accepted so far.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Takes signatures of these temporary credentials as well, until they expire.
+    /// Also accepts signatures by these temporary credentials, until they expire.
     pub fn accept(&self, credentials: Credentials, expires: Timestamp) {
         lock(&self.shared.lent).push(Lent { credentials, expires });
     }
 
-    /// Misbehaves at the next requests whose signatures hold, after the faults that were told before.
+    /// Applies `fault` to the next requests with a valid signature, after the faults queued before.
     pub fn fault(&self, fault: Fault, times: Times) {
         self.shared.faults.push(fault, times);
     }
 
-    /// Finds fault with requests by `rule` from now on, when no fault that was told otherwise is left.
+    /// Applies the faults that `rule` returns, once the queue of faults is empty.
     pub fn judge_requests(&self, rule: RequestRule) {
         self.shared.faults.judge(Some(rule));
     }
 
-    /// Finds fault with the items of `_bulk` requests by `rule` from now on. Those that it refuses are not written.
+    /// Rejects the items of `_bulk` requests for which `rule` returns a rejection. Rejected items are not written.
     pub fn judge_items(&self, rule: ItemRule) {
         self.shared.memory.judge(Some(rule));
     }
 
-    /// Behaves again; requests that already are in a fault stay in it.
+    /// Clears all faults, except those that requests in flight already meet.
     pub fn clear_faults(&self) {
         self.shared.faults.clear();
         self.shared.memory.judge(None);
     }
 
-    /// Sets the domain's clock `seconds` ahead of the right time, or behind it if negative.
+    /// Sets the domain's clock `seconds` ahead of the system's, or behind it if negative.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.shared.clock_offset.store(seconds, Ordering::SeqCst);
     }
 
-    /// Puts documents into the memory, under ids of their own.
+    /// Stores documents in memory, with generated ids.
     pub fn load(&self, index: &str, documents: impl IntoIterator<Item = Value>) {
         self.shared.memory.load(index, documents);
     }
@@ -187,7 +187,7 @@ impl Drop for FakeDomain {
     }
 }
 
-/// What all connections of a domain have in common.
+/// The state that all connections of a domain share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     verifier: Verifier,
@@ -202,7 +202,7 @@ pub(crate) struct Shared {
     pub(crate) seen: watch::Sender<Vec<Seen>>,
 }
 
-/// Temporary credentials that are taken beside the verifier's own.
+/// Temporary credentials that are accepted in addition to the verifier's.
 #[derive(Debug)]
 struct Lent {
     credentials: Credentials,
@@ -210,7 +210,7 @@ struct Lent {
 }
 
 impl Shared {
-    /// Checks a signature by whichever credentials it says it was made with, unless the domain is open.
+    /// Checks the signature against the credentials that it names, unless the domain is open.
     pub(crate) fn check(&self, request: &Request<'_>, now: Timestamp) -> Result<(), Refusal> {
         if self.is_open {
             return Ok(());
@@ -226,7 +226,7 @@ impl Shared {
         }
     }
 
-    /// The time by the domain's clock.
+    /// Returns the time of the domain's clock.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now() + SignedDuration::from_secs(self.clock_offset.load(Ordering::SeqCst))
     }

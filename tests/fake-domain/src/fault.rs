@@ -1,4 +1,4 @@
-//! The ways in which a domain can misbehave.
+//! Fault injection: the ways in which a fake domain can misbehave.
 
 use std::{
     collections::VecDeque,
@@ -20,31 +20,31 @@ use crate::{
     wire::{Wire, lock},
 };
 
-/// A way to misbehave at a request.
+/// A fault injected into the response to one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Closes the connection before the first byte of an answer.
+    /// Closes the connection before the first byte of the response.
     BreakOff,
     /// Closes the connection after half of the body.
     BreakBody,
-    /// Answers, and closes the connection without having said so.
+    /// Responds, and closes the connection without announcing it.
     CloseAfter,
-    /// Answers only when notified.
+    /// Responds only when notified.
     HoldHead(Arc<Notify>),
-    /// Sends the head and half of the body, and the rest only when notified.
+    /// Sends the head and half of the body, and the rest when notified.
     HoldBody(Arc<Notify>),
-    /// Waits this long before the head and before each quarter of the body.
+    /// Delays the head and each quarter of the body by this time.
     Slow(Duration),
-    /// Answers this instead.
+    /// Sends this response instead.
     Answer(Answer),
-    /// Sends these bytes instead of an HTTP answer, and closes the connection.
+    /// Sends these bytes instead of an HTTP response, and closes the connection.
     Garbage(Bytes),
 }
 
 impl Fault {
-    /// Answers this status and JSON body instead.
+    /// Sends this status and JSON body instead.
     #[must_use]
     pub fn status(status: u16, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
@@ -52,24 +52,24 @@ impl Fault {
     }
 }
 
-/// A fixed answer.
+/// A fixed response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status, from 200 on.
+    /// The status, 200 or higher.
     pub status: u16,
-    /// The header lines; the body's length comes by itself.
+    /// The header lines; `content-length` is added.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
 }
 
-/// Tells for each request, from what was seen of it, in which way to misbehave, if at all.
+/// Returns the fault to inject into a request, if any.
 pub type RequestRule = fn(&Seen) -> Option<Fault>;
 
-/// Tells for each item of a `_bulk` request, from how many came before it and its document, whether to refuse it.
+/// Returns the rejection of an item of a `_bulk` request, if any, from the number of items before it and its document.
 pub type ItemRule = fn(usize, &Value) -> Option<ItemRefusal>;
 
-/// Why an item is refused.
+/// The rejection of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemRefusal {
     /// The item's status.
@@ -78,22 +78,22 @@ pub struct ItemRefusal {
     pub kind: &'static str,
 }
 
-/// How often a fault happens.
+/// The number of requests that a fault applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// At the next request.
+    /// The next request.
     Once,
-    /// At so many of the next requests.
+    /// This number of next requests.
     Next(usize),
-    /// At every request until the faults are cleared.
+    /// Every request until the faults are cleared.
     UntilCleared,
 }
 
-/// The faults still to happen, the next one first.
+/// The pending faults, the next one first.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     queue: Mutex<VecDeque<(Fault, Times)>>,
-    /// What there is to find fault with in requests that no fault of the queue meets.
+    /// The rule for requests once the queue is empty.
     rule: Mutex<Option<RequestRule>>,
 }
 
@@ -130,7 +130,7 @@ impl Faults {
     }
 }
 
-/// Answers as the fault has it; `right` is the right answer.
+/// Responds with the fault applied; `right` is the correct response.
 pub(crate) async fn answer(
     fault: Fault,
     right: impl Future<Output = Response<Body>>,
@@ -195,7 +195,7 @@ pub(crate) async fn answer(
     }
 }
 
-/// A response's head, and its body in two halves.
+/// Returns a response's head, and its body in two halves.
 async fn halves(response: Response<Body>) -> Result<(Response<()>, Bytes, Bytes), BoxError> {
     let (head, body) = response.into_parts();
     let mut half = body.collect().await?.to_bytes();

@@ -1,4 +1,4 @@
-//! Where Kibana is on a domain, and the page that stands in for it.
+//! The path of Kibana on a domain, and its fake home page.
 
 use hyper::{
     Response, StatusCode,
@@ -10,7 +10,7 @@ use crate::{
     server::{Body, full},
 };
 
-/// Kibana's path without its last slash: the domain sends the browser on, naming itself.
+/// Redirects from Kibana's path without its last slash, to the domain's own name.
 pub(crate) fn redirect(seen: &Seen) -> Option<Response<Body>> {
     let prefix = PREFIXES.iter().find(|prefix| prefix.strip_suffix('/') == Some(seen.path()))?;
     let location = format!("https://{}{prefix}", seen.header("host")?);
@@ -20,7 +20,7 @@ pub(crate) fn redirect(seen: &Seen) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// The page that stands in for Kibana.
+/// Returns the fake home page of Kibana.
 pub(crate) fn page(seen: &Seen) -> Option<Response<Body>> {
     if !PREFIXES.contains(&seen.path()) || !["GET", "HEAD"].contains(&seen.method.as_str()) {
         return None;
@@ -30,9 +30,9 @@ pub(crate) fn page(seen: &Seen) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// The part of a target that is Kibana's, from its own root on.
+/// Returns Kibana's part of a target, relative to its own root.
 pub(crate) fn inner_target(target: &str) -> Option<&str> {
-    // The prefix keeps its last slash, which is the inner target's first.
+    // The prefix's last slash is the first one of the inner target.
     PREFIXES.iter().find(|prefix| target.starts_with(*prefix)).map(|prefix| &target[prefix.len() - 1..])
 }
 

@@ -1,8 +1,8 @@
-//! A stand-in for an AWS Elasticsearch or `OpenSearch` domain.
+//! A fake AWS Elasticsearch or `OpenSearch` domain for tests.
 //!
-//! It listens on a port of this machine, checks every request's signature on its own ([`verify`]), keeps a record of
-//! what came ([`Seen`]), misbehaves when told to ([`Fault`]), and otherwise answers from documents in memory or passes
-//! the request on to a real server ([`Backend`]).
+//! It listens on loopback, checks every request's signature with its own implementation ([`verify`]), records requests
+//! ([`Seen`]), injects faults ([`Fault`]), and otherwise responds from documents in memory or passes requests on to a
+//! real server ([`Backend`]).
 
 mod domain;
 mod fault;

@@ -1,4 +1,4 @@
-//! The stand-in for a domain as a program: serves one, or checks signatures from standard input.
+//! The fake domain as a program: serves one, or checks signatures from standard input.
 
 use std::{
     env, fs,
@@ -19,10 +19,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A stand-in for an AWS Elasticsearch domain.
+/// A fake AWS Elasticsearch domain.
 #[derive(Parser)]
 enum Command {
-    /// Serves a domain until it is told to stop.
+    /// Serves a domain until it is stopped.
     Serve(Box<Serve>),
     /// Checks signatures: reads one request as JSON per line, writes one verdict as JSON per line.
     Verify,
@@ -123,7 +123,7 @@ fn verdict(line: &str) -> anyhow::Result<Value> {
     })
 }
 
-/// A request to check, and what to check it against.
+/// A request to check, and the credentials, scope and time to check it against.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {

@@ -1,4 +1,4 @@
-//! Documents in memory, behind as much of Elasticsearch's interface as `CloudTrail` events in an index need.
+//! Documents in memory, with the subset of Elasticsearch's API that `CloudTrail` events in an index need.
 
 mod bulk;
 mod cat;
@@ -30,23 +30,23 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Memory(Mutex<Indices>);
 
-/// The indices by their names, and what else there is.
+/// The indices by name, and the state that is not part of one.
 #[derive(Debug, Default)]
 struct Indices {
     by_name: BTreeMap<String, Index>,
-    /// Index templates, which are kept and have no effect.
+    /// Index templates, which are stored without effect.
     templates: BTreeMap<String, Value>,
     judge: Judge,
 }
 
-/// A rule for items, and how many items came.
+/// A rule for bulk items, and the number of items received.
 #[derive(Debug, Default)]
 struct Judge {
     rule: Option<ItemRule>,
     items: usize,
 }
 
-/// A request as Elasticsearch's interface sees it.
+/// A request to Elasticsearch's API.
 struct Call {
     method: String,
     path: String,
@@ -54,13 +54,13 @@ struct Call {
     body: String,
 }
 
-/// What Elasticsearch answers.
+/// A response of Elasticsearch's API.
 enum Reply {
     Json(StatusCode, Value),
     Text(String),
 }
 
-/// Why Elasticsearch does not do what was asked.
+/// An error response of Elasticsearch's API.
 #[derive(Debug)]
 struct Error {
     status: StatusCode,
@@ -158,7 +158,7 @@ impl Indices {
         Ok(Reply::Json(status, item))
     }
 
-    /// Changes one document, and makes its index if there is none.
+    /// Changes one document, and creates its index if it does not exist.
     fn write(
         &mut self,
         operation: Operation,
@@ -170,7 +170,7 @@ impl Indices {
         self.by_name.entry(index.to_owned()).or_default().write(operation, index, id, source)
     }
 
-    /// Refuses an item of a `_bulk` request if the rule for them says so.
+    /// Rejects an item of a `_bulk` request if the rule does.
     fn judge(&mut self, source: &Value) -> Result<(), Error> {
         let number = self.judge.items;
         self.judge.items += 1;
@@ -192,7 +192,7 @@ impl Indices {
         })
     }
 
-    /// The indices that a list of names and patterns means: `cwl-2015.08.30,trail-*`.
+    /// Returns the indices that match a list of names and patterns: `cwl-2015.08.30,trail-*`.
     fn find(&self, names: &str) -> Result<Vec<(&str, &Index)>, Error> {
         let names: Vec<&str> = names.split(',').map(|name| if name == "_all" { "*" } else { name }).collect();
         for name in names.iter().filter(|name| !name.contains('*')) {
@@ -297,7 +297,7 @@ fn check_name(index: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a name matches a pattern in which `*` stands for anything.
+/// Returns whether a name matches a pattern in which `*` matches any text.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,

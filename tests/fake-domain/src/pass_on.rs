@@ -1,4 +1,4 @@
-//! Passes checked requests on to real servers, unsigned.
+//! Passes verified requests on to real servers, unsigned.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -15,7 +15,7 @@ use crate::{
     server::{Body, BoxError, json_response},
 };
 
-/// The servers behind the domain.
+/// The servers that requests are passed on to.
 #[derive(Debug)]
 pub(crate) struct PassOn {
     elasticsearch: Uri,
@@ -53,7 +53,7 @@ impl PassOn {
     }
 }
 
-/// Whether a request header is meant for the server behind; host and length are those of the new request.
+/// Returns whether a request header is end-to-end. `host` and `content-length` are set for the new request.
 fn goes_on(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !name.starts_with("x-amz-")

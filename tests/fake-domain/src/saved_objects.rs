@@ -1,4 +1,4 @@
-//! As much of Kibana 7.10's interface to its saved objects as it takes to import some.
+//! The subset of Kibana 7.10's saved objects API that an import needs.
 
 use std::{collections::BTreeMap, sync::Mutex};
 
@@ -23,7 +23,7 @@ struct Kept {
 }
 
 impl SavedObjects {
-    /// The answer to a call of Kibana's interface.
+    /// Returns the response to a call of Kibana's API.
     pub(crate) fn answer(&self, seen: &Seen) -> Option<Response<Body>> {
         let path = kibana::inner_target(seen.path()).filter(|_| seen.path().starts_with("/_plugin/kibana/api/"))?;
         if seen.method != "GET" && seen.header("kbn-xsrf").is_none() {
@@ -62,7 +62,7 @@ impl Kept {
         json!({ "saved_objects": objects.collect::<Vec<_>>() })
     }
 
-    /// Objects a line. One that refers to what is not there makes all of them fail.
+    /// Imports one object per line. All fail if one refers to an object that does not exist.
     fn import(&mut self, lines: &str) -> Option<Value> {
         let objects: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().ok()?;
         let new: BTreeMap<_, _> = objects.into_iter().filter_map(|object| Some((key(&object)?, object))).collect();
@@ -94,7 +94,7 @@ fn read(body: &[u8]) -> Option<Value> {
     serde_json::from_slice(body).ok()
 }
 
-/// The only file of a form, whose name ends as that of such a file has to.
+/// Returns the only file of a form, whose name must have the extension of an export.
 fn file(seen: &Seen) -> Option<String> {
     let boundary = seen.header("content-type")?.strip_prefix("multipart/form-data; boundary=")?;
     let body = std::str::from_utf8(&seen.body).ok()?;

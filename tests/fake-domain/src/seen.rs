@@ -1,34 +1,34 @@
-//! What the domain saw of a request.
+//! The record of a received request.
 
 use bytes::Bytes;
 
 use crate::verify::Request;
 
-/// A request as it came on the wire.
+/// A request as received on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The connection it came on, counted from 1.
+    /// The number of its connection, counted from 1.
     pub connection: usize,
     /// The method.
     pub method: String,
     /// The request target, undecoded.
     pub target: String,
-    /// All header lines in order, the names spelled as they came.
+    /// All header lines in order, with the names as spelled on the wire.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Bytes,
-    /// Why it was refused; `None` if it was accepted.
+    /// The reason why it was rejected; `None` if it was accepted.
     pub refusal: Option<String>,
 }
 
 impl Seen {
-    /// The value of a header, the first one if there are several; `None` also if it is not text.
+    /// Returns a header's value, the first one if there are several; `None` also if it is not text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.values(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// All values of a header.
+    /// Returns all values of a header.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.headers
             .iter()

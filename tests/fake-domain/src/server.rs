@@ -1,4 +1,4 @@
-//! Accepts connections and takes each request through check, record, fault and answer.
+//! Accepts connections, and checks, records and responds to each request.
 
 use std::{
     sync::{
@@ -35,10 +35,10 @@ use crate::{
     wire::{Head, Tapped, Wire},
 };
 
-/// What every response's body is.
+/// The body of every response.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// What can go wrong with a body.
+/// An error of a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves all connections until dropped.
@@ -46,11 +46,11 @@ pub(crate) async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>,
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: some may soon be free.
+            // Most likely out of file descriptors; some may soon be free.
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        // Answers that are held back in parts must go out in these parts.
+        // Nagle's algorithm would merge the parts of a held response.
         let _ = stream.set_nodelay(true);
         let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
@@ -74,7 +74,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, number: usize, shar
     let exchange = service_fn(|request| exchange(request, number, Arc::clone(&wire), Arc::clone(&shared)));
     let mut connection = http1::Builder::new().serve_connection(io, exchange);
     let last_words = tokio::select! {
-        // An error here is the client's leaving or its bad HTTP, which it has been told.
+        // The client has disconnected, or was answered about malformed HTTP. Neither is an error here.
         _ = &mut connection => return,
         last_words = wire.is_cut() => last_words,
     };
@@ -98,7 +98,7 @@ async fn exchange(
     let now = shared.now();
     let refused = refuse(&seen, &shared, now);
     seen.refusal = refused.as_ref().map(|(reason, _)| reason.clone());
-    // Recorded before it is answered: a test that got the answer must find the record.
+    // Recorded before the response, so that a test that has received it finds the record.
     shared.seen.send_modify(|all| all.push(seen.clone()));
 
     let mut response = match refused {
@@ -112,7 +112,7 @@ async fn exchange(
     Ok(response)
 }
 
-/// The reason to refuse a request and the answer to it, if there is one.
+/// Returns the reason to reject a request and the response to it, if there is one.
 fn refuse(seen: &Seen, shared: &Shared, now: Timestamp) -> Option<(String, Response<Body>)> {
     let malformed = if seen.values("transfer-encoding").next().is_some() {
         Some("a chunked body cannot be signed: Content-Length is required")
@@ -170,7 +170,7 @@ pub(crate) fn full(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Adds what a domain's front adds to every answer.
+/// Adds the headers that AWS adds to every response of a domain.
 fn stamp(headers: &mut HeaderMap, now: Timestamp) {
     static COUNT: AtomicUsize = AtomicUsize::new(1);
     let id = format!("00000000-0000-4000-8000-{:012x}", COUNT.fetch_add(1, Ordering::Relaxed));

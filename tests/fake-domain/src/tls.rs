@@ -1,4 +1,4 @@
-//! A certificate made at the start, and the authority to trust it by.
+//! A certificate generated at the start, and the authority that signs it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer},
 };
 
-/// Makes a certificate, and gives what speaks TLS under it and the authority's certificate.
+/// Generates a certificate. Returns a TLS acceptor with it, and the authority's certificate.
 pub(crate) fn identity() -> anyhow::Result<(TlsAcceptor, String)> {
     let mut ca = CertificateParams::new([])?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,7 +1,7 @@
-//! Checks a request's Signature Version 4 as AWS's public description defines it, and harder than AWS does.
+//! Checks a request's Signature Version 4 by AWS's public description, and more strictly than AWS.
 //!
-//! Servers read the same URL in different ways. A signature is accepted here only if it holds under each of these
-//! readings, so that what passes here passes at a domain, whichever reading the domain has.
+//! Servers parse the same URL differently. A signature is accepted only if it is valid under each of these readings, so
+//! an accepted request is valid for a domain whichever reading it uses.
 
 mod canonical;
 mod refusal;
@@ -25,7 +25,7 @@ pub struct Credentials {
     pub access_key: String,
     /// The secret access key.
     pub secret_key: String,
-    /// The session token that must accompany temporary credentials; a request must not bring one if this is `None`.
+    /// The session token required with temporary credentials; if `None`, a request must not have one.
     pub session_token: Option<String>,
 }
 
@@ -40,10 +40,10 @@ impl Default for Credentials {
     }
 }
 
-/// Whose signatures are accepted, and for what.
+/// The credentials and the scope that signatures are checked against.
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    /// Who must have signed.
+    /// The credentials of the signer.
     pub credentials: Credentials,
     /// The region the signature must be scoped to.
     pub region: String,
@@ -51,7 +51,7 @@ pub struct Verifier {
     pub service: String,
 }
 
-/// A request as it came on the wire.
+/// A request as received on the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The method.
@@ -65,7 +65,7 @@ pub struct Request<'a> {
 }
 
 impl Verifier {
-    /// Checks a request's signature and everything that has to be signed.
+    /// Checks a request's signature, and that all required headers are signed.
     pub fn check(&self, request: &Request, now: Timestamp) -> Result<(), Refusal> {
         let Some(authorization) = request.only("authorization")? else {
             return Err(Refusal::Anonymous { method: request.method.to_owned() });
@@ -88,9 +88,9 @@ impl Verifier {
         Ok(())
     }
 
-    /// The `Authorization` header with which this request passes the check, given that all readings of it agree.
+    /// Returns the `Authorization` header with which this request passes the check, if all readings of it agree.
     ///
-    /// It signs all headers that the request has; `x-amz-date` must be one of them and have the form `date_text` gives.
+    /// It signs all headers of the request, which must include `x-amz-date` in the format of [`date_text`].
     #[must_use]
     pub fn authorization(&self, request: &Request) -> String {
         let mut signed: Vec<String> = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
@@ -157,7 +157,7 @@ impl Verifier {
         format!("{day}/{}/{}/{TERMINATOR}", self.region, self.service)
     }
 
-    /// The string to sign and its signature.
+    /// Returns the string to sign and its signature.
     fn signature(&self, canonical: &[u8], date: &str) -> (String, String) {
         let scope = self.scope(date);
         let string_to_sign = format!("{ALGORITHM}\n{date}\n{scope}\n{}", sha256(canonical));
@@ -168,13 +168,13 @@ impl Verifier {
     }
 }
 
-/// A point in time as `x-amz-date` has it: `20150830T123600Z`.
+/// Formats a time as in `x-amz-date`: `20150830T123600Z`.
 #[must_use]
 pub fn date_text(time: Timestamp) -> String {
     time.strftime(DATE).to_string()
 }
 
-/// Reads a point in time as `x-amz-date` has it.
+/// Parses a time as in `x-amz-date`.
 #[must_use]
 pub fn parse_date(text: &str) -> Option<Timestamp> {
     let time = TimeZone::UTC.to_timestamp(DateTime::strptime(DATE, text).ok()?).ok()?;
@@ -189,8 +189,7 @@ impl<'a> Request<'a> {
             .map(|(_, value)| value.as_slice())
     }
 
-    /// The value of a header that may come once.
-    /// Whose signature it says it bears.
+    /// Returns the access key that the signature names.
     pub(crate) fn access_key(&self) -> Option<&'a str> {
         let authorization = Authorization::parse(self.only("authorization").ok()??).ok()?;
         Some(authorization.credential[0])
@@ -248,7 +247,7 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// Checks the request's time against `now` and the scope, and gives it as written.
+/// Checks the request's time against `now` and the scope, and returns it as written.
 fn check_date(authorization: &Authorization, request: &Request, now: Timestamp) -> Result<String, Refusal> {
     let text = request.only("x-amz-date")?.map(trim).unwrap_or_default();
     let time = parse_date(text).ok_or_else(|| {
@@ -291,5 +290,5 @@ const TERMINATOR: &str = "aws4_request";
 
 const DATE: &str = "%Y%m%dT%H%M%SZ";
 
-/// How far the client's clock may be off.
+/// The maximum clock skew of the client.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);

@@ -1,4 +1,4 @@
-//! The connection below HTTP: keeps the bytes of each request as they came, and can be cut off.
+//! The connection below HTTP: captures the bytes of each request, and can cut the connection.
 
 use std::{
     io,
@@ -17,16 +17,16 @@ use tokio::{
     sync::Notify,
 };
 
-/// A stream whose bytes are kept and that can be cut off, both by its [`Wire`].
+/// A stream whose bytes are captured, and that its [`Wire`] can cut.
 pub(crate) struct Tapped<S> {
     stream: S,
     wire: Arc<Wire>,
 }
 
-/// The handle on a connection's bytes.
+/// The control handle of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
-    /// What came since the start of the current request.
+    /// The bytes received since the start of the current request.
     received: Mutex<BytesMut>,
     last_words: Mutex<Bytes>,
     cut: Notify,
@@ -34,7 +34,7 @@ pub(crate) struct Wire {
     wrote: AtomicBool,
 }
 
-/// A request's first lines as they came.
+/// A request's head as received.
 pub(crate) struct Head {
     pub(crate) method: String,
     pub(crate) target: String,
@@ -44,7 +44,7 @@ pub(crate) struct Head {
 impl Wire {
     /// Takes the head of the current request, whose body of `body_length` bytes has been read.
     ///
-    /// HTTP libraries tidy up headers; what a domain must judge is what came.
+    /// HTTP libraries normalize headers, but the check needs the bytes on the wire.
     pub(crate) fn take_head(&self, body_length: usize) -> Option<Head> {
         let mut received = lock(&self.received);
         while received.starts_with(b"\r\n") {
@@ -57,19 +57,19 @@ impl Wire {
         Head::parse(&head)
     }
 
-    /// Ends the connection now, with these bytes as the last ones sent.
+    /// Cuts the connection now, after sending these last bytes.
     pub(crate) fn cut(&self, last_words: Bytes) {
         *lock(&self.last_words) = last_words;
         self.cut.notify_one();
     }
 
-    /// Ends the connection as soon as what is to be written next has been sent.
+    /// Cuts the connection as soon as the next write has been sent.
     pub(crate) fn cut_after_flush(&self) {
         self.wrote.store(false, Ordering::SeqCst);
         self.cut_after_flush.store(true, Ordering::SeqCst);
     }
 
-    /// Waits for the order to end the connection, and gives the last bytes to send.
+    /// Waits until the connection is to be cut, and returns the last bytes to send.
     pub(crate) async fn is_cut(&self) -> Bytes {
         self.cut.notified().await;
         lock(&self.last_words).clone()
@@ -78,7 +78,7 @@ impl Wire {
 
 impl Head {
     fn parse(head: &[u8]) -> Option<Self> {
-        // Each byte as one character, so that lines can be split as text; values become bytes again.
+        // Maps each byte to one character, so that lines can be split as text; values become bytes again.
         let text: String = head.iter().copied().map(char::from).collect();
         let mut lines = text.split("\r\n");
         let mut words = lines.next()?.split(' ');
@@ -130,7 +130,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tapped<S> {
     }
 }
 
-/// Locks what no one leaves half changed, hence also after a panic elsewhere.
+/// Locks a mutex even if it is poisoned: its values are consistent after every statement that changes them.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

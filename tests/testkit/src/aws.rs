@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{ReservedPort, repository};
 
-/// A program that plays a part of AWS; it ends when this is dropped.
+/// A program that emulates a part of AWS; it stops when this is dropped.
 #[derive(Debug)]
 pub struct AwsMock {
     child: Child,
@@ -17,7 +17,7 @@ pub struct AwsMock {
 }
 
 impl AwsMock {
-    /// Starts moto, which plays S3, STS and more.
+    /// Starts moto, which emulates S3, STS and more.
     pub async fn moto() -> anyhow::Result<Self> {
         let port = Arc::new(ReservedPort::bind()?);
         let number = port.number().to_string();
@@ -31,7 +31,7 @@ impl AwsMock {
         let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
         let is_ready = async {
             while TcpStream::connect(port.address()).await.is_err() {
-                // Only a connection shows that it listens.
+                // Only a connection shows that the program listens.
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -41,7 +41,7 @@ impl AwsMock {
         Ok(Self { child, port })
     }
 
-    /// Returns a command that runs `program` of those that `tests/aws/setup.sh` installs, which it does first.
+    /// Returns a command for a program that `tests/aws/setup.sh` installs. Runs the script first.
     pub async fn command(program: &str) -> anyhow::Result<Command> {
         let setup = Command::new(repository("tests/aws/setup.sh")).status().await?;
         anyhow::ensure!(setup.success(), "tests/aws/setup.sh fails: {setup}");
@@ -50,19 +50,19 @@ impl AwsMock {
         Ok(command)
     }
 
-    /// Returns where it listens.
+    /// Returns the port that the program listens on.
     #[must_use]
     pub fn port(&self) -> &ReservedPort {
         &self.port
     }
 
-    /// Returns where it listens, as a URL.
+    /// Returns the program's URL.
     #[must_use]
     pub fn url(&self) -> String {
         self.port.url()
     }
 
-    /// Ends it, and waits until it is gone.
+    /// Kills the program, and waits until it has exited.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::{advance, pause};
 
-/// A clock that stands still until a test moves it: what a busy machine does between two lines of the test costs no time.
+/// A clock that stands still until a test advances it, so delays of a busy machine between two lines of a test cost no
+/// time.
 ///
-/// It is that of the test's runtime, which has to be single-threaded, so every timer of the servers and clients in that
-/// runtime goes by it. The system's time, [`std::time::Instant`] and other programs do not.
+/// It is the clock of the test's runtime, which has to be single-threaded. All timers of servers and clients in that
+/// runtime use it; the system's time, [`std::time::Instant`] and other programs do not.
 #[derive(Debug)]
 pub struct StoppedClock {
     end: mpsc::Sender<()>,
@@ -17,9 +18,9 @@ pub struct StoppedClock {
 impl StoppedClock {
     /// Stops the clock of the current runtime.
     ///
-    /// Paused alone, the clock would jump to the next timer whenever all tasks wait, even if they wait for bytes that the
-    /// system has yet to deliver. Tokio does not let it jump while blocking work runs. That work ends after a minute, so
-    /// that a test that hangs goes on, and fails.
+    /// A clock that is only paused jumps to the next timer whenever all tasks wait, even for bytes that the system has
+    /// yet to deliver. Tokio prevents the jump while blocking work runs. That work ends after a minute, so a test that
+    /// hangs continues and fails.
     #[must_use]
     pub fn stop() -> Self {
         pause();
@@ -28,7 +29,7 @@ impl StoppedClock {
         Self { end }
     }
 
-    /// Lets `time` pass, in small steps. All tasks that can run do so before each step and behind the last one.
+    /// Advances the clock by `time` in small steps. Runs all runnable tasks before each step and after the last one.
     pub async fn pass(&self, time: Duration) {
         settle().await;
         let mut left = time;
@@ -48,7 +49,7 @@ impl Drop for StoppedClock {
     }
 }
 
-/// Returns after all tasks have run that can, and those that they have woken.
+/// Waits until all runnable tasks, and those that they wake, have run.
 pub async fn settle() {
     for _ in 0..HOPS {
         yield_now().await;
@@ -56,9 +57,9 @@ pub async fn settle() {
 }
 
 const STEP: Duration = Duration::from_millis(10);
-/// How many tasks wake each other in a row, at most.
+/// The maximum length of a chain of tasks that wake each other.
 const HOPS: usize = 16;
-/// Real time, after which the clock runs again.
+/// The real time after which the clock runs again.
 const HANG: Duration = Duration::from_mins(1);
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::{ENGINE_START, ReservedPort, repository};
 
-/// A real Elasticsearch or `OpenSearch` on loopback; it ends when this is dropped.
+/// A real Elasticsearch or `OpenSearch` on loopback; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Engine(Server);
 
 impl Engine {
-    /// Starts the engine of this name in `tests/engines`, empty and with these settings (`name=value`), and waits until it
-    /// answers. One that was never prepared is downloaded and built first.
+    /// Starts the named engine of `tests/engines`, empty and with these settings (`name=value`), and waits until it
+    /// responds. Downloads and builds an engine that was never prepared.
     pub async fn start(name: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let (port, folder) = (ReservedPort::bind()?, tempfile::tempdir()?);
         let mut command = script("run.sh");
@@ -27,13 +27,13 @@ impl Engine {
         Ok(Self(Server::start(command, port, folder, "/_cluster/health?wait_for_status=yellow", "\"status\"").await?))
     }
 
-    /// Returns where it listens.
+    /// Returns the engine's URL.
     #[must_use]
     pub fn url(&self) -> String {
         self.0.port.url()
     }
 
-    /// Returns the engine as what a fake domain passes requests on to.
+    /// Returns the engine as the backend of a fake domain.
     #[must_use]
     pub fn backend(&self) -> Backend {
         Backend::PassOn { elasticsearch: self.uri(), kibana: None }
@@ -44,7 +44,7 @@ impl Engine {
     }
 }
 
-/// A server of `tests/engines`, with a folder that it may write to; it ends when this is dropped.
+/// A server of `tests/engines`, with a folder that it may write to; it stops when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     port: ReservedPort,
@@ -53,7 +53,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Waits until the answer to a GET of `path` contains `wanted`. Only the server itself shows that it is ready.
+    /// Waits until the response to a GET of `path` contains `wanted`. No other sign shows that the server is ready.
     pub(crate) async fn start(
         mut command: Command,
         port: ReservedPort,
@@ -83,7 +83,7 @@ impl Server {
     }
 }
 
-/// A script of `tests/engines` that ends with this process.
+/// Returns a command for a script of `tests/engines`, which is killed when dropped.
 pub(crate) fn script(name: &str) -> Command {
     let mut command = Command::new(repository("tests/engines").join(name));
     command.stdin(Stdio::null()).kill_on_drop(true);

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::engine::{Engine, Server, script};
 use crate::{AWS_KEY, ENGINE_START, FakeLambda, ReservedPort, function, pack_log_data, program, sample_events};
 
-/// A Kibana 5.1 and its Elasticsearch 5.6, as AWS's domains of that time had them; both end when this is dropped.
+/// A Kibana 5.1 and its Elasticsearch 5.6, as in AWS's domains of that time; both stop when this is dropped.
 #[derive(Debug)]
 pub struct KibanaStack {
     elasticsearch: Engine,
@@ -33,15 +33,15 @@ impl KibanaStack {
         Ok(Self { elasticsearch, kibana })
     }
 
-    /// Returns both as what a fake domain passes requests on to.
+    /// Returns both as the backend of a fake domain.
     #[must_use]
     pub fn backend(&self) -> Backend {
         Backend::PassOn { elasticsearch: self.elasticsearch.uri(), kibana: Some(self.kibana.uri()) }
     }
 }
 
-/// Gives a domain that accepts [`AWS_KEY`] the sample events, by the function that ingests them, and the dashboards.
-/// Returns the installer's report.
+/// Fills a domain that accepts [`AWS_KEY`] with the sample events, through the ingest function, and installs the
+/// dashboards. Returns the installer's report.
 pub async fn fill(domain: &str, now: Timestamp) -> anyhow::Result<String> {
     let payload = json!({ "awslogs": { "data": pack_log_data(&logged(&recent(now)?)?) } });
     let mut lambda = FakeLambda::start(ENGINE_START).await?;
@@ -70,8 +70,8 @@ async fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The sample events, which happened within an hour, moved to the six days before `now`. One of the users is moved to
-/// another account, as there is no third party in them.
+/// Returns the sample events, which span an hour, spread over the six days before `now`. Moves one of the users to
+/// another account, because the sample has no third party.
 fn recent(now: Timestamp) -> anyhow::Result<Vec<Value>> {
     let mut events = sample_events()?;
     let last = time(events.last().context("there are no events")?)?;
@@ -87,7 +87,7 @@ fn recent(now: Timestamp) -> anyhow::Result<Vec<Value>> {
     Ok(events)
 }
 
-/// The batch in which `CloudWatch` Logs has these events, some minutes after they happened.
+/// Returns the batch that `CloudWatch` Logs delivers for these events, some minutes after they occurred.
 fn logged(events: &[Value]) -> anyhow::Result<Value> {
     let events = events.iter().zip(0_i64..).map(|(event, nth)| {
         let lag = if nth % 40 == 0 { LONGEST_LAG } else { 120 + nth * 37 % 210 };
@@ -108,8 +108,8 @@ fn time(event: &Value) -> anyhow::Result<Timestamp> {
     Ok(serde_json::from_value(event["eventTime"].clone())?)
 }
 
-/// Turns the fifty minutes of the sample into six days.
+/// Stretches the fifty minutes of the sample to six days.
 const STRETCH: i64 = 170;
 
-/// The lag of the events that are logged late, in seconds. Most are logged within five minutes, as by `CloudTrail`.
+/// The delay of late events in seconds. Most are logged within five minutes, as by `CloudTrail`.
 const LONGEST_LAG: i64 = 1200;

@@ -25,7 +25,7 @@ use crate::{AWS_KEY, packaged_program};
 type Queue = Arc<Mutex<mpsc::UnboundedReceiver<Value>>>;
 type Answers = mpsc::UnboundedSender<(String, Value)>;
 
-/// The runtime API of Lambda, as far as a function's program uses it: hands out invocations and receives the answers.
+/// A fake of Lambda's runtime API, as far as the function uses it: delivers invocations and receives the responses.
 #[derive(Debug)]
 pub struct FakeLambda {
     address: String,
@@ -34,7 +34,7 @@ pub struct FakeLambda {
 }
 
 impl FakeLambda {
-    /// Starts it, with so much time for each invocation.
+    /// Starts the API, with a timeout of `time` for each invocation.
     pub async fn start(time: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
@@ -51,13 +51,13 @@ impl FakeLambda {
         Ok(Self { address, invocations, answers })
     }
 
-    /// Returns where it listens: the value of `AWS_LAMBDA_RUNTIME_API`.
+    /// Returns the API's address, the value of `AWS_LAMBDA_RUNTIME_API`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Invokes the function, and returns the path that it answers at, and its answer.
+    /// Invokes the function. Returns the path of its response, and the response.
     pub async fn invoke(&mut self, payload: Value) -> anyhow::Result<(String, Value)> {
         self.invocations.send(payload).context("the runtime API has ended")?;
         self.answers.recv().await.context("the runtime API has ended")
@@ -71,7 +71,7 @@ async fn answer(
     answers: Answers,
 ) -> anyhow::Result<Response<Full<Bytes>>> {
     if request.method() == Method::GET {
-        // After the last invocation, the function waits for one more.
+        // After the last invocation, the function waits for another one.
         let Some(payload) = queue.lock().await.recv().await else { std::future::pending().await };
         let deadline = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + time;
         let response = Response::builder()
@@ -83,13 +83,13 @@ async fn answer(
     }
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await?.to_bytes();
-    // A test that is over waits for no answer.
+    // A finished test no longer receives responses.
     let _ = answers.send((path, serde_json::from_slice(&body).unwrap_or_default()));
     Ok(Response::builder().status(202).body(Full::default())?)
 }
 
-/// Returns a command that runs the function's program as Lambda does, with these variables. The program is the one that
-/// `BOOTSTRAP` names, or else the one just built.
+/// Returns a command that runs the function as Lambda does, with these variables. The program is the one that
+/// `BOOTSTRAP` names, or otherwise the one just built.
 pub fn function(variables: &[(&str, &str)]) -> anyhow::Result<Command> {
     let mut command = Command::new(packaged_program("BOOTSTRAP", "bootstrap")?);
     command

@@ -1,15 +1,15 @@
 //! The fixtures that the integration tests of several packages and the demo share.
 //!
 //! - [`Engine`]: a real Elasticsearch or `OpenSearch` of `tests/engines`.
-//! - [`KibanaStack`]: a real Kibana 5.1 and its Elasticsearch, and [`fill`], which gives them sample events and dashboards.
-//! - [`AwsMock`]: a program that plays a part of AWS: S3, STS, an instance's metadata, Lambda's emulator.
-//! - [`FakeLambda`]: the runtime API of Lambda, and the function's program under it.
-//! - [`ReservedPort`]: a port for a server that cannot pick one and say which.
-//! - [`StoppedClock`]: a clock that a test moves, and [`read_by_server`] and [`all_read`], which say when.
+//! - [`KibanaStack`]: a real Kibana 5.1 and its Elasticsearch, and [`fill`], which loads sample events and dashboards.
+//! - [`AwsMock`]: a program that emulates a part of AWS: S3, STS, an instance's metadata, Lambda's emulator.
+//! - [`FakeLambda`]: a fake of Lambda's runtime API, and the function's program under it.
+//! - [`ReservedPort`]: a port for a server that cannot choose and report a free one.
+//! - [`StoppedClock`]: a clock that a test advances, with [`read_by_server`] and [`all_read`] to wait for traffic.
 //! - [`sample_events`]: the real `CloudTrail` events of `tests/data/cloudtrail`, and [`pack_log_data`] for a call with them.
 //!
-//! Not in it: the stand-in for a domain, which is the crate `fake-domain`, and fixtures around the library of one package,
-//! which are among that package's own tests (`support.rs`, `rig.rs`).
+//! The fake domain is a crate of its own, `fake-domain`. Fixtures around the library of one package are among that
+//! package's tests (`support.rs`, `rig.rs`).
 //!
 //! The test kit depends on no package that is tested with it, so that none depends on itself through its tests. It runs
 //! their programs instead, which `cargo test` builds ([`program()`]).
@@ -39,7 +39,7 @@ pub use self::port::ReservedPort;
 pub use self::program::{packaged_program, program};
 pub use self::sockets::{all_read, read_by_server};
 
-/// The key that a fake domain accepts by default, as the variables that programs read. AWS's documentation uses it.
+/// The key that a fake domain accepts by default, as environment variables. It is the example of AWS's documentation.
 pub const AWS_KEY: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")];
 
@@ -56,5 +56,5 @@ pub fn repository(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "../..", name].iter().collect()
 }
 
-/// An engine that was never prepared is downloaded and built before it starts, on a busy machine.
+/// The start timeout, long enough to download and build an engine on a busy machine.
 const ENGINE_START: Duration = Duration::from_mins(5);

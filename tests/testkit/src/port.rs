@@ -3,11 +3,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// A port of this machine, bound for a server that cannot pick one and say which.
+/// A local port, bound for a server that cannot choose and report a free one.
 ///
-/// Its socket is bound and never listens. Until the server listens, connections are rejected; meanwhile, and while the
-/// server restarts, the system gives the port to no other program that asks for a free one. The server has to bind with
-/// `SO_REUSEADDR`, as nearly all do on Linux.
+/// Its socket is bound and never listens. Until the server listens, connections are rejected. Meanwhile, and while the
+/// server restarts, the system assigns the port to no other program that requests a free one. The server has to bind
+/// with `SO_REUSEADDR`, as nearly all do on Linux.
 #[derive(Debug)]
 pub struct ReservedPort {
     address: SocketAddr,

@@ -4,8 +4,8 @@ use tokio::task::yield_now;
 
 use crate::clock::settle;
 
-/// Waits until both ends of all connections with a TCP port of this machine have read what the other has sent, and the
-/// port's listener has accepted them. Returns after the tasks that were woken by it have run.
+/// Waits until both ends of all connections with a local TCP port have read everything sent, and the port's listener
+/// has accepted them. Returns after the tasks that this woke have run.
 pub async fn all_read(port: u16) {
     while is_unread(port, true) {
         yield_now().await;
@@ -13,8 +13,8 @@ pub async fn all_read(port: u16) {
     settle().await;
 }
 
-/// Waits until the server at `port` has accepted all connections and has read all that its clients have sent, the end of
-/// their side included. Returns after the tasks that were woken by it have run.
+/// Waits until the server at `port` has accepted all connections, and has read everything sent by its clients,
+/// including the end of their side. Returns after the tasks that this woke have run.
 pub async fn read_by_server(port: u16) {
     while is_unread(port, false) {
         yield_now().await;
@@ -27,13 +27,13 @@ fn is_unread(port: u16, by_clients: bool) -> bool {
     table.lines().skip(1).any(|line| {
         let socket = Socket::parse(line).unwrap_or_else(|| panic!("not a socket: {line}"));
         let (is_server, is_client) = (socket.local == port, socket.remote == port);
-        // What is sent waits at its sender until the other end has it, and there until it is read.
+        // Sent bytes wait at the sender until they are delivered, and then at the receiver until they are read.
         (is_server && (socket.unread || by_clients && socket.unsent))
             || (is_client && (socket.unsent || by_clients && socket.unread))
     })
 }
 
-/// A line of the table. A listener's unread bytes are connections to accept.
+/// A line of the socket table. A listener's unread bytes are connections to accept.
 struct Socket {
     local: u16,
     remote: u16,

@@ -1,4 +1,4 @@
-//! Many changes in one request.
+//! The bulk API: many changes in one request.
 
 use serde_json::{Value, json};
 

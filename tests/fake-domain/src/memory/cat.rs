@@ -1,4 +1,4 @@
-//! The list of indices, for people and for programs.
+//! The cat API: the list of indices, as text and as JSON.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! One index: its documents, and how they change.
+//! One index: its documents, and changes to them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Reply};
 
-/// The documents by their ids.
+/// The documents by id.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) documents: BTreeMap<String, Document>,
@@ -29,7 +29,7 @@ pub(super) enum Operation {
 }
 
 impl Index {
-    /// Adds a document under an id of its own.
+    /// Adds a document with a generated id.
     pub(super) fn add(&mut self, source: Value) -> String {
         let id = format!("auto-{:08}", self.changes);
         self.changes += 1;

@@ -1,4 +1,4 @@
-//! What a document must be like to be found.
+//! Queries: conditions that documents match.
 
 use std::cmp::Ordering;
 
@@ -11,9 +11,9 @@ use super::Error;
 #[derive(Debug)]
 pub(super) enum Query {
     All,
-    /// The field has the value, or a list that holds it.
+    /// The field equals the value, or is a list that contains it.
     Term(String, Value),
-    /// The field lies within all bounds.
+    /// The field is within all bounds.
     Range(String, Vec<(Bound, Value)>),
     Every(Vec<Query>),
 }
@@ -85,13 +85,13 @@ impl Bound {
     }
 }
 
-/// A document's field by its dotted name; the sub-field `keyword` is the field itself.
+/// Returns a document's field by its dotted name. The sub-field `keyword` is the field itself.
 pub(super) fn field<'a>(document: &'a Value, name: &str) -> Option<&'a Value> {
     let name = name.strip_suffix(".keyword").unwrap_or(name);
     document.get(name).or_else(|| name.split('.').try_fold(document, |value, part| value.get(part)))
 }
 
-/// Orders numbers by size, dates by time, and all else as text.
+/// Compares numbers by size, dates by time, and everything else as text.
 pub(super) fn compare(a: &Value, b: &Value) -> Ordering {
     if let (Some(a), Some(b)) = (a.as_f64(), b.as_f64()) {
         return a.total_cmp(&b);
@@ -125,7 +125,7 @@ fn read_bounds(bounds: &Map<String, Value>) -> Result<Vec<(Bound, Value)>, Error
     bounds.collect()
 }
 
-/// The one key and value of an object like `{"term": {}}`.
+/// Returns the only key and value of an object like `{"term": {}}`.
 pub(super) fn single(value: &Value) -> Option<(&str, &Value)> {
     let mut pairs = value.as_object()?.iter();
     let (key, inner) = pairs.next()?;

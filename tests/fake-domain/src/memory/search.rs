@@ -1,4 +1,4 @@
-//! Searching and counting.
+//! The search and count APIs.
 
 use std::cmp::Ordering;
 
@@ -9,16 +9,16 @@ use super::{
     query::{Query, compare, field},
 };
 
-/// What to look for and in which order.
+/// A parsed search request.
 struct Search {
     query: Query,
     from: usize,
     size: usize,
-    /// The field to sort by, and whether upwards.
+    /// The fields to sort by, each with true for ascending.
     sort: Vec<(String, bool)>,
 }
 
-/// A document that was found: its index, its id, itself.
+/// A matching document: its index, its id, its source.
 type Hit<'a> = (&'a str, &'a str, &'a Value);
 
 impl Indices {
@@ -93,14 +93,14 @@ impl Search {
         let orders = self.sort.iter().map(|(name, upwards)| match (field(a, name), field(b, name)) {
             (Some(a), Some(b)) if *upwards => compare(a, b),
             (Some(a), Some(b)) => compare(b, a),
-            // Documents without the field come last, whichever way the others go.
+            // Documents without the field come last in either order.
             (a, b) => b.is_some().cmp(&a.is_some()),
         });
         orders.fold(Ordering::Equal, Ordering::then)
     }
 }
 
-/// Reads `"field"`, `{"field": "asc"}`, `{"field": {"order": "asc"}}` or a list of these.
+/// Parses `"field"`, `{"field": "asc"}`, `{"field": {"order": "asc"}}` or a list of these.
 fn sort(value: &Value) -> Result<Vec<(String, bool)>, Error> {
     match value {
         Value::String(name) => Ok(vec![(name.clone(), true)]),

@@ -1,4 +1,4 @@
-//! What the memory answers.
+//! Responses of the in-memory backend.
 
 use std::io::Write;
 
@@ -242,7 +242,7 @@ fn a_star_stands_for_anything_also_nothing() {
     }
 }
 
-/// Three events in two indices, and a document in another.
+/// Returns three events in two indices, and a document in a third.
 fn events() -> Indices {
     let mut indices = Indices::default();
     for (target, user, time, count) in [

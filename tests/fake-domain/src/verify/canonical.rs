@@ -2,23 +2,23 @@
 
 use super::{Request, sha256};
 
-/// One way to read a URL.
+/// One reading of a URL.
 #[derive(Clone, Copy)]
 pub(super) struct Reading {
-    /// What to call it in a refusal.
+    /// The name of the reading in a rejection.
     pub(super) name: &'static str,
     path: fn(&[u8]) -> Vec<u8>,
     query: fn(&[u8]) -> Vec<u8>,
 }
 
-/// Path and query as they stand on the wire.
+/// Path and query as on the wire.
 pub(super) const RAW: Reading = Reading { name: "raw path, raw query", path: raw_path, query: raw_query };
 
-/// Path and query decoded, `+` in the query being a plus.
+/// Path and query decoded; `+` in the query is a plus sign.
 pub(super) const DECODED: Reading =
     Reading { name: "decoded path, decoded query", path: decoded_path, query: decoded_query };
 
-/// All readings. Path and query go into different lines, so to vary one at a time finds every disagreement.
+/// All readings. Path and query are on different lines, so varying one at a time finds every disagreement.
 pub(super) const READINGS: [Reading; 4] = [
     RAW,
     Reading { name: "decoded path, raw query", path: decoded_path, query: raw_query },
@@ -46,12 +46,12 @@ pub(super) fn canonical_request(request: &Request, signed: &[String], reading: R
     out
 }
 
-/// The path as it stands, encoded once more.
+/// Encodes the path once more, without normalizing it.
 fn raw_path(path: &[u8]) -> Vec<u8> {
     encode(path, b"/")
 }
 
-/// The path decoded, its dot segments and double slashes resolved, encoded strictly, and encoded once more.
+/// Decodes the path, resolves dot segments and double slashes, encodes it strictly, and encodes it once more.
 fn decoded_path(path: &[u8]) -> Vec<u8> {
     let segments: Vec<Vec<u8>> = path.split(|&byte| byte == b'/').map(decode).collect();
     let mut kept: Vec<&[u8]> = Vec::new();
@@ -74,12 +74,12 @@ fn decoded_path(path: &[u8]) -> Vec<u8> {
     encode(&normalized, b"/")
 }
 
-/// The pairs as they stand, in order.
+/// Sorts the query's pairs without decoding them.
 fn raw_query(query: &[u8]) -> Vec<u8> {
     if query.is_empty() { Vec::new() } else { sorted(query.split(|&byte| byte == b'&').map(pair).collect()) }
 }
 
-/// The pairs decoded and encoded strictly, in order.
+/// Decodes the query's pairs, encodes them strictly, and sorts them.
 fn decoded_query(query: &[u8]) -> Vec<u8> {
     let pairs = query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(pair);
     sorted(pairs.map(|(key, value)| (encode(&decode(&key), b""), encode(&decode(&value), b""))).collect())
@@ -95,20 +95,20 @@ fn pair(pair: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
-/// Sorts pairs by key and then by value, and joins them; each keeps its `=`, also without a value.
+/// Sorts pairs by key and then by value, and joins them. Each keeps its `=`, even without a value.
 fn sorted(mut pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
     pairs.sort_unstable();
     let pairs: Vec<Vec<u8>> = pairs.into_iter().map(|(key, value)| [key, value].join(&b'=')).collect();
     pairs.join(&b'&')
 }
 
-/// A header value without spaces around it, and with single ones inside.
+/// Trims a header value, and collapses inner blanks to single spaces.
 fn collapse(value: &[u8]) -> Vec<u8> {
     let words = value.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(&b' ')
 }
 
-/// Encodes all bytes but RFC 3986's unreserved ones and those to `keep`.
+/// Percent-encodes all bytes except RFC 3986's unreserved ones and those in `keep`.
 fn encode(bytes: &[u8], keep: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for byte in bytes {
@@ -121,7 +121,7 @@ fn encode(bytes: &[u8], keep: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Decodes each `%XX`; a `%` that starts no such escape stands for itself.
+/// Decodes each `%XX`. A `%` that starts no such escape is a literal `%`.
 pub(crate) fn decode(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

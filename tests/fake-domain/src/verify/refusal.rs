@@ -1,63 +1,63 @@
-//! Why a signature is not accepted, in the service's own words.
+//! Rejections of a signature, in AWS's own words.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{SKEW, date_text};
 
-/// Why a signature is not accepted.
+/// The reason why a signature is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request is not signed at all.
+    /// The request is not signed.
     Anonymous {
-        /// The request's method, which names the action that is not allowed.
+        /// The request's method, which determines the action that is denied.
         method: String,
     },
     /// A part of the signature is missing or malformed; the text says which.
     Incomplete(String),
-    /// The access key or the session token is not the one expected.
+    /// The access key or the session token is unknown.
     UnknownToken,
-    /// The session token is one that has expired.
+    /// The session token has expired.
     TokenExpired,
     /// Signed for another region.
     Region {
-        /// The region the request was signed for.
+        /// The region that the request was signed for.
         given: String,
     },
     /// Signed for another service.
     Service {
-        /// The service it should have been.
+        /// The service that it had to be signed for.
         expected: String,
     },
     /// Signed too long ago.
     Expired {
-        /// When the request says it was signed.
+        /// The signature's time.
         date: Timestamp,
-        /// The domain's time.
+        /// The time of the domain's clock.
         now: Timestamp,
     },
     /// Signed too far in the future.
     NotYet {
-        /// When the request says it was signed.
+        /// The signature's time.
         date: Timestamp,
-        /// The domain's time.
+        /// The time of the domain's clock.
         now: Timestamp,
     },
-    /// `x-amz-content-sha256` is not the hash of the body that came.
+    /// `x-amz-content-sha256` does not match the body.
     BodyHash,
-    /// The signature is not that of this request.
+    /// The signature does not match this request.
     Mismatch {
-        /// The canonical request with the URL taken as it stands.
+        /// The canonical request for the URL as on the wire.
         canonical: String,
         /// The string to sign of this canonical request.
         string_to_sign: String,
-        /// The first reading of the URL under which the signature does not hold.
+        /// The first reading of the URL under which the signature is invalid.
         reading: &'static str,
     },
 }
 
 impl Refusal {
-    /// What the service calls it, in the header `x-amzn-ErrorType`.
+    /// Returns AWS's error type, which the header `x-amzn-ErrorType` has.
     #[must_use]
     pub fn error_type(&self) -> &'static str {
         match self {
@@ -74,17 +74,17 @@ impl Refusal {
         }
     }
 
-    /// The answer's body.
+    /// Returns the body of the response.
     #[must_use]
     pub fn body(&self) -> Value {
         match self {
-            // The access policy answers this, in another spelling than the signature check.
+            // The access policy responds here; it spells the key differently from the signature check.
             Self::Anonymous { .. } => json!({ "Message": self.message() }),
             _ => json!({ "message": self.message() }),
         }
     }
 
-    /// What the service says.
+    /// Returns AWS's error message.
     #[must_use]
     pub fn message(&self) -> String {
         match self {
@@ -119,7 +119,7 @@ impl Refusal {
     }
 }
 
-/// The action that a method needs the right to: `es:ESHttpGet`.
+/// Returns the action that a method requires: `es:ESHttpGet`.
 fn action(method: &str) -> String {
     let (first, rest) = method.split_at_checked(1).unwrap_or((method, ""));
     format!("es:ESHttp{}{}", first.to_ascii_uppercase(), rest.to_ascii_lowercase())

@@ -1,4 +1,4 @@
-//! What the check refuses, each request differing in one thing from one that it accepts.
+//! Rejected requests, each of which differs in one aspect from an accepted one.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -83,7 +83,7 @@ fn each_target_that_can_be_read_in_two_ways_is_refused() {
         "/a?",
     ] {
         let result = Signed::signing(|signed| signed.target = target).check();
-        // The question mark alone is a query without pairs, in both readings.
+        // Only the bare question mark is accepted: it is a query without pairs in both readings.
         assert_eq!(result.is_ok(), target == "/a?", "{target}: {result:?}");
     }
 }
@@ -291,7 +291,7 @@ fn assert_incomplete(signed: &Signed, expected: &str) {
     assert!(what.starts_with(expected), "{what}");
 }
 
-/// A request that was signed; what is changed after that is not signed.
+/// A signed request. Later changes to it are not signed.
 struct Signed {
     verifier: Verifier,
     method: &'static str,

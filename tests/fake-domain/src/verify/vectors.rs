@@ -1,4 +1,4 @@
-//! AWS's own test vectors, as far as each reaches for a service that normalizes paths and encodes them twice.
+//! AWS's own test vectors, as far as they apply to a service that normalizes paths and encodes them twice.
 
 use std::{fs, path::Path};
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::{Credentials, Request, Verifier, canonical::*, parse_date};
 
-/// How far a vector's canonical request is ours.
+/// The readings under which a vector's canonical request equals ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fits {
-    /// Under every reading: the check accepts the request.
+    /// Every reading: the check accepts the request.
     Every,
-    /// As the URL stands: paths that are not normalized or hold raw bytes.
+    /// Only the raw URL: paths that are not normalized or contain raw bytes.
     Raw,
-    /// With the URL decoded: normalized paths, characters that should have been encoded.
+    /// Only the decoded URL: normalized paths, and characters that should have been encoded.
     Decoded,
 }
 
@@ -105,13 +105,13 @@ fn check_accepts_only_vectors_that_fit_every_reading() {
         let vector = Vector::read(name);
         let now = parse_date(&vector.date).expect("a date");
         let result = vector.verifier.check(&vector.request(), now);
-        // Here the token came later than the signature, as some services have it; ours does not.
+        // This vector adds the token after signing, as some services expect. Elasticsearch signs it.
         let accepted = fits == Fits::Every && name != "post-sts-header-after";
         assert_eq!(result.is_ok(), accepted, "{name}: {result:?}");
     }
 }
 
-/// A vector's signed request and what it was signed with.
+/// A vector's signed request, and the credentials and scope of the signature.
 struct Vector {
     verifier: Verifier,
     date: String,
@@ -126,7 +126,7 @@ impl Vector {
     fn read(name: &str) -> Self {
         let signed = file(name, "header-signed-request.txt");
         let (head, body) = signed.split_once("\n\n").unwrap_or((&signed, ""));
-        // A folded line continues the value before it.
+        // A folded line continues the previous value.
         let folded = head.replace("\n ", " ");
         let mut lines = folded.lines();
         let request_line = lines.next().expect("a request line");
