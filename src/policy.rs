@@ -1,4 +1,4 @@
-//! The decisions: who the client is, whether it is let in, and what it may do.
+//! Access control: client identification, allowlist, CSRF and DNS rebinding protection, read grants and quotas.
 
 pub mod allowlist;
 pub(crate) mod cidr;

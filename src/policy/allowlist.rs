@@ -1,4 +1,4 @@
-//! Who may pass: the blocks of addresses in the allowlist file, as every request asks for them.
+//! The IP allowlist in effect: each request looks its client up here, and a reload replaces it atomically.
 
 mod entries;
 mod entry;
@@ -21,15 +21,15 @@ pub(crate) use {
     file::{name, parse},
 };
 
-/// The list in force: cheap to clone, and never older than the last reload.
+/// The reading end of the allowlist in effect. Cheap to clone, and never older than the last reload.
 #[derive(Clone, Debug)]
 pub struct Allowlist(watch::Receiver<Arc<Entries>>);
 
-/// The other end of an [`Allowlist`]: puts a new list in force.
+/// The writing end of an [`Allowlist`].
 #[derive(Debug)]
 pub struct Publisher(watch::Sender<Arc<Entries>>);
 
-/// Puts `entries` in force, and returns the end that replaces them and the end that reads them.
+/// Creates an allowlist of `entries`, and returns its writing and its reading end.
 #[must_use]
 pub fn channel(entries: Entries) -> (Publisher, Allowlist) {
     let (sender, receiver) = watch::channel(Arc::new(entries));
@@ -37,7 +37,7 @@ pub fn channel(entries: Entries) -> (Publisher, Allowlist) {
 }
 
 impl Publisher {
-    /// Replaces the list as a whole; the next request is checked against the new one.
+    /// Replaces the list atomically. The next request is checked against the new one.
     pub fn publish(&self, entries: Entries) {
         self.0.send_replace(Arc::new(entries));
     }
@@ -50,26 +50,25 @@ impl Publisher {
 }
 
 impl Allowlist {
-    /// The list in force at this moment.
+    /// Returns the list in effect.
     #[must_use]
     pub fn entries(&self) -> Arc<Entries> {
         Arc::clone(&self.0.borrow())
     }
 
-    /// The entry that lets `client` in at `now`, if any does.
+    /// Returns the entry that grants `client` access at `now` (longest prefix match).
     #[must_use]
     pub fn grant(&self, client: IpAddr, now: SystemTime) -> Option<Arc<Entry>> {
         self.0.borrow().find(client, now).cloned()
     }
 
-    /// Returns when the last grant of `client` ended, if it had one.
+    /// Returns the latest expiry of the entries of `client` that have expired at `now`.
     #[must_use]
     pub fn expiry(&self, client: IpAddr, now: SystemTime) -> Option<SystemTime> {
         self.0.borrow().expiry(client, now)
     }
 
-    /// Resolves once nothing grants `client` any more, because the list has changed or the last
-    /// entry that matches has expired.
+    /// Waits until no entry grants `client` access: a reload removed the last one, or it has expired.
     pub async fn revoked(mut self, client: IpAddr) {
         loop {
             let now = SystemTime::now();
@@ -83,7 +82,7 @@ impl Allowlist {
         }
     }
 
-    /// Resolves when another list is in effect. If the publisher is gone, that never happens.
+    /// Waits until another list is in effect: forever if the publisher was dropped.
     pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             future::pending::<()>().await;
@@ -91,8 +90,10 @@ impl Allowlist {
     }
 }
 
-/// Sleeps until a grant is worth another look. The timer counts elapsed time and an expiry is a
-/// date, so a clock that was set, or a machine that slept, is noticed at the next look.
+/// Sleeps until the expiry has to be checked again, for at most [`LONGEST_SLEEP`].
+///
+/// The timer counts elapsed time, but an expiry is a date. A clock step or a suspended machine takes effect at the next
+/// check.
 async fn lapse(remaining: Option<Duration>) {
     match remaining {
         Some(remaining) => time::sleep(remaining.min(LONGEST_SLEEP)).await,
@@ -135,7 +136,7 @@ mod tests {
         let mut revoked = watch(&allowlist);
         publisher.publish(entries(&[("10.0.0.0/8", None)]));
         stays(&mut revoked).await;
-        // A different block that still holds the client keeps the grant alive too.
+        // Another entry that contains the client keeps the grant.
         publisher.publish(entries(&[("10.1.2.3/32", None)]));
         stays(&mut revoked).await;
         publisher.publish(entries(&[("192.0.2.0/24", None)]));

@@ -1,13 +1,13 @@
-//! Blocks of addresses as operators write them: strict, because a block read wrongly lets somebody in.
+//! The CIDR parser. It is strict, because a misread block admits the wrong clients.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-/// Reads a block, or a single address, which means the block of that address alone.
+/// Parses a block in CIDR notation, or a single address, which is a block of full length.
 ///
-/// Not with the parser of [`IpNet`], which takes `010.0.0.0/8` and keeps host bits. An IPv4-mapped IPv6 block becomes
-/// the IPv4 block: clients are looked up so.
+/// The parser of [`IpNet`] accepts `010.0.0.0/8` and keeps host bits, so it is not used. An IPv4-mapped IPv6 block is
+/// normalised to IPv4, as client addresses are.
 pub(crate) fn parse(cidr: &str) -> Result<IpNet, CidrError> {
     let (address, bits) = cidr.split_once('/').map_or((cidr, None), |(address, bits)| (address, Some(bits)));
     let Ok(ip) = address.parse::<IpAddr>() else {
@@ -23,39 +23,39 @@ pub(crate) fn parse(cidr: &str) -> Result<IpNet, CidrError> {
         IpAddr::V4(v4) if ip.is_ipv6() => (IpAddr::V4(v4), length.checked_sub(96).ok_or(CidrError::WideMapped { v4 })?),
         ip => (ip, length),
     };
-    // The length was compared with the address family's own limit above.
+    // Cannot panic: the length was compared with the address family's limit above.
     let net = IpNet::new_assert(ip, length);
     if net.trunc() == net { Ok(net) } else { Err(CidrError::HostBits { block: net.trunc(), address: ip }) }
 }
 
-/// A block as people write it: that of a single address without its length.
+/// Formats a block in CIDR notation. A single address has no prefix length.
 #[must_use]
 pub(crate) fn text(block: IpNet) -> String {
     if block.prefix_len() == block.max_prefix_len() { block.addr().to_string() } else { block.to_string() }
 }
 
-/// Why a text is no block of addresses, and what to write instead. The message goes on from the text itself.
+/// The reason why a text is not a block. The message says what to write, and follows the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CidrError {
-    /// There is no address in it.
+    /// The text has no address.
     #[error(r#"is not an IP address or block: write one like "203.0.113.7", "203.0.113.0/24" or "2001:db8::/32""#)]
     NotAnAddress,
     /// An octet begins with a zero.
     #[error("has leading zeros, which some read as octal: write {plain:?}")]
     LeadingZeros {
-        /// The same block without them.
+        /// The same block without leading zeros.
         plain: String,
     },
-    /// What follows the slash is no length, or more than the address has bits.
+    /// The prefix length is not a number, or exceeds the address's bits.
     #[error("has a bad prefix length: write a whole number from 0 to {max} after the slash")]
     PrefixLength {
-        /// The address's bits.
+        /// The number of bits of the address.
         max: u8,
     },
-    /// The address has bits behind the prefix.
+    /// The address has host bits set.
     #[error(r#"has host bits set: write "{block}", or "{address}" for that one address"#)]
     HostBits {
-        /// The block around the address.
+        /// The block without host bits.
         block: IpNet,
         /// The address.
         address: IpAddr,
@@ -63,14 +63,14 @@ pub(crate) enum CidrError {
     /// An IPv4-mapped block reaches beyond the mapped addresses.
     #[error(r#"is an IPv4-mapped block of fewer than 96 bits: write the IPv4 block, like "{v4}/32""#)]
     WideMapped {
-        /// The address in it.
+        /// The mapped IPv4 address.
         v4: Ipv4Addr,
     },
 }
 
 fn plain_number(digits: &str) -> Option<u8> {
     let number: u8 = digits.parse().ok()?;
-    // Neither "+8" nor "08".
+    // Rejects "+8" and "08", which `parse` accepts.
     (number.to_string() == digits).then_some(number)
 }
 

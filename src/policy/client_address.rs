@@ -1,13 +1,14 @@
-//! Whose request it is: the TCP peer, or the client that a trusted proxy names in `X-Forwarded-For`.
+//! The client's address: the TCP peer, or the client that a trusted proxy names in `X-Forwarded-For`.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-/// An address with its text, which is needed more than once a request and is a good part of the work; cheap to clone.
+/// A client's IP address with its text. Cheap to clone.
 ///
-/// An IPv4 address in the clothes of IPv6 is the IPv4 address.
+/// The text is formatted once, because a request needs it several times. IPv4-mapped IPv6 addresses are normalised to
+/// IPv4.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
     ip: IpAddr,
@@ -15,26 +16,26 @@ pub struct ClientAddress {
 }
 
 impl ClientAddress {
-    /// The address `ip`.
+    /// Normalises and formats `ip`.
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {
         let ip = ip.to_canonical();
         Self { ip, text: HeaderValue::try_from(ip.to_string()).expect(VISIBLE) }
     }
 
-    /// The address as it is compared.
+    /// Returns the normalised address.
     #[must_use]
     pub fn ip(&self) -> IpAddr {
         self.ip
     }
 
-    /// The address as it is written.
+    /// Returns the address as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.text.to_str().expect(VISIBLE)
     }
 
-    /// The same as a header's value.
+    /// Returns the address as a header value.
     pub(crate) fn to_header(&self) -> HeaderValue {
         self.text.clone()
     }
@@ -42,18 +43,18 @@ impl ClientAddress {
 
 const VISIBLE: &str = "an address is visible characters";
 
-/// The proxies whose `X-Forwarded-For` is believed; none by default.
+/// The proxies whose `X-Forwarded-For` is trusted; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Trusts the proxies whose addresses lie in `networks`.
+    /// Trusts the proxies in `networks`.
     #[must_use]
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether there are none, so that nobody's word counts.
+    /// Returns whether no proxy is trusted, so that the client is always the TCP peer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -64,17 +65,17 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.prefix_len() == 0)
     }
 
-    /// Whether `address` is one of these proxies.
+    /// Returns whether `address` is a trusted proxy.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client's address: `peer`, unless that is a trusted proxy.
+    /// Returns the client's address: `peer`, unless it is a trusted proxy.
     ///
-    /// Behind trusted proxies it is the right-most hop that is none of them, for everything to the left of that hop
-    /// can be made up by the client. When all hops are trusted, the left-most is the client.
+    /// Behind trusted proxies the client is the right-most hop that is not trusted, because the client can forge
+    /// everything to its left. If all hops are trusted, the client is the left-most.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, BadHop> {
         let mut client = peer.to_canonical();
         if self.is_empty() {
@@ -92,16 +93,16 @@ impl TrustedProxies {
     }
 }
 
-/// A hop in `X-Forwarded-For` that is no address; to skip it would be to believe the client.
+/// A hop in `X-Forwarded-For` that is not an address. It is an error, because a skipped hop would trust the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a hop in X-Forwarded-For is not an IP address")]
 pub struct BadHop;
 
-/// The header by which proxies name the client: one or many lists, each hop appended on the right.
+/// The header in which proxies name the client: one or more lists, each hop appended on the right.
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Parses a hop in each form that proxies and load balancers write: an address, quoted or not, an IPv6 address in brackets
-/// or not and with a zone or not, and a port behind it. The zone names an interface of the proxy and is dropped.
+/// Parses a hop in every form that proxies and load balancers write: an address with or without quotes and port, and an
+/// IPv6 address with or without brackets and zone. The zone names an interface of the proxy and is dropped.
 fn parse_hop(hop: &[u8]) -> Result<IpAddr, BadHop> {
     let hop = str::from_utf8(hop).map_err(|_| BadHop)?.trim();
     let plain = hop.parse().ok();

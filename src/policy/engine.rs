@@ -1,7 +1,8 @@
-//! The engine behind the proxy: its distribution and version, which decide what a route means.
+//! The upstream's engine: its distribution and version, which decide the meaning of a route.
 //!
-//! Engines with mapping types take an unknown `POST /name/_route` for "index a document of the type `_route`", and make
-//! the index before they reject the type. So a read grant passes such a route only where the engine knows it as an API.
+//! Engines with mapping types interpret an unknown `POST /name/_route` as "index a document of the type `_route`", and
+//! create the index before they reject the type. So a read grant permits such a route only if it is an API of the
+//! engine.
 
 mod banner;
 mod learn;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 pub(crate) use self::banner::fetch_banner;
 pub use self::learn::learn;
 
-/// A distribution and its version, patch level left out.
+/// A distribution and its version without the patch level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
     /// The distribution.
@@ -26,10 +27,10 @@ pub struct Engine {
     pub version: Version,
 }
 
-/// Major and minor version, in their order.
+/// Major and minor version, which compare in this order.
 pub type Version = (u8, u8);
 
-/// The two families that AWS offers.
+/// An engine family that AWS offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
     /// Elasticsearch up to 7.10.
@@ -39,14 +40,14 @@ pub enum Distribution {
 }
 
 impl Engine {
-    /// The least that a serverless collection is.
+    /// The oldest engine that a serverless collection can have.
     pub const SERVERLESS: Self = Self { distribution: Distribution::OpenSearch, version: (2, 0) };
 
-    /// Reads the answer to `GET /`; `None` if it names no known distribution or no version.
+    /// Parses the response to `GET /`. Returns `None` if it names no known distribution or no version.
     ///
     /// In compatibility mode (`compatibility.override_main_response_version`) OpenSearch 1 and 2 report 7.10.2 and no
-    /// distribution. The tagline still names OpenSearch, and Lucene's version tells which of the two it is; the minor
-    /// version then counts as 0, the oldest.
+    /// distribution. The tagline still names OpenSearch, and Lucene's version separates the two. The minor version is
+    /// then 0, the oldest.
     #[must_use]
     pub fn from_banner(banner: &[u8]) -> Option<Self> {
         let Banner { tagline, version } = serde_json::from_slice(banner).ok()?;
@@ -63,8 +64,8 @@ impl Engine {
         is_elasticsearch.then_some(Self { distribution: Distribution::Elasticsearch, version: reported })
     }
 
-    /// Returns whether the engine takes an unknown route below an index for a mapping type, and a `POST` to it for a
-    /// document.
+    /// Returns whether the engine interprets an unknown route below an index as a mapping type, and a `POST` to it as
+    /// indexing a document.
     #[must_use]
     pub fn has_mapping_types(self) -> bool {
         match self.distribution {
@@ -129,13 +130,13 @@ impl fmt::Display for Distribution {
     }
 }
 
-/// The domain's engine as last learned, shared by all workers. Reading it is one atomic load.
+/// The domain's engine as last detected, shared by all workers. A read costs one atomic load.
 #[derive(Clone, Debug, Default)]
 pub struct KnownEngine(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// 0 is unknown.
+    /// The engine's encoding, or 0 if it is unknown.
     bits: AtomicU32,
     doubted: Notify,
 }
@@ -144,7 +145,7 @@ impl KnownEngine {
     /// Returns the engine, or `None` while it is not known.
     #[must_use]
     pub fn get(&self) -> Option<Engine> {
-        // Nothing else is published with it.
+        // Relaxed: no other memory is published with it.
         Engine::from_bits(self.0.bits.load(Ordering::Relaxed))
     }
 
@@ -153,7 +154,7 @@ impl KnownEngine {
         Engine::from_bits(self.0.bits.swap(engine.map_or(0, Engine::to_bits), Ordering::Relaxed))
     }
 
-    /// Has the domain asked again soon, because an answer does not fit the engine.
+    /// Schedules another detection soon, because a response contradicts the engine.
     pub fn doubt(&self) {
         self.0.doubted.notify_one();
     }
@@ -222,7 +223,7 @@ mod tests {
         let opensearch = |version| Some((Distribution::OpenSearch, version));
         banner(&compatible(r#","lucene_version":"8.10.1""#), opensearch((1, 0)));
         banner(&compatible(r#","lucene_version":"9.12.3""#), opensearch((2, 0)));
-        // The older of the two is the stricter reading.
+        // The older of the two is the stricter choice.
         banner(&compatible(""), opensearch((1, 0)));
     }
 

@@ -1,25 +1,25 @@
-//! DNS rebinding protection: only known host names are answered, so that a hostile page cannot point its own host name at
-//! this proxy and read in the browser of an allowed user.
+//! DNS rebinding protection: only requests for known host names are accepted. Otherwise a hostile page could point its
+//! own host name at this proxy and read responses in the browser of an allowed user.
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 
-/// The host names that are answered; all of them by default.
+/// The accepted host names; by default all.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// Answers to `names` alone, or to all if there are none. They come without port.
+    /// Accepts only `names`, which have no port, or every name if the list is empty.
     #[must_use]
     pub fn new(names: Vec<String>) -> Self {
         Self(names)
     }
 
-    /// Refuses a request that asks for another host: the page behind it has its own name lead here.
+    /// Rejects a request for an unknown host (DNS rebinding).
     ///
-    /// `Host`, the target's host and what a trusted proxy forwards must all be known, for the page may have set the
-    /// latter itself.
+    /// `Host`, the target's host and a trusted proxy's `X-Forwarded-Host` must all be known, because a page can set the
+    /// last one itself.
     pub fn check(&self, head: &Parts, is_proxied: bool) -> Result<(), UnknownHost> {
         if self.0.is_empty() {
             return Ok(());
@@ -29,31 +29,31 @@ impl Hosts {
         if !names.is_empty() && names.iter().all(|name| self.names(name)) { Ok(()) } else { Err(UnknownHost) }
     }
 
-    /// Whether `authority`, a host with or without port, is one of these.
+    /// Returns whether the host of `authority`, which may have a port, is known.
     pub(crate) fn names(&self, authority: &str) -> bool {
         let authority: Option<Authority> = authority.parse().ok();
         authority.is_some_and(|authority| {
-            // A name with the dot of the root is the same name.
+            // A fully qualified name may end with a dot.
             let name = authority.host().strip_suffix('.').unwrap_or(authority.host());
             self.0.iter().any(|host| host.eq_ignore_ascii_case(name))
         })
     }
 }
 
-/// A request asks for a host that is not among those answered.
+/// The rejection of a request for an unknown host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this host name is not answered here: the operator can add it to listen.hosts")]
 pub struct UnknownHost;
 
-/// The hosts, with their ports, that a request was sent to: by its own account, and by that of the proxy before it.
+/// Returns the hosts, with their ports, that `Host` and a trusted proxy's `X-Forwarded-Host` name.
 pub(crate) fn named_hosts(headers: &HeaderMap, is_proxied: bool) -> Vec<&str> {
     let forwarded = headers.get_all(FORWARDED_HOST).iter().filter(|_| is_proxied);
     let values = headers.get_all(header::HOST).iter().chain(forwarded);
-    // What is no text is no host that could be known.
+    // A value that is not text becomes an empty name, which is unknown (fails closed).
     values.flat_map(|value| value.to_str().unwrap_or_default().split(',')).map(str::trim).collect()
 }
 
-/// The header by which proxies name the host that the browser asked for.
+/// The header in which proxies forward the browser's `Host`.
 pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The parsed list and its lookup: the longest block that holds the client and has not expired.
+//! The parsed allowlist and its lookup: longest prefix match over the entries that have not expired.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,11 +15,10 @@ use super::entry::Entry;
 use super::file::{self, EntryError};
 use crate::watched_file;
 
-/// A whole allowlist. No two entries have the same block.
+/// A complete allowlist. No two entries have the same block.
 ///
-/// A lookup hashes the client's block of each length that occurs, from the longest on. So it costs what the lengths
-/// cost, of which lists have a handful, and the same for ten entries as for 100,000: a tree would have to be walked
-/// down, with a cache miss a node.
+/// A lookup hashes the client's address at each prefix length that occurs, longest first. It costs one probe a length,
+/// of which lists have a handful, and the same for ten entries as for 100,000. A tree would cost a cache miss a node.
 #[derive(Debug, Default)]
 pub struct Entries {
     blocks: HashMap<IpNet, Arc<Entry>>,
@@ -31,8 +30,7 @@ pub struct Entries {
 type Lengths = Vec<u8>;
 
 impl Entries {
-    /// Parses the text of an allowlist; `file` is only for the messages. One bad entry rejects
-    /// the whole text.
+    /// Parses the text of an allowlist. One invalid entry rejects the whole text. `file` is only for the messages.
     pub fn parse(file: &Path, text: &str) -> Result<Self, EntryError> {
         Ok(file::parse(file, text)?.entries.into_iter().collect())
     }
@@ -42,8 +40,8 @@ impl Entries {
         Self::read(file, Ok(read(file)?))
     }
 
-    /// Parses the result of reading `file`. A list without entries is an error, unless the file says that it has none:
-    /// what is left of a file on a full disk must not reject every client.
+    /// Parses the result of reading `file`. A list without entries is an error, unless the file says `allow = []`:
+    /// a file that a full disk truncated must not reject every client.
     pub fn read(file: &Path, text: Result<impl AsRef<str>, String>) -> Result<Self, LoadError> {
         let text = text.map_err(|reason| LoadError::Unreadable { file: file.to_owned(), reason })?;
         let text = text.as_ref();
@@ -57,20 +55,20 @@ impl Entries {
         Ok(parsed.entries.into_iter().collect())
     }
 
-    /// The entry that lets `client` in at `now`.
+    /// Returns the entry that grants `client` access at `now`.
     #[must_use]
     pub fn find(&self, client: IpAddr, now: SystemTime) -> Option<&Arc<Entry>> {
-        // The first that is there, unless it has expired: then the next wider one decides.
+        // An expired entry does not hide the next wider one.
         self.holding(client).find(|entry| !entry.has_expired(now))
     }
 
-    /// Returns when the last of the grants ended that `client` had at `now`, if all have ended.
+    /// Returns the latest expiry of the entries of `client` that have expired at `now`.
     #[must_use]
     pub fn expiry(&self, client: IpAddr, now: SystemTime) -> Option<SystemTime> {
         self.holding(client).filter_map(|entry| entry.expires).filter(|at| *at <= now).max()
     }
 
-    /// Returns the entries that hold `client`, the longest block first.
+    /// Returns the entries that contain `client`, longest prefix first.
     fn holding(&self, client: IpAddr) -> impl Iterator<Item = &Arc<Entry>> {
         let client = client.to_canonical();
         let lengths = if client.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
@@ -78,32 +76,32 @@ impl Entries {
         blocks.filter_map(|block| self.blocks.get(&block.trunc()))
     }
 
-    /// The number of entries, expired ones included.
+    /// Returns the number of entries, including expired ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Whether there is no entry, so that nobody can get in.
+    /// Returns whether the list is empty, so that every client is rejected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// All entries, IPv4 before IPv6, in the order of their addresses.
+    /// Returns all entries in the order of their addresses, IPv4 before IPv6.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         let mut entries: Vec<_> = self.blocks.values().collect();
         entries.sort_by_key(|entry| entry.cidr);
         entries.into_iter()
     }
 
-    /// How many entries have expired at `now`.
+    /// Counts the entries that have expired at `now`.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> usize {
         self.blocks.values().filter(|entry| entry.has_expired(now)).count()
     }
 
-    /// How many entries `other` does not have in this form.
+    /// Counts the entries that `other` lacks or has with other values.
     pub(crate) fn missing_from(&self, other: &Self) -> usize {
         let has = |entry: &Entry| other.blocks.get(&entry.cidr).is_some_and(|it| **it == *entry);
         self.blocks.values().filter(|entry| !has(entry)).count()
@@ -124,21 +122,21 @@ fn lengths(blocks: Vec<&IpNet>) -> Lengths {
     lengths.into_iter().rev().collect()
 }
 
-/// Why an allowlist file is not put in effect.
+/// The reason why an allowlist file is rejected.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum LoadError {
-    /// The file is not there, not readable, or not UTF-8.
+    /// The file does not exist, is not readable, or is not UTF-8.
     #[error("{}: cannot be read: {reason}", .file.display())]
     Unreadable {
-        /// The file that was asked for.
+        /// The requested file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error message.
         reason: String,
     },
-    /// An entry is wrong, or the file is not TOML.
+    /// An entry is invalid, or the file is not TOML.
     #[error(transparent)]
     Entry(#[from] EntryError),
-    /// The file has no entries and does not say so, which can only be a mistake.
+    /// The file has no entries and does not say `allow = []`, so this is a mistake.
     #[error("{}: {reason}", .file.display())]
     Empty {
         /// The file that was read.
@@ -148,13 +146,13 @@ pub enum LoadError {
     },
 }
 
-/// Why an allowlist has no entries.
+/// The reason why an allowlist has no entries.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum EmptyReason {
-    /// There is none in it.
+    /// The text contains no `[[allow]]`.
     #[error("has no entries: write at least one [[allow]], or allow = [] to reject every client")]
     NoEntry,
-    /// They stand behind a `#`: something has replaced the line ends by spaces.
+    /// All entries are in one comment: something has replaced the line ends by spaces.
     #[error("has no entries: its line ends are lost, so that the first # comments out all that follows")]
     OneLine,
 }
@@ -216,7 +214,7 @@ mod tests {
         let entries = of([entry("10.1.2.3/32", Some(end)), entry("10.0.0.0/8", None)]);
         let name = |now: SystemTime| &entries.find([10, 1, 2, 3].into(), now).unwrap().name;
         assert_eq!(name(end - Duration::from_nanos(1)), "10.1.2.3/32");
-        // An expired address does not hide the live block around it.
+        // An expired address does not hide the unexpired block around it.
         assert_eq!(name(end), "10.0.0.0/8");
         assert_eq!(entries.expired(end - Duration::from_nanos(1)), 0);
         assert_eq!(entries.expired(end), 1);
@@ -266,7 +264,7 @@ mod tests {
         let examples: Vec<_> = shipped
             .lines()
             .filter_map(|line| line.strip_prefix("#"))
-            // Prose has a space after the sign.
+            // Prose has a space after the `#`.
             .filter(|line| line.starts_with("[[allow]]") || (line.contains(" = ") && !line.starts_with(' ')))
             .collect();
         let entries = Entries::parse(Path::new("examples"), &examples.join("\n")).unwrap();
@@ -303,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Addresses that lie close together, so that blocks nest and clients hit them.
+    /// Generates addresses that are close together, so that blocks nest and contain clients.
     fn address() -> impl Strategy<Value = IpAddr> {
         const V4: &[u32] = &[0, 1, 0x0a00_0000, 0x0a01_0203, 0x0a01_0204, u32::MAX];
         const V6: &[u128] = &[0, 1, 0x2001_0db8 << 96, (0x2001_0db8 << 96) + 7, 0xffff_0a01_0203, u128::MAX];

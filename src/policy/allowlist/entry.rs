@@ -1,4 +1,4 @@
-//! An entry of the allowlist.
+//! An allowlist entry.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,21 +6,21 @@ use ipnet::IpNet;
 
 use crate::policy::grant::Access;
 
-/// One block of addresses that is let in.
+/// An address block with the access that it grants.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
     /// The block, without host bits; never an IPv4-mapped IPv6 block.
     pub cidr: IpNet,
-    /// The name of its owner, for the access log.
+    /// The owner's name, for the access log.
     pub name: String,
-    /// The access that it grants.
+    /// The access level.
     pub access: Access,
-    /// The first instant at which the block no longer passes; `None` lasts until it is removed.
+    /// The expiry: the first instant without access. `None` if the entry does not expire.
     pub expires: Option<SystemTime>,
 }
 
 impl Entry {
-    /// Returns whether the grant has ended at `now`.
+    /// Returns whether the entry has expired at `now`.
     #[must_use]
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|at| at <= now)

@@ -1,4 +1,4 @@
-//! The allowlist file as written: TOML in; its entries, or the first mistake and its line, out.
+//! The parser of the allowlist file (TOML). It returns the entries, or the first mistake with its line.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ use super::entry::Entry;
 use crate::policy::cidr::{self, CidrError};
 use crate::policy::grant::Access;
 
-/// A mistake in an allowlist: where it is, and what to write instead. Always one line of text.
+/// A mistake in an allowlist: its position and the correction. The message is always one line.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{}:{line}: {mistake}", .file.display())]
 pub struct EntryError {
@@ -27,11 +27,11 @@ pub struct EntryError {
     mistake: Mistake,
 }
 
-/// A file's entries in their order.
+/// The entries of a file, in file order.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     pub(crate) entries: Vec<Entry>,
-    /// The file says itself that it has no entries, by `allow = []`.
+    /// Set if the file states `allow = []`.
     pub(crate) says_so: bool,
 }
 
@@ -41,7 +41,7 @@ struct WrittenFile {
     allow: Option<Vec<Spanned<WrittenEntry>>>,
 }
 
-/// Every key is optional here so that a missing one gets a message of ours.
+/// Every key is optional here, because serde's message for a missing key does not say what to write.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenEntry {
@@ -51,7 +51,7 @@ struct WrittenEntry {
     expires: Option<Spanned<Value>>,
 }
 
-/// Parses the text of an allowlist, in its order; `file` is only for the messages.
+/// Parses the text of an allowlist. `file` is only for the messages.
 pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
     let at = |start: usize| move |mistake| EntryError { file: file.to_owned(), line: line(text, start), mistake };
     let mut first = HashMap::new();
@@ -100,12 +100,12 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
     Ok(Parsed { entries, says_so })
 }
 
-/// Cuts a text at headers of entries into parts that are each a document of their own: the parser's tree is 25 times
-/// as large as its text.
+/// Splits a text at entry headers into parts, each a complete document. This bounds memory: the parser's tree is 25
+/// times as large as its text.
 ///
-/// A line that looks like a header can only be something else within a string of several lines; a text with one of
-/// those is one part. So is one with anything but blanks and comments in front of the first header, because entries
-/// that are written as `allow = […]` cannot be continued by headers.
+/// A line that looks like a header is none only within a multi-line string, so a text with such strings is one part.
+/// A text with more than blanks and comments before the first header is one part, too, because headers cannot continue
+/// entries that are written as `allow = […]`.
 fn parts(text: &str) -> Vec<Range<usize>> {
     let is_filler = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     let is_header = |line: &&str| line.trim_start().starts_with("[[allow]]");
@@ -126,7 +126,7 @@ fn parts(text: &str) -> Vec<Range<usize>> {
     parts
 }
 
-/// Accepts what an access log can print in one line.
+/// Validates a name: the access log prints it in one line.
 pub(crate) fn name(name: &str) -> Result<String, Mistake> {
     if name.trim().is_empty() {
         return Err(Mistake::EmptyName);
@@ -146,7 +146,7 @@ fn access(access: &str) -> Result<Access, Mistake> {
     }
 }
 
-/// Reads the end of a grant; `source` is how the file spells it.
+/// Parses an expiry. `source` is its spelling in the file, for the messages.
 fn instant(expires: &Value, source: &str) -> Result<SystemTime, Mistake> {
     let wrong = |reason| Mistake::Expires { expires: one_line(source), reason };
     let out_of_range = || wrong("is out of range");
@@ -157,9 +157,9 @@ fn instant(expires: &Value, source: &str) -> Result<SystemTime, Mistake> {
         Datetime { date: None, .. } => Err(wrong("has no date")),
         Datetime { time: None, .. } => Err(wrong("has no time")),
         Datetime { offset: None, .. } => Err(wrong("has no offset from UTC")),
-        // The parser below would silently take it for second 59.
+        // The parser below would silently return second 59.
         Datetime { time: Some(time), .. } if time.second == Some(60) => Err(wrong("has a second 60")),
-        // Such a date means "never". A timestamp ends a day earlier, so that it has a date in every time zone.
+        // Such a date means "never". jiff's maximum is a day earlier, so that it has a date in every time zone.
         Datetime { date: Some(date), .. } if date.year == 9999 => {
             expires.to_string().parse().unwrap_or(Timestamp::MAX).try_into().map_err(|_| out_of_range())
         }
@@ -167,18 +167,18 @@ fn instant(expires: &Value, source: &str) -> Result<SystemTime, Mistake> {
     }
 }
 
-/// The line, from 1, of the byte at `start`.
+/// Returns the line of the byte at `start`, counted from 1.
 fn line(text: &str, start: usize) -> usize {
     1 + text[..start].matches('\n').count()
 }
 
-/// The beginning of that line.
+/// Returns the beginning of the line of the byte at `start`.
 fn found(text: &str, start: usize) -> String {
     let found = text.lines().nth(line(text, start) - 1).unwrap_or_default();
     one_line(&found.chars().take(QUOTED).collect::<String>())
 }
 
-/// Messages quote the file, and the file may hold anything.
+/// Escapes control characters, because messages quote the file and the file may contain anything.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -191,10 +191,10 @@ fn one_line(text: &str) -> String {
     line
 }
 
-/// Characters; a file may hold its whole list in one line.
+/// Characters of a quotation. A file may have its whole list in one line.
 const QUOTED: usize = 80;
 
-/// Bytes that a part has at least, unless it is the last.
+/// Minimum size of a part in bytes, except for the last.
 const PART: usize = 16 * 1024;
 
 #[derive(Clone, Debug, Eq, Error, PartialEq)]

@@ -1,4 +1,4 @@
-//! The domain's banner: the answer to `GET /`.
+//! The domain's banner: the response to `GET /`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) async fn fetch_banner(upstream: &SignedClient) -> Result<Response<Byt
     let response = timeout(BANNER_TIMEOUT, upstream.send(&request, HeaderMap::new)).await;
     let response = response.map_err(|_| format!("the domain did not answer within {} s", BANNER_TIMEOUT.as_secs()))?;
     let (head, body) = response.map_err(|error| join_sources(&error))?.into_parts();
-    // Read to its end, so that the connection returns to the pool.
+    // An unread body would keep the connection out of the pool.
     let body = match timeout(BANNER_TIMEOUT, Limited::new(body, BANNER_BYTES).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         _ => Bytes::new(),
@@ -25,7 +25,7 @@ pub(crate) async fn fetch_banner(upstream: &SignedClient) -> Result<Response<Byt
     Ok(Response::from_parts(head, body))
 }
 
-/// The time that the domain may take for its banner.
+/// Timeout of the head, and again of the body.
 const BANNER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A banner is some hundred bytes; a page in its place may be longer.
+/// Size limit. A banner has a few hundred bytes; an error page may have more.
 const BANNER_BYTES: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Learning the engine: asked for at start, at an interval, and soon after an answer that does not fit it.
+//! Engine detection: at start, at an interval, and soon after a response that contradicts the known engine.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use trailgate_client::SignedClient;
 use super::banner::fetch_banner;
 use super::{Engine, KnownEngine};
 
-/// Keeps `known` up to date by asking the domain for its banner.
+/// Keeps `known` up to date by requesting the domain's banner.
 ///
-/// A failed request changes nothing, since an unreachable domain cannot be written to either. An answer that names no
-/// engine makes it unknown.
+/// A failed request changes nothing, because an unreachable domain cannot be written to either. A response that names
+/// no engine makes the engine unknown, which fails closed.
 pub async fn learn(upstream: &SignedClient, known: &KnownEngine) -> Infallible {
     let mut told = None;
     loop {
@@ -29,7 +29,7 @@ pub async fn learn(upstream: &SignedClient, known: &KnownEngine) -> Infallible {
                 if problem.is_answer {
                     known.set(None);
                 }
-                // Once for each problem, not once for each try.
+                // Log each problem once, not once a retry.
                 if told.as_ref() != Some(&problem.reason) {
                     let engine = known.get().map(|engine| engine.to_string());
                     tracing::warn!(
@@ -50,7 +50,7 @@ pub async fn learn(upstream: &SignedClient, known: &KnownEngine) -> Infallible {
 
 struct Problem {
     reason: String,
-    /// Whether the domain answered, with something other than an engine's banner.
+    /// Set if the domain responded, but not with an engine's banner.
     is_answer: bool,
 }
 
@@ -65,9 +65,9 @@ async fn ask(upstream: &SignedClient) -> Result<Engine, Problem> {
     Engine::from_banner(answer.body()).ok_or_else(unknown)
 }
 
-/// How often the domain is asked: an upgrade takes AWS many minutes, and an answer that does not fit asks sooner.
+/// Interval between requests. An AWS upgrade takes many minutes, and a contradicting response shortens the wait.
 const INTERVAL: Duration = Duration::from_mins(1);
-/// How soon after a failure.
+/// Delay after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// How soon after a doubt: clients can raise one with each request.
+/// Delay after a doubt. It bounds the rate, because each client request can raise a doubt.
 const GAP: Duration = Duration::from_secs(1);

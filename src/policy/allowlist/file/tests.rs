@@ -1,4 +1,4 @@
-//! What the allowlist file may say, and what is said of everything else.
+//! Valid allowlist files, and the messages for invalid ones.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -177,10 +177,10 @@ fn long_list_means_the_same_as_its_parts() {
         &twice,
         "a.toml:15003: cidr \"10.0.1.0/24\" is 10.0.1.0/24, which line 6 has already: remove one of the two",
     );
-    // A header within a string of several lines is none.
+    // A header within a multi-line string is none.
     let quoted = text.replacen("'x'", "'''\n[[allow]]\n'''", 1);
     assert_eq!(parts(&quoted).len(), 1);
-    // An array cannot be continued by headers.
+    // Headers cannot continue an array.
     assert_eq!(parts(&("allow = []\n".to_owned() + &text)).len(), 1);
     assert!(parsed(&("allow = []\n".to_owned() + &text)).is_err());
 }
