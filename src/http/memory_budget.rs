@@ -1,4 +1,4 @@
-//! The request's body: read whole, since its hash is signed, but never without bound.
+//! Buffers request bodies: read whole, because their hash is signed, and bounded by a memory budget (backpressure).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,12 +15,12 @@ use trailgate_client::{BodyHasher, HashedBody};
 
 /// The memory that all bodies in flight share.
 ///
-/// One lane of `max_body` bytes is kept apart: a request that finds the rest taken waits for it, and the request that
-/// has it can read to its end. So uploads that together want more than there is queue, instead of waiting for each
-/// other.
+/// One lane of `max_body` bytes is reserved. A request that finds the rest used up waits for the lane, and the request
+/// that holds it can read to its end. Uploads that together need more than the budget therefore queue instead of
+/// deadlocking.
 ///
-/// A part is kept for the first [`SMALL_BODY`] bytes of bodies that find the rest taken, so that no search waits for
-/// uploads. Of either part, one client gets only a share: its stalled uploads delay itself.
+/// A reserved part serves the first [`SMALL_BODY`] bytes of bodies that find the rest used up, so that no search waits
+/// for uploads. One client gets only a share of either part, so its stalled uploads delay only itself.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     shared: Arc<Semaphore>,
@@ -31,22 +31,22 @@ pub struct MemoryBudget {
     waits: Histogram,
 }
 
-/// What one body may take.
+/// The limits of request bodies.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// Bytes of one body.
+    /// Maximum bytes of one body.
     pub max_body: usize,
-    /// Bytes of all bodies in flight; at least `max_body`.
+    /// Maximum bytes of all bodies in flight; at least `max_body`.
     pub buffer_memory: usize,
-    /// How long a sender may take for each [`PROGRESS_BYTES`] bytes, and a request wait for its share of the memory.
+    /// The time for each [`PROGRESS_BYTES`] bytes of a body, and for a request's wait for memory.
     pub timeout: Duration,
 }
 
-/// Bytes that a sender has to deliver within `body_timeout`; a slower one is cut off.
+/// Bytes that a client has to send within `body_timeout` (slowloris protection); a slower one is cut off.
 pub(crate) const PROGRESS_BYTES: usize = 64 * 1024;
 
 impl MemoryBudget {
-    /// A budget of `limits.buffer_memory` bytes; how many seconds bodies wait for it goes into `waits`.
+    /// Creates a budget of `limits.buffer_memory` bytes. `waits` observes the seconds for which bodies wait for memory.
     #[must_use]
     pub fn new(limits: BodyLimits, waits: Histogram) -> Self {
         let parts = Parts::of(limits);
@@ -56,7 +56,7 @@ impl MemoryBudget {
         Self { shared, small, lane, clients, limits, waits }
     }
 
-    /// Bytes that are taken; the lane counts whole when somebody has it.
+    /// Returns the bytes in use. A held lane counts as a whole.
     #[must_use]
     pub fn taken(&self) -> usize {
         let parts = Parts::of(self.limits);
@@ -66,7 +66,7 @@ impl MemoryBudget {
         shared + small + lane
     }
 
-    /// Bytes that there are.
+    /// Returns the size of the budget in bytes.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limits.buffer_memory
@@ -74,7 +74,7 @@ impl MemoryBudget {
 
     /// Reads `body` to its end and hashes it on the way.
     ///
-    /// Memory is taken as bytes arrive, and released when the [`MemoryPermit`] is dropped.
+    /// Acquires memory as bytes arrive, and releases it when the [`MemoryPermit`] is dropped.
     pub async fn buffer<B>(
         &self,
         client: IpAddr,
@@ -97,7 +97,7 @@ impl MemoryBudget {
             let Some(frame) = timeout_at(stride.deadline, body.frame()).await.map_err(|_| BodyError::Slow)? else {
                 break;
             };
-            // Trailers are not forwarded: no reader of an Elasticsearch request knows them.
+            // Trailers are not forwarded: no Elasticsearch API reads them.
             let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
             if hasher.len() + data.len() > limit {
                 return Err(BodyError::TooLarge { limit });
@@ -110,7 +110,7 @@ impl MemoryBudget {
         Ok((hasher.finish(), permit))
     }
 
-    /// Adds `bytes` to `permit`, or gives nothing when they did not come in time.
+    /// Adds `bytes` to `permit`, or returns `None` if they do not become free in time.
     async fn take(&self, permit: &mut MemoryPermit, before: usize, bytes: usize) -> Option<()> {
         if permit.lane.is_some() {
             return Some(());
@@ -123,7 +123,7 @@ impl MemoryBudget {
                 permit.add(own, more);
                 Some(())
             }
-            // Boxed, for it is large and seldom.
+            // Boxed: this rare branch would otherwise enlarge every request's future.
             Err(_) => Box::pin(self.wait(permit, &client, before + bytes, permits)).await,
         }
     }
@@ -131,7 +131,7 @@ impl MemoryBudget {
     async fn wait(&self, permit: &mut MemoryPermit, client: &Client, total: usize, permits: u32) -> Option<()> {
         let _wait = Wait { since: Instant::now(), waits: &self.waits };
         let from = async |own: &Arc<Semaphore>, all: &Arc<Semaphore>| {
-            // Its own part first: a client that has used that up must not stand in the queue of all.
+            // The client's own share first: a client that has used it up must not occupy the queue of all.
             let own = Arc::clone(own).acquire_many_owned(permits).await.ok()?;
             Some((own, Arc::clone(all).acquire_many_owned(permits).await.ok()?))
         };
@@ -142,7 +142,7 @@ impl MemoryBudget {
                 permit.add(own, more);
             }
             more = from(&client.small, &self.small), if total <= SMALL_BODY => permit.small.extend(more),
-            // What it holds already stays counted against the shared part; the lane covers the rest.
+            // The bytes held so far stay counted against the shared part; the lane covers the rest.
             lane = Arc::clone(&self.lane).acquire_owned() => permit.lane = lane.ok(),
             () = sleep(self.limits.timeout) => return None,
         }
@@ -150,7 +150,7 @@ impl MemoryBudget {
     }
 }
 
-/// A wait for memory, noted when it ends, also because the client has left.
+/// A wait for memory, recorded when it ends, even if the client leaves first.
 struct Wait<'a> {
     since: Instant,
     waits: &'a Histogram,
@@ -162,7 +162,7 @@ impl Drop for Wait<'_> {
     }
 }
 
-/// Bytes of the parts of a budget, without the lane.
+/// The sizes in bytes of a budget's parts, without the lane.
 #[derive(Clone, Copy, Debug)]
 struct Parts {
     shared: usize,
@@ -172,12 +172,12 @@ struct Parts {
 impl Parts {
     fn of(limits: BodyLimits) -> Self {
         let both = limits.buffer_memory.saturating_sub(limits.max_body);
-        // A memory that is hardly larger than one body is not cut further.
+        // A budget that is hardly larger than one body is not divided further.
         let small = if both < SMALLEST_CUT { 0 } else { (both / 8).min(SMALL_PART) };
         Self { shared: both - small, small }
     }
 
-    /// What one client may take of these: half, or the largest body if that is more.
+    /// Returns the share of one client: half of each part, or the largest body if that is more.
     fn of_client(self, limits: BodyLimits) -> Self {
         Self { shared: self.shared.min(limits.max_body.max(self.shared / 2)), small: self.small.div_ceil(2) }
     }
@@ -190,7 +190,7 @@ struct Clients {
     known: Mutex<HashMap<IpAddr, Weak<Client>>>,
 }
 
-/// What one client may still take.
+/// The remaining share of one client.
 #[derive(Debug)]
 struct Client {
     shared: Arc<Semaphore>,
@@ -199,7 +199,7 @@ struct Client {
 
 impl Clients {
     fn of(&self, client: IpAddr) -> Arc<Client> {
-        // A poisoned map is whole: nothing below panics half-way.
+        // A poisoned map is consistent: nothing below panics during an update.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = known.get(&client).and_then(Weak::upgrade) {
             return share;
@@ -214,28 +214,28 @@ impl Clients {
     }
 }
 
-/// Why a body was not read to its end.
+/// The reason why a body was not read to its end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BodyError<E> {
-    /// It is longer than `limit` bytes.
+    /// The body is longer than `limit` bytes.
     TooLarge {
-        /// Bytes that one body may have.
+        /// Maximum bytes of one body.
         limit: usize,
     },
-    /// Its sender was too slow.
+    /// The client sent too slowly.
     Slow,
     /// Other bodies held the memory for too long.
     Overloaded,
-    /// The connection broke, or the chunks were malformed.
+    /// The connection failed, or the chunked coding is malformed.
     Broken(E),
 }
 
-/// The memory that one body holds of the [`MemoryBudget`].
+/// The share of the [`MemoryBudget`] that one body holds.
 #[derive(Debug, Default)]
 pub struct MemoryPermit {
-    /// Of its client's part, and of the shared part.
+    /// Permits of the client's share and of the shared part.
     shared: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
-    /// Of the parts for small bodies.
+    /// Permits of the parts for small bodies.
     small: Vec<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
     lane: Option<OwnedSemaphorePermit>,
     client: Option<Arc<Client>>,
@@ -253,7 +253,7 @@ impl MemoryPermit {
     }
 }
 
-/// The next deadline of a sender that has to keep up a pace.
+/// The next deadline of a client that has to keep up a minimum rate.
 struct ProgressDeadline {
     deadline: Instant,
     timeout: Duration,
@@ -265,7 +265,7 @@ impl ProgressDeadline {
         Self { deadline: Instant::now() + timeout, timeout, bytes: 0 }
     }
 
-    /// Counts what arrived; the time that the gate itself `waited` for memory is not the sender's.
+    /// Counts received bytes. Extends the deadline by the time that the proxy itself `waited` for memory.
     fn advance(&mut self, bytes: usize, waited: Duration) {
         self.bytes += bytes;
         self.deadline += waited;
@@ -276,13 +276,13 @@ impl ProgressDeadline {
     }
 }
 
-/// Bytes of a body that can come out of the part for small bodies: searches are far shorter.
+/// Maximum bytes of a body that come out of the part for small bodies; searches are far shorter.
 const SMALL_BODY: usize = 64 * 1024;
-/// Bytes of the part for small bodies at the most.
+/// Maximum bytes of the part for small bodies.
 const SMALL_PART: usize = 16 * 1024 * 1024;
 /// Bytes below which there is no part for small bodies: a frame of a body must fit into the shared part.
 const SMALLEST_CUT: usize = 1024 * 1024;
-/// Clients that are remembered before those without a body in flight are forgotten.
+/// Number of clients above which those without a body in flight are removed from the map.
 const FORGET_AT: usize = 1024;
 
 #[cfg(test)]
@@ -299,7 +299,7 @@ mod tests {
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
-    /// An upload that stalls after so many bytes.
+    /// Returns an upload that stalls after `bytes` bytes.
     fn stalled(bytes: usize) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
         let frame: Result<_, Infallible> = Ok(Frame::data(Bytes::from(vec![b'x'; bytes])));
         StreamBody::new(stream::iter([frame]).chain(stream::pending()))
@@ -316,7 +316,7 @@ mod tests {
         }
         tokio::task::yield_now().await;
         let since = Instant::now();
-        // The lane and the client's part are taken, the rest is not.
+        // The lane and the client's share are in use, the rest is free.
         for client in [OTHER, CLIENT] {
             assert!(budget.buffer(client, Full::new(Bytes::from_static(b"a search"))).await.is_ok());
         }

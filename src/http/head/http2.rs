@@ -1,5 +1,5 @@
-//! The head of an HTTP/2 request, made into what the same request has in HTTP/1.1. Its form is checked by `h2`
-//! (RFC 9113, section 8.2); it has no lines that could be read in two ways.
+//! Normalizes the head of an HTTP/2 request to the form of HTTP/1.1. `h2` validates it (RFC 9113, section 8.2); without
+//! lines it has no request smuggling by line ends.
 
 use hyper::Request;
 use hyper::header::{self, HeaderValue};
@@ -7,11 +7,11 @@ use hyper::header::{self, HeaderValue};
 use super::error::{HeadError, HeadLimits};
 use super::validator::has_user;
 
-/// Gives the request one `Host` and one `Cookie`.
+/// Sets one `Host`, from `:authority` if necessary, and joins all cookies into one `Cookie`.
 pub(crate) fn normalize<B>(request: &mut Request<B>, limits: HeadLimits) -> Result<(), HeadError> {
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let headers = request.headers_mut();
-    // Cookies come in crumbs, so that each is compressed for itself (RFC 9113, section 8.2.3).
+    // Clients split cookies for better compression (RFC 9113, section 8.2.3).
     let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1 {
         let cookie = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| HeadError::HeaderValue)?;
@@ -23,7 +23,7 @@ pub(crate) fn normalize<B>(request: &mut Request<B>, limits: HeadLimits) -> Resu
     let mut hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
     match (authority, hosts.next(), hosts.next()) {
         (None, Some(_), None) => {}
-        // Section 8.3.1: they must not name different hosts.
+        // Section 8.3.1: `:authority` and `Host` must not name different hosts.
         (Some(authority), Some(host), None) if authority.as_bytes().eq_ignore_ascii_case(host) => {}
         (Some(authority), None, None) => {
             let host = HeaderValue::try_from(authority).map_err(|_| HeadError::Host)?;

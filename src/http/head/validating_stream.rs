@@ -1,4 +1,4 @@
-//! The socket as hyper sees it: whole and well-formed heads, in time.
+//! The client socket as hyper reads it: complete and well-formed heads, in time.
 
 use std::io;
 use std::pin::Pin;
@@ -14,48 +14,49 @@ use tokio::time::{Sleep, sleep};
 use super::error::{HeadError, HeadLimits};
 use super::validator::{HeadValidator, encode_target};
 
-/// A connection whose bytes pass a [`HeadValidator`] on their way to hyper.
+/// A connection whose bytes pass a [`HeadValidator`] before hyper reads them.
 ///
-/// In the place of a head that is refused, hyper gets a harmless one, and the [`HeadRejection`] says why. So the refusal is
-/// answered in its turn, after the requests before it, and logged as each request is.
+/// hyper gets a harmless placeholder for a rejected head, and [`HeadRejection`] has the reason. The rejection is
+/// therefore sent in order, after the responses to earlier requests, and logged like every request.
 #[derive(Debug)]
 pub(crate) struct ValidatingStream<I> {
     io: I,
     validator: HeadValidator,
     timeouts: Timeouts,
     rejection: HeadRejection,
-    /// Bytes read and not given to hyper; the first `cleared` of them have passed.
+    /// Bytes read and not yet passed to hyper; the first `cleared` of them are validated.
     held: BytesMut,
     cleared: usize,
     end: End,
-    /// Runs from a head's first byte, and from the start of the connection: that has to bring its first head in time.
+    /// The read timeout (slowloris protection), from a head's first byte. It also starts with the connection, which has
+    /// to send its first head in time.
     read_timer: Timer,
-    /// Told when the client has closed its side behind a whole request.
+    /// Notified when the client has closed its side after a complete request (half-close).
     half_closed: Arc<Notify>,
-    /// The last bytes that passed, in their order.
+    /// The last bytes that passed, in order.
     tail: [u8; TAIL],
     write_timer: Timer,
-    /// Whether a whole head has passed.
+    /// Set once a complete head has passed.
     is_used: bool,
-    /// Whether our side of the connection is closed.
+    /// Set once our side of the connection is closed.
     is_shut: bool,
 }
 
-/// How long a connection may keep the gate waiting.
+/// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
     /// From a head's first byte, or from the start of the connection, to the head's end.
     pub(crate) head: Duration,
-    /// For the client to take bytes off a full socket.
+    /// For the client to read from a full socket.
     pub(crate) write: Duration,
 }
 
-/// Why the head that hyper was given last stands for another, if it does.
+/// The reason for which the last head that hyper got is a placeholder, if it is one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeadRejection(Arc<Mutex<Option<HeadError>>>);
 
 impl HeadRejection {
-    /// Takes the reason. It is there exactly when hyper hands over the head that stands in for the refused one.
+    /// Takes the reason. It is set exactly when hyper delivers the placeholder of the rejected head.
     pub(crate) fn take(&self) -> Option<HeadError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -65,27 +66,27 @@ impl HeadRejection {
     }
 }
 
-/// What the reading side has come to.
+/// The state of the reading side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Requests may come.
+    /// More requests may arrive.
     Open,
-    /// A head was refused: nothing is read any more, until the connection is closed.
+    /// A head was rejected: nothing more is read before the connection is closed.
     Refused,
-    /// The client has closed its side behind a whole request, and may wait for the answer.
+    /// The client has closed its side after a complete request, and may wait for the response.
     HalfClosed,
-    /// The same, and the client takes the answer: a write fails as soon as it has gone.
+    /// Half-closed, and the client reads the response: a write fails as soon as it has gone.
     Answered,
-    /// Nothing came from the client in time, or no more will.
+    /// The client sent nothing in time, or has closed its side.
     Closed,
 }
 
-/// A deadline that costs nothing until something has to be waited for.
+/// A deadline without a timer until something has to be waited for.
 #[derive(Debug, Default)]
 struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready when `timeout` has passed since the first call after a [`Timer::stop`].
+    /// Returns ready once `timeout` has passed since the first call after a [`Timer::stop`].
     fn poll_elapsed(&mut self, timeout: Duration, cx: &mut Context<'_>) -> Poll<()> {
         self.0.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx)
     }
@@ -118,7 +119,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         self.rejection.clone()
     }
 
-    /// Told when no more requests can come, while the last one may still be answered.
+    /// Returns the notification that no more requests can arrive, while the last one may still be answered.
     pub(crate) fn half_closed(&self) -> Arc<Notify> {
         Arc::clone(&self.half_closed)
     }
@@ -130,7 +131,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         self.end = End::Refused;
     }
 
-    /// Clears what the validator lets pass of the bytes held.
+    /// Clears those of the held bytes that the validator passes.
     fn validate_held(&mut self) {
         match self.validator.pass(&self.held) {
             Ok(0) => {}
@@ -148,7 +149,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         }
     }
 
-    /// Writes the target of the head at the front of the bytes held as hyper takes it.
+    /// Percent-encodes the target of the cleared head as hyper accepts it.
     fn encode_cleared(&mut self) {
         let head = encode_target(&self.held[..self.cleared]);
         let behind = self.held.split_off(self.cleared);
@@ -157,16 +158,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         self.held.unsplit(behind);
     }
 
-    /// Notes that a head came whole and in time.
+    /// Records that a head arrived complete and in time.
     fn mark_head_complete(&mut self) {
         self.is_used = true;
         self.read_timer.stop();
     }
 
-    /// Ends the wait for a head that takes too long. The wait between two requests is hyper's to bound, for it knows
-    /// when the answer to the first has ended.
+    /// Applies the header timeout. The idle time between two requests is bounded by
+    /// `ConnectionActivity`, which records the end of each response.
     fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Some clients send an empty line behind a body; that begins no head.
+        // Some clients send an empty line after a body; that starts no head.
         let in_head = self.held.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if !in_head && self.is_used {
             return Poll::Pending;
@@ -180,7 +181,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         Poll::Ready(())
     }
 
-    /// Whether the client may still be sending what nobody will read.
+    /// Returns whether the client may still be sending bytes that are never read.
     fn has_unread(&self) -> bool {
         self.end == End::Refused || (self.end == End::Open && (!self.validator.is_at_head() || !self.held.is_empty()))
     }
@@ -202,7 +203,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for ValidatingStream<I> {
             }
             match this.end {
                 End::Open => {}
-                // hyper closes the connection once it has answered; an end of file here would cancel that answer.
+                // hyper closes the connection after the response; an end of file here would cancel that response.
                 End::Refused | End::Answered => return Poll::Pending,
                 End::HalfClosed => {
                     ready!(this.read_timer.poll_elapsed(HALF_CLOSED, cx));
@@ -212,7 +213,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for ValidatingStream<I> {
                 End::Closed => return Poll::Ready(Ok(())),
             }
 
-            // Read straight into hyper's buffer, and take back what must not pass: most reads bring one whole head.
+            // Reads straight into hyper's buffer, and removes what must not pass: most reads return one whole head.
             let before = buf.filled().len();
             if Pin::new(&mut this.io).poll_read(cx, buf)?.is_pending() {
                 ready!(this.poll_head_timeout(cx));
@@ -222,7 +223,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for ValidatingStream<I> {
             if fresh.is_empty() {
                 this.held.clear();
                 this.end = End::Closed;
-                // To hyper, an end of file within a request is a client that has left.
+                // hyper treats an end of file within a request as a disconnect.
                 if this.is_used && this.validator.is_behind_request(&this.tail) {
                     this.end = End::HalfClosed;
                     this.half_closed.notify_one();
@@ -288,8 +289,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ValidatingStream<I> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Closes our side, then reads on for a moment if the client may still be sending: to close a socket with unread
-    /// bytes resets the connection, and the client would lose the answer that it has not read yet.
+    /// Closes our side, then lingers if the client may still be sending: closing a socket with unread bytes resets the
+    /// connection, and the client would lose a response that it has not read yet.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.is_shut {
@@ -310,7 +311,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ValidatingStream<I> {
 }
 
 impl<I> ValidatingStream<I> {
-    /// Gives up on a client that takes nothing off its socket any more.
+    /// Applies the write timeout: closes on a client that stops reading.
     fn bound_write(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.write_timer.stop();
@@ -324,14 +325,14 @@ impl<I> ValidatingStream<I> {
     }
 }
 
-/// The head that hyper gets in the place of a refused one. `close` lets hyper end the connection after the answer.
+/// The placeholder that hyper gets for a rejected head. `close` makes hyper end the connection after the response.
 const PLACEHOLDER_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// How long a client that has closed its side may wait for its answer to begin. One that has left closes its side as
-/// well, and only a write tells them apart; its search goes on at the domain for so long.
+/// The time that a half-closed client may wait for the start of its response. A client that has gone also closes its
+/// side, and only a write shows the difference; its search runs on at the domain for this time.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 
-/// Bytes that end a chunked body: the empty line behind its trailers.
+/// Bytes at the end of a chunked body: the empty line after its trailers.
 const TAIL: usize = 4;
 
 /// Appends `bytes` to the last bytes that passed.
@@ -341,5 +342,5 @@ fn extend_tail(tail: &mut [u8; TAIL], bytes: &[u8]) {
     tail[TAIL - new..].copy_from_slice(&bytes[bytes.len() - new..]);
 }
 
-/// How long a connection is read on after its last answer.
+/// The time that a connection is read after its last response (lingering close).
 const LINGER: Duration = Duration::from_secs(2);

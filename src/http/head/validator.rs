@@ -1,41 +1,41 @@
-//! The strict parser of heads, which only checks.
+//! A strict validator of HTTP/1 request heads. It only checks; hyper parses.
 
 use hyper::Uri;
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 
 use super::error::{HeadError, HeadLimits};
 
-/// A validator of one connection's request heads, which also tracks where each body ends.
+/// A validator of one connection's request heads, which also tracks the end of each body.
 #[derive(Debug)]
 pub struct HeadValidator {
     limits: HeadLimits,
     place: Place,
-    /// Whether the head that passed last has to be written in another spelling: see [`encode_target`].
+    /// Set if the target of the last passed head has to be percent-encoded: see [`encode_target`].
     is_raw: bool,
 }
 
-/// Where in the stream of requests the next byte stands.
+/// The position of the next byte in the stream of requests.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// In a head, of which `scanned` bytes hold no end; its last line starts at `line`.
+    /// In a head. `scanned` bytes of it hold no end; its last line starts at `line`.
     Head { scanned: usize, line: usize },
-    /// In a body of which this many bytes are to come.
+    /// In a body with this many bytes left.
     Body(u64),
-    /// In a chunked body. It is the connection's last request, so nobody has to find the body's end.
+    /// In a chunked body. It belongs to the connection's last request, so its end is not tracked.
     Last,
 }
 
 impl HeadValidator {
-    /// Creates a validator for a connection whose next byte begins a head.
+    /// Creates a validator for a connection whose next byte starts a head.
     #[must_use]
     pub fn new(limits: HeadLimits) -> Self {
         Self { limits, place: HEAD, is_raw: false }
     }
 
-    /// Returns the number of bytes from the front of `bytes` that may pass: part of a body, or a whole head with what
-    /// follows of its body.
+    /// Returns the number of bytes from the front of `bytes` that may pass: part of a body, or a complete head with the
+    /// received part of its body.
     ///
-    /// Returns 0 for an incomplete head; the next call must bring the same bytes and more.
+    /// Returns 0 for an incomplete head; the next call must pass the same bytes and more.
     pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
         let mut passed = 0;
         if let Place::Head { scanned, line } = self.place {
@@ -56,18 +56,18 @@ impl HeadValidator {
         Ok(passed)
     }
 
-    /// Returns whether the target of the head that passed last has bytes that hyper takes only percent-encoded, once.
+    /// Returns whether the last passed head has a target that hyper accepts only percent-encoded, and resets the flag.
     pub fn take_raw(&mut self) -> bool {
         std::mem::take(&mut self.is_raw)
     }
 
-    /// Whether the next byte belongs to a chunked body, or is behind it.
+    /// Returns whether the next byte is within or after a chunked body.
     pub(crate) fn is_last(&self) -> bool {
         matches!(self.place, Place::Last)
     }
 
-    /// Whether all of a request has passed, as far as it tells its length. A chunked body is the last: `tail` is what
-    /// passed of it last.
+    /// Returns whether a complete request has passed. `tail` is the last part of a chunked body, which has no known
+    /// length.
     pub(crate) fn is_behind_request(&self, tail: &[u8]) -> bool {
         match self.place {
             Place::Head { .. } => true,
@@ -76,7 +76,7 @@ impl HeadValidator {
         }
     }
 
-    /// Whether the next byte belongs to a head.
+    /// Returns whether the next byte belongs to a head.
     pub(crate) fn is_at_head(&self) -> bool {
         matches!(self.place, Place::Head { .. })
     }
@@ -87,8 +87,8 @@ impl HeadValidator {
                 return Err(HeadError::BareLf);
             }
             let is_empty = end - 1 == line;
-            // Empty lines before a request line are to be skipped (RFC 9112, section 2.2): an empty line is one of them
-            // when there is none before it, or another empty one.
+            // Empty lines before a request line are skipped (RFC 9112, section 2.2). An empty line is one of them if it
+            // is the first line, or follows another empty line.
             let is_first = line <= b"\r\n".len() || bytes[..line].ends_with(b"\n\r\n");
             if is_empty && !is_first {
                 return self.within(end + 1).map(Some);
@@ -106,19 +106,19 @@ impl HeadValidator {
 
 const HEAD: Place = Place::Head { scanned: 0, line: 0 };
 
-/// A head that passes.
+/// A valid head.
 struct Head {
     body: Place,
     is_raw: bool,
 }
 
-/// A request line that passes.
+/// A valid request line.
 struct RequestLine {
     is_http_11: bool,
     is_raw: bool,
 }
 
-/// Checks a whole head and says what follows it.
+/// Validates a complete head and returns what follows it.
 fn check(head: &[u8], max_headers: usize) -> Result<Head, HeadError> {
     let mut start = 0;
     let mut lines = memchr::memchr_iter(b'\n', head).map(|end| {
@@ -135,7 +135,7 @@ fn check(head: &[u8], max_headers: usize) -> Result<Head, HeadError> {
         if headers > max_headers {
             return Err(HeadError::TooLarge);
         }
-        // A token ends at the colon: there is no white space between them.
+        // A token ends at the colon: no white space is allowed between them.
         let colon = line.iter().position(|&byte| !TOKEN[usize::from(byte)]).unwrap_or(line.len());
         let (name, Some((b':', value))) = (&line[..colon], line[colon..].split_first()) else {
             return Err(HeadError::HeaderName);
@@ -162,7 +162,7 @@ fn check(head: &[u8], max_headers: usize) -> Result<Head, HeadError> {
             chunked = true;
         }
     }
-    // HTTP/1.0 has no Host (RFC 9112, section 3.2).
+    // `Host` is optional in HTTP/1.0 (RFC 9112, section 3.2).
     let has_host = hosts == 1 || (hosts == 0 && !is_http_11);
     match (has_host, chunked, length) {
         (true, true, None) => Ok(Head { body: Place::Last, is_raw }),
@@ -189,15 +189,15 @@ fn check_request_line(line: &[u8]) -> Result<RequestLine, HeadError> {
     }
 }
 
-/// A `token` of RFC 9110, section 5.6.2.
+/// Returns whether `name` is a `token` (RFC 9110, section 5.6.2).
 fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && !has(name, |byte| !TOKEN[usize::from(byte)])
 }
 
-/// What is a `tchar`.
+/// The characters of a token: `tchar`.
 static TOKEN: [bool; 256] = set(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
 
-/// What stands in the path and the query of most URLs, and may stand in those of all.
+/// The characters of most paths and queries, all of them valid in every URL.
 static PLAIN: [bool; 256] = set(b"/?&=%-._~,:*+@0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
 
 const fn set(bytes: &[u8]) -> [bool; 256] {
@@ -210,7 +210,7 @@ const fn set(bytes: &[u8]) -> [bool; 256] {
     set
 }
 
-/// Without the white space that may stand around a value; `trim_ascii` would take CR and form feed, too.
+/// Removes optional white space around a value. `trim_ascii` would also remove CR and form feed.
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -218,27 +218,27 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Digits alone: a sign, a list or white space inside is somebody's trick.
+/// Parses digits only: a sign, a list or inner white space allows request smuggling.
 fn parse_length(value: &[u8]) -> Option<u64> {
     let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok().filter(|&length| length <= LONGEST)
 }
 
-/// hyper keeps larger numbers for bodies of unknown length.
+/// hyper reserves larger numbers for bodies of unknown length.
 const LONGEST: u64 = u64::MAX - 2;
 
-/// Bytes; hyper takes what is shorter.
+/// The length in bytes from which hyper rejects a target.
 const LONGEST_TARGET: usize = 65_535;
 
-/// Checks that hyper takes this for a URL, and all of it, and returns whether that is so only once it is encoded.
+/// Checks that hyper accepts the whole target as a URL, and returns whether it does so only percent-encoded.
 fn check_target(target: &[u8]) -> Result<bool, HeadError> {
-    // Most targets are seen to be good without taking them apart.
+    // The fast path for most targets.
     let is_plain =
         target.starts_with(b"/") && target.len() < LONGEST_TARGET && !has(target, |byte| !PLAIN[usize::from(byte)]);
     if is_plain {
         return Ok(false);
     }
-    // hyper would drop a fragment; a DEL it finds only in the whole head.
+    // hyper would drop a fragment, and it detects a DEL only in the whole head.
     if has(target, |byte| byte == b'#' || byte.is_ascii_control()) {
         return Err(HeadError::Target);
     }
@@ -251,14 +251,15 @@ fn check_target(target: &[u8]) -> Result<bool, HeadError> {
     Ok(is_raw)
 }
 
-/// Whether an authority begins with `user:password@`. A client that sends one sends a password with it, and readers of
-/// the host differ on where it begins (RFC 9110, section 4.2.4).
+/// Returns whether an authority starts with `user:password@`. A client that sends one leaks a password, and parsers
+/// differ on where the host begins (RFC 9110, section 4.2.4).
 pub(super) fn has_user(authority: &[u8]) -> bool {
     has(authority, |byte| byte == b'@')
 }
 
-/// Characters that no URL has and hyper rejects, while many clients send them raw and all servers read them alike. Others
-/// (`{`, `}`, `|`, `^`) hyper lets pass, and [`Target`](trailgate_client::Target) encodes them.
+/// Returns whether `byte` is a character that no URL has and hyper rejects, while many clients send it raw and all
+/// servers read it alike. hyper accepts others (`{`, `}`, `|`, `^`), and [`Target`](trailgate_client::Target) encodes
+/// them.
 fn is_encoded(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`')
 }
@@ -277,7 +278,7 @@ fn encode(target: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// Returns the same head with its target percent-encoded where hyper would reject it, and whatever follows the head.
+/// Returns `head` with its target percent-encoded where hyper would reject it, and with the bytes that follow the head.
 #[must_use]
 pub fn encode_target(head: &[u8]) -> Vec<u8> {
     let spaces: Vec<usize> = memchr::memchr_iter(b' ', head).take(2).collect();
@@ -285,7 +286,7 @@ pub fn encode_target(head: &[u8]) -> Vec<u8> {
     [&head[..before], &encode(&head[before..behind]), &head[behind..]].concat()
 }
 
-/// Whether one of `bytes` is `such`. It looks at all of them, for then the compiler takes many at once.
+/// Returns whether one of `bytes` is `such`. Reads all of them, so that the compiler vectorizes the loop.
 fn has(bytes: &[u8], such: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(false, |found, &byte| found | such(byte))
 }

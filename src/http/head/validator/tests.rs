@@ -94,7 +94,7 @@ fn each_byte_of_a_target_passes_as_hyper_takes_it() {
             let target = [before.as_bytes(), &[byte]].concat();
             let sent = if before.starts_with('/') { encode(&target) } else { target.clone() };
             let taken = Uri::try_from(sent.as_slice()).is_ok_and(|uri| uri.to_string().as_bytes() == sent);
-            // hyper looks for white space and DEL before it looks at the URL.
+            // hyper checks for white space and DEL before it parses the URL.
             let expected = taken && byte != 0x7f;
             assert_eq!(is_target(&target), expected, "{byte:#x} behind {before}");
         }
@@ -178,7 +178,7 @@ proptest! {
     }
 }
 
-/// What a validator lets pass of a stream that is cut at `cuts`, and how it ends.
+/// Returns what a validator passes of a stream that is split at `cuts`, and its final result.
 fn feed(stream: &[u8], cuts: &[Index]) -> (Vec<u8>, Result<(), HeadError>) {
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).chain([stream.len()]).collect();
     ends.sort_unstable();
@@ -196,7 +196,7 @@ fn feed(stream: &[u8], cuts: &[Index]) -> (Vec<u8>, Result<(), HeadError>) {
     (stream[..passed].to_vec(), Ok(()))
 }
 
-/// A request with empty lines before it, headers that look like others, and a body that looks like a request.
+/// Returns a request with empty lines before it, ambiguous-looking headers, and a body that looks like a request.
 fn good() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![Just("GET / HTTP/1.1"), Just("POST /_bulk?a=b HTTP/1.1"), Just("M-SEARCH * HTTP/1.0")];
     let header = prop_oneof![
@@ -219,7 +219,7 @@ fn good() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A request with a chunked body, and anything behind it.
+/// Returns a request with a chunked body, followed by arbitrary bytes.
 fn chunked() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..40).prop_map(|behind| {
         let head = b"PUT /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
