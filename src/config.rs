@@ -1,4 +1,4 @@
-//! The configuration as used. [`written`] parses it as it is written; a mistake is an error with file, line and key.
+//! The validated configuration. [`written`] parses the file; an error names file, line and key.
 
 mod listen;
 mod problem;
@@ -13,14 +13,14 @@ pub use self::types::Config;
 pub(crate) use self::types::{DomainConfig, LogConfig, SigningConfig};
 
 impl Config {
-    /// Reads the configuration in `file`. Paths in it are relative to it.
+    /// Reads the configuration in `file`. Relative paths in it start at its directory.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let text =
             fs::read_to_string(file).map_err(|error| ConfigError::new(file, format!("cannot be read: {error}")))?;
         Self::parse(file, &text)
     }
 
-    /// Reads the configuration `text` of `file`.
+    /// Parses the configuration `text` of `file`.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let written: written::Config = toml::from_str(text).map_err(|error| {
             let message = error.message().lines().next().unwrap_or_default().to_owned();
@@ -31,7 +31,7 @@ impl Config {
     }
 }
 
-/// What is wrong with a configuration, and where.
+/// An error in the configuration, with its location.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
     file: PathBuf,
@@ -45,7 +45,7 @@ impl ConfigError {
         Self { file: file.to_owned(), line: None, key: None, message }
     }
 
-    /// Names the line and the key that stand at byte `offset` of `text`.
+    /// Adds the line and the key at byte `offset` of `text`.
     fn at(mut self, text: &str, offset: Option<usize>) -> Self {
         let Some(before) = offset.and_then(|offset| text.get(..offset)) else { return self };
         self.line = Some(before.matches('\n').count() + 1);

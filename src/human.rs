@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Returns a duration in the largest unit of which it has at least two: `90 s` is `90 s`, 3 hours and a half are `4 h`.
+/// Formats a duration in the largest unit of which it has at least two: 90 s as `90 s`, 3.5 hours as `4 h`.
 pub(crate) fn round_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(7 * 86_400, "weeks"), (86_400, "days"), (3600, "h"), (60, "min")];
@@ -10,7 +10,7 @@ pub(crate) fn round_duration(duration: Duration) -> String {
     fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", (seconds + unit / 2) / unit))
 }
 
-/// Returns an error and its sources on one line.
+/// Joins an error and its sources into one line.
 pub(crate) fn join_sources(error: &(dyn std::error::Error + 'static)) -> String {
     anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! One request from start to end: the steps in order, and nothing else.
+//! The request pipeline: every step of one request, in order.
 
 pub mod response_body;
 pub mod root_redirect;
@@ -35,59 +35,59 @@ use crate::proxy::response_body::{BodySource, ResponseBody, StreamingBody};
 use crate::proxy::root_redirect::RootRedirect;
 use crate::reject::Reject;
 
-/// Everything that a request needs on its way through.
+/// The state that requests of one worker need.
 #[derive(Debug)]
 pub struct Proxy {
-    /// All that the workers share.
+    /// The state that all workers share.
     pub shared: Arc<Shared>,
-    /// The domain, over connections of this worker's own.
+    /// The signed client of the domain, with this worker's own connection pool.
     pub upstream: SignedClient,
 }
 
-/// All that the proxies of the workers share.
+/// The state that the proxies of all workers share.
 #[derive(Debug)]
 pub struct Shared {
-    /// The list of clients that are let in.
+    /// The allowlist.
     pub allowlist: Allowlist,
-    /// The memory for bodies.
+    /// The memory budget for request bodies.
     pub budget: MemoryBudget,
     /// The domain's engine, which decides what a read grant covers.
     pub engine: KnownEngine,
     /// The redirect of browsers from `/`.
     pub root_redirect: RootRedirect,
-    /// The searches and scrolls that each read entry may have open.
+    /// The quotas of each read entry: open searches and scrolls.
     pub quotas: Arc<Quotas>,
-    /// The time that the domain may be silent within a response.
+    /// The idle timeout of the domain within a response.
     pub idle_timeout: Duration,
-    /// The access log and the counts of requests.
+    /// The access log and the request counters.
     pub recorder: RequestRecorder,
-    /// The counts.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// The part of the configuration that the proxy itself uses.
+/// The configuration of the request pipeline.
 #[derive(Debug)]
 pub struct ProxyConfig {
-    /// The domain's engine, unless it is learned.
+    /// The domain's engine, unless it is detected.
     pub engine: Option<Engine>,
     /// The redirect of browsers from `/`.
     pub root_redirect: RootRedirect,
-    /// The time that the domain may be silent within a response.
+    /// The idle timeout of the domain within a response.
     pub idle_timeout: Duration,
-    /// The limits of bodies.
+    /// The limits of request bodies.
     pub body: BodyLimits,
-    /// The limits of each read entry.
+    /// The quota of each read entry.
     pub searches: SearchLimits,
 }
 
-/// The rights of the entry that lets a client in.
+/// The grant of the entry that matches a client.
 struct Granted {
     access: Access,
     block: IpNet,
 }
 
 impl Shared {
-    /// Makes the shared part of the proxies that `config` describes.
+    /// Creates the shared state of the proxies that `config` describes.
     #[must_use]
     pub fn new(config: ProxyConfig, allowlist: Allowlist, recorder: RequestRecorder, metrics: Arc<Metrics>) -> Self {
         let engine = KnownEngine::default();
@@ -105,7 +105,7 @@ impl Shared {
     }
 }
 
-/// Serves at `listeners` until `shutdown` is ready, then drains.
+/// Serves at `listeners` until `shutdown` is ready, then drains (graceful shutdown).
 pub async fn serve(
     listeners: Vec<BoundListener>,
     workers: Vec<Worker<Proxy>>,
@@ -120,13 +120,13 @@ pub async fn serve(
 }
 
 impl Proxy {
-    /// Makes a proxy that shares all but the connections to the domain, which live in the runtime that this is called in.
+    /// Creates a proxy that shares everything except the upstream connections, which belong to the current runtime.
     #[must_use]
     pub fn with_own_pool(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), upstream: self.upstream.with_own_pool() }
     }
 
-    /// Answers a request, with the domain's response or with a rejection.
+    /// Returns the domain's response to a request, or a rejection.
     pub async fn handle(&self, request: ClientRequest) -> Response<ResponseBody> {
         let ClientRequest { connection, head_error, request } = request;
         let id = RequestId::new(fastrand::u64(..));
@@ -160,13 +160,13 @@ impl Proxy {
         record.set_status(response.status());
         response.headers_mut().insert(REQUEST_ID, id_header);
         if is_chunked {
-            // Only hyper has looked for the end of a chunked body, so no request may follow it.
+            // Only hyper has parsed the end of a chunked body, so no request may follow it (request smuggling).
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.map(|source| ResponseBody::new(source, record))
     }
 
-    /// The request's life.
+    /// Checks a request and forwards it, or returns its rejection.
     async fn forward(
         &self,
         connection: Connection,
@@ -210,7 +210,7 @@ impl Proxy {
         if access != Access::Full && may_be_unknown_route(&request.method, response.status()) {
             engine.doubt();
         }
-        // The response can come minutes after the request, and the list may have changed.
+        // The response can arrive minutes after the request, and the allowlist may have changed.
         self.check_allowlist(client, SystemTime::now(), record)?;
         Ok(self.stream_response(response, client, &context))
     }
@@ -239,7 +239,7 @@ impl Proxy {
     }
 }
 
-/// Returns whether the domain may have rejected the request because it knows the route no longer, or not yet.
+/// Returns whether the domain may have rejected the request because an upgrade removed or has yet to add its route.
 fn may_be_unknown_route(method: &Method, status: StatusCode) -> bool {
     method == Method::POST
         && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
@@ -249,17 +249,17 @@ fn redirect_response(response: Response<()>) -> Response<BodySource> {
     response.map(|()| BodySource::Whole { body: Bytes::new(), outcome: Outcome::Redirected })
 }
 
-/// Rejects a request that cannot be forwarded whatever its target is.
+/// Rejects a request that cannot be forwarded with any target.
 fn check_supported(head: &Parts) -> Result<(), Reject> {
     let upgrades = head.headers.get_all(header::UPGRADE).iter();
     let mut upgrades = upgrades.flat_map(|protocols| protocols.as_bytes().split(|&byte| byte == b','));
-    // Other upgrades (`h2c`, `TLS/1.2`) are offers that some clients make with each request, and may be ignored.
+    // Clients may offer other upgrades (`h2c`, `TLS/1.2`) with each request, and a server may ignore them.
     if upgrades.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket")) {
         return Err(Reject::Unsupported("an upgrade to WebSocket"));
     }
     match head.method {
         Method::CONNECT => Err(Reject::Unsupported("CONNECT")),
-        // The domain's response would show the client the signature.
+        // The domain would echo the signature to the client.
         Method::TRACE => Err(Reject::Unsupported("TRACE")),
         _ => Ok(()),
     }

@@ -1,4 +1,5 @@
-//! Every reason not to answer with what the domain said: its status, what the client is told, what the log is told.
+//! Rejections: every reason to answer instead of the domain, with its status, its text for the client, and its cause
+//! for the log.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -21,47 +22,47 @@ use crate::policy::grant::ReadOnly;
 use crate::policy::host_check::UnknownHost;
 use crate::policy::quota::QuotaError;
 
-/// Why a request got no answer from the domain.
+/// The reason why a request gets no response from the domain.
 #[derive(Debug)]
 pub(crate) enum Reject {
-    /// The head is malformed, too large, or came too slowly.
+    /// The head is malformed, too large, or arrived too slowly.
     Head(HeadError),
-    /// A trusted proxy passed on an `X-Forwarded-For` that cannot be read.
+    /// A trusted proxy sent an invalid `X-Forwarded-For`.
     ForwardedFor(BadHop),
-    /// The access log cannot be written, and is required.
+    /// The access log cannot be written, and `log.on_failure` requires it.
     Log(LogFailure),
-    /// The client's address is in no entry of the allowlist.
+    /// No entry of the allowlist contains the client's address.
     NotListed(IpAddr),
-    /// The last entry that holds the client's address has expired.
+    /// The last entry that contains the client's address has expired.
     Expired(IpAddr, SystemTime),
-    /// The request asks for a host name that is not answered.
+    /// The request names a host that is not served (DNS rebinding protection).
     UnknownHost(UnknownHost),
-    /// A page of another site would change something.
+    /// A page of another site attempts a write (CSRF protection).
     CrossSite(CrossSite),
-    /// The client may only read.
+    /// The client has only a read grant.
     ReadOnly(ReadOnly),
-    /// The client's entry has used up its quota.
+    /// The client's entry has exceeded its quota.
     Quota(QuotaError),
-    /// The target has no canonical spelling.
+    /// The target has no canonical form.
     Target(TargetError),
-    /// `CONNECT`, or an upgrade to a protocol that cannot be signed.
+    /// `CONNECT`, `TRACE`, or an upgrade to a protocol that cannot be signed.
     Unsupported(&'static str),
     /// The body was not read to its end.
     Body(BodyError<hyper::Error>),
-    /// The domain gave no answer, or rejected the signature or the credentials.
+    /// The domain sent no response, or rejected the signature or the credentials.
     Upstream(RequestError),
-    /// The gate itself failed.
+    /// The proxy itself failed.
     Internal,
 }
 
 impl Reject {
-    /// The status of the answer.
+    /// Returns the status of the response.
     #[must_use]
     pub(crate) fn status(&self) -> StatusCode {
         self.outcome().status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The reason's name: `error.type` of the answer, `outcome` in the access log.
+    /// Returns the reason's name: `error.type` in the response, `outcome` in the access log.
     #[must_use]
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
@@ -87,7 +88,7 @@ impl Reject {
         }
     }
 
-    /// What the client is told. It names what the client can change, and nothing behind the gate.
+    /// Returns the text for the client. It names what the client can change, and discloses nothing behind the proxy.
     #[must_use]
     pub(crate) fn reason(&self) -> String {
         match self {
@@ -117,7 +118,7 @@ impl Reject {
         }
     }
 
-    /// What only the log is told: the cause behind the reason, where there is one.
+    /// Returns the underlying cause, if any. It is logged and not sent to the client.
     #[must_use]
     pub(crate) fn cause(&self) -> Option<String> {
         match self {
@@ -131,7 +132,8 @@ impl Reject {
         }
     }
 
-    /// The answer: an HTML page for a client that asks for one, else JSON in the shape of Elasticsearch's errors.
+    /// Returns the response: an HTML page for a client that accepts HTML, otherwise JSON in the form of Elasticsearch
+    /// errors.
     #[must_use]
     pub(crate) fn response(&self, wants_html: bool) -> Response<Bytes> {
         let status = self.status();
@@ -159,7 +161,7 @@ impl Reject {
         response
     }
 
-    /// Returns the reason phrase of HTTP/1.1, which Kibana and Dashboards show in the place of an error's text.
+    /// Returns the HTTP/1.1 reason phrase, which Kibana and Dashboards show instead of an error's text.
     fn phrase(&self) -> Option<ReasonPhrase> {
         match self {
             Self::NotListed(_) => Some(ReasonPhrase::from_static(b"Not on the allowlist")),
@@ -169,7 +171,8 @@ impl Reject {
         }
     }
 
-    /// Whether the connection ends with the answer: the rest of the request was not read, or is not worth reading.
+    /// Returns whether the connection closes after the response, because the rest of the request is unread or not worth
+    /// reading.
     fn closes(&self) -> bool {
         matches!(
             self,
@@ -261,13 +264,14 @@ impl From<FailureKind> for Outcome {
     }
 }
 
-/// Writes a time as `2026-11-28T10:00Z`. An expiry within the minute counts as that minute.
+/// Formats a time as `2026-11-28T10:00Z`, truncated to the minute.
 fn minute(time: SystemTime) -> String {
     Timestamp::try_from(time)
         .map_or_else(|_| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%MZ").to_string())
 }
 
-/// A page without anything from elsewhere. `reason` is our own text and holds nothing that HTML would read as markup.
+/// Returns a page without external resources. `reason` is our own text and contains no HTML markup, so it is not
+/// escaped.
 fn page(status: StatusCode, reason: &str) -> String {
     let title = status.canonical_reason().unwrap_or("Error");
     format!(
@@ -277,5 +281,5 @@ fn page(status: StatusCode, reason: &str) -> String {
     )
 }
 
-/// When a client that came at a bad moment may come again.
+/// The value of `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -1,10 +1,9 @@
-//! A file that is polled, and reports when it holds something else.
+//! A polled file that reports changes of its content.
 //!
-//! The path is polled, because a watch on a file or its directory misses what happens behind a symlink, and the path is
-//! all that the operator names.
+//! The path is polled because inotify misses changes behind a symlink, and an operator names only the path.
 //!
-//! A look at a path can hang: a network mount that does not answer stops `stat(2)` for as long as it is away. Each look
-//! therefore has a thread of its own and a time limit, after which the next poll goes on without it.
+//! A file system operation can hang: `stat(2)` on a network mount blocks while its server is down. Each one therefore
+//! runs in a thread of its own with a time limit, after which polling continues without it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -21,25 +20,25 @@ use tokio::sync::Semaphore;
 use tokio::task::{self, JoinError};
 use tokio::time::{self, timeout};
 
-/// A path and what was read there last.
+/// A path and the last content that was read there.
 #[derive(Debug)]
 pub(crate) struct WatchedFile {
     path: PathBuf,
-    /// The stamp of the last look; two looks have to agree before the file is read.
+    /// The stamp of the last poll; two polls have to agree before the file is read.
     seen: Option<Stamp>,
-    /// The last reading, whether it was good or not.
+    /// The last reading, successful or not.
     reading: Reading,
-    /// A reload was requested and has not happened yet.
+    /// Set while a requested reload has not happened yet.
     reload_requested: bool,
-    /// When the file was last known to hold [`WatchedFile::text`].
+    /// The last time at which the file was known to hold [`WatchedFile::text`].
     confirmed: Instant,
-    /// Permits for looks, held by those that have not returned.
+    /// Permits for file operations, held by those that have not returned.
     looks: Arc<Semaphore>,
-    /// The last look that did not return in time, and the pause after it.
+    /// The last operation that exceeded its time limit, and the pause after it.
     hung: Option<(time::Instant, Duration)>,
 }
 
-/// The file's text, or why it cannot be read, in the system's words.
+/// The content of the file, or the system's error message.
 pub(crate) type Text = Result<Arc<str>, String>;
 
 impl WatchedFile {
@@ -65,19 +64,19 @@ impl WatchedFile {
         self.reading.text.clone()
     }
 
-    /// When the file was modified that was read last.
+    /// Returns the modification time of the file that was read last.
     pub(crate) fn modified(&self) -> Option<Timestamp> {
         let (seconds, nanoseconds) = self.reading.stamp?.modified;
         Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
     }
 
-    /// When the file was last known to hold [`WatchedFile::text`]: long ago if looking at it hangs, or if it never
-    /// stops changing.
+    /// Returns the last time at which the file was known to hold [`WatchedFile::text`]: long ago if file operations
+    /// hang, or if the file never stops changing.
     pub(crate) fn confirmed(&self) -> Instant {
         self.confirmed
     }
 
-    /// Looks once, and returns whether there is news in [`WatchedFile::text`]. To be called every [`POLL_INTERVAL`].
+    /// Polls once, and returns whether [`WatchedFile::text`] is new. The caller polls every [`POLL_INTERVAL`].
     pub(crate) async fn poll(&mut self) -> bool {
         let Some(stamp) = self.look(Stamp::of).await else { return false };
         let is_steady = stamp == self.seen;
@@ -92,8 +91,8 @@ impl WatchedFile {
         self.read().await
     }
 
-    /// Requests a reading whether the file has changed or not. It happens as soon as two looks agree from now on: a
-    /// writer that signals before it has finished does not get half of its file read.
+    /// Requests a reload even of an unchanged file. It happens as soon as two polls from now on agree, so that half a
+    /// file is not read when a writer signals before it has finished.
     pub(crate) async fn request_reload(&mut self) {
         self.reload_requested = true;
         if let Some(stamp) = self.look(Stamp::of).await {
@@ -104,7 +103,7 @@ impl WatchedFile {
     async fn read(&mut self) -> bool {
         let Some(reading) = self.look(Reading::take).await else { return false };
         if reading.is_torn {
-            // The file is being written: the polls notice when that has ended.
+            // The file is being written; a later poll reads it.
             return false;
         }
         let is_known = reading.text == self.reading.text;
@@ -114,7 +113,7 @@ impl WatchedFile {
         reload_requested || !is_known
     }
 
-    /// Returns what `look` finds at the path, or nothing if it hangs, or if one before it did a short while ago.
+    /// Returns the result of `look` at the path, or `None` if it hangs or a previous one hung recently.
     async fn look<T: Send + 'static>(&mut self, look: fn(&Path) -> T) -> Option<T> {
         if self.hung.is_some_and(|(since, pause)| since.elapsed() < pause) {
             return None;
@@ -147,9 +146,9 @@ impl WatchedFile {
 struct Reading {
     stamp: Option<Stamp>,
     text: Text,
-    /// The file changed while it was read.
+    /// Set if the file changed during the reading.
     is_torn: bool,
-    /// A later change is sure to show in the stamp.
+    /// Set if the stamp is certain to show a later change.
     is_settled: bool,
 }
 
@@ -158,14 +157,14 @@ impl Reading {
         let stamp = Stamp::of(path);
         let text = read_regular(path).map(Arc::from).map_err(|error: io::Error| error.to_string());
         let is_torn = stamp != Stamp::of(path);
-        // A file system's clock has ticks, and two changes within one leave the same stamp. So
-        // text is final only when its stamp was old at the reading, as git does it; and an error
-        // never is, because it may pass without a trace.
+        // File system clocks have ticks, and two changes within one tick leave the same stamp. Text is therefore
+        // settled only if its stamp was old at the reading (as in git). An error never is: it may pass without a change
+        // of the stamp.
         let is_settled = text.is_ok() && !is_torn && stamp.is_some_and(Stamp::is_old);
         Self { stamp, text, is_torn, is_settled }
     }
 
-    /// The same with a time limit, for the start, where there is nothing to go on with.
+    /// Reads with a time limit, for the start, when there is no previous content.
     fn take_in_time(path: &Path) -> Self {
         let path = path.to_owned();
         in_time(move || Self::take(&path)).unwrap_or_else(|error| Self {
@@ -177,17 +176,17 @@ impl Reading {
     }
 }
 
-/// Reads a text file as a whole, unless reading it could hang or would not end.
+/// Reads a text file as a whole, within limits of time and size.
 pub(crate) fn read_in_time(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     in_time(move || read_regular(&path))?
 }
 
-/// Runs `work` in a thread of its own, and returns what it returns if that does not take too long.
+/// Runs `work` in a thread of its own, with a time limit.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new().name("read".to_owned()).spawn(move || {
-        // If it comes too late, there is no receiver any more.
+        // After the time limit there is no receiver.
         let _ = sender.send(work());
     })?;
     receiver.recv_timeout(START_TIMEOUT).map_err(|_| {
@@ -195,9 +194,9 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::
     })
 }
 
-/// Reads a regular file. Opening a FIFO or reading a terminal would wait for someone else.
+/// Reads a regular file. Opening a FIFO or reading a terminal would block.
 fn read_regular(path: &Path) -> io::Result<String> {
-    // Looked at before it is opened, because opening a device can have effects.
+    // Checked before it is opened, because opening a device can have side effects.
     check_regular(&fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     check_regular(&file.metadata()?)?;
@@ -216,7 +215,7 @@ fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// The attributes that show that a path leads to other content than before, without reading it.
+/// The attributes that show, without reading, that the content of a path changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stamp {
     device: u64,
@@ -227,7 +226,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// Follows symlinks; `None` if the path leads nowhere.
+    /// Returns the stamp of the file that the path leads to through symlinks, or `None` if there is none.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -239,55 +238,56 @@ impl Stamp {
         })
     }
 
-    /// Goes by the time of change only: the time of modification can be set to anything.
+    /// Returns whether the last change is older than a clock tick. Compares ctime, because mtime can be set to any
+    /// value.
     fn is_old(self) -> bool {
         Timestamp::now().as_second() - self.changed.0 > COARSEST_TICK
     }
 }
 
-/// Runs `work`, which waits for a disk or computes for long, where it delays no request.
+/// Runs `work`, which blocks on a disk or computes for long, in a thread where it delays no request.
 pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match task::spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
         Ok(done) => done,
         Err(Ok(panic)) => resume_unwind(panic),
-        // The runtime is ending, and the caller with it.
+        // The runtime shuts down, and the caller with it.
         Err(Err(_)) => future::pending().await,
     }
 }
 
-/// How often to look: two polls and a read are well within the second that a change may take.
+/// The polling interval: two polls and a read take well under the second that a change may take.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a file may be unconfirmed before that is reported: a look that hangs, or a file that never stops changing.
+/// The time after which an unconfirmed file is reported: file operations hang, or the file never stops changing.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a look may take before it is left alone.
+/// The time limit of one file operation.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest pause between two looks that hang.
+/// The longest pause between two operations that hang.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Looks that may hang at once, each in a thread: about an hour of them.
+/// The number of hung operations at once, each in a thread: those of about an hour.
 const HUNG_LOOKS: usize = 64;
-/// How long the first reading may take.
+/// The time limit of the first reading.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a file; 100,000 entries of an allowlist are some 10 MiB.
+/// Maximum bytes of a file; an allowlist of 100,000 entries has about 10 MiB.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Seconds; FAT has the coarsest clock in use.
+/// Seconds of the coarsest file system clock in use, that of FAT.
 const COARSEST_TICK: i64 = 2;
 
 #[cfg(test)]
 impl WatchedFile {
-    /// As if the file were old, so that only its stamp can show a change.
+    /// Marks the file as old, so that only its stamp can show a change.
     pub(crate) fn pretend_old(&mut self) {
         self.reading.is_settled = true;
     }
 
-    /// As if the file had changed within the tick of the clock in which it was read.
+    /// Simulates a change within the clock tick of the last reading.
     pub(crate) fn pretend_same_tick(&mut self) {
         self.reading.stamp = Stamp::of(&self.path);
     }
 
-    /// As if looking at the file had hung for longer than it may.
+    /// Simulates file operations that hang longer than allowed.
     pub(crate) fn pretend_hung(&mut self) {
         self.hung = Some((time::Instant::now(), LONGEST_PAUSE));
         self.confirmed = Instant::now().checked_sub(2 * STALE_AFTER).expect("the machine runs for longer than this");

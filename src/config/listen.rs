@@ -1,4 +1,4 @@
-//! `[listen]` as it is written: one table, or one `[[listen]]` a listener.
+//! `[listen]` as written in the file: one table, or one `[[listen]]` per listener.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,7 +38,7 @@ struct Listen {
 #[serde(try_from = "String")]
 struct Address(SocketAddr);
 
-/// Whether a listener redirects: to the port of the listener with TLS, or to the port that is named.
+/// The redirect setting of a listener: to the port of the TLS listener, or to the port that is given.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged, expecting = "expected true, false, or the port that https is at")]
 enum Redirect {
@@ -54,7 +54,7 @@ struct Tls {
 }
 
 impl Listens {
-    /// Relative paths start at `folder`.
+    /// Validates the listeners. Relative paths start at `folder`.
     pub(super) fn check(self, folder: &Path) -> Result<Vec<Listener>, Problem> {
         let secure = self.0.iter().find(|listen| listen.tls.is_some());
         let port = secure.map(|listen| listen.address().port());
@@ -68,7 +68,7 @@ impl Listens {
         self.0.into_iter().map(|listen| listen.check(folder, port)).collect()
     }
 
-    /// Returns what is valid and probably not meant so.
+    /// Returns warnings about settings that are valid, and probably not intended.
     pub(super) fn warnings(listeners: &[Listener]) -> Vec<String> {
         let is_open = |listener: &&Listener| listener.trusted_proxies.is_everyone();
         let warning = |listener: &Listener| {
@@ -128,13 +128,13 @@ impl Listen {
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// Host names as they are written, here and for the admin address.
+/// Validates host names, of a listener or of the admin address.
 pub(super) fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
     let name = |text: &Spanned<String>| {
         let host = text.get_ref();
-        // The root's dot is no part of the name as it is compared.
+        // The trailing dot of the DNS root is ignored when names are compared.
         let host = host.strip_suffix('.').unwrap_or(host);
-        // An authority that is nothing but its host.
+        // A host is an authority without userinfo and port.
         let is_host = host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
         let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
         is_host.then(|| host.to_owned()).ok_or_else(|| problem_at(text, message()))
@@ -172,7 +172,7 @@ impl Default for Listens {
     }
 }
 
-/// By hand, for an untagged enum would lose the places of what is wrong.
+/// Implemented by hand: a derived untagged enum would lose the location of errors.
 impl<'de> Deserialize<'de> for Listens {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OneOrMany;

@@ -1,4 +1,4 @@
-//! The parts of the configuration, each consumed whole by its owner.
+//! The sections of the validated configuration, each consumed whole by its owner.
 
 use std::path::PathBuf;
 
@@ -19,28 +19,28 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// The listeners; at least one.
     pub listeners: Vec<Listener>,
-    /// The domain, and how requests to it are signed.
+    /// The domain, and the signing of requests to it.
     pub domain: DomainConfig,
-    /// The allowlist file.
+    /// The path of the allowlist file.
     pub allowlist: PathBuf,
-    /// The request path.
+    /// The request pipeline.
     pub proxy: ProxyConfig,
-    /// The limits of clients' connections.
+    /// The limits of client connections.
     pub connections: ConnectionLimits,
-    /// The admin address.
+    /// The admin server.
     pub admin: AdminConfig,
-    /// The logs.
+    /// Logging.
     pub log: LogConfig,
 }
 
-/// The domain, and how requests to it are signed.
+/// The domain, and the signing of requests to it.
 #[derive(Debug)]
 pub struct DomainConfig {
-    /// The domain.
+    /// The domain's endpoint.
     pub endpoint: Endpoint,
-    /// The certificates that may sign the domain's, unless the platform's do.
+    /// The CA certificates that the domain's certificate is verified with, unless the platform's are used.
     pub ca_file: Option<PathBuf>,
-    /// Timeouts and pool.
+    /// Timeouts and connection pool.
     pub upstream: UpstreamConfig,
     /// The scope and the role of signatures.
     pub signing: SigningConfig,
@@ -49,31 +49,31 @@ pub struct DomainConfig {
 /// The scope and the role of signatures.
 #[derive(Debug)]
 pub struct SigningConfig {
-    /// The region that requests are signed for.
+    /// The signing region.
     pub region: String,
-    /// The service that requests are signed for, `es` or `aoss`.
+    /// The signing service, `es` or `aoss`.
     pub service: String,
-    /// The role that is assumed to sign, if any.
+    /// The ARN of the role to assume, if any.
     pub assume_role: Option<String>,
 }
 
-/// The admin address.
+/// The admin server.
 #[derive(Debug)]
 pub struct AdminConfig {
-    /// The address.
+    /// The address to bind.
     pub address: AdminAddress,
-    /// The host names that it answers to, besides addresses and `localhost`.
+    /// The host names that it serves besides IP addresses and `localhost` (DNS rebinding protection).
     pub hosts: Hosts,
 }
 
-/// The logs.
+/// Logging.
 #[derive(Debug)]
 pub struct LogConfig {
-    /// The format of lines.
+    /// The line format.
     pub format: LogFormat,
-    /// The level of events.
+    /// The level.
     pub level: LevelFilter,
-    /// Whether each request is logged.
+    /// Set if each request is logged (access log).
     pub access: bool,
     /// The policy for requests while the access log cannot be written.
     pub on_failure: LogFailurePolicy,

@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them.
+//! Sizes and durations in configuration syntax.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 #[serde(try_from = "String")]
 pub(super) struct Size(pub(super) usize);
 
-/// A time that is longer than nothing, written as `"30 s"`.
+/// A duration above zero, written as `"30 s"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Time(pub(super) Duration);
@@ -32,7 +32,7 @@ impl TryFrom<String> for Size {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // A bare number would do for the library, but not for a reader.
+        // The library accepts a bare number, but a reader cannot tell its unit.
         let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
         let size = text.parse::<ByteSize>().ok().filter(|_| has_unit);
         let bytes = size.and_then(|size| usize::try_from(size.as_u64()).ok());

@@ -1,5 +1,5 @@
-//! The configuration as it is written: one struct a table, each with its defaults. `config/trailgate.toml` documents
-//! every key.
+//! The configuration as written in the file: one struct per table, each with its defaults. `config/trailgate.toml`
+//! documents every key.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -120,7 +120,7 @@ struct Log {
 struct Level(LevelFilter);
 
 impl Config {
-    /// Turns what is written into what is used; relative paths start at `folder`.
+    /// Validates the configuration. Relative paths start at `folder`.
     pub(super) fn check(self, folder: &Path) -> Result<super::types::Config, Problem> {
         let endpoint = self.upstream.endpoint()?;
         let unnamed = |message: &str| problem_at(&self.upstream.endpoint, message);
@@ -188,7 +188,7 @@ impl Upstream {
         Ok(endpoint)
     }
 
-    /// Returns the engine that is written. A serverless collection has no banner, and is OpenSearch 2 or later.
+    /// Returns the configured engine. A serverless collection has no banner, and is OpenSearch 2 or later.
     fn engine(&self, service: &str) -> Result<Option<Engine>, Problem> {
         let serverless = (service == "aoss").then_some(Engine::SERVERLESS);
         let Some(text) = &self.engine else { return Ok(serverless) };
@@ -199,7 +199,7 @@ impl Upstream {
         let Some(home) = &self.home else { return Ok(RootRedirect::for_service(service)) };
         match home.get_ref().as_str() {
             "off" => Ok(RootRedirect::disabled()),
-            // A second slash would make it a host.
+            // A second slash would make it a protocol-relative URL of another host.
             path if path.starts_with('/')
                 && !path.starts_with("//")
                 && path.bytes().all(|byte| byte.is_ascii_graphic()) =>

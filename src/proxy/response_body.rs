@@ -1,4 +1,4 @@
-//! The response body on its way to the client: streamed, counted, and cut when the client's grant ends.
+//! The response body for the client: streamed, counted, and cut when the client's grant ends.
 
 use std::mem;
 use std::net::IpAddr;
@@ -16,31 +16,31 @@ use crate::ops::outcome::Outcome;
 use crate::ops::request_record::RequestRecord;
 use crate::policy::allowlist::Allowlist;
 
-/// The body of a response. It carries the request's record, which is written when the body is dropped.
+/// A response body. It carries the request's record, which is written when the body is dropped.
 #[derive(Debug)]
 pub struct ResponseBody {
     source: BodySource,
     record: RequestRecord,
 }
 
-/// The source of a response's bytes.
+/// The source of a response body.
 #[derive(Debug)]
 pub(crate) enum BodySource {
-    /// A response of the proxy's own. The record ends in `outcome`.
+    /// A response of the proxy itself. Its record ends in `outcome`.
     Whole { body: Bytes, outcome: Outcome },
-    /// The domain's response. The record says whether it came to its end.
+    /// The domain's response. Its record shows whether it was complete.
     Streaming(StreamingBody),
 }
 
-/// The domain's response as it arrives, and what can end it early.
+/// The domain's response as it arrives, with the conditions that end it early.
 pub(crate) struct StreamingBody {
     incoming: PooledBody,
     idle_timeout: Duration,
     allowlist: Allowlist,
     client: IpAddr,
-    /// The error that the domain's response broke off with, which the client gets next.
+    /// The error that the domain's response broke off with, returned at the next poll.
     broken: Option<hyper::Error>,
-    /// Set up at the first wait; most responses come whole with their head.
+    /// Set at the first wait; most responses arrive complete with their head.
     deadlines: Option<StreamDeadlines>,
 }
 
@@ -50,7 +50,7 @@ struct StreamDeadlines {
     is_idle: bool,
 }
 
-/// A response that ends early. hyper then closes the connection, which tells the client that the body is cut.
+/// A truncated response. hyper then closes the connection, so that the client detects the truncation.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Truncated(Outcome);
@@ -59,7 +59,7 @@ impl ResponseBody {
     pub(crate) fn new(source: BodySource, mut record: RequestRecord) -> Self {
         match &source {
             BodySource::Whole { outcome, .. } => record.set_outcome(*outcome),
-            // A response without a body is never polled.
+            // hyper never polls a response without a body.
             BodySource::Streaming(streaming) if streaming.incoming.is_end_stream() => {
                 record.set_outcome(Outcome::Forwarded);
             }
@@ -70,13 +70,13 @@ impl ResponseBody {
 }
 
 impl StreamingBody {
-    /// Streams `incoming` to `client` for as long as `allowlist` lets it in, and the domain is never silent for
+    /// Streams `incoming` to `client` until `allowlist` no longer grants it access, or the domain is silent for
     /// `idle_timeout`.
     pub(crate) fn new(incoming: PooledBody, idle_timeout: Duration, allowlist: Allowlist, client: IpAddr) -> Self {
         Self { incoming, idle_timeout, allowlist, client, broken: None, deadlines: None }
     }
 
-    /// Logs that the response broke off, with the bytes of its `Content-Length` that never came.
+    /// Logs a truncated response, with the missing bytes of its `Content-Length`.
     fn log_truncated(&self, request_id: &str) {
         let cause = match &self.broken {
             Some(error) => join_sources(error),
@@ -103,7 +103,8 @@ impl StreamingBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(Some(Err(error))) => {
-                // hyper drops what it has not sent when it meets an error, be it the head: so that is sent first.
+                // On an error hyper drops everything that it has not sent, even the head. The error therefore waits for
+                // the next poll.
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

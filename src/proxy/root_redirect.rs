@@ -6,24 +6,24 @@ use trailgate_client::Target;
 
 use crate::http::headers::wants_html;
 
-/// The page that a browser is redirected to from `/`, if any.
+/// The page that browsers are redirected to from `/`, if any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootRedirect(Option<String>);
 
 impl RootRedirect {
-    /// Redirects to `path`.
+    /// Creates a redirect to `path`.
     #[must_use]
     pub fn to(path: &str) -> Self {
         Self(Some(path.to_owned()))
     }
 
-    /// Redirects nowhere: `/` is forwarded for browsers, too.
+    /// Disables the redirect: `/` is forwarded for browsers as well.
     #[must_use]
     pub fn disabled() -> Self {
         Self(None)
     }
 
-    /// Redirects to the service's own page: Kibana, or Dashboards for collections (`aoss`).
+    /// Creates a redirect to the service's own page: Kibana, or Dashboards for collections (`aoss`).
     #[must_use]
     pub fn for_service(service: &str) -> Self {
         Self::to(if service == "aoss" { DASHBOARDS } else { KIBANA })
@@ -35,9 +35,9 @@ impl RootRedirect {
         self.0.as_deref()
     }
 
-    /// Returns the redirect for a request of `/`, or of Kibana or Dashboards without the final slash.
+    /// Returns the redirect for a request of `/`, or of Kibana or Dashboards without the trailing slash.
     ///
-    /// `/` is Elasticsearch's banner, which its clients ask for, so only browsers are sent from there.
+    /// Elasticsearch clients read the banner at `/`, so only browsers are redirected from there.
     #[must_use]
     pub fn respond(&self, method: &Method, headers: &HeaderMap, target: &Target) -> Option<Response<()>> {
         if !matches!(*method, Method::GET | Method::HEAD) {

@@ -1,5 +1,5 @@
-//! Normalizes the head of an HTTP/2 request to the form of HTTP/1.1. `h2` validates it (RFC 9113, section 8.2); without
-//! lines it has no request smuggling by line ends.
+//! Normalizes the head of an HTTP/2 request to that of HTTP/1.1. `h2` validates it (RFC 9113, section 8.2); it has no
+//! line ends that could be ambiguous.
 
 use hyper::Request;
 use hyper::header::{self, HeaderValue};

@@ -164,8 +164,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         self.read_timer.stop();
     }
 
-    /// Applies the header timeout. The idle time between two requests is bounded by
-    /// `ConnectionActivity`, which records the end of each response.
+    /// Applies the header timeout. The idle time between two requests is bounded by `ConnectionActivity`, which records
+    /// the end of each response.
     fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Some clients send an empty line after a body; that starts no head.
         let in_head = self.held.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
