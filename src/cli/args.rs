@@ -1,4 +1,4 @@
-//! The command line: what can be asked of the program. `main` acts on it.
+//! The arguments of the command line. Their comments are the help text.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,45 +11,45 @@ use crate::policy::allowlist;
 use crate::policy::cidr;
 use crate::policy::grant::Access;
 
-/// A gate in front of an AWS Elasticsearch or OpenSearch domain: checks the client, signs the request, forwards it.
+/// A SigV4-signing reverse proxy in front of an AWS Elasticsearch or OpenSearch domain.
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = EXIT_CODES)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the gate until SIGTERM.
+    /// Run the proxy until SIGTERM.
     Run(ConfigArgs),
-    /// Read the configuration and the allowlist, say what they hold, and do nothing else.
+    /// Validate the configuration, the allowlist and the certificates, and print a summary.
     Check(ConfigArgs),
-    /// Ask the gate that runs how it stands, and who was refused lately; exit with 1 if it is not ready.
+    /// Print the status of the running proxy and the clients it rejected recently; exit with 1 if it is not ready.
     Status(StatusArgs),
-    /// Show and change who is let in.
+    /// List and change the entries of the allowlist.
     Allow(Allow),
-    /// Go the way of a request step by step, and say what is wrong and what to do; exit with 1 if anything is.
+    /// Test every step from configuration to signed request, and print causes and remedies; exit with 1 if a step fails.
     Doctor(StatusArgs),
-    /// Write what is shipped beside the program.
+    /// Write man pages and shell completions.
     #[command(subcommand, hide = true)]
     Generate(Generate),
 }
 
-/// Which files to read.
+/// The configuration file.
 #[derive(Args, Debug)]
 pub struct ConfigArgs {
-    /// The configuration; paths in it are relative to it.
+    /// Configuration file; paths in it are relative to it.
     #[arg(long, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
 }
 
-/// Which gate to look at, and how to say what was found.
+/// The configuration file, and the format of the output.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
-    /// What to read.
+    /// The configuration file.
     #[command(flatten)]
     pub files: ConfigArgs,
     /// Print JSON.
@@ -57,63 +57,63 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Show and change who is let in.
+/// List and change the entries of the allowlist.
 #[derive(Args, Debug)]
 pub struct Allow {
-    /// The configuration that names the allowlist.
+    /// Configuration file that names the allowlist.
     #[arg(long, value_name = "FILE", default_value = CONFIG, global = true)]
     pub config: PathBuf,
-    /// The allowlist itself.
+    /// Allowlist file, instead of the one that the configuration names.
     #[arg(long, value_name = "FILE", conflicts_with = "config", global = true)]
     pub file: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do with the allowlist.
+    /// The command.
     #[command(subcommand)]
     pub verb: AllowVerb,
 }
 
-/// What to do with the allowlist.
+/// The command on the allowlist.
 #[derive(Debug, Subcommand)]
 pub enum AllowVerb {
-    /// Show all entries: what has expired, and what soon will.
+    /// List all entries, with those that have expired or will within a week.
     List,
-    /// Let in an address or a block.
+    /// Add an entry for an address or a block.
     Add(Add),
-    /// Take an entry off the list.
+    /// Remove an entry.
     Remove(Remove),
-    /// Say whether an address is let in, and which entry decides or is nearest; exit with 1 if it is not.
+    /// Print the entry that decides for an address, or the nearest one; exit with 1 if the address is not allowed.
     Check {
-        /// The client's address.
+        /// Address of a client.
         address: IpAddr,
     },
-    /// Show who is let in at this moment, by name.
+    /// List the entries in effect now, by name.
     Who,
 }
 
 /// The entry to add.
 #[derive(Args, Debug)]
 pub struct Add {
-    /// An address, or a block of addresses.
+    /// Address, or block of addresses.
     #[arg(value_parser = cidr::parse)]
     pub cidr: IpNet,
-    /// Whose it is, as the access log shows it.
+    /// Owner of the block, for the access log.
     #[arg(long, value_parser = name)]
     pub name: String,
-    /// How much it grants.
+    /// Access level.
     #[arg(long, value_enum, default_value_t)]
     pub access: Access,
-    /// How long the grant lasts: "8h", "2 weeks", "1d 12h".
+    /// Duration of the grant: "8h", "2 weeks", "1d 12h".
     #[arg(long = "for", value_name = "DURATION", conflicts_with = "until")]
     pub lasts: Option<Span>,
-    /// When the grant ends: "2026-12-31T18:00:00Z".
+    /// End of the grant: "2026-12-31T18:00:00Z".
     #[arg(long, value_name = "TIME")]
     pub until: Option<Timestamp>,
-    /// If the block is on the list already, put this in the place of its entry.
+    /// Replace the entry of the same block, if there is one.
     #[arg(long)]
     pub replace: bool,
-    /// Only show what would change.
+    /// Print the change as a diff, and do not write it.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -121,25 +121,25 @@ pub struct Add {
 /// The entry to remove.
 #[derive(Args, Debug)]
 pub struct Remove {
-    /// The entry's block as it is on the list, or its name if no other entry has it.
+    /// Block of the entry, or its name if no other entry has the same.
     #[arg(value_name = "CIDR|NAME")]
     pub entry: String,
-    /// Only show what would change.
+    /// Print the change as a diff, and do not write it.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Write what is shipped beside the program.
+/// The files that are shipped with the program.
 #[derive(Debug, Subcommand)]
 pub enum Generate {
-    /// A man page for each command.
+    /// Write a man page for each command.
     Man {
-        /// Where to: "/usr/share/man/man1".
+        /// Folder to write to: "/usr/share/man/man1".
         folder: PathBuf,
     },
-    /// Completions for bash, zsh and fish.
+    /// Write completions for bash, zsh and fish.
     Completions {
-        /// Where to.
+        /// Folder to write to.
         folder: PathBuf,
     },
 }
@@ -150,5 +150,5 @@ fn name(text: &str) -> Result<String, String> {
 
 const CONFIG: &str = "/etc/trailgate/trailgate.toml";
 
-const EXIT_CODES: &str = "Exit codes: 0 if all is well, 1 if something failed or is not so, 2 for a wrong command \
-                          line, 78 for a mistake in the configuration or the allowlist.";
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 failed, not ready, or not allowed; 2 wrong command line; \
+                          78 mistake in the configuration or the allowlist.";

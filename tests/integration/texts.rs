@@ -22,6 +22,9 @@ fn run(folder: &Path, arguments: &[&str]) -> String {
         text += &String::from_utf8(stream).unwrap();
     }
     writeln!(text, "[exit code {}]\n", output.status.code().unwrap()).unwrap();
+    // The warning that depends on the machine's limit of file descriptors.
+    let is_fixed = |line: &&str| !line.contains("file descriptors");
+    let text: String = text.lines().filter(is_fixed).flat_map(|line| [line, "\n"]).collect();
     text.replace(&folder.display().to_string(), "FOLDER")
 }
 
@@ -98,7 +101,7 @@ fn mistakes_in_the_configuration_are_the_snapshot() {
             _ => mistake.to_owned(),
         };
         let folder = folder(&whole, ENTRIES);
-        texts += &format!("{whole}---\n");
+        writeln!(texts, "{whole}---").unwrap();
         texts += &run(folder.path(), &["check", "--config", "trailgate.toml"]);
     }
     insta::assert_snapshot!(texts);
@@ -125,7 +128,7 @@ fn mistakes_in_the_allowlist_are_the_snapshot() {
     let mut texts = String::new();
     for mistake in mistakes {
         let folder = folder(ENDPOINT, mistake);
-        texts += &format!("{mistake}---\n");
+        writeln!(texts, "{mistake}---").unwrap();
         texts += &run(folder.path(), &["check", "--config", "trailgate.toml"]);
     }
     insta::assert_snapshot!(texts);
