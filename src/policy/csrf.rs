@@ -1,18 +1,18 @@
 //! CSRF protection: rejects cross-site writes by `Sec-Fetch-Site` and `Origin`.
 //!
 //! An allowed IP address identifies a user, not the sites open in the user's browser. The algorithm is that of
-//! [`http.CrossOriginProtection`](https://pkg.go.dev/net/http#CrossOriginProtection) in Go: `Sec-Fetch-Site` decides
-//! where a browser sends it, else `Origin` has to name the host that was asked for.
+//! [`http.CrossOriginProtection`](https://pkg.go.dev/net/http#CrossOriginProtection) in Go: if the browser sends
+//! `Sec-Fetch-Site`, it decides. Otherwise `Origin` has to name the requested host.
 //!
 //! These attacks remain:
 //!
-//! - A browser without `Sec-Fetch-Site` (one of before 2023, or any browser over plain HTTP to another machine than its
-//!   own) is judged by `Origin`, whose scheme is not compared: TLS may end at a proxy. An attacker who controls the
-//!   plain-HTTP site of the same host can write. HSTS closes this.
-//! - A login path of [`LOGIN_PATHS`] accepts a form of any site, because the identity provider is one. A hostile site
-//!   can log a browser in under the attacker's account (login CSRF) as far as the domain accepts assertions that it did
-//!   not request.
-//! - A `GET` is never rejected. What it changes at the domain, such as `GET /_refresh`, any site can cause.
+//! - Without `Sec-Fetch-Site` (browsers before 2023, and any browser over plain HTTP except on loopback) only `Origin`
+//!   decides. Its scheme is not compared, because a proxy may terminate TLS. An attacker who controls the plain-HTTP
+//!   site of the same host can write. HSTS closes this.
+//! - The login paths of [`LOGIN_PATHS`] accept a form of any site, because the identity provider is another site. A
+//!   hostile site can log a browser in under the attacker's account (login CSRF) if the domain accepts assertions that
+//!   it did not request.
+//! - A `GET` is never rejected. Any site can cause its side effects at the domain, such as those of `GET /_refresh`.
 //! - A script in a page of the same origin, such as one stored in a dashboard, and a browser extension act as the user.
 
 use std::fmt;
@@ -25,7 +25,7 @@ use hyper::http::uri::{Authority, Uri};
 
 use crate::policy::host_check::named_hosts;
 
-/// An origin (RFC 6454) of the schemes that have a host: scheme, host and port.
+/// An origin (RFC 6454) of a scheme that has hosts: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -33,37 +33,37 @@ pub struct Origin {
     port: Option<u16>,
 }
 
-/// The origins whose pages may write; none by default.
+/// The origins whose cross-site writes are accepted; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedOrigins(Vec<Origin>);
 
-/// A request that changes something came from a page of another site.
+/// The rejection of a cross-site write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a page of another site sent this request")]
 pub struct CrossSite;
 
-/// A text that is no origin.
+/// The error for a text that is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no origin: write scheme and host, as in \"https://portal.example.com\", without a path")]
 pub struct BadOrigin;
 
 impl TrustedOrigins {
-    /// Trusts the pages of `origins`.
+    /// Accepts cross-site writes from `origins`.
     #[must_use]
     pub fn new(origins: Vec<Origin>) -> Self {
         Self(origins)
     }
 
-    /// Rejects a request that changes something and was sent by a page of another site.
+    /// Rejects a cross-site write.
     ///
-    /// `is_proxied` tells that a trusted proxy passed the request on, so that its `X-Forwarded-Host` counts.
+    /// `is_proxied` is set if the peer is a trusted proxy, so that its `X-Forwarded-Host` counts.
     pub fn check(&self, head: &Parts, is_proxied: bool) -> Result<(), CrossSite> {
         if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Ok(());
         }
         let mut sites = head.headers.get_all(SEC_FETCH_SITE).iter().peekable();
         let is_allowed = if sites.peek().is_some() {
-            // `none` is a request of the user: a bookmark, an extension, a desktop application.
+            // `none` means that the user started the request: a bookmark, an extension, a desktop application.
             sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
         } else {
             let origins = head.headers.get_all(header::ORIGIN);
@@ -72,7 +72,7 @@ impl TrustedOrigins {
         if is_allowed || self.exempts(head) { Ok(()) } else { Err(CrossSite) }
     }
 
-    /// Whether a request of another site is expected: it is a login, or comes from a trusted origin.
+    /// Returns whether a cross-site request is permitted: it is a login, or its origin is trusted.
     fn exempts(&self, head: &Parts) -> bool {
         let is_login = head.method == Method::POST && LOGIN_PATHS.contains(&head.uri.path());
         let mut origins = head.headers.get_all(header::ORIGIN).iter().peekable();
@@ -81,9 +81,9 @@ impl TrustedOrigins {
     }
 }
 
-/// Returns whether `origin` has the host that the request was sent to. Default ports are equal to none.
+/// Returns whether `origin` names the requested host. A default port equals an absent one.
 fn is_own(origin: &HeaderValue, headers: &HeaderMap, is_proxied: bool) -> bool {
-    // `null` has no host: the page hides where it is from.
+    // `null` is an opaque origin: it has no host, so it is rejected.
     let Some(origin) = parse(origin).filter(|origin| origin.default_port().is_some()) else { return false };
     named_hosts(headers, is_proxied).iter().any(|host| origin.is_at(host))
 }
@@ -93,7 +93,7 @@ fn parse(origin: &HeaderValue) -> Option<Origin> {
 }
 
 impl Origin {
-    /// Whether `authority`, a host with or without a port, is that of this origin.
+    /// Returns whether `authority`, which may have a port, is the host of this origin.
     fn is_at(&self, authority: &str) -> bool {
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let is_named = authority.host().eq_ignore_ascii_case(&self.host) && !authority.as_str().contains('@');
@@ -112,7 +112,7 @@ impl Origin {
 impl FromStr for Origin {
     type Err = BadOrigin;
 
-    /// Parses an origin as a browser writes it; the default port of `http` and `https` may be there.
+    /// Parses an origin in its serialised form. The default port of `http` and `https` is accepted and dropped.
     fn from_str(text: &str) -> Result<Self, BadOrigin> {
         let (scheme, authority) = text.split_once("://").ok_or(BadOrigin)?;
         let uri: Uri = text.parse().map_err(|_| BadOrigin)?;
@@ -135,8 +135,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where an identity provider's page sends its SAML assertion by a form (the assertion consumer service), as the
-/// security plugins of Kibana and of Dashboards name it. `OpenID` Connect logins come back by `GET`.
+/// The SAML assertion consumer services of the security plugins of Kibana and Dashboards: the identity provider's page
+/// posts its assertion to them. `OpenID` Connect logins return by `GET`.
 pub(crate) const LOGIN_PATHS: [&str; 8] = [
     "/_dashboards/_opendistro/_security/saml/acs",
     "/_dashboards/_opendistro/_security/saml/acs/idpinitiated",

@@ -1,6 +1,6 @@
-//! What the clients of one read entry may take of the domain at once: running calls, and searches that stay open.
+//! Quotas of each read entry (load shedding): concurrent calls, and searches that stay open on the domain.
 //!
-//! The engine's own limits are for everybody together, so without a bound one client uses up what others need.
+//! All clients share the engine's own limits. Without a quota one client could exhaust them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,45 +13,45 @@ use tokio::time::{Instant, timeout};
 
 use crate::policy::grant::Load;
 
-/// Bounds for each read entry of the allowlist.
+/// The limits of each read entry of the allowlist.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchLimits {
-    /// How long a search may ask to be kept open.
+    /// The longest keep-alive that a search may request.
     pub keep_alive: Duration,
-    /// Searches that are open: scrolls, points in time, asynchronous searches, cursors.
+    /// Open searches: scrolls, points in time, asynchronous searches, cursors.
     pub contexts: usize,
-    /// Calls that run at the same time; more of them wait.
+    /// Concurrent calls. More calls wait (backpressure).
     pub concurrent: usize,
 }
 
-/// What all read entries take at the moment.
+/// The quotas of all read entries, with their current usage.
 #[derive(Debug)]
 pub struct Quotas {
     limits: SearchLimits,
     usages: Mutex<HashMap<IpNet, Arc<Usage>>>,
 }
 
-/// What one entry takes.
+/// The current usage of one entry.
 #[derive(Debug)]
 struct Usage {
     slots: Arc<Semaphore>,
     contexts: Mutex<Contexts>,
 }
 
-/// When each of the open searches ends by itself.
+/// The expiry of each open search.
 ///
-/// Requests name them by identifiers that only answers tell, and answers pass unread. So an extension counts for the
-/// one that ends first: then at any time at least as many are counted as there are.
+/// Only responses contain the identifiers of searches, and responses are not parsed. So an extension extends the search
+/// that expires first. The count is then never lower than the number of open searches.
 #[derive(Debug, Default)]
 struct Contexts(Vec<Instant>);
 
-/// Why an entry gets no more at the moment.
+/// The quota that an entry has exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaError {
-    /// Too many calls run, and none ended for some time.
+    /// Too many calls run, and none ended within `WAIT`.
     #[error("{limit} calls of this entry run already, the most that limits.concurrent_searches allows: try again")]
     Calls {
-        /// Calls that may run at the same time.
+        /// The limit of concurrent calls.
         limit: usize,
     },
     /// Too many searches are open.
@@ -60,12 +60,12 @@ pub enum QuotaError {
          wait until its keep_alive has passed"
     )]
     Contexts {
-        /// Searches that may be open.
+        /// The limit of open searches.
         limit: usize,
     },
 }
 
-/// The right to make one call: it ends with this.
+/// A permit for one call. The slot is released on drop.
 #[derive(Debug)]
 pub struct Ticket {
     load: Load,
@@ -75,25 +75,25 @@ pub struct Ticket {
 }
 
 impl Quotas {
-    /// Quotas of which nothing is taken.
+    /// Creates quotas without usage.
     #[must_use]
     pub fn new(limits: SearchLimits) -> Self {
         Self { limits, usages: Mutex::default() }
     }
 
-    /// How long a search may ask to be kept open.
+    /// Returns the longest keep-alive that a search may request.
     #[must_use]
     pub fn keep_alive(&self) -> Duration {
         self.limits.keep_alive
     }
 
-    /// Takes what `load` needs from the quota of `entry`; waits while too many calls run.
+    /// Charges `load` to the quota of `entry`. Waits while too many calls run.
     pub async fn admit(&self, entry: IpNet, load: Load) -> Result<Ticket, QuotaError> {
         if load == Load::None {
             return Ok(Ticket { load, usage: None, opened: None, _slot: None });
         }
         let usage = self.usage(entry);
-        // At once, unless others are before it.
+        // The semaphore is fair: earlier calls are admitted first.
         let slot = timeout(WAIT, Arc::clone(&usage.slots).acquire_owned()).await;
         let slot = slot.ok().and_then(Result::ok).ok_or(QuotaError::Calls { limit: self.limits.concurrent })?;
         let now = Instant::now();
@@ -113,7 +113,7 @@ impl Quotas {
         if let Some(usage) = usages.get(&entry) {
             return Arc::clone(usage);
         }
-        // Before it grows, so that the cost is spread over all that were added.
+        // Only before the map grows, so that the cost is amortised over the insertions.
         if usages.len() == usages.capacity() {
             let now = Instant::now();
             usages.retain(|_, usage| Arc::strong_count(usage) > 1 || !usage.contexts().is_empty_at(now));
@@ -132,9 +132,9 @@ impl Usage {
 }
 
 impl Ticket {
-    /// Notes how the domain answered: what it did not open is not open, and what it ended is free.
+    /// Settles the usage by the domain's response: removes a search that was not opened, or that was ended.
     ///
-    /// A ticket that is dropped before counts as if the domain had done what it was asked.
+    /// Without a response the usage stays: a search that may be open counts until it expires.
     pub fn answered(self, status: StatusCode) {
         let Some(usage) = &self.usage else { return };
         match (self.load, self.opened) {
@@ -146,7 +146,7 @@ impl Ticket {
 }
 
 impl Contexts {
-    /// Adds one and returns when it ends, or fails if there are `limit` already.
+    /// Adds a search and returns its expiry, or fails if `limit` searches are open.
     fn open(&mut self, now: Instant, keep_alive: Duration, limit: usize) -> Result<Instant, QuotaError> {
         self.0.retain(|end| *end > now);
         if self.0.len() >= limit {
@@ -164,7 +164,7 @@ impl Contexts {
         }
     }
 
-    /// Removes the one that ends first.
+    /// Removes the search that expires first.
     fn end(&mut self) {
         if let Some(first) = self.0.iter().min().copied() {
             self.remove(first);
@@ -182,10 +182,10 @@ impl Contexts {
     }
 }
 
-/// How long a call waits for others of its entry to end.
+/// The time that a call waits for other calls of its entry to end.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The engine looks for expired searches this often.
+/// The interval at which the engine closes expired searches.
 const REAPER: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
