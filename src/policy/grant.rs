@@ -1,8 +1,8 @@
-//! What a client that is let in may do: everything, or read and keep its own objects in Kibana.
+//! Grants: the access level of a client, from viewing only to full access.
 //!
-//! A read grant protects the evidence. The [`table`] lists what passes it; what is not known to be read is refused.
-//! Kibana carries calls to the engine inside its own; [`nested_call`] finds them, and they are decided by the same rules.
-//! Where only the body tells, a [`BodyCheck`] is left for when it is there.
+//! A read grant protects the evidence. The [`table`] lists the permitted routes; a request that is not known to be a
+//! read is rejected (fails closed). Kibana's requests can carry nested calls to the engine. [`nested_call`] extracts
+//! them, and the same rules decide them. A [`BodyCheck`] remains if the decision needs the request's body.
 
 mod body_check;
 mod body_rule;
@@ -38,7 +38,7 @@ use self::path::{pairs, parameters, readings};
 use self::rules::{Backend, Rule, Verdict};
 use crate::policy::engine::Engine;
 
-/// How much an entry of the allowlist grants.
+/// The access level that an allowlist entry grants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
@@ -65,7 +65,7 @@ impl fmt::Display for Access {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{call} {why}: this address may read only")]
 pub struct ReadOnly {
-    /// Method and path of the call that decided, which may be one inside another.
+    /// Method and path of the rejected call, which may be a nested one.
     call: String,
     why: DenyReason,
 }
@@ -110,15 +110,16 @@ enum DenyReason {
     NoKeepAlive(Duration),
 }
 
-/// What the head of a request leaves to its body, and what it costs.
+/// The decision by a request's head: the rule for its body, and its load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Decision {
     question: BodyRule,
     load: Load,
 }
 
-/// Decides on a request as far as its head tells. `engine` is the domain's, if it is known; a search may be kept open
-/// for `longest`.
+/// Decides on a request by its head, and returns the check that its body has to pass.
+///
+/// `engine` is the domain's engine, if it is known. `longest` is the longest permitted keep-alive of a search.
 pub fn decide(
     access: Access,
     engine: Option<Engine>,
@@ -130,13 +131,13 @@ pub fn decide(
     let call = Call { method: method.as_str(), target, context: Context { access, engine, longest } };
     match access {
         Access::Full => Ok(BodyCheck::nothing()),
-        // A server that goes by these sees another method than the one that is decided on.
+        // A server that honours these headers executes another method than the one decided on.
         _ if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(DenyReason::Ambiguous)),
         Access::View | Access::Read => Ok(BodyCheck::new(call.decide_all_readings(below_prefix)?, &call, headers)),
     }
 }
 
-/// A call of the engine or of Kibana, on the wire or inside another.
+/// A call to the engine or to Kibana: the request itself, or a nested one.
 #[derive(Clone, Copy, Debug)]
 struct Call<'a> {
     method: &'a str,
@@ -144,18 +145,18 @@ struct Call<'a> {
     context: Context,
 }
 
-/// What a decision depends on besides the call.
+/// The inputs of a decision other than the call.
 #[derive(Clone, Copy, Debug)]
 struct Context {
     access: Access,
     /// The domain's engine, if it is known.
     engine: Option<Engine>,
-    /// How long a search may be kept open.
+    /// The longest permitted keep-alive of a search.
     longest: Duration,
 }
 
 impl Call<'_> {
-    /// Decides under every reading of the path; they have to come to the same.
+    /// Decides under every reading of the path. Rejects the call if the decisions differ.
     fn decide_all_readings(
         &self,
         decide: fn(&Self, &[&str]) -> Result<Decision, ReadOnly>,
@@ -186,15 +187,15 @@ impl fmt::Display for Call<'_> {
         let path = self.target.path();
         // A canonical path is ASCII.
         let (shown, more) = if path.len() > SHOWN { (&path[..SHOWN], "…") } else { (path, "") };
-        // As people write them; all else stays escaped, so that it can stand anywhere.
+        // Only these two are readable. The rest stays escaped, so that it is safe in every output.
         write!(f, "{} {}{more}", self.method, shown.replace("%2A", "*").replace("%2C", ","))
     }
 }
 
-/// Decides on what came by the wire: the domain's prefixes lead to Kibana, everything else to the engine.
+/// Decides on the request itself: Kibana's path prefixes lead to Kibana, everything else to the engine.
 fn below_prefix(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     match segments {
-        // A space of Kibana, or a workspace of Dashboards, holds all of it again.
+        // A space of Kibana, or a workspace of Dashboards, has all routes again.
         ["_plugin", "kibana", "s" | "w", _, inner @ ..]
         | ["_dashboards", "s" | "w", _, inner @ ..]
         | ["_plugin", "kibana", inner @ ..]
@@ -212,7 +213,7 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     }
     let rule = match (table::find(Backend::Kibana, call.method, segments), segments) {
         (Some(rule), _) => rule,
-        // Kibana 4 to 6 pass on what is below these.
+        // Kibana 4 to 6 forward these paths to the engine.
         (None, ["elasticsearch" | "es_admin", engine @ ..]) => return of_engine(call, engine),
         (None, _) => return Err(call.refuse(DenyReason::Unknown)),
     };
@@ -220,7 +221,7 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
         return nested_call::console(call);
     }
     let load = match segments.last() {
-        // Both by a scroll that is given a minute.
+        // Both use a scroll of one minute.
         Some(&"legacy_scroll_start") => Load::Open(SCROLL),
         Some(&"legacy_scroll_continue") => Load::Extend(SCROLL),
         _ if call.method == "GET" || call.method == "HEAD" => Load::None,
@@ -231,17 +232,17 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
 
 fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     let rule = table::find(Backend::Engine, call.method, segments).ok_or_else(|| call.refuse(DenyReason::Unknown))?;
-    // No engine takes a `GET` for a write, whatever its body.
+    // No engine interprets a `GET` as indexing a document, whatever its body.
     if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
         return Err(call.refuse(call.context.engine.map_or(DenyReason::EngineUnknown, DenyReason::NotOnEngine)));
     }
     contexts::decide(call, segments, ask(rule, call, segments)?)
 }
 
-/// Decides by the path and the query what a rule leaves open.
+/// Applies `rule` to the path and the query, and returns the rule for the body.
 fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
     if rule.backend == Backend::Kibana && rule.verdict.is_said_by_body() {
-        // Some versions of the plug-ins look for what the body should say in the query, too.
+        // Some versions of the plug-ins also read the body's members from the query.
         let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
         if !call.parameters()?.iter().all(is_usual) {
             return Err(call.refuse(DenyReason::Ambiguous));
@@ -274,7 +275,7 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
             }
             Ok(BodyRule::Cursors)
         }
-        // Decided before.
+        // `of_kibana` has decided it.
         Verdict::Console => Err(call.refuse(DenyReason::Unknown)),
         Verdict::ApiCaller => Ok(BodyRule::ApiCaller),
         Verdict::Search => Ok(BodyRule::Search),
@@ -299,7 +300,7 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
     }
 }
 
-/// Returns what is asked of a document that Kibana 4 to 6 write into their own index.
+/// Returns the rule for a document that Kibana 4 to 6 write into their own index.
 fn document(call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
     let kind = match segments {
         [_, _, "_mapping" | "_refresh", ..] => return Ok(BodyRule::None),
@@ -316,10 +317,10 @@ fn check_ids(call: &Call<'_>, segments: &[&str]) -> Result<(), ReadOnly> {
     segments.iter().try_for_each(|segment| objects::check_id(segment)).map_err(|why| call.refuse(why))
 }
 
-/// The parameters of a call that is also decided by its body.
+/// Returns the parameters of a call that is also decided by its body. Rejects those that could replace the body.
 fn parameters_beside_body(call: &Call<'_>) -> Result<Vec<(String, String)>, ReadOnly> {
     let parameters = call.parameters()?;
-    // `source` stands in for the body, and engines up to 6 begin a new parameter at `;`.
+    // `source` replaces the body, and engines up to 6 also split parameters at `;`.
     let is_doubtful = |(key, value): &(String, String)| key == "source" || key.contains(';') || value.contains(';');
     if parameters.iter().any(is_doubtful) {
         return Err(call.refuse(DenyReason::Ambiguous));
@@ -333,7 +334,7 @@ static OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-method-override"),
 ];
 
-/// What Kibana 4 to 6 write with. Not `pipeline`, which can lead a document to another index.
+/// The parameters of Kibana 4 to 6's writes. Not `pipeline`, which can redirect a document to another index.
 const OWN_INDEX_PARAMETERS: &[&str] = &[
     "_",
     "consistency",
@@ -350,10 +351,10 @@ const OWN_INDEX_PARAMETERS: &[&str] = &[
     "wait_for_active_shards",
 ];
 
-/// How long Dashboards keeps the scrolls open that it makes for its pages.
+/// The keep-alive of the scrolls that Dashboards opens for its pages.
 const SCROLL: Duration = Duration::from_mins(1);
 
-/// Bytes of a path that a refusal repeats.
+/// Bytes of a path that a rejection repeats.
 const SHOWN: usize = 200;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The part of a decision that needs the request's body.
+//! The body check: the part of a decision that needs the request's body.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use super::contexts::{Load, check_keep_alive, check_scroll_body, check_search_bo
 use super::statement::Language;
 use super::{Access, Call, Context, Decision, DenyReason, ReadOnly, json, nested_call, objects, search, timelion};
 
-/// The rest of a decision, once the body is there.
+/// A check of the request's body, which completes the decision.
 #[derive(Debug)]
 pub struct BodyCheck {
     decision: Decision,
     call: String,
-    /// The form that its headers promise for the body.
+    /// The declared format of the body.
     content: Content,
     context: Context,
 }
@@ -32,22 +32,22 @@ impl BodyCheck {
         Self { decision, call: call.to_string(), content: Content::of(headers), context: call.context }
     }
 
-    /// A check that passes whatever the body is, of a client whose load is not counted.
+    /// Creates a check that passes any body and counts no load.
     pub(super) fn nothing() -> Self {
         let decision = Decision { question: BodyRule::None, load: Load::None };
         let context = Context { access: Access::Full, engine: None, longest: Duration::ZERO };
         Self { decision, call: String::new(), content: Content::UNREAD, context }
     }
 
-    /// Decides on the rest, and returns what the request costs. A body that is asked nothing is not touched.
+    /// Checks the body and returns the request's load. A body without a rule is not read.
     pub fn run(self, body: &HashedBody) -> Result<Load, ReadOnly> {
         let Decision { question, load } = self.decision;
-        // What asks for nothing does nothing.
+        // An empty body cannot make the request a write.
         if question == BodyRule::None || body.is_empty() {
             return Ok(load);
         }
         let changed = match question {
-            // The nested call names itself.
+            // A rejection names the nested call.
             BodyRule::ApiCaller => return self.api_caller(body, load),
             question => self.ask(question, body),
         };
@@ -55,7 +55,7 @@ impl BodyCheck {
         Ok(changed.unwrap_or(load))
     }
 
-    /// Asks the body, and returns what the request costs if that is not what its head says.
+    /// Checks the body, and returns the load if it differs from the head's.
     fn ask(&self, question: BodyRule, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
         match question {
             BodyRule::None | BodyRule::ApiCaller => Ok(None),
@@ -98,13 +98,13 @@ impl BodyCheck {
         })
     }
 
-    /// Reads JSON. A key that decides something and is there twice is an error.
+    /// Parses a JSON body. A duplicate of a key that decides is an error.
     fn read<T: DeserializeOwned>(&self, body: &HashedBody) -> Result<T, DenyReason> {
         serde_json::from_slice(&self.content.json(body)?).map_err(|_| DenyReason::Unreadable)
     }
 }
 
-/// Asks a body of which the whole has to be understood.
+/// Checks a JSON body whose every member decides.
 fn ask_json(question: BodyRule, body: &Value) -> Result<(), DenyReason> {
     match question {
         BodyRule::Search => search::check(body),
@@ -124,9 +124,9 @@ fn ask_json(question: BodyRule, body: &Value) -> Result<(), DenyReason> {
 struct Statement {
     query: Option<String>,
     sql: Option<String>,
-    /// Goes on with a query that has passed before.
+    /// Continues a query that was checked before.
     cursor: Option<String>,
-    /// Makes a cursor for what does not fit.
+    /// Opens a cursor for the rows beyond the first page.
     fetch_size: Option<IgnoredAny>,
     page_timeout: Option<String>,
     keep_alive: Option<String>,
@@ -139,7 +139,7 @@ struct Cursors {
     id: Option<Names>,
 }
 
-/// One name, or a list of them.
+/// One name or a list of names.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Names {
@@ -157,5 +157,5 @@ impl Names {
     }
 }
 
-/// How long SQL keeps a cursor open unless the domain says otherwise.
+/// The plug-in's default keep-alive of an SQL cursor.
 const CURSOR: Duration = Duration::from_mins(1);

@@ -1,48 +1,48 @@
-//! The rules for bodies.
+//! Body rules: the conditions of a route on the request's body.
 
 use super::objects::Kind;
 use super::statement::Language;
 
-/// The rule that a body has to meet.
+/// The condition that a body has to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyRule {
-    /// None: it may be anything.
+    /// No condition.
     None,
-    /// Its statement reads.
+    /// The statement only reads.
     Statement(Language),
-    /// It does not end the searches of others.
+    /// The body does not name `_all`, which would end the searches of other clients.
     Cursors,
-    /// It keeps a scroll open for no longer than is allowed.
+    /// The keep-alive of the scroll is within the limit.
     Scroll,
-    /// Its searches keep points in time open for no longer than is allowed.
+    /// The keep-alive of the searches' points in time is within the limit.
     Searches,
-    /// The same, for a template of a search.
+    /// [`Self::Searches`] for a search template.
     Template,
-    /// It calls a function of the engine's client that reads.
+    /// The nested call is a function of the engine's client that only reads.
     ApiCaller,
-    /// It stays a search.
+    /// The search has only known members, so that it cannot become another call.
     Search,
-    /// Each of its searches stays a search.
+    /// [`Self::Search`] for each search of a batch.
     Batch,
-    /// It is JSON with one meaning.
+    /// The body is unambiguous JSON.
     Json,
-    /// None of its expressions fetches (SSRF).
+    /// No expression makes the server fetch (SSRF).
     Timelion,
-    /// None of its settings makes the server fetch (SSRF).
+    /// No setting makes the server fetch (SSRF).
     Settings,
     /// The saved object of this kind does not make the server fetch (SSRF).
     Object(Kind),
-    /// The same, for many objects.
+    /// [`Self::Object`] for many objects.
     Objects,
-    /// The same, for objects in a file.
+    /// [`Self::Object`] for objects in a file.
     Import,
-    /// The same, for a document in Kibana's own index.
+    /// [`Self::Object`] for a document in Kibana's own index.
     Document {
         /// The kind that the path names.
         kind: Kind,
-        /// Whether it is a part of the document.
+        /// Set if the body is a partial update.
         is_update: bool,
     },
-    /// Its link leads to a page of the same server.
+    /// The link's target is a page of the same server (no open redirect).
     ShortLink,
 }

@@ -1,4 +1,4 @@
-//! The form of a body: its media type and its coding, and the bytes that it stands for.
+//! The format of a body: its media type and content coding, and its decoded bytes.
 
 use std::io::Read as _;
 
@@ -9,23 +9,23 @@ use trailgate_client::HashedBody;
 
 use super::DenyReason;
 
-/// The form that a request's headers promise for its body.
+/// The format of a body that a request's headers declare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     media: Media,
     coding: Coding,
 }
 
-/// A media type, as far as servers treat it differently.
+/// A media type, in the classes that servers parse differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Media {
     /// `application/json`, or a type that ends in `+json`.
     Json,
-    /// A form, as browsers send a file.
+    /// `multipart/form-data`, in which browsers upload files.
     Multipart,
-    /// YAML, CBOR or Smile: the engine reads them, and this proxy does not.
+    /// YAML, CBOR or Smile. The engine parses them, the proxy does not.
     Binary,
-    /// Anything else, or nothing.
+    /// Any other type, several types, or none.
     Other,
 }
 
@@ -33,12 +33,12 @@ pub(super) enum Media {
 enum Coding {
     Identity,
     Gzip,
-    /// One that this proxy does not decode, or several.
+    /// A coding that the proxy does not decode, or several.
     Other,
 }
 
 impl Content {
-    /// The form of a body that is not looked into.
+    /// The format of a body that is not inspected.
     pub(super) const UNREAD: Self = Self { media: Media::Other, coding: Coding::Other };
 
     pub(super) fn of(headers: &HeaderMap) -> Self {
@@ -54,12 +54,12 @@ impl Content {
         if self.media == Media::Json { self.decode(body) } else { Err(DenyReason::Unreadable) }
     }
 
-    /// Returns the bytes of a form with a file.
+    /// Returns the bytes of a multipart body.
     pub(super) fn form(self, body: &HashedBody) -> Result<Bytes, DenyReason> {
         if self.media == Media::Multipart { self.decode(body) } else { Err(DenyReason::Unreadable) }
     }
 
-    /// Returns the bytes that `body` stands for, if they are few enough to be looked into.
+    /// Returns the decoded bytes of `body`, or fails if it is larger than [`READABLE`].
     pub(super) fn decode(self, body: &HashedBody) -> Result<Bytes, DenyReason> {
         if body.len() > READABLE {
             return Err(DenyReason::TooLong);
@@ -71,13 +71,13 @@ impl Content {
         }
     }
 
-    /// Returns the bytes of a search, which may be longer when they need no decoding.
+    /// Returns the decoded bytes of a search. Without a content coding the size is not limited.
     pub(super) fn decode_search(self, body: &HashedBody) -> Result<Bytes, DenyReason> {
         if self.coding == Coding::Identity { Ok(body.to_bytes()) } else { self.decode(body) }
     }
 }
 
-/// Decompresses one gzip member, and nothing behind it: servers differ in what they do with a second one.
+/// Decompresses one gzip member. Trailing bytes are rejected, because servers differ on a second member.
 fn gunzip(compressed: &[u8]) -> Result<Bytes, DenyReason> {
     let mut decoder = GzDecoder::new(compressed);
     let mut bytes = Vec::new();
@@ -92,7 +92,7 @@ fn gunzip(compressed: &[u8]) -> Result<Bytes, DenyReason> {
     Ok(bytes.into())
 }
 
-/// Classifies the media type. A form can be written so that it is JSON as well, so only JSON's own types count.
+/// Classifies the media type. A body can be a valid form and valid JSON at once, so only JSON's own types are JSON.
 fn media(headers: &HeaderMap) -> Media {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (first, second) = (types.next(), types.next());
@@ -124,7 +124,7 @@ fn coding(headers: &HeaderMap) -> Coding {
     }
 }
 
-/// Bytes of a body that is looked into: more than Kibana sends, and little compared with the memory for bodies.
+/// Size limit of an inspected body in bytes: more than Kibana sends, and little compared with the memory for bodies.
 const READABLE: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]

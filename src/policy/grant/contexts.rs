@@ -1,7 +1,7 @@
-//! Searches that stay open on the domain: scrolls, points in time, asynchronous searches, cursors of SQL.
+//! Search contexts, which stay open on the domain: scrolls, points in time, asynchronous searches, SQL cursors.
 //!
-//! Each holds memory and files on every shard that it searches, and the engine allows a few hundred on a node for
-//! everybody. So a read grant bounds for how long one may be asked for; how many an entry has is the gate's to count.
+//! Each holds memory and files on every shard that it searches, and all clients share the few hundred that a node
+//! permits. So a read grant limits the keep-alive of a context, and a quota limits their number for each entry.
 
 use std::time::Duration;
 
@@ -14,22 +14,24 @@ use super::content::{Content, Media};
 use super::json::shown;
 use super::{Call, Decision, DenyReason, ReadOnly};
 
-/// What a request costs the domain beyond its own duration.
+/// The load of a request on the domain, which the quota of its entry counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// Nothing that is counted: pages and what they are made of.
+    /// Not counted: pages and their assets.
     None,
-    /// A call that lasts until its answer.
+    /// A call that ends with its response.
     Call,
-    /// It opens a search that stays open for as long as this.
+    /// A call that opens a search with this keep-alive.
     Open(Duration),
-    /// It makes an open search stay open for as long as this from now on.
+    /// A call that extends an open search by this keep-alive from now.
     Extend(Duration),
-    /// It ends an open search, if the answer says so by its status.
+    /// A call that ends an open search, if the response's status is a success.
     End,
 }
 
-/// Decides on a call of the engine whose rule left `question`: what stays open because of it, and for how long.
+/// Returns the body rule and the load of an engine call whose route left `question`.
+///
+/// Rejects a keep-alive above the limit, in the query or in its `source`.
 pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: BodyRule) -> Result<Decision, ReadOnly> {
     let query = call.target.query().unwrap_or_default();
     let asked = if query.contains("scroll") || query.contains("keep_alive") { asked(call)? } else { None };
@@ -37,7 +39,7 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: BodyRule) -> 
     let is_async = is_among(&["_asynchronous_search"]);
     let is_cursor = is_among(&["scroll"]) && is_among(&["_search"]);
     let load = match call.method {
-        // The answer to the end of a point in time of OpenSearch is the same whether there was one.
+        // OpenSearch's response to ending a point in time does not reveal if it existed.
         "DELETE" if is_async || is_cursor => Load::End,
         "DELETE" => Load::Call,
         "POST" if is_async => {
@@ -63,17 +65,17 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: BodyRule) -> 
         && query.contains("source=")
         && let Some((_, source)) = call.parameters()?.iter().find(|(name, _)| name == "source")
     {
-        // It stands in for the body.
+        // The engine reads it in place of the body.
         check_searches(source.as_bytes(), question, call.context.longest).map_err(|why| call.refuse(why))?;
     }
     Ok(Decision { question, load })
 }
 
-/// Returns how long the query asks to keep a search open.
+/// Returns the keep-alive that the query requests. Rejects one above the limit.
 fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
     let mut longest = None;
     for (name, value) in call.parameters()? {
-        // Engines up to 6 begin a new parameter at `;`.
+        // Engines up to 6 also split parameters at `;`.
         if name.contains(';') || value.contains(';') {
             return Err(call.refuse(DenyReason::Ambiguous));
         }
@@ -85,7 +87,7 @@ fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
     Ok(longest)
 }
 
-/// Parses how long to keep a search open, as the engine does, and rejects more than `longest`.
+/// Parses a keep-alive as the engine does, and rejects more than `longest`.
 pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration, DenyReason> {
     let too_long = || DenyReason::KeepAlive { asked: shown(text), longest };
     let text = text.trim();
@@ -99,7 +101,7 @@ pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration
         "m" => 60_000_000_000,
         "h" => 3_600_000_000_000,
         "d" => 86_400_000_000_000,
-        // Only zero stands without a unit.
+        // Only zero has no unit.
         "" if number == "0" => 1,
         _ => return Err(too_long()),
     };
@@ -107,7 +109,7 @@ pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration
     asked.filter(|asked| *asked <= longest).ok_or_else(too_long)
 }
 
-/// Checks the bodies of searches on their way to the engine, and returns what they cost.
+/// Checks the body of a search or of many, and returns the load if it differs from the head's.
 pub(super) fn check_search_body(
     content: Content,
     body: &HashedBody,
@@ -120,15 +122,15 @@ pub(super) fn check_search_body(
     check_searches(&content.decode_search(body)?, question, longest)
 }
 
-/// Looks for a point in time in one search or many. Only a text that may hold one is parsed.
+/// Checks the points in time of one search or many. Only a text that may contain one is parsed.
 pub(super) fn check_searches(text: &[u8], question: BodyRule, longest: Duration) -> Result<Option<Load>, DenyReason> {
-    // The engine's parser also knows UTF-16 and UTF-32.
+    // The engine's parser also accepts UTF-16 and UTF-32, in which `"pit"` would not be found below.
     if memchr::memchr(0, text).is_some() {
         return Err(DenyReason::Unreadable);
     }
     let holds = |needle: &[u8]| memmem::find(text, needle).is_some();
     if question == BodyRule::Template {
-        // A template makes the search that counts out of texts.
+        // A template builds the executed search from strings.
         let is_doubtful = holds(b"pit") || holds(b"keep_alive") || holds(b"\\u");
         return if is_doubtful {
             Err(DenyReason::Named("may extend a point in time: send the search itself"))
@@ -149,7 +151,7 @@ pub(super) fn check_searches(text: &[u8], question: BodyRule, longest: Duration)
     Ok(load.map(Load::Extend))
 }
 
-/// Checks the body that goes on with a scroll: JSON, or on old engines the identifier alone.
+/// Checks the body that continues a scroll: JSON, or on old engines only the identifier.
 pub(super) fn check_scroll_body(
     content: Content,
     body: &HashedBody,
@@ -167,7 +169,7 @@ pub(super) fn check_scroll_body(
     scroll.map(|text| check_keep_alive(&text, longest).map(Load::Extend)).transpose()
 }
 
-/// A search, of which only its point in time matters. One that is there twice is an error.
+/// The point in time of a search. A duplicate is an error.
 #[derive(Deserialize)]
 struct PointedSearch {
     pit: Option<Pit>,

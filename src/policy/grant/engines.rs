@@ -1,4 +1,4 @@
-//! The engines that know a rule's paths as an API.
+//! The engines that have a rule's paths as an API.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(super) struct Engines {
     opensearch: Versions,
 }
 
-/// From one version on, and below another.
+/// A range of versions; `below` is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Versions {
     from: Version,
@@ -19,7 +19,7 @@ struct Versions {
 }
 
 impl Engines {
-    /// Every engine that AWS offers, but for Elasticsearch 1.5.
+    /// Returns every engine that AWS offers, except Elasticsearch 1.5.
     pub(super) const fn all() -> Self {
         let elasticsearch = Versions { from: OLDEST, below: NO_END };
         Self { elasticsearch, opensearch: Versions { from: (1, 0), below: NO_END } }
@@ -45,8 +45,8 @@ impl Engines {
         Self { opensearch: NONE, ..self }
     }
 
-    /// Returns whether a `POST` to the path does no harm on `engine`: it is an API there, or an error. An engine that
-    /// is not known may be any.
+    /// Returns whether a `POST` to the path is harmless on `engine`: an API, or an error. An unknown engine may be any,
+    /// so it fails closed.
     pub(super) fn include(self, engine: Option<Engine>) -> bool {
         let Some(engine) = engine else { return self == Self::all() };
         let Versions { from, below } = match engine.distribution {
@@ -58,7 +58,7 @@ impl Engines {
 }
 
 impl fmt::Display for Engines {
-    /// Writes what the documentation's table shows.
+    /// Formats the engines as docs/read-grant.md shows them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::all() {
             return f.write_str("all");

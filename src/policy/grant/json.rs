@@ -1,4 +1,4 @@
-//! JSON that has one meaning: no member twice, and no member that a JavaScript server could take for its own.
+//! The parser of unambiguous JSON: it rejects duplicate members and prototype pollution.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use serde_json::{Map, Number, Value};
 
 use super::DenyReason;
 
-/// Parses JSON in which every member is there once and none is named after a part of JavaScript's objects.
+/// Parses JSON without duplicate members and without names of JavaScript's prototypes.
 ///
-/// Parsers differ in which of two members of one name they keep, so such a text is rejected.
+/// Parsers differ in which of two duplicates they keep, so the server could act on another value than the one checked.
 pub(super) fn parse(text: &[u8]) -> Result<Value, DenyReason> {
     let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| DenyReason::Unreadable)?;
     reject_prototypes(&value)?;
     Ok(value)
 }
 
-/// Rejects a member, or a whole text, that names a part of the objects that all others inherit from.
+/// Rejects a member or a string that names a JavaScript prototype (prototype pollution).
 fn reject_prototypes(value: &Value) -> Result<(), DenyReason> {
     match value {
         Value::Array(items) => items.iter().try_for_each(reject_prototypes),
         Value::Object(members) => members.iter().try_for_each(|(name, value)| {
             if is_inherited(name) { Err(DenyReason::Prototype(shown(name))) } else { reject_prototypes(value) }
         }),
-        // Some pages build paths into objects out of texts.
+        // Some pages build object paths from strings.
         Value::String(text) if text == "constructor" || text == "prototype" || text.contains("__proto__") => {
             Err(DenyReason::Prototype(shown(text)))
         }
@@ -31,18 +31,18 @@ fn reject_prototypes(value: &Value) -> Result<(), DenyReason> {
     }
 }
 
-/// Whether assigning below `name` changes what every object of a JavaScript server inherits (prototype pollution).
+/// Returns whether an assignment below `name` changes a prototype of a JavaScript server (prototype pollution).
 pub(super) fn is_inherited(name: &str) -> bool {
     name.split(['.', '[', ']']).any(|part| matches!(part, "__proto__" | "constructor" | "prototype"))
 }
 
-/// A name as a message repeats it: short, and without what a terminal or a page would interpret.
+/// Sanitises a name for a message: truncates it, and replaces characters that a terminal or a page would interpret.
 pub(super) fn shown(name: &str) -> String {
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.:*@$/".contains(*c);
     name.chars().map(|c| if is_plain(&c) { c } else { '?' }).take(SHOWN).collect()
 }
 
-/// A value without a member that is there twice.
+/// A value without duplicate members.
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {

@@ -1,4 +1,4 @@
-//! Calls of the engine that travel inside Kibana's own: in the console's query, in a plug-in's body.
+//! Nested calls: engine calls carried inside Kibana's requests, in the console's query or a plug-in's body.
 
 use serde_json::{Map, Value};
 use trailgate_client::Target;
@@ -8,9 +8,9 @@ use super::contexts::{Load, check_searches};
 use super::search::{check_plain, known, object};
 use super::{Call, Context, Decision, DenyReason, ReadOnly, of_engine};
 
-/// Decides on the call that the console carries.
+/// Decides on the console's nested call.
 ///
-/// Kibana up to 5.1 sends it with its own method and `uri`; later ones and Dashboards name both in the query.
+/// Kibana up to 5.1 sends it with the request's method and `uri`. Later versions and Dashboards name both in the query.
 pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
     let (mut uri, mut path, mut method) = (None, None, None);
     let mut context = call.context;
@@ -19,9 +19,9 @@ pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
             "uri" => uri = Some(value),
             "path" => path = Some(value),
             "method" => method = Some(value.to_ascii_uppercase()),
-            // Another cluster, whose engine may be any.
+            // Another cluster, whose engine is unknown.
             "dataSourceId" if !value.is_empty() => context.engine = None,
-            // Against caches; how the answer looks.
+            // A cache buster, the local cluster, and a format option.
             "_" | "dataSourceId" | "withProductOrigin" => {}
             _ => return Err(call.refuse(DenyReason::Unknown)),
         }
@@ -33,11 +33,10 @@ pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
     }
 }
 
-/// Decides on the call that index management passes on: the engine's client by the name of its function, and the
-/// parameters of the call.
+/// Decides on the nested call of index management: a function of the engine's client and its parameters.
 ///
-/// The client lets some parameters stand in for the method, the path or the headers of its call, and one that it does
-/// not expect can end the process. So only those that the pages send pass.
+/// Some parameters replace the method, the path or the headers of the client's call, and an unexpected one can crash
+/// the process. So only those that the pages send are permitted.
 pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Result<Option<Load>, ReadOnly> {
     let refuse = |why| ReadOnly { call: format!("a call in {outer}"), why };
     let call = object(call).map_err(refuse)?;
@@ -56,7 +55,7 @@ pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Res
     Ok(None)
 }
 
-/// Decides on a call that names its method and path.
+/// Decides on a nested call that names its method and path.
 fn transport(
     data: &Map<String, Value>,
     context: Context,
@@ -68,7 +67,7 @@ fn transport(
     let method = match (text("method").transpose()?, data.get("body")) {
         (Some(method), _) => method.to_ascii_uppercase(),
         (None, None) => "GET".to_owned(),
-        // Without a method it depends on the body.
+        // The client's default method depends on the body.
         (None, Some(_)) => return Err(refuse(DenyReason::Ambiguous)),
     };
     let target = inner_target(path).ok_or_else(|| refuse(DenyReason::Ambiguous))?;
@@ -93,7 +92,7 @@ fn transport(
     }
 }
 
-/// Decides on a call of the engine inside `outer`.
+/// Decides on the engine call nested in `outer`.
 fn engine(outer: &Call<'_>, context: Context, method: &str, path: &str) -> Result<Decision, ReadOnly> {
     let target = inner_target(path).ok_or_else(|| outer.refuse(DenyReason::Ambiguous))?;
     if !METHODS.contains(&method) {
@@ -102,10 +101,10 @@ fn engine(outer: &Call<'_>, context: Context, method: &str, path: &str) -> Resul
     Call { method, target: &target, context }.decide_all_readings(of_engine)
 }
 
-/// The target that Kibana makes of a path with a query, if there is no doubt about it.
+/// Returns the target that Kibana derives from a path with a query, or `None` if it is ambiguous.
 ///
-/// Kibana resolves it as browsers do: `\` is a slash, `#` ends it, and a scheme leads elsewhere. Versions differ in
-/// what they do with dot segments.
+/// Kibana resolves the path as browsers do: `\` is a slash, `#` ends it, and a scheme names another server. Versions
+/// differ in their removal of dot segments.
 fn inner_target(path: &str) -> Option<Target> {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     if path.contains("://") || path.contains(['\\', '#', ' ']) {
@@ -118,8 +117,9 @@ fn inner_target(path: &str) -> Option<Target> {
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"];
 
-/// Functions of the engine's client that read, each with the parameters that the pages of index management send. By
-/// their whole names: `cat.client.indices.delete` is one, too.
+/// Functions of the engine's client that only read, each with the parameters that the pages of index management send.
+///
+/// Compared by their full names, because `cat.client.indices.delete` is a function, too.
 const FUNCTIONS: &[(&str, &[&str])] = &[
     ("cat.aliases", &["expand_wildcards", "format", "h", "name", "s"]),
     ("cat.allocation", CAT),

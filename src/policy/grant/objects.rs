@@ -1,26 +1,26 @@
-//! Saved objects and settings, in every form in which Kibana takes them: one by one, many at once, in an import.
+//! Saved objects and settings, in every form that Kibana accepts: one, many, or an import.
 //!
-//! Some of them make the server of the pages ask an address (server-side request forgery): a read grant does not write
-//! those.
+//! A read grant does not write those that make Kibana's server fetch from an address (server-side request forgery,
+//! SSRF), nor those shipped with trailgate.
 
 use serde_json::{Map, Value};
 
 use super::json::{parse, shown};
 use super::{DenyReason, timelion};
 
-/// The kind of a saved object, as far as the grant treats kinds differently.
+/// The kind of a saved object, by the checks that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The settings, or a part of them.
+    /// Settings, complete or in part.
     Config,
-    /// The target of a short link.
+    /// A short link.
     Link,
-    /// Any other that does not fetch.
+    /// Any other object that does not fetch.
     Plain,
 }
 
 impl Kind {
-    /// Returns the kind of the type `name`, unless it stands for a server that Dashboards would connect to.
+    /// Returns the kind of the type `name`. Rejects a type that makes Dashboards connect to a server (SSRF).
     pub(super) fn of(name: &str) -> Result<Self, DenyReason> {
         match name {
             "config" | "config-global" => Ok(Self::Config),
@@ -45,9 +45,9 @@ impl Kind {
     }
 }
 
-/// Rejects the id of an object that is shipped with trailgate: everybody looks for trouble by its query.
+/// Rejects the id of an object shipped with trailgate: all auditors rely on its query.
 ///
-/// Kibana 6 and later keep an object under its type and id, such as `search:trailgate-iam`.
+/// Kibana 6 and later store an object under its type and id, such as `search:trailgate-iam`.
 pub(super) fn check_id(id: &str) -> Result<(), DenyReason> {
     let own = id.rsplit(':').next().unwrap_or_default();
     if own.starts_with(SHIPPED) { Err(DenyReason::Shipped(shown(id))) } else { Ok(()) }
@@ -62,7 +62,7 @@ pub(super) fn check_one(kind: Kind, body: &Value) -> Result<(), DenyReason> {
 pub(super) fn check_many(body: &Value) -> Result<(), DenyReason> {
     let objects = match body {
         Value::Array(objects) => objects,
-        // The import of whole dashboards.
+        // The route that imports complete dashboards.
         Value::Object(members) => members.get("objects").and_then(Value::as_array).ok_or(DenyReason::Unreadable)?,
         _ => return Err(DenyReason::Unreadable),
     };
@@ -71,7 +71,7 @@ pub(super) fn check_many(body: &Value) -> Result<(), DenyReason> {
 
 /// Checks a form with a file of objects, one a line.
 ///
-/// Parsers differ in where they see a part of a form end, so each line counts, in whatever part it is.
+/// Parsers differ on the end of a form's part, so each line of every part is checked.
 pub(super) fn check_import(form: &[u8]) -> Result<(), DenyReason> {
     let text = std::str::from_utf8(form).map_err(|_| DenyReason::Unreadable)?;
     for line in text.split('\n').map(|line| line.trim_matches(['\r', ' ', '\t'])) {
@@ -86,7 +86,7 @@ pub(super) fn check_import(form: &[u8]) -> Result<(), DenyReason> {
                     check_typed(&object)?;
                 }
             }
-            // How conflicts are to be solved.
+            // The retries: the client's resolution of conflicts.
             Some(b'[') => {
                 let retries = parse(line.as_bytes())?;
                 check_texts(&retries, 0)?;
@@ -100,7 +100,7 @@ pub(super) fn check_import(form: &[u8]) -> Result<(), DenyReason> {
     Ok(())
 }
 
-/// Checks the body of a settings route: the value of one, or the changes of several.
+/// Checks the body of a settings route: the value of one setting, or the changes of several.
 pub(super) fn check_settings(body: &Value) -> Result<(), DenyReason> {
     for (name, value) in body.as_object().ok_or(DenyReason::Unreadable)? {
         match (name.as_str(), value) {
@@ -114,7 +114,7 @@ pub(super) fn check_settings(body: &Value) -> Result<(), DenyReason> {
     Ok(())
 }
 
-/// Checks a document that Kibana 4 to 6 write into their index themselves, whole or as an update.
+/// Checks a document that Kibana 4 to 6 write into their own index, complete or as an update.
 pub(super) fn check_document(kind: Kind, is_update: bool, body: &Value) -> Result<(), DenyReason> {
     let document = body.as_object().ok_or(DenyReason::Unreadable)?;
     if !is_update {
@@ -130,18 +130,18 @@ pub(super) fn check_document(kind: Kind, is_update: bool, body: &Value) -> Resul
     Ok(())
 }
 
-/// Checks the body of a route that makes short links.
+/// Checks the body of a route that creates short links.
 pub(super) fn check_short_link(body: &Value) -> Result<(), DenyReason> {
     check_link(body.as_object().ok_or(DenyReason::Unreadable)?)
 }
 
-/// Checks the name of a setting, and that its value names no address.
+/// Rejects a setting by its name, or because its value contains an address.
 pub(super) fn check_setting(name: &str, value: &Value) -> Result<(), DenyReason> {
     check_setting_name(name)?;
     check_value(name, value)
 }
 
-/// Rejects a setting by which the server fetches, or by which it takes on more work than it should.
+/// Rejects a setting that makes the server fetch (SSRF), or that lifts a limit of its work.
 pub(super) fn check_setting_name(name: &str) -> Result<(), DenyReason> {
     let lower = name.to_ascii_lowercase();
     let of_timelion = lower.strip_prefix("timelion:").or(lower.strip_prefix("timeline:"));
@@ -157,7 +157,7 @@ pub(super) fn check_setting_name(name: &str) -> Result<(), DenyReason> {
 
 fn check_typed(object: &Value) -> Result<(), DenyReason> {
     let members = object.as_object().ok_or(DenyReason::Unreadable)?;
-    // Old exports begin their names with an underscore.
+    // The member names of old exports begin with an underscore.
     let name = members.get("type").or(members.get("_type")).and_then(Value::as_str).ok_or(DenyReason::Unreadable)?;
     check_members(Kind::of(name)?, members)
 }
@@ -173,19 +173,19 @@ fn check_members(kind: Kind, members: &Map<String, Value>) -> Result<(), DenyRea
     Ok(())
 }
 
-/// Rejects an object that would replace a shipped one. What it refers to, in `references`, may be shipped.
+/// Rejects an object that would replace a shipped one. Its `references` may name shipped ones.
 fn check_member_ids(members: &Map<String, Value>) -> Result<(), DenyReason> {
-    // An import replaces the object with the same origin, too, or the one that a retry names.
+    // An import also replaces the object with the same origin, or the one that a retry names.
     let ids = ["id", "_id", "originId", "destinationId"].into_iter().filter_map(|name| members.get(name));
     ids.filter_map(Value::as_str).try_for_each(check_id)
 }
 
-/// Kibana 6 puts the type of a document into it, and the attributes below a member of that name.
+/// Checks a complete document. Kibana 6 stores the type in it, and the attributes in a member named after the type.
 fn check_whole_document(kind: Kind, document: &Value) -> Result<(), DenyReason> {
     let members = document.as_object().ok_or(DenyReason::Unreadable)?;
     kind.check(document)?;
     for (name, value) in members {
-        // `url` and `config` are names of ordinary members, too.
+        // `url` and `config` are also names of ordinary members, which are not objects.
         if let (kind @ (Kind::Config | Kind::Link), Value::Object(_)) = (Kind::of(name)?, value) {
             kind.check(value)?;
         }
@@ -193,7 +193,7 @@ fn check_whole_document(kind: Kind, document: &Value) -> Result<(), DenyReason> 
     Ok(())
 }
 
-/// A short link leads to a page of the same server.
+/// Rejects a short link whose target is not a page of the same server (open redirect).
 fn check_link(members: &Map<String, Value>) -> Result<(), DenyReason> {
     let Some(url) = members.get("url") else { return Ok(()) };
     let is_own = url.as_str().is_some_and(|url| {
@@ -202,7 +202,7 @@ fn check_link(members: &Map<String, Value>) -> Result<(), DenyReason> {
     if is_own { Ok(()) } else { Err(DenyReason::Named("has a link that leads elsewhere")) }
 }
 
-/// Rejects an address in the value of a setting: pages and servers fetch it for everybody.
+/// Rejects an address in the value of a setting: the server, or every user's page, would fetch it.
 fn check_value(name: &str, value: &Value) -> Result<(), DenyReason> {
     match value {
         Value::String(text) if text.contains("://") || text.trim_start().starts_with("//") => {
@@ -214,7 +214,7 @@ fn check_value(name: &str, value: &Value) -> Result<(), DenyReason> {
     }
 }
 
-/// Rejects functions that fetch in any text, and in JSON within texts: visualizations are saved as that.
+/// Rejects functions that fetch, in any string and in JSON within strings, as which visualizations are saved.
 fn check_texts(value: &Value, depth: usize) -> Result<(), DenyReason> {
     match value {
         Value::Array(items) => items.iter().try_for_each(|item| check_texts(item, depth)),
@@ -229,7 +229,7 @@ fn check_texts(value: &Value, depth: usize) -> Result<(), DenyReason> {
             }
             match parse(text.as_bytes()) {
                 Ok(inner) => check_texts(&inner, depth + 1),
-                // Not JSON, as Vega's specifications are not: then an escape is the only way to hide something.
+                // Not JSON, such as a Vega specification. Only an escape could hide a function there.
                 Err(DenyReason::Unreadable) if !text.contains("\\u") => Ok(()),
                 Err(why) => Err(why),
             }
@@ -238,13 +238,13 @@ fn check_texts(value: &Value, depth: usize) -> Result<(), DenyReason> {
     }
 }
 
-/// The headers of a part of a form that browsers send. Not `Content-Transfer-Encoding`.
+/// Returns whether a line is a header that browsers send in a form's part. Not `Content-Transfer-Encoding`.
 fn is_part_header(line: &str) -> bool {
     let name = line.split(':').next().unwrap_or_default();
     ["content-disposition", "content-type"].iter().any(|header| name.eq_ignore_ascii_case(header))
 }
 
-/// How the ids of shipped objects begin; `dashboards/` has them.
+/// The id prefix of shipped objects; `dashboards/` contains them.
 const SHIPPED: &str = "trailgate-";
 
 /// Settings of Timelion that neither fetch nor lift a limit.
@@ -259,7 +259,7 @@ const OF_TIMELION: &[&str] = &[
     "target_buckets",
 ];
 
-/// Levels of JSON in texts in JSON.
+/// The limit of nested levels of JSON within strings.
 const NESTING: usize = 4;
 
 #[cfg(test)]

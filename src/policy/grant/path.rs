@@ -1,15 +1,15 @@
-//! A path as the servers behind the gate may read it, and the patterns that it is held against.
+//! Path patterns, and the readings of a path by the servers behind the proxy.
 //!
-//! Some servers split a path at `/` before they decode it, some after, so that `%2F` belongs to a segment for the one
-//! and ends it for the other. A decision has to hold under both readings. What would need a third one, because it is
-//! still escaped once it is decoded, is refused.
+//! Some servers split a path at `/` before they percent-decode it, and some after. So `%2F` is a part of a segment for
+//! one and a separator for the other. A decision has to hold under both readings. A path that is still escaped after
+//! decoding would need a third reading, and is rejected.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use trailgate_client::Target;
 
-/// All ways in which `target`'s path is cut into segments, or nothing if one of them is not to be trusted.
+/// Returns every reading of `target`'s path as segments, or `None` if one is ambiguous.
 pub(super) fn readings(target: &Target) -> Option<Vec<Vec<Cow<'_, str>>>> {
     let segments: Vec<_> = split(target.path()).map(decode).collect::<Option<_>>()?;
     if segments.iter().any(|segment| is_odd(segment)) {
@@ -20,14 +20,14 @@ pub(super) fn readings(target: &Target) -> Option<Vec<Vec<Cow<'_, str>>>> {
     }
     let decoded_first: Vec<Cow<'_, str>> =
         segments.iter().flat_map(|segment| segment.split('/')).map(|part| part.to_owned().into()).collect();
-    // What a server makes of these depends on when it resolves them.
+    // The meaning of these depends on the order of decoding and dot-segment removal.
     if decoded_first.iter().any(|segment| matches!(segment.as_ref(), "" | "." | "..")) {
         return None;
     }
     Some(vec![segments, decoded_first])
 }
 
-/// The pairs of `target`'s query, decoded, or nothing if one is no text or a key is there twice.
+/// Returns the decoded pairs of `target`'s query, or `None` if one is not UTF-8 or a key occurs twice.
 pub(super) fn parameters(target: &Target) -> Option<Vec<(String, String)>> {
     let pairs = pairs(target)?;
     let is_known = |at: usize, name: &String| pairs[..at].iter().any(|(earlier, _)| earlier == name);
@@ -35,7 +35,7 @@ pub(super) fn parameters(target: &Target) -> Option<Vec<(String, String)>> {
     (!is_twice).then_some(pairs)
 }
 
-/// Returns the pairs of `target`'s query, decoded, or nothing if one is no text.
+/// Returns the decoded pairs of `target`'s query, or `None` if one is not UTF-8.
 pub(super) fn pairs(target: &Target) -> Option<Vec<(String, String)>> {
     let pairs = target.query().into_iter().flat_map(|query| query.split('&'));
     pairs
@@ -46,9 +46,9 @@ pub(super) fn pairs(target: &Target) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-/// Whether the segments fit a pattern of the rules.
+/// Returns whether the segments match a pattern of the rules.
 ///
-/// `a|b` is one of two names, a part with `?` behind it may be missing, `…` is any number of segments, none included.
+/// `a|b` matches one of two names, a part that ends with `?` is optional, and `…` matches zero or more segments.
 pub(super) fn fits(pattern: &str, segments: &[&str]) -> bool {
     if pattern.is_empty() {
         return segments.is_empty();
@@ -67,7 +67,9 @@ pub(super) fn fits(pattern: &str, segments: &[&str]) -> bool {
     is_optional && fits(rest, segments)
 }
 
-/// What starts with `_` is an action of the engine where it would else be a name, or will be one in its next version.
+/// Returns whether a segment matches a part of a pattern.
+///
+/// A name must not start with `_`, because that is an action of the engine, now or in a later version.
 fn part_fits(part: &str, segment: &str) -> bool {
     match part {
         "{index}" | "{name}" => segment.split(',').all(|name| name == "_all" || !name.starts_with('_')),
@@ -80,8 +82,8 @@ fn part_fits(part: &str, segment: &str) -> bool {
     }
 }
 
-/// Returns whether `index` is one in which Kibana keeps its objects: alone, no pattern and no list. Three names only,
-/// since the first write makes an index that does not exist.
+/// Returns whether `index` is one of Kibana's own indices: not a pattern, and not a list. Only three names match,
+/// because a write creates an index that does not exist.
 fn is_kibanas(index: &str) -> bool {
     matches!(index, ".kibana" | ".kibana-4" | ".kibana_1")
 }
@@ -96,11 +98,11 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(text).decode_utf8().ok()
 }
 
-/// Whether a decoded segment would mean something else to a server that decodes it again, or that takes `\` for `/`.
+/// Returns whether a decoded segment is ambiguous: to a server that decodes it again, or that reads `\` as `/`.
 fn is_odd(segment: &str) -> bool {
     let is_escape =
         |at: usize| segment.as_bytes()[at + 1..].iter().take(2).filter(|it| it.is_ascii_hexdigit()).count() == 2;
-    // Most segments are plain, and that is soon seen.
+    // Fast path: most segments are plain.
     !segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
         && (segment.contains(['\\', '?', '#'])
             || segment.contains(char::is_control)

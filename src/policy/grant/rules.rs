@@ -1,72 +1,72 @@
-//! The parts of a rule of the route table.
+//! The types of the route table.
 
 use super::engines::Engines;
 use super::statement::Language;
 
-/// One row of the table. The first that fits a request decides; a request that fits none is rejected.
+/// A row of the route table. The first that matches a request decides; a request without a match is rejected.
 pub(super) struct Rule {
     pub(super) backend: Backend,
-    /// Separated by blanks. `HEAD` goes wherever `GET` goes.
+    /// Methods, separated by blanks. `GET` includes `HEAD`.
     pub(super) methods: &'static str,
-    /// Patterns of paths below the backend's prefix: see [`fits`](super::path::fits).
+    /// Path patterns below the backend's prefix: see [`fits`](super::path::fits).
     pub(super) paths: &'static [&'static str],
-    /// The engines that know the route, so that a method other than `GET` may pass.
+    /// The engines that have the route as an API. On others with mapping types, only `GET` and `HEAD` are permitted.
     pub(super) engines: Engines,
     pub(super) verdict: Verdict,
-    /// The name of what it reads, or the reason of its rejection.
+    /// A description of the route, or the reason for its rejection.
     pub(super) what: &'static str,
 }
 
-/// The server that answers.
+/// The server that handles the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backend {
-    /// Elasticsearch or OpenSearch, asked directly or through Kibana.
+    /// Elasticsearch or OpenSearch, called directly or through Kibana.
     Engine,
     /// Kibana or Dashboards, below its prefix.
     Kibana,
 }
 
-/// The decision on a request that fits.
+/// The decision on a request that matches a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It reads, whatever its query and body say.
+    /// Permitted, whatever the query and the body contain.
     Allow,
-    /// It is refused, though it looks harmless.
+    /// Rejected, although its method and path look like a read.
     Refuse,
-    /// It writes Kibana's own index, if its query has nothing unusual.
+    /// Writes Kibana's own index. Permitted with known query parameters only.
     OwnIndex,
-    /// The statement, in the query or the body, tells.
+    /// Permitted if the statement, in the query or the body, only reads.
     Statement(Language),
-    /// It ends searches, if the body does not say `_all`.
+    /// Ends searches. Permitted unless the body names `_all`.
     Cursors,
-    /// The call to the engine that stands in the query tells.
+    /// Decided by the nested engine call in the query.
     Console,
-    /// The call to the engine that stands in the body tells.
+    /// Decided by the nested engine call in the body.
     ApiCaller,
-    /// It searches, if the body does not turn it into something else.
+    /// Searches. Permitted if the body cannot turn it into another call.
     Search,
-    /// The same, for many searches.
+    /// [`Self::Search`] for many searches.
     Batch,
-    /// It searches, if the body is JSON with one meaning.
+    /// Searches. Permitted if the body is unambiguous JSON.
     Json,
-    /// It computes, if no function in the body fetches.
+    /// Evaluates expressions. Permitted if no function in the body fetches (SSRF).
     Timelion,
-    /// It writes settings, if none makes the server fetch.
+    /// Writes settings. Permitted if none makes the server fetch (SSRF).
     Settings,
-    /// It writes a saved object of the type that the path names, if that does not make the server fetch.
+    /// Writes a saved object of the type in the path. Permitted if it does not make the server fetch (SSRF).
     Object,
-    /// The same, for many objects, each with its type.
+    /// [`Self::Object`] for many objects, each with its type.
     Objects,
-    /// The same, for a form with a file of objects.
+    /// [`Self::Object`] for a form with a file of objects.
     Import,
-    /// It makes a short link, if that leads to a page of the same server.
+    /// Creates a short link. Permitted if its target is a page of the same server.
     ShortLink,
-    /// It counts how the pages are used, in a saved object.
+    /// Counts page views in a saved object.
     UsageCounter,
 }
 
 impl Verdict {
-    /// Returns whether the body decides, so that the query must not.
+    /// Returns whether the body decides, so that the query must have no parameter that could replace it.
     pub(super) fn is_said_by_body(self) -> bool {
         match self {
             Self::Statement(_) | Self::Cursors | Self::ApiCaller | Self::Search | Self::Batch | Self::Timelion => true,
@@ -84,7 +84,7 @@ impl Verdict {
         }
     }
 
-    /// Returns whether a saved object is written.
+    /// Returns whether the request writes a saved object.
     pub(super) fn saves(self) -> bool {
         matches!(
             self,

@@ -1,7 +1,7 @@
-//! Searches that Kibana's search service passes on: the members that its pages send, compared exactly.
+//! Searches of Kibana's search service: only the members that its pages send are permitted, compared exactly.
 //!
-//! Kibana turns names into snake case after this proxy has looked (`Method` becomes `method`), and the engine's client
-//! lets some of them stand in for the method, the path or the headers of its call. So only known names pass.
+//! Kibana converts names to snake case after the proxy's check (`Method` becomes `method`). Some names then replace the
+//! method, the path or the headers of the engine client's call. So unknown names are rejected (fails closed).
 
 use serde_json::{Map, Value};
 
@@ -12,7 +12,7 @@ use super::json::shown;
 pub(super) fn check(request: &Value) -> Result<(), DenyReason> {
     let request = object(request)?;
     known(request, REQUEST)?;
-    // Some versions write these into a path as they are.
+    // Some versions insert the id into a path without escaping.
     if request.get("id").is_some_and(|id| !id.as_str().is_some_and(is_name)) {
         return Err(DenyReason::Ambiguous);
     }
@@ -58,9 +58,9 @@ pub(super) fn known(members: &Map<String, Value>, names: &[&str]) -> Result<(), 
     }
 }
 
-/// Rejects the value of a parameter that is no text, number or truth, or a list of those.
+/// Rejects the value of a parameter unless it is a scalar or a list of scalars.
 ///
-/// The engine's client passes on anything, and an object where it expects a text can end the process.
+/// The engine's client forwards any value, and an object in place of a string can crash the process.
 pub(super) fn check_plain(name: &str, value: &Value) -> Result<(), DenyReason> {
     let is_plain = |value: &Value| !value.is_array() && !value.is_object();
     if is_plain(value) || value.as_array().is_some_and(|items| items.iter().all(is_plain)) {
@@ -74,7 +74,7 @@ pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, DenyReason> {
     value.as_object().ok_or(DenyReason::Unreadable)
 }
 
-/// Checks that `value` names indices, and no action of the engine.
+/// Rejects a list of indices that contains anything but names, such as an action of the engine.
 pub(super) fn check_index(value: &Value) -> Result<(), DenyReason> {
     let is_list = |value: &Value| {
         let names = value.as_str().into_iter().flat_map(|list| list.split(','));
@@ -94,7 +94,7 @@ const OPTIONS: &[&str] = &["isRestore", "isStored", "legacyHitsTotal", "sessionI
 
 const STRATEGIES: &[&str] = &["es", "ese", "opensearch", "opensearch-with-long-numerals"];
 
-/// Parameters of a search, in the spellings of Kibana's pages and of the engine. None that keeps a search open.
+/// Parameters of a search, in the spellings of Kibana's pages and of the engine. None keeps a search open.
 const PARAMS: &[&str] = &[
     "allowNoIndices",
     "allow_no_indices",

@@ -1,9 +1,9 @@
-//! The shape of the parameters of the pages' own routes: some name files or addresses (CVE-2018-17246).
+//! Query parameters of Kibana's own routes: rejects path traversal (CVE-2018-17246) and addresses to fetch (SSRF).
 
 use super::DenyReason;
 use super::json::{is_inherited, shown};
 
-/// Checks the parameters of a route below `api` or `internal`.
+/// Rejects a parameter of a route below `api` or `internal` that names a file, an address or a prototype.
 pub(super) fn check(segments: &[&str], parameters: &[(String, String)]) -> Result<(), DenyReason> {
     let is_api_server = segments == ["api", "console", "api_server"];
     for (at, (name, value)) in parameters.iter().enumerate() {
@@ -19,7 +19,7 @@ pub(super) fn check(segments: &[&str], parameters: &[(String, String)]) -> Resul
     Ok(())
 }
 
-/// Kibana loads the file that `apis` names.
+/// Returns whether a parameter of `api_server` is harmless: Kibana loads the file that `apis` names.
 fn fits_api_server(name: &str, value: &str) -> bool {
     match name {
         "apis" => value.split(',').all(|api| {
@@ -32,7 +32,7 @@ fn fits_api_server(name: &str, value: &str) -> bool {
     }
 }
 
-/// Whether a value climbs up a path, or names an address. What people search for may look like one.
+/// Returns whether a value has a path traversal or an address. Search terms may contain addresses.
 fn leads_elsewhere(name: &str, value: &str) -> bool {
     let is_free_text = ["search", "query", "filter", "nextUrl"].iter().any(|text| name.starts_with(text));
     value.contains(char::is_control)

@@ -1,4 +1,4 @@
-//! Statements of the query plug-ins: with deletion switched on, SQL also deletes.
+//! Statements of the query plug-ins. With deletion enabled in the plug-in, SQL also deletes.
 
 /// A language of the query plug-ins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,11 +10,11 @@ pub(super) enum Language {
 }
 
 impl Language {
-    /// Whether `statement` is one alone, and begins as reads do.
+    /// Returns whether `statement` is a single statement that begins with a reading verb.
     pub(super) fn reads(self, statement: &str) -> bool {
         let statement = statement.trim();
         let statement = statement.strip_suffix(';').unwrap_or(statement);
-        // A second statement could be anything. In a text, `;` is as good as never there.
+        // A second statement could write. A `;` within a string literal is rare enough to reject.
         if statement.contains(';') {
             return false;
         }
@@ -27,7 +27,7 @@ impl Language {
         };
         let explains = word.eq_ignore_ascii_case("explain");
         if explains && self == Self::Sql {
-            // What is explained is not run, but which servers know that?
+            // `EXPLAIN` runs nothing, but not every version is known to guarantee that for a write.
             return !rest.trim_start().get(..7).is_some_and(|verb| verb.eq_ignore_ascii_case("explain"))
                 && self.reads(rest);
         }

@@ -1,8 +1,8 @@
-//! The table of what a read grant covers. docs/read-grant.md shows it; a test compares the two.
+//! The route table of a read grant. docs/read-grant.md shows it, and a test compares the two.
 //!
-//! On Elasticsearch up to 7 and OpenSearch 1, `POST /a/_new` indexes a document of the type `_new` where `_new` is no
-//! API yet, and `POST /a/b/_new` one with the id `_new`. So a rule with such a path names the engines that know it, by
-//! [`Rule::on`].
+//! On Elasticsearch up to 7 and OpenSearch 1, `POST /a/_new` indexes a document of the type `_new` if `_new` is not an
+//! API yet, and `POST /a/b/_new` one with the id `_new`. So a rule with such a path names the engines that have the API
+//! by [`Rule::on`].
 
 use super::engines::Engines;
 use super::path::fits;
@@ -10,7 +10,7 @@ use super::rules::Backend::{Engine, Kibana};
 use super::rules::{Backend, Rule, Verdict};
 use super::statement::Language;
 
-/// All rules, in the order in which they are asked.
+/// All rules. The first match decides.
 pub(super) const TABLE: &[Rule] = &[
     rule(
         Engine,
@@ -442,14 +442,14 @@ const fn rule(
 }
 
 impl Rule {
-    /// Names the engines that know the rule's paths.
+    /// Restricts the rule to the engines that have its paths as an API.
     const fn on(mut self, engines: Engines) -> Self {
         self.engines = engines;
         self
     }
 }
 
-/// Returns the first rule that fits a call.
+/// Returns the first rule that matches a call.
 pub(super) fn find(backend: Backend, method: &str, segments: &[&str]) -> Option<&'static Rule> {
     let method = if method == "HEAD" { "GET" } else { method };
     TABLE.iter().find(|rule| {

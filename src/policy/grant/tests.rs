@@ -1,4 +1,4 @@
-//! The rules against tables of all routes, recorded sessions, and spellings that hide a write.
+//! Tests of the rules with tables of all routes, recorded sessions, and spellings that hide a write.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ const REQUESTS: &str = include_str!("../../../tests/data/kibana-traffic/requests
 const JSON: &str = "application/json";
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Decides with the loosest engine: one without mapping types.
+/// Decides for the most permissive engine: one without mapping types.
 fn check(method: &str, target: &str, content_type: Option<&str>, body: &str) -> Result<(), String> {
     check_on("OpenSearch_2.19", method, target, content_type, body)
 }
@@ -116,7 +116,7 @@ fn recorded_sessions_pass_but_for_their_writes() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The routes that write, or are refused for another reason: method and path.
+/// Returns method and path of the routes that write, or are rejected for another reason.
 fn writes() -> impl Iterator<Item = (&'static str, String)> {
     ROUTES.lines().skip(1).filter_map(|line| {
         let mut columns = line.split('\t');
@@ -127,7 +127,7 @@ fn writes() -> impl Iterator<Item = (&'static str, String)> {
     })
 }
 
-/// A template's path with names in it.
+/// Fills a path template with names.
 fn filled(template: &str) -> String {
     let fill = |segment: &str| match segment {
         "{index}" => "cwl-2023.07.10".to_owned(),
@@ -154,7 +154,7 @@ fn no_write_passes_in_any_spelling() {
     assert!(count > 40_000, "{count} spellings");
 }
 
-/// Sends a write by one of the ways that lead to the engine.
+/// Checks that a write is rejected, nested in one of the forms that reach the engine.
 #[track_caller]
 fn wrapped(rng: &mut Rng, wrapping: usize, method: &str, path: &str) {
     let inner = escaped(rng, path);
@@ -176,7 +176,7 @@ fn wrapped(rng: &mut Rng, wrapping: usize, method: &str, path: &str) {
 
 const WRAPPINGS: usize = 9;
 
-/// Another way to write the same path, or what some server takes for the same.
+/// Returns another spelling of the path: equivalent, or equivalent to some server.
 fn spelled(rng: &mut Rng, path: &str) -> String {
     let mut spelled = String::new();
     for c in path.chars() {
@@ -190,7 +190,7 @@ fn spelled(rng: &mut Rng, path: &str) -> String {
         spelled.push('/');
     }
     if rng.u8(..16) == 0 {
-        // A slash inside a segment, for servers that decode first.
+        // An escaped slash is a separator to servers that decode first.
         let at = spelled.rfind('/').unwrap();
         if at > 0 {
             spelled.replace_range(at..=at, "%2F");
@@ -202,7 +202,7 @@ fn spelled(rng: &mut Rng, path: &str) -> String {
     spelled
 }
 
-/// A path as the value of a parameter.
+/// Escapes a path as the value of a parameter.
 fn escaped(rng: &mut Rng, path: &str) -> String {
     let mut escaped = String::new();
     for c in path.chars() {
@@ -424,7 +424,7 @@ fn post_passes_only_on_engines_that_know_its_route() {
         "OpenSearch_2.3",
         "OpenSearch_3.1",
     ];
-    // One digit an engine.
+    // One digit for each engine: 1 is permitted, 0 is rejected.
     for (target, expected) in [
         ("/nowhere/_search", "1011111111"),
         ("/nowhere/_field_caps", "0000111111"),
@@ -491,7 +491,7 @@ fn view_passes_what_read_passes_but_saved_objects() {
         let engine = recorded.engine();
         let Recorded { kind, method, target, content_type, body, .. } = recorded;
         let found = check_as(Access::View, engine, &method, &target, content_type.as_deref(), &body);
-        // Dashboards counts how often a short link is opened, and that is all that is left behind.
+        // Opening a short link is permitted: Dashboards stores only its access count.
         let is_read = kind == "read" || target.contains("/goto/");
         if found.is_ok() != is_read {
             writeln!(wrong, "{kind} {method} {target} {body}: {found:?}").unwrap();

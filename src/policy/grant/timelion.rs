@@ -1,7 +1,7 @@
-//! Timelion's expressions, which Dashboards calls Timeline: functions that a server runs for whoever sends them.
+//! Timelion expressions (Timeline in Dashboards): functions that Kibana's server runs for a client.
 //!
-//! Some of them fetch from an address that a setting names (server-side request forgery), and one assigns to any
-//! property of an object (prototype pollution, CVE-2019-7609).
+//! Some functions fetch from an address in a setting (server-side request forgery, SSRF). One assigns to any property
+//! of an object (prototype pollution, CVE-2019-7609).
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::DenyReason;
 use super::json::shown;
 use super::search::{check_plain, known, object};
 
-/// Checks the body of a route that computes expressions: `{"sheet":[…],"time":{…}}`.
+/// Checks the body of a route that evaluates expressions: `{"sheet":[…],"time":{…}}`.
 pub(super) fn check_run(body: &Value) -> Result<(), DenyReason> {
     let body = object(body)?;
     known(body, &["extended", "sheet", "time"])?;
@@ -22,7 +22,7 @@ pub(super) fn check_run(body: &Value) -> Result<(), DenyReason> {
     sheet.iter().try_for_each(|cell| check(cell.as_str().ok_or(DenyReason::Unreadable)?))
 }
 
-/// Rejects an expression that calls a function which is not known to be harmless, or that cannot be tokenised.
+/// Rejects an expression that cannot be tokenised, or that calls a function outside of [`HARMLESS`].
 pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
     check_text(expression)?;
     if let Some(name) = INHERITED.iter().find(|name| expression.contains(**name)) {
@@ -30,7 +30,7 @@ pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
     }
     let mut rest = expression;
     let mut depth = 0_usize;
-    // A dot within a word is part of it: only one at the start of a token begins a function.
+    // Only a dot at the start of a token begins a function. Within a word it is part of the word.
     let mut is_in_word = false;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
@@ -71,7 +71,7 @@ pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
     if depth == 0 { Ok(()) } else { Err(DenyReason::Unreadable) }
 }
 
-/// Rejects a text that calls a function which fetches, wherever it stands: it may become an expression later.
+/// Rejects a text that contains a call of a function that fetches, because the text may become an expression later.
 pub(super) fn check_text(text: &str) -> Result<(), DenyReason> {
     for (at, _) in text.match_indices('.') {
         let rest = &text[at + 1..];
@@ -93,7 +93,7 @@ pub(super) fn check_text(text: &str) -> Result<(), DenyReason> {
     Ok(())
 }
 
-/// Returns what follows a quoted text that has begun.
+/// Returns the text after the closing `quote`, or `None` if there is none.
 fn after_text(rest: &str, quote: char) -> Option<&str> {
     let mut is_escaped = false;
     for (at, c) in rest.char_indices() {
@@ -107,7 +107,7 @@ fn after_text(rest: &str, quote: char) -> Option<&str> {
     None
 }
 
-/// Whether a text holds a quantified group, by which matching a regular expression can take exponential time.
+/// Returns whether a text has a quantified group, with which a regular expression can take exponential time (ReDoS).
 fn is_slow(text: &str) -> bool {
     [")+", ")*", "){"].iter().any(|quantified| text.contains(quantified))
 }
@@ -116,10 +116,10 @@ fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || ".-_".contains(c)
 }
 
-/// Groups and arguments within others.
+/// The limit of nested groups and arguments.
 const DEPTH: usize = 64;
 
-/// Functions of Kibana 5 to 7 and of Dashboards that compute with what they are given, or search the engine.
+/// Functions of Kibana 5 to 7 and of Dashboards that only compute, or search the engine.
 const HARMLESS: &[&str] = &[
     "abs",
     "add",
