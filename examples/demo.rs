@@ -22,7 +22,7 @@ use trailgate::{
 use trailgate_client::CredentialCache;
 use trailgate_testkit::{KibanaStack, fill, sample_events, signing_key};
 
-/// The build profile of this program: the function's program lies next to it.
+/// The build profile of this program. The function needs the same one, because it is run from the same folder.
 const PROFILE: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
 
 const ALLOWLIST: &str = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"this machine\"\naccess = \"full\"\n";

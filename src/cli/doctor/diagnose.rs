@@ -194,7 +194,8 @@ pub(super) fn product(answer: &Answer, service: &str) -> Finding {
     )
 }
 
-/// Detects OpenSearch's compatibility mode, too: there it reports 7.10 without a distribution, but keeps its tagline.
+/// Returns whether the banner is OpenSearch's. In compatibility mode it reports 7.10 without a distribution, but keeps
+/// its tagline.
 fn is_opensearch(banner: &Value) -> bool {
     let text = |pointer| banner.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     text("/version/distribution") == "opensearch" || text("/tagline").contains("OpenSearch")

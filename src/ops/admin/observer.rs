@@ -65,7 +65,7 @@ impl Observer {
             Check::new("allowlist", allowlist_problem(&self.allowlist.borrow())),
             Check::new("upstream", upstream),
         ];
-        // Listed only while a log fails: a log that works is not a readiness condition.
+        // Listed only while a log fails, because a working log is nothing to report.
         checks.extend(self.logs.iter().filter_map(|(name, pipe)| {
             let problem = format!("it cannot be written: {}", pipe.problem()?);
             Some(Check::new(&format!("{name} log"), Some(problem)))

@@ -25,8 +25,8 @@ pub struct RejectedClient {
 impl RejectedClients {
     /// Records that `address` was rejected at `now`.
     ///
-    /// Once the memory is full, addresses rejected only once are evicted first, the oldest ahead. A scan from many
-    /// addresses therefore does not evict a user who tries again.
+    /// Full memory evicts addresses rejected only once first, the oldest ahead. A scan from many addresses therefore
+    /// does not evict a user who tries again.
     pub fn note(&self, address: IpAddr, now: SystemTime) {
         let mut clients = self.lock();
         let network = network(address);

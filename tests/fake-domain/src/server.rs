@@ -74,7 +74,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, number: usize, shar
     let exchange = service_fn(|request| exchange(request, number, Arc::clone(&wire), Arc::clone(&shared)));
     let mut connection = http1::Builder::new().serve_connection(io, exchange);
     let last_words = tokio::select! {
-        // The client has disconnected, or was answered about malformed HTTP. Neither is an error here.
+        // An error here is a disconnect, or malformed HTTP, which hyper has already rejected.
         _ = &mut connection => return,
         last_words = wire.is_cut() => last_words,
     };
