@@ -41,7 +41,7 @@ struct WrittenFile {
     allow: Option<Vec<Spanned<WrittenEntry>>>,
 }
 
-/// Every key is optional here, because serde's message for a missing key does not say what to write.
+/// An entry as written. Every key is optional, because serde's message for a missing key does not say what to write.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenEntry {

@@ -31,7 +31,7 @@ pub(super) enum Backend {
 pub(super) enum Verdict {
     /// Permitted, whatever the query and the body contain.
     Allow,
-    /// Rejected, although its method and path look like a read.
+    /// Rejected, although it looks harmless.
     Refuse,
     /// Writes Kibana's own index. Permitted with known query parameters only.
     OwnIndex,
@@ -61,7 +61,7 @@ pub(super) enum Verdict {
     Import,
     /// Creates a short link. Permitted if its target is a page of the same server.
     ShortLink,
-    /// Counts page views in a saved object.
+    /// Counts the usage of pages in a saved object.
     UsageCounter,
 }
 
