@@ -329,7 +329,7 @@ mod tests {
         }
     }
 
-    // Tokio's paused clock does not move by itself while a look runs.
+    // Tokio's paused clock does not advance by itself while a blocking operation runs.
     #[tokio::test(start_paused = true)]
     async fn look_that_hangs_is_left_and_the_next_ones_pause() {
         let dir = tempfile::tempdir().unwrap();

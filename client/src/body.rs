@@ -1,4 +1,4 @@
-//! Request bodies, whole in memory: the signature covers their hash, and a retry sends them once more.
+//! Request bodies, buffered whole: `SigV4` covers their hash, and a retry sends them again.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use ring::digest::{self, SHA256, digest};
 
-/// A whole body in memory, with its hash.
+/// A body in memory, with its length and its SHA-256.
 #[derive(Debug)]
 pub struct HashedBody {
     frames: Arc<[Bytes]>,
@@ -28,13 +28,13 @@ impl From<Bytes> for HashedBody {
 }
 
 impl HashedBody {
-    /// The body of a request without one.
+    /// Returns the empty body.
     #[must_use]
     pub fn empty() -> Self {
         Self { frames: Arc::default(), len: 0, sha256: EMPTY_SHA256.into() }
     }
 
-    /// Returns the SHA-256 in lower-case hexadecimal.
+    /// Returns the SHA-256 in lower-case hexadecimal, 64 characters.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
@@ -46,13 +46,13 @@ impl HashedBody {
         self.len
     }
 
-    /// Returns whether there is no body.
+    /// Returns whether the body is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Returns the body in one piece: a copy, unless it came in one.
+    /// Returns the body in one piece. Copies it unless it has a single frame.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         match &*self.frames {
@@ -61,14 +61,14 @@ impl HashedBody {
         }
     }
 
-    /// Returns the body as hyper sends it. Each attempt takes one of its own.
+    /// Returns the body as hyper sends it. Each attempt uses a new one.
     #[must_use]
     pub fn frames(&self) -> BodyFrames {
         BodyFrames { frames: Arc::clone(&self.frames), next: 0, left: self.len as u64 }
     }
 }
 
-/// A [`HashedBody`] on its way out, frame by frame as it came in.
+/// The frames of a [`HashedBody`], as hyper sends them.
 #[derive(Debug)]
 pub struct BodyFrames {
     frames: Arc<[Bytes]>,
@@ -98,9 +98,9 @@ impl Body for BodyFrames {
     }
 }
 
-/// Makes a [`HashedBody`] of frames as they arrive, and hashes them on the way.
+/// A builder of a [`HashedBody`] that hashes frames as they arrive.
 ///
-/// Small frames are joined: a sender of one-byte chunks would otherwise make each cost a hundred bytes.
+/// Joins small frames: a sender of one-byte chunks would otherwise make each byte cost about a hundred.
 #[derive(Debug)]
 pub struct BodyHasher {
     frames: VecDeque<Bytes>,
@@ -109,7 +109,7 @@ pub struct BodyHasher {
     hash: Hash,
 }
 
-/// A SHA-256 that is not finished. ring's own type shows its state in debug output.
+/// An unfinished SHA-256. ring's own type shows its state in debug output.
 struct Hash(digest::Context);
 
 impl std::fmt::Debug for Hash {
@@ -126,7 +126,7 @@ impl Default for BodyHasher {
 }
 
 impl BodyHasher {
-    /// Returns the bytes pushed so far.
+    /// Returns the number of bytes pushed so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -138,7 +138,7 @@ impl BodyHasher {
         self.len == 0
     }
 
-    /// Adds `data` to the end of the body.
+    /// Appends `data` to the body.
     pub fn push(&mut self, data: Bytes) {
         self.hash.0.update(&data);
         self.len += data.len();
@@ -154,7 +154,7 @@ impl BodyHasher {
         }
     }
 
-    /// Returns the whole body.
+    /// Returns the complete body.
     #[must_use]
     pub fn finish(mut self) -> HashedBody {
         self.flush();
@@ -172,7 +172,7 @@ impl BodyHasher {
 /// The SHA-256 of no bytes.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Bytes below which a frame is copied rather than kept.
+/// Bytes below which a frame is copied instead of kept.
 const SMALL_FRAME: usize = 1024;
 
 #[cfg(test)]

@@ -1,31 +1,33 @@
-//! The time that requests are signed with: this machine's, corrected by the domain's `Date`.
+//! The signing clock: this machine's time, corrected by the domain's `Date` (clock skew).
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// This machine's clock and its offset to the domain's.
+/// This machine's clock with the domain's offset.
 #[derive(Debug, Default)]
 pub struct Clock {
-    /// Seconds by which the domain is ahead of this machine.
+    /// Seconds by which the domain is ahead of this machine; negative if it is behind.
     offset: AtomicI64,
 }
 
 impl Clock {
-    /// Returns the domain's time when this machine's clock shows `local`.
+    /// Returns the domain's time at the local time `local`.
     #[must_use]
     pub fn at(&self, local: SystemTime) -> SystemTime {
         shifted(local, self.offset())
     }
 
-    /// Returns the seconds by which the domain is ahead of this machine, as far as it said so.
+    /// Returns the seconds by which the domain is ahead of this machine: 0 until [`Clock::correct`] is called, negative
+    /// if the domain is behind.
     #[must_use]
     pub fn offset(&self) -> i64 {
         self.offset.load(Ordering::Relaxed)
     }
 
-    /// Adopts the domain's time, which its `Date` said when this machine's clock showed `local`.
+    /// Adopts the domain's time, which its `Date` header named at the local time `local`.
     ///
-    /// Returns the new offset in seconds when it differs from the one in use by more than a request may take.
+    /// Returns the new offset in seconds if it differs from the previous one by at least
+    /// [`CLOCK_TOLERANCE`](TOLERANCE).
     pub fn correct(&self, local: SystemTime, domain: SystemTime) -> Option<i64> {
         let offset = offset(local, domain);
         let before = self.offset.swap(offset, Ordering::Relaxed);
@@ -33,10 +35,11 @@ impl Clock {
     }
 }
 
-/// Seconds that two clocks may differ by: a slow answer and a `Date` in whole seconds make up as much.
+/// Seconds below which a clock difference is not reported: a slow response and the whole seconds of `Date` add up to
+/// it.
 pub const TOLERANCE: i64 = 5;
 
-/// Returns the seconds by which `domain` is ahead of `local`.
+/// Returns the seconds by which `domain` is ahead of `local`; negative if it is behind.
 #[must_use]
 pub fn offset(local: SystemTime, domain: SystemTime) -> i64 {
     match domain.duration_since(local) {

@@ -1,4 +1,4 @@
-//! The credentials in use: one set for all requests, refreshed in the background ahead of its expiry.
+//! Cached AWS credentials: one set for all requests, refreshed in the background before its expiry.
 
 mod normalize;
 mod provider;
@@ -20,13 +20,13 @@ pub use self::refresh::CredentialRefresher;
 #[derive(Clone, Debug)]
 pub struct CredentialCache {
     latest: watch::Receiver<Option<Credentials>>,
-    /// The time of the last fetch, if that has failed.
+    /// The time of the last fetch, if it failed.
     failed: watch::Receiver<Option<Instant>>,
     refresh_wanted: Arc<Notify>,
 }
 
 impl CredentialCache {
-    /// Makes a cache of what `provider` provides, and the refresher that has to run for it.
+    /// Creates a cache of the credentials of `provider`, and the refresher that has to run for it.
     #[must_use]
     pub fn new(provider: SharedCredentialsProvider) -> (Self, CredentialRefresher) {
         let (sender, latest) = watch::channel(None);
@@ -36,10 +36,11 @@ impl CredentialCache {
         (cache, CredentialRefresher::new(provider, sender, failure, refresh_wanted))
     }
 
-    /// Returns credentials that are valid at `now`, this machine's time.
+    /// Returns credentials that are valid at `now`, in local time.
     ///
-    /// Waits only when there are none: for the fetch that is under way, or that this call requests. It does not wait right
-    /// after a failed fetch: the next one, which this call requests as well, is for the caller's next attempt.
+    /// Waits, for up to 5 seconds, only if there are none: for the fetch that is in flight, or that this call requests.
+    /// Within 5 seconds of a failed fetch it returns an error at once. It requests the next fetch even then, for the
+    /// caller's next attempt.
     pub async fn current(&self, now: SystemTime) -> Result<Credentials, NoCredentials> {
         if let Some(credentials) = self.latest.borrow().as_ref().filter(|credentials| is_valid(credentials, now)) {
             return Ok(credentials.clone());
@@ -56,24 +57,24 @@ impl CredentialCache {
         }
     }
 
-    /// Returns the last credentials that were found, valid or not.
+    /// Returns the last fetched credentials, expired or not.
     #[must_use]
     pub fn latest(&self) -> Option<Credentials> {
         self.latest.borrow().clone()
     }
 
-    /// Requests a fetch ahead of time. The credentials in use stay until others come.
+    /// Requests a fetch ahead of time. The credentials in use stay until it succeeds.
     pub fn refresh_now(&self) {
         self.refresh_wanted.notify_one();
     }
 
-    /// Fetches credentials again because the domain has rejected `refused`, and returns whether others are in use now.
+    /// Fetches credentials because the domain has rejected `refused`. Returns whether different ones are in use now.
     ///
-    /// Keys that were rotated in a file, or revoked, are replaced by the request that meets them. Until others come, the
-    /// rejected ones stay in use.
+    /// Keys that were rotated in a file, or revoked, are thus replaced at the first rejection. Waits for up to 5
+    /// seconds; the rejected ones stay in use until others arrive.
     pub async fn replace(&self, refused: &Credentials) -> bool {
         let mut latest = self.latest.clone();
-        // Another request may have met the same rejection before.
+        // Another request may have handled the same rejection already.
         if latest.borrow_and_update().as_ref().is_some_and(|latest| !are_same(latest, refused)) {
             return true;
         }
@@ -89,18 +90,19 @@ fn are_same(one: &Credentials, other: &Credentials) -> bool {
         && one.session_token() == other.session_token()
 }
 
-/// There are no valid credentials, and none came in time.
+/// An error: no valid credentials exist, and none arrived in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there are no valid AWS credentials")]
 pub struct NoCredentials;
 
-/// Returns whether `credentials` have not expired at `now`.
+/// Returns whether `credentials` are not expired at `now`.
 #[must_use]
 pub fn is_valid(credentials: &Credentials, now: SystemTime) -> bool {
     credentials.expiry().is_none_or(|expiry| now < expiry)
 }
 
-/// Returns a name for the place that credentials come from. A source that goes through others comes after them.
+/// Returns a display name for the source of credentials. A source that uses another one is listed after it, so the name
+/// is that of the origin.
 #[must_use]
 pub fn source(credentials: &Credentials) -> &'static str {
     let features = credentials.get_property::<Vec<Feature>>().map(Vec::as_slice).unwrap_or_default();
@@ -117,9 +119,9 @@ pub fn source(credentials: &Credentials) -> &'static str {
     }
 }
 
-/// The time that a request waits when there are no credentials.
+/// The time that a request waits for credentials.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time that a failed fetch counts as an answer.
+/// The time for which a failed fetch is not waited for again.
 const FAILURE_TTL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

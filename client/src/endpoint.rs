@@ -1,11 +1,11 @@
-//! The endpoint of a domain, and the region and service that its host names.
+//! The endpoint of a domain, and the region and service that its host name contains.
 
 use std::net::IpAddr;
 
 use hyper::Uri;
 use hyper::http::uri::{Authority, Scheme};
 
-/// The origin of the domain: scheme, host and port, without a path.
+/// The origin of a domain: scheme, host and port, without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     scheme: Scheme,
@@ -13,7 +13,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Parses `https://HOST` or `HOST` alone, with a port or without.
+    /// Parses `https://HOST[:PORT]`, `http://HOST[:PORT]` or `HOST[:PORT]`, which means https.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let uri: Uri = text.parse().map_err(|_| EndpointError::NoUrl)?;
         let scheme = uri.scheme().cloned().unwrap_or(Scheme::HTTPS);
@@ -27,7 +27,7 @@ impl Endpoint {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(EndpointError::Path);
         }
-        // A port that is the scheme's own is left out: clients leave it out of `Host`, and `Host` is signed.
+        // The default port is omitted: clients omit it in `Host`, and `Host` is signed.
         let default_port = if scheme == Scheme::HTTPS { 443 } else { 80 };
         let own_port = authority.port_u16().is_some_and(|port| port == default_port);
         let host_and_port = if own_port { authority.host() } else { authority.as_str() };
@@ -41,13 +41,14 @@ impl Endpoint {
         &self.scheme
     }
 
-    /// Returns the host and, unless it is the scheme's own, the port: the value of the `Host` header.
+    /// Returns the host, in lower case, with the port unless it is the scheme's default: the value of the `Host`
+    /// header.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Returns the host's name or address, an IPv6 address without its brackets.
+    /// Returns the host name or IP address, an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         self.authority.host().trim_matches(['[', ']'])
@@ -59,13 +60,13 @@ impl Endpoint {
         self.authority.port_u16().unwrap_or(if self.is_tls() { 443 } else { 80 })
     }
 
-    /// Returns whether it is reached over TLS.
+    /// Returns whether the scheme is `https`.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
-    /// Returns whether others can read the traffic: plain http to another machine.
+    /// Returns whether others can read the traffic: plain http to a host that is not loopback.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
         let host = self.host();
@@ -73,20 +74,20 @@ impl Endpoint {
         !self.is_tls() && !loopback
     }
 
-    /// Returns the region that an AWS host names: `search-trail-abc.eu-west-1.es.amazonaws.com` is in `eu-west-1`.
+    /// Returns the region in an AWS host name: `eu-west-1` for `search-trail-abc.eu-west-1.es.amazonaws.com`.
     #[must_use]
     pub fn region(&self) -> Option<&str> {
         self.region_and_service().map(|(region, _)| region)
     }
 
-    /// Returns the service that an AWS host names: `es`, or `aoss` for a serverless collection.
+    /// Returns the service in an AWS host name: `es`, or `aoss` for a serverless collection.
     #[must_use]
     pub fn service(&self) -> Option<&'static str> {
         self.region_and_service().map(|(_, service)| service)
     }
 
-    /// Hosts say `REGION.es` or, with dual stack, `aos.REGION`; for collections `REGION.aoss` or `aoss.REGION`; with
-    /// `-fips` behind the service where that is meant.
+    /// Returns region and service of an AWS host name. It contains `REGION.es` or, with dual stack, `aos.REGION`; for
+    /// collections `REGION.aoss` or `aoss.REGION`. FIPS endpoints append `-fips` to the service.
     fn region_and_service(&self) -> Option<(&str, &'static str)> {
         let host = self.authority.host();
         let suffix = AWS_SUFFIXES.iter().find(|suffix| host.ends_with(*suffix))?;
@@ -99,19 +100,19 @@ impl Endpoint {
     }
 }
 
-/// Why a text is no endpoint.
+/// The reason why a text is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// It has no host, or is no URL at all.
+    /// The text has no host, or is not a URL.
     #[error("is not a URL: write \"https://HOST\"")]
     NoUrl,
-    /// It is neither `https` nor `http`.
+    /// The scheme is neither `https` nor `http`.
     #[error("has another scheme than https")]
     Scheme,
-    /// It holds a user name: requests are signed, not logged in.
+    /// The URL contains userinfo. Requests are authenticated by signature.
     #[error("holds a user name: leave out what stands before the @")]
     UserInfo,
-    /// It has a path or a query, which would be lost.
+    /// The URL has a path or a query, which would be lost.
     #[error("has a path: write scheme and host alone")]
     Path,
 }
@@ -124,7 +125,8 @@ fn service_name(label: &str) -> Option<&'static str> {
     }
 }
 
-/// `eu-west-1`, `us-gov-east-1`, `us-isob-east-1`: words and a number.
+/// Returns whether `label` has the form of a region, words and a number: `eu-west-1`, `us-gov-east-1`,
+/// `us-isob-east-1`.
 fn is_region(label: &str) -> bool {
     let parts: Vec<&str> = label.split('-').collect();
     let Some((number, words)) = parts.split_last() else { return false };
@@ -134,7 +136,7 @@ fn is_region(label: &str) -> bool {
         && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The DNS suffixes of AWS's partitions, with the dot before them.
+/// The DNS suffixes of the AWS partitions, with the leading dot.
 const AWS_SUFFIXES: [&str; 9] = [
     ".amazonaws.com",
     ".amazonaws.com.cn",
@@ -170,7 +172,7 @@ mod tests {
         host("abc123.aoss.eu-west-1.on.aws", Some(("eu-west-1", "aoss")));
         host("dashboards.eu-west-1.aoss.amazonaws.com", Some(("eu-west-1", "aoss")));
         host("search-x.us-isob-east-1.es.sc2s.sgov.gov", Some(("us-isob-east-1", "es")));
-        // A domain may be called by the name of a service or look like a region.
+        // A domain name may equal the name of a service, or have the form of a region.
         host("search-es-1.us-west-2.es.amazonaws.com", Some(("us-west-2", "es")));
         host("vpc-us-east-1.ap-south-1.es.amazonaws.com", Some(("ap-south-1", "es")));
     }

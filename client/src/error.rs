@@ -1,37 +1,38 @@
-//! The reasons why a request got no answer that counts.
+//! The errors of a request.
 
 use crate::credentials::NoCredentials;
 use crate::upstream::UpstreamError;
 
-/// Why a request got no answer.
+/// The reason why a request has no valid response.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// There is nothing to sign with.
+    /// No credentials are available to sign with.
     #[error("there is nothing to sign requests with at the moment")]
     NoCredentials(#[from] NoCredentials),
-    /// The domain gave no response, or a broken one.
+    /// The domain sent no response, or a broken one.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    /// The domain rejected the signature. The log has the canonical requests of both sides.
+    /// The domain rejected the signature, after a retry if its clock differed. On a mismatch the log has the canonical
+    /// requests of both sides.
     #[error("the domain did not accept the signature")]
     SignatureRejected,
-    /// The domain does not know the credentials, or finds them expired.
+    /// The domain rejected the credentials as unknown or expired, and the provider has no others.
     #[error("the domain did not accept the credentials")]
     CredentialsRejected,
 }
 
-/// The kind of a [`RequestError`].
+/// The kind of a [`RequestError`], as health and metrics report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// There is nothing to sign with.
+    /// No credentials are available to sign with.
     NoCredentials,
-    /// There was no connection.
+    /// The connection failed.
     Unreachable,
-    /// There was no connection in time.
+    /// The connection was not established within `connect_timeout`.
     ConnectTimeout,
-    /// There was no response in time.
+    /// The response did not start within `response_timeout`.
     ResponseTimeout,
-    /// The response broke off before its head was complete, or was no answer to the request.
+    /// The response broke off before its head was complete, or does not answer the request.
     BrokenResponse,
     /// The domain rejected the signature.
     SignatureRejected,

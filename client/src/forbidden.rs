@@ -1,7 +1,7 @@
-//! The reasons of a 403: a signature that the domain rejects, or a permission that is missing.
+//! The reasons of a 403: a rejected signature, or a missing permission.
 //!
-//! The service answers 403 for many reasons; only its own words tell a bad signature and a wrong clock from a
-//! permission that is missing. A bad signature's answer holds the canonical request that the service expected.
+//! The service answers 403 for many reasons. Only the error message distinguishes a signature mismatch and clock skew
+//! from a missing permission. On a mismatch it contains the canonical request that the service expected.
 
 use std::time::SystemTime;
 
@@ -11,30 +11,30 @@ use hyper::header::{self, HeaderName};
 use crate::clock;
 use crate::stats::ForbiddenKind;
 
-/// Why the domain answered 403.
+/// The reason why the domain answered 403.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Forbidden {
-    /// The signature is not the one that the domain computed.
+    /// The signature does not match the one that the domain computed.
     Mismatch {
-        /// The canonical request that the domain computed it over, without the session token.
+        /// The canonical request that the domain computed, with its session token hidden.
         expected: String,
     },
-    /// The signature is too old or from the future: the clocks differ.
+    /// The signature has expired or is not yet valid: clock skew.
     Skew {
-        /// The domain's time, where it says it.
+        /// The domain's time, if the response has a `Date`.
         domain_time: Option<SystemTime>,
     },
-    /// The credentials, or the region or service that is signed for, are not the domain's.
+    /// The domain rejected the credentials, or the region or service of the signing scope.
     Credentials {
-        /// What the domain says of them.
+        /// The service's error message.
         message: String,
     },
-    /// Anything else, a permission for instance. It is an answer like others.
+    /// Any other reason, such as a missing permission. The response is forwarded like others.
     Other,
 }
 
 impl Forbidden {
-    /// Reads the headers and the body of a 403.
+    /// Classifies a 403 by its headers and its JSON body.
     #[must_use]
     pub fn read(headers: &HeaderMap, body: &[u8]) -> Self {
         let Some(message) = message(body) else { return Self::Other };
@@ -49,8 +49,8 @@ impl Forbidden {
         }
     }
 
-    /// Reads the headers of a 403 to `HEAD`, which has no body to say why: the domain's `Date` shows a skewed clock, and
-    /// its error type shows credentials that it rejects. `signed_at` is the time that the request was signed with.
+    /// Classifies a 403 to `HEAD`, which has no body: a distant `Date` shows clock skew, and `x-amzn-ErrorType` shows
+    /// rejected credentials. `signed_at` is the time of the signature.
     #[must_use]
     pub fn of_head(headers: &HeaderMap, signed_at: SystemTime) -> Self {
         let skew = domain_time(headers).filter(|&time| clock::offset(signed_at, time).abs() >= SKEW);
@@ -64,7 +64,7 @@ impl Forbidden {
         Self::Other
     }
 
-    /// Returns the kind that it is counted under.
+    /// Returns the kind that the 403 is counted under.
     #[must_use]
     pub fn kind(&self) -> ForbiddenKind {
         match self {
@@ -76,18 +76,18 @@ impl Forbidden {
     }
 }
 
-/// How the service begins what it says of credentials.
+/// The prefixes of the service's messages about credentials.
 const CREDENTIALS: [&str; 3] =
     ["The security token included in the request is", "Credential should be scoped to", "Missing Authentication Token"];
 
-/// How the service names the errors that these are, in `x-amzn-ErrorType`.
+/// The values of `x-amzn-ErrorType` for the same errors.
 const CREDENTIALS_TYPES: [&str; 3] =
     ["UnrecognizedClientException", "ExpiredTokenException", "MissingAuthenticationTokenException"];
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
-/// Seconds between the time of a signature and the domain's from which the clock is taken to be the reason of a 403. The
-/// service accepts five minutes.
+/// Seconds of difference between the signature's time and the domain's from which a 403 is attributed to clock skew.
+/// The service accepts five minutes.
 const SKEW: i64 = 4 * 60;
 
 fn domain_time(headers: &HeaderMap) -> Option<SystemTime> {
@@ -95,7 +95,7 @@ fn domain_time(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(date).ok()
 }
 
-/// Returns a canonical request without the value of its session token, which is a credential.
+/// Returns a canonical request with the value of its session token hidden, which is a credential.
 pub(crate) fn without_token(canonical_request: &str) -> String {
     let hidden = |line: &str| match line.split_once(':') {
         Some((name @ "x-amz-security-token", _)) => format!("{name}:(hidden)"),

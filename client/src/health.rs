@@ -1,4 +1,4 @@
-//! The health of the domain, as far as its last answers show it.
+//! Upstream health, as the domain's last responses show it (passive health check).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,26 +8,26 @@ use hyper::StatusCode;
 
 use crate::error::FailureKind;
 
-/// The domain's last answer, and the last request that got none.
+/// The last response of the domain, and the last failed request.
 #[derive(Debug, Default)]
 pub struct UpstreamHealth {
-    /// Milliseconds of Unix time and the status, in one word, since each answer writes it.
+    /// Milliseconds of Unix time and the status, packed into one word, because each response writes it.
     answer: AtomicU64,
-    /// Milliseconds of Unix time of the last answer that is no fault of the domain's.
+    /// Milliseconds of Unix time of the last response with a status below 500.
     success: AtomicU64,
     failure: Mutex<Option<Failure>>,
 }
 
-/// An answer of the domain.
+/// A response of the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastAnswer {
-    /// The time of its head.
+    /// The time at which its head arrived.
     pub at: SystemTime,
     /// Its status.
     pub status: u16,
 }
 
-/// A request that the domain did not answer, or whose signature it did not take.
+/// A request without a response, or with a rejected signature or rejected credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The time of the failure.
@@ -49,7 +49,7 @@ impl UpstreamHealth {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure { at: now, kind });
     }
 
-    /// Returns the last answer, whatever its status.
+    /// Returns the last response, with any status.
     #[must_use]
     pub fn last_answer(&self) -> Option<LastAnswer> {
         let packed = self.answer.load(Ordering::Relaxed);
@@ -57,21 +57,21 @@ impl UpstreamHealth {
         (packed != 0).then(|| LastAnswer { at: time(packed >> STATUS_BITS), status })
     }
 
-    /// Returns the time of the last answer with a status below 500.
+    /// Returns the time of the last response with a status below 500.
     #[must_use]
     pub fn last_success(&self) -> Option<SystemTime> {
         let millis = self.success.load(Ordering::Relaxed);
         (millis != 0).then(|| time(millis))
     }
 
-    /// Returns the last request without an answer, or with a rejected signature.
+    /// Returns the last request without a response, or with a rejected signature or rejected credentials.
     #[must_use]
     pub fn last_failure(&self) -> Option<Failure> {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A status is below 1000.
+/// Bits of a status, which is below 1000.
 const STATUS_BITS: u32 = 10;
 
 fn millis(time: SystemTime) -> u64 {

@@ -1,8 +1,9 @@
 //! A signed HTTP client for one AWS Elasticsearch or OpenSearch domain.
 //!
-//! It signs each request with Signature Version 4, sends it over a pool of connections, and sends it once more where that
-//! is safe: after a pooled connection turned out to be closed, after the domain rejected the clock, and after it rejected
-//! credentials that were rotated meanwhile.
+//! Each request is signed with AWS Signature Version 4 and sent over a connection pool. It is retried where that is
+//! safe: after a pooled connection was closed if the request is idempotent or was not sent, after clock skew, and after
+//! the domain rejected credentials that were rotated in the meantime. Without valid credentials nothing is sent (fail
+//! closed).
 //!
 //! ```no_run
 //! use hyper::HeaderMap;
@@ -22,14 +23,14 @@
 //! # }
 //! ```
 //!
-//! In the order of a request:
+//! The types, in the order in which a request uses them:
 //!
-//! 1. [`Endpoint`] is the domain; [`Target`] is a path and query in the one spelling that is both signed and sent.
-//! 2. [`HashedBody`] is a body with its hash. [`BodyHasher`] makes one of frames as they arrive.
-//! 3. [`CredentialCache`] has the credentials, which [`CredentialRefresher`] fetches, and [`Clock`] the domain's time.
-//! 4. [`Signer`] signs.
-//! 5. [`Upstream`] connects, sends, and returns a response with a [`PooledBody`].
-//! 6. [`SignedClient`] does all of this, retries, and keeps [`UpstreamHealth`] and [`ClientStats`].
+//! 1. [`Endpoint`] is the origin of the domain. [`Target`] is a path and query in canonical form, both signed and sent.
+//! 2. [`HashedBody`] is a body with its hash. [`BodyHasher`] builds one from frames as they arrive.
+//! 3. [`CredentialCache`] holds the credentials that [`CredentialRefresher`] fetches. [`Clock`] corrects clock skew.
+//! 4. [`Signer`] computes the signature.
+//! 5. [`Upstream`] connects, sends the request, and returns a response with a [`PooledBody`].
+//! 6. [`SignedClient`] combines all of this, retries, and keeps [`UpstreamHealth`] and [`ClientStats`].
 //!
 //! Times are [`SystemTime`](std::time::SystemTime), durations [`Duration`](std::time::Duration), lengths bytes.
 

@@ -1,8 +1,11 @@
-//! Signature Version 4 for a buffered request, at a given time, with given credentials.
+//! AWS Signature Version 4 of a buffered request, for given credentials and a given time.
 //!
-//! The canonical request is our own, written into one buffer over a target that is canonical already, which costs a
-//! third of the instructions of `aws-sigv4`'s; the signing key is `aws-sigv4`'s, and the tests hold the whole against it. Signed are `host`, `x-amz-content-sha256`, `x-amz-date` and `x-amz-security-token`, nothing that
-//! a hop might touch. The rules are those of "Create a signed AWS API request" in the IAM User Guide.
+//! The rules are those of "Create a signed AWS API request" in the IAM User Guide. The signed headers are `host`,
+//! `x-amz-content-sha256`, `x-amz-date` and `x-amz-security-token`: none that a hop may change.
+//!
+//! The canonical request is our own code: it writes one buffer from a target that is canonical already, with a third of
+//! the instructions of `aws-sigv4`. The signing key is that of `aws-sigv4`, and the tests compare the signatures with
+//! it.
 
 mod signing_key;
 
@@ -20,7 +23,7 @@ use ring::digest::{SHA256, digest};
 use self::signing_key::SigningKey;
 use crate::target::Target;
 
-/// Signs requests to one domain.
+/// A signer of requests to one domain.
 #[derive(Debug)]
 pub struct Signer {
     authority: Authority,
@@ -30,17 +33,17 @@ pub struct Signer {
     context: Mutex<Option<SigningContext>>,
 }
 
-/// The parts that signatures of one second with the same credentials share.
+/// The parts that signatures with the same second and credentials share.
 #[derive(Clone, Debug)]
 struct SigningContext {
-    /// Of Unix time.
+    /// Seconds of Unix time.
     second: i64,
     date: SigningDate,
     key: Arc<SigningKey>,
 }
 
 impl Signer {
-    /// Makes a signer for the domain at `authority`; `service` is `es` or `aoss`.
+    /// Creates a signer for the domain at `authority`; `service` is `es` or `aoss`.
     #[must_use]
     pub fn new(authority: &Authority, region: &str, service: &str) -> Self {
         let host = HeaderValue::from_str(authority.as_str()).expect("an authority holds visible characters only");
@@ -48,9 +51,10 @@ impl Signer {
         Self { authority: authority.clone(), host, region, service, context: Mutex::default() }
     }
 
-    /// Sets the headers that authenticate a request of this method, target and body hash.
+    /// Sets the headers that authenticate a request with this method, target and body hash: `Host`, `Authorization` and
+    /// `X-Amz-*`.
     ///
-    /// `headers` must not hold an `Authorization` or `X-Amz-*` of anybody else.
+    /// `headers` must not contain other `Authorization` or `X-Amz-*` headers.
     pub fn sign(&self, signing: &SigningParams<'_>, headers: &mut HeaderMap) {
         let SigningContext { date, key, .. } = self.context(signing.credentials, signing.time);
         let canonical = digest(&SHA256, self.canonical(signing, &date).as_bytes());
@@ -72,7 +76,7 @@ impl Signer {
         headers.insert(AUTHORIZATION, sensitive(&text));
     }
 
-    /// Returns the canonical request that [`Signer::sign`] signs, to compare with the one of a domain that rejects the
+    /// Returns the canonical request that [`Signer::sign`] signs, to compare it with that of a domain that rejects the
     /// signature.
     #[must_use]
     pub fn canonical_request(&self, signing: &SigningParams<'_>) -> String {
@@ -98,7 +102,7 @@ impl Signer {
     }
 
     fn context(&self, credentials: &Credentials, time: SystemTime) -> SigningContext {
-        // A poisoned lock holds a whole context or none: the assignments below cannot stop half-way.
+        // A poisoned lock holds a whole context or none: the code below cannot panic during the assignment.
         let mut cached = self.context.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cached.take().filter(|known| known.key.is_of(credentials));
         let timestamp = Timestamp::try_from(time).unwrap_or_default();
@@ -124,21 +128,21 @@ pub struct SigningParams<'a> {
     pub method: &'a Method,
     /// The request's target.
     pub target: &'a Target,
-    /// SHA-256 of the body, in lower-case hexadecimal.
+    /// The SHA-256 of the body, in lower-case hexadecimal.
     pub body_sha256: &'a str,
-    /// The identity that signs.
+    /// The credentials that sign.
     pub credentials: &'a Credentials,
-    /// The time of the signature. A domain accepts five minutes to either side.
+    /// The time of the signature. A domain accepts a difference of five minutes.
     pub time: SystemTime,
 }
 
-/// Returns whether only a signer sets the header of this name (in lower case), so that a client's own must not pass.
+/// Returns whether the header `name` (in lower case) is set only by a signer, so that one from a client must not pass.
 #[must_use]
 pub fn is_signing_header(name: &str) -> bool {
     name == "authorization" || name.starts_with("x-amz-")
 }
 
-/// A time as `20150830T123600Z`.
+/// A time in the form `20150830T123600Z`.
 #[derive(Clone, Debug)]
 struct SigningDate(HeaderValue);
 
@@ -172,7 +176,8 @@ fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("hexadecimal digits and dates are visible characters")
 }
 
-/// A value that debug output hides. Credentials with characters that no header can hold sign nothing valid anyway.
+/// Returns a header value that debug output hides. Credentials that no header can hold cannot sign validly, so they
+/// become an empty value.
 fn sensitive(text: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
@@ -206,7 +211,7 @@ mod tests {
         Credentials::new("AKIDEXAMPLE", secret, token.map(str::to_owned), None, "test")
     }
 
-    /// 2015-08-30T12:36:00Z, the time of AWS's own examples, and `days` later.
+    /// Returns 2015-08-30T12:36:00Z, the time of AWS's own examples, plus `days`.
     fn after(days: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636) + Duration::from_hours(24 * days)
     }
@@ -238,7 +243,8 @@ mod tests {
         fn a_signature_is_the_one_that_aws_sigv4_makes(
             method in prop::sample::select(vec![Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD]),
             path in "(/[a-z*,:@ <>{}|.+é漢-]{1,6}){0,4}/?",
-            // The oracle reads a query as UTF-8 and drops what is none, so no escapes of single bytes here.
+            // The reference implementation decodes a query as UTF-8 and drops invalid parts, so there are no escapes of
+            // single bytes here.
             query in prop::option::of("([a-c*é;$ -]{1,3}(=[a-z0-9:(),/+é漢-]{0,6})?&?){0,6}"),
             token in prop::option::of("[A-Za-z0-9+/=]{20,60}"),
             body in prop::collection::vec(any::<u8>(), 0..100),
@@ -286,7 +292,7 @@ mod tests {
         }
     }
 
-    /// "get-vanilla" of the AWS signing test suite.
+    /// The test vector "get-vanilla" of the AWS Signature Version 4 test suite.
     #[test]
     fn the_signing_key_gives_the_signature_of_awss_test_suite() {
         let key = SigningKey::new(&credentials(SECRET, None), after(0), "20150830", "us-east-1", "service");

@@ -1,4 +1,4 @@
-//! The signed client: each request is signed and sent, and sent once more where that is safe.
+//! The signed client: signs and sends each request, and retries it where that is safe.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -30,7 +30,7 @@ pub struct SignedClient {
     upstream: Upstream,
 }
 
-/// All that is the same for every pool.
+/// The state that all pools share.
 #[derive(Debug)]
 struct Shared {
     signer: Signer,
@@ -39,26 +39,26 @@ struct Shared {
     health: UpstreamHealth,
 }
 
-/// A request that lacks its headers and its signature.
+/// A request without headers and signature.
 #[derive(Debug)]
 pub struct UnsignedRequest {
     /// The method.
     pub method: Method,
-    /// The target.
+    /// The canonical target.
     pub target: Target,
-    /// The whole body.
+    /// The buffered body.
     pub body: HashedBody,
 }
 
 impl SignedClient {
-    /// Makes a client that sends to `upstream` what `signer` signs with `credentials`.
+    /// Creates a client that sends to `upstream`, signed by `signer` with `credentials`.
     #[must_use]
     pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache) -> Self {
         let (clock, health) = (Clock::default(), UpstreamHealth::default());
         Self { shared: Arc::new(Shared { signer, credentials, clock, health }), upstream }
     }
 
-    /// Makes a client that shares all but the connections, which live in the runtime that this is called in.
+    /// Creates a client that shares everything except the connections, which belong to the current Tokio runtime.
     #[must_use]
     pub fn with_own_pool(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), upstream: self.upstream.with_own_pool() }
@@ -76,19 +76,19 @@ impl SignedClient {
         &self.shared.credentials
     }
 
-    /// Returns the clock that requests are signed by.
+    /// Returns the clock that signatures are dated by.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
     }
 
-    /// Returns the domain's health, as far as the requests of all pools show it.
+    /// Returns the upstream health, over all pools.
     #[must_use]
     pub fn health(&self) -> &UpstreamHealth {
         &self.shared.health
     }
 
-    /// Returns the counts of all pools.
+    /// Returns the counters, over all pools.
     #[must_use]
     pub fn stats(&self) -> &Arc<ClientStats> {
         self.upstream.stats()
@@ -96,10 +96,16 @@ impl SignedClient {
 
     /// Signs and sends `request`, and returns the response once its head has arrived.
     ///
-    /// `headers` makes the headers short of the signature. It is called for each attempt, since that is less work than to
-    /// copy a map which is sent only once as a rule. The length of the body is added.
+    /// `headers` returns the headers without the signature. It is called for each attempt, because a clone for a rare
+    /// retry would cost more. The client adds `Content-Length`, `Host`, `Authorization` and `X-Amz-*`.
     ///
-    /// A closed connection, a wrong clock and rotated credentials are each worth one retry, signed again.
+    /// A closed pooled connection (if the request is idempotent or was not sent), clock skew and rotated credentials
+    /// are each retried once, with a new signature. A 403 for any other reason is a response.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error without valid credentials, without a complete response head, or if the domain rejects the
+    /// signature or the credentials.
     pub async fn send(
         &self,
         request: &UnsignedRequest,
@@ -108,14 +114,15 @@ impl SignedClient {
         let result = self.send_with_retries(request, headers).await;
         match &result {
             Ok(response) => self.shared.health.note_answer(response.status(), SystemTime::now()),
-            // Credentials are not the domain's.
+            // Missing credentials are not the domain's failure.
             Err(RequestError::NoCredentials(_)) => {}
             Err(error) => self.shared.health.note_failure(error.kind(), SystemTime::now()),
         }
         result
     }
 
-    /// A retry after a closed connection opens a connection of its own: the next idle one is likely to be as stale.
+    /// Sends with retries. A retry after a closed connection opens a new one: the next idle one is probably stale as
+    /// well.
     async fn send_with_retries(
         &self,
         request: &UnsignedRequest,
@@ -167,7 +174,7 @@ impl SignedClient {
                 Forbidden::Mismatch { expected } => {
                     let signed = without_token(&signer.canonical_request(&params));
                     tracing::error!(expected, signed, "the domain expected another canonical request");
-                    // A wrong secret looks the same, and its file may have been corrected since.
+                    // A wrong secret access key has the same symptom, and its file may have been corrected since.
                     cache.refresh_now();
                     return Err(RequestError::SignatureRejected);
                 }
@@ -177,7 +184,7 @@ impl SignedClient {
 }
 
 impl UnsignedRequest {
-    /// Makes a `GET` of `target`.
+    /// Creates a `GET` of `target`.
     #[must_use]
     pub fn get(target: Target) -> Self {
         Self { method: Method::GET, target, body: HashedBody::empty() }
@@ -192,7 +199,8 @@ impl UnsignedRequest {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.uri();
         *request.headers_mut() = headers;
-        // Said even of an empty body, except where none is usual: a service may wait for what is not announced.
+        // Sent for an empty body as well, except with methods that usually have none: a service may wait for an
+        // unannounced body.
         if !self.body.is_empty() || !matches!(self.method, Method::GET | Method::HEAD) {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
         }
@@ -201,7 +209,7 @@ impl UnsignedRequest {
     }
 }
 
-/// Reads a 403 as far as it may be the service's rejection of the signature.
+/// Reads as much of a 403 as is needed to tell whether the service rejected the signature.
 async fn read_forbidden(
     response: Response<PooledBody>,
     params: &SigningParams<'_>,
@@ -219,7 +227,7 @@ async fn read_forbidden(
     Ok((Response::from_parts(head, PooledBody::read(body)), forbidden))
 }
 
-/// Returns whether a 403 may be the service's rejection of a signature: those are short, and never compressed.
+/// Returns whether a 403 may be the service's rejection of a signature: these are short and never compressed.
 fn may_be_rejection(response: &Response<PooledBody>) -> bool {
     let is_short = response.body().size_hint().exact().is_none_or(|length| (1..=REJECTION_BYTES).contains(&length));
     is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
@@ -231,7 +239,7 @@ async fn read(body: PooledBody) -> Result<Bytes, UpstreamError> {
     Ok(body.map_err(|_| UpstreamError::ResponseTimeout)?.map_err(UpstreamError::Broken)?.to_bytes())
 }
 
-/// A rejection repeats the canonical request, so it can be as long as a URL and the session token.
+/// Maximum bytes of a rejection. It repeats the canonical request, so it is as long as the URL and the session token.
 const REJECTION_BYTES: u64 = 256 * 1024;
-/// The time that the rest of a rejection may take.
+/// The time limit for the body of a rejection.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,11 +1,11 @@
-//! Counts of what a client does, for whoever exports them.
+//! Counters of a client, for export as metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use strum::{IntoStaticStr, VariantArray};
 
-/// Counts since the client was made, shared by all of its pools.
+/// Counters since the client was created, shared by all of its pools.
 #[derive(Debug, Default)]
 pub struct ClientStats {
     open_connections: AtomicU64,
@@ -15,34 +15,34 @@ pub struct ClientStats {
     forbidden: [AtomicU64; ForbiddenKind::VARIANTS.len()],
 }
 
-/// Why a request was sent once more.
+/// The reason for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum RetryReason {
-    /// The pooled connection turned out to be closed.
+    /// The pooled connection was closed.
     ConnectionClosed,
-    /// The domain's clock differs from the one that the request was signed by.
+    /// The domain's clock differs from the signing clock (clock skew).
     Clock,
-    /// The domain rejected the credentials, and others are there.
+    /// The domain rejected the credentials, and different ones are available.
     Credentials,
 }
 
-/// What a 403 of the domain is about.
+/// The kind of a 403 from the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum ForbiddenKind {
     /// The domain computed another signature.
     Signature,
-    /// The domain found the signature expired, or not yet valid.
+    /// The signature has expired, or is not yet valid.
     Expired,
     /// The domain rejected the credentials.
     Credentials,
-    /// The signature is valid, and its identity may not do this.
+    /// The signature is valid, and its identity lacks a permission.
     NotAuthorized,
 }
 
 impl ClientStats {
-    /// Returns the number of connections that are open.
+    /// Returns the number of open connections.
     #[must_use]
     pub fn open_connections(&self) -> u64 {
         self.open_connections.load(Ordering::Relaxed)
@@ -54,7 +54,7 @@ impl ClientStats {
         self.connections_opened.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of responses over a connection that had carried one before.
+    /// Returns the number of responses over a reused connection.
     #[must_use]
     pub fn connections_reused(&self) -> u64 {
         self.connections_reused.load(Ordering::Relaxed)
@@ -66,7 +66,7 @@ impl ClientStats {
         self.retries[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// Returns the number of 403s of `kind`.
+    /// Returns the number of 403 responses of `kind`.
     #[must_use]
     pub fn forbidden(&self, kind: ForbiddenKind) -> u64 {
         self.forbidden[kind as usize].load(Ordering::Relaxed)

@@ -1,51 +1,56 @@
-//! The canonical target: one spelling of a URL that is both signed and sent.
+//! The canonical target: one form of path and query that is both signed and sent.
 //!
-//! Servers read a raw URL in different ways (dot segments, `//`, `+`, stray `%`), and a signature fails on the
-//! difference. A [`Target`] has one reading only: every byte outside RFC 3986's unreserved set is `%XX`, dot segments
-//! and empty segments are gone. The rules for signing are in "Create a signed AWS API request" of the IAM User Guide:
-//! the path is encoded once more, the query is sorted.
+//! Servers interpret a raw URL differently (dot segments, `//`, `+`, stray `%`), and a signature fails on the
+//! difference. A [`Target`] is unambiguous: every byte outside the unreserved set of RFC 3986 is percent-encoded, and
+//! dot segments and empty segments are removed. "Create a signed AWS API request" in the IAM User Guide has the rules
+//! for signing: the path is encoded once more, and the query is sorted.
 
 use hyper::Uri;
 use hyper::http::uri::PathAndQuery;
 
-/// A request target (path and query) in canonical spelling; cheap to clone.
+/// A request target (path and query) in canonical form; cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target(PathAndQuery);
 
 impl Target {
-    /// Returns the canonical spelling of a path and query as they stand on the wire.
+    /// Returns the canonical form of a raw path and query, without its `?`.
     ///
-    /// In the path, `%2F` stays `%2F`: it belongs to a segment. In the query, `+` means a space, a `%` that starts no
-    /// escape means itself, and the `X-Amz-*` parameters of a presigned URL are left out.
+    /// In the path, `%2F` stays `%2F`, because it is part of a segment. In the query, `+` is a space, a `%` that starts
+    /// no escape is itself, and the `X-Amz-*` parameters of a presigned URL are removed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the path is not absolute, climbs above the root, has an invalid escape or a control
+    /// character, or if the target is too long.
     pub fn canonical(path: &str, query: Option<&str>) -> Result<Self, TargetError> {
         let mut text = Vec::with_capacity(path.len() + query.map_or(0, str::len) + 16);
         push_path(&mut text, path)?;
         if let Some(query) = query {
             push_query(&mut text, query);
         }
-        // What is canonical holds nothing that a URL may not, so it can only be too long for one.
+        // The canonical form has only characters of a URL, so it can only be too long.
         PathAndQuery::try_from(text).map(Self).map_err(|_| TargetError::TooLong)
     }
 
-    /// Returns path and query, as they are sent.
+    /// Returns path and query as sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Returns the path alone, as it is sent.
+    /// Returns the path as sent.
     #[must_use]
     pub fn path(&self) -> &str {
         self.0.path()
     }
 
-    /// Returns the query alone, as it is sent, without its `?`; never empty.
+    /// Returns the query as sent, without its `?`; never empty.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.0.query()
     }
 
-    /// Returns the URL of a request to an origin server: path and query alone (RFC 9112, section 3.2.1).
+    /// Returns the target as a URI in origin form (RFC 9112, section 3.2.1).
     #[must_use]
     pub fn uri(&self) -> Uri {
         self.0.clone().into()
@@ -53,7 +58,7 @@ impl Target {
 
     /// Writes the canonical URI of `SigV4`: the sent path, encoded once more.
     pub(crate) fn push_signed_path(&self, out: &mut String) {
-        // A canonical path holds unreserved characters, `/` and escapes, so only `%` has anything left to encode.
+        // A canonical path has only unreserved characters, `/` and escapes, so only `%` is left to encode.
         for (i, piece) in self.path().split('%').enumerate() {
             if i > 0 {
                 out.push_str("%25");
@@ -62,7 +67,7 @@ impl Target {
         }
     }
 
-    /// Writes the canonical query string of `SigV4`: sorted by encoded key, then by value, each with its `=`.
+    /// Writes the canonical query string of `SigV4`: sorted by encoded key, then by value, each with a `=`.
     pub(crate) fn push_signed_query(&self, out: &mut String) {
         let Some(query) = self.query() else { return };
         let mut pairs: Vec<(&str, &str)> =
@@ -79,7 +84,7 @@ impl Target {
     }
 }
 
-/// Why a target has no canonical spelling.
+/// The reason why a target has no canonical form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// The target is not a path: `*`, or the authority of a `CONNECT`.
@@ -94,7 +99,7 @@ pub enum TargetError {
     /// The path holds a control character, raw or as an escape.
     #[error("the path holds a control character")]
     Control,
-    /// It is longer than a URL can be once it is encoded.
+    /// The target exceeds the length of a URL once it is encoded.
     #[error("the request target is too long")]
     TooLong,
 }
@@ -107,7 +112,7 @@ fn push_path(out: &mut Vec<u8>, path: &str) -> Result<(), TargetError> {
         let before = out.len();
         out.push(b'/');
         push_segment(out, segment)?;
-        // Looked at when decoded, so that `%2e%2e` is a dot segment, too.
+        // Checked after decoding, so that `%2e%2e` is also a dot segment.
         ends_in_slash = match &out[before..] {
             b"/" | b"/." => {
                 out.truncate(before);
@@ -143,7 +148,7 @@ fn push_segment(out: &mut Vec<u8>, mut segment: &[u8]) -> Result<(), TargetError
 
 fn push_query(out: &mut Vec<u8>, query: &str) {
     let mut separator = b'?';
-    // An empty pair (`a&&b`) carries nothing, and servers disagree on whether it counts.
+    // An empty pair (`a&&b`) has no content, and servers disagree on whether it counts.
     for pair in query.as_bytes().split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
         let before = out.len();
         out.push(separator);
@@ -176,7 +181,7 @@ fn is_presigned(key: &[u8]) -> bool {
     key.get(..PRESIGNED.len()).is_some_and(|start| start.eq_ignore_ascii_case(PRESIGNED))
 }
 
-/// Writes the unreserved characters that `rest` starts with, all at once, and takes the byte behind them.
+/// Copies the unreserved characters at the start of `rest` at once, and returns the byte after them.
 fn push_unreserved(out: &mut Vec<u8>, rest: &mut &[u8]) -> Option<u8> {
     let end = rest.iter().position(|&byte| !is_unreserved(byte)).unwrap_or(rest.len());
     let (unreserved, behind) = rest.split_at(end);
@@ -186,7 +191,7 @@ fn push_unreserved(out: &mut Vec<u8>, rest: &mut &[u8]) -> Option<u8> {
     Some(byte)
 }
 
-/// Takes the two hexadecimal digits of an escape, if they are there, and gives the byte they stand for.
+/// Consumes the two hexadecimal digits of an escape, if present, and returns their byte.
 fn take_escape(rest: &mut &[u8]) -> Option<u8> {
     let (digits, behind) = rest.split_first_chunk::<2>()?;
     let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
@@ -203,7 +208,7 @@ fn push_byte(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
-/// RFC 3986, section 2.3.
+/// Returns whether a byte is unreserved (RFC 3986, section 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
@@ -329,7 +334,7 @@ mod tests {
         assert_eq!(query, "A=4&a=&a-b=3&b=1&b=2");
     }
 
-    /// Paths and queries made of what is likely to be read in more than one way.
+    /// Returns paths and queries of parts that servers interpret differently.
     fn tricky() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             Just("/".to_owned()),

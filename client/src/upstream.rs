@@ -1,8 +1,8 @@
-//! The way to the domain: TLS, a connection pool, a timeout for each phase.
+//! The upstream connection: TLS, a connection pool, a timeout for each phase.
 //!
-//! hyper's low-level client API with a pool of our own rather than hyper-util's legacy client: a request is polled by
-//! the task that waits for it, which saves the wake-ups between three tasks (docs/performance.md has the figures), and
-//! the pool can be emptied when one of its connections turns out to be stale.
+//! Built on hyper's low-level client API with a pool of our own instead of hyper-util's legacy client. The task that
+//! waits for a request also polls its connection, which saves the wake-ups between three tasks (docs/performance.md has
+//! the figures). The pool can also be emptied when one of its connections is stale.
 
 mod answer_first;
 mod connection;
@@ -33,7 +33,7 @@ use crate::body::BodyFrames;
 use crate::endpoint::Endpoint;
 use crate::stats::ClientStats;
 
-/// One domain, and a pool of connections to it.
+/// A domain with a pool of HTTP/1.1 connections to it.
 #[derive(Debug)]
 pub struct Upstream {
     shared: Arc<Shared>,
@@ -42,7 +42,7 @@ pub struct Upstream {
     _sweep: AbortOnDropHandle<()>,
 }
 
-/// All that the pools of one domain have in common.
+/// The state that all pools of one domain share.
 #[derive(Debug)]
 struct Shared {
     connector: Connector,
@@ -52,16 +52,16 @@ struct Shared {
     stats: Arc<ClientStats>,
 }
 
-/// Timeouts and bounds of an [`Upstream`].
+/// The timeouts and limits of an [`Upstream`].
 #[derive(Clone, Copy, Debug)]
 pub struct UpstreamConfig {
-    /// The time for the name, the TCP and the TLS handshake together.
+    /// The connect timeout: DNS lookup, TCP handshake and TLS handshake together. Default: 5 seconds.
     pub connect_timeout: Duration,
-    /// The time from the request, once there is a connection, to the head of the response.
+    /// The response timeout: from the request, once connected, to the head of the response. Default: 5 minutes.
     pub response_timeout: Duration,
-    /// Idle connections kept in each pool.
+    /// Maximum number of idle connections in each pool. Default: 4.
     pub pool_idle: usize,
-    /// Connections open at once, over all pools. It leaves file descriptors for other uses.
+    /// Maximum number of open connections, over all pools, to leave file descriptors for other uses. Default: no limit.
     pub connections: usize,
 }
 
@@ -79,15 +79,19 @@ impl Default for UpstreamConfig {
 type Connector = BoxCloneSyncService<Uri, MaybeTlsStream, BoxError>;
 
 impl Upstream {
-    /// Makes a pool for `endpoint`, whose certificate has to be signed by one of `roots`.
+    /// Creates a pool for `endpoint`, whose certificate has to chain to one of `roots`.
     ///
-    /// Connections live in the runtime that this is called in. Panics outside of one.
+    /// Its connections belong to the current Tokio runtime.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a Tokio runtime.
     #[must_use]
     pub fn new(endpoint: Endpoint, roots: RootCertStore, config: UpstreamConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Divided among the addresses of the name, so that a node that vanished leaves time for another.
+        // Divided among the addresses of the host name, so that an unreachable node leaves time for another.
         tcp.set_connect_timeout(Some(config.connect_timeout));
         tcp.set_keepalive(Some(TCP_KEEPALIVE));
         tcp.set_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL));
@@ -101,7 +105,7 @@ impl Upstream {
         Self::of(Arc::new(Shared { connector, endpoint, origin, config, stats: Arc::default() }))
     }
 
-    /// Makes another pool for the same domain, in the runtime that this is called in.
+    /// Creates another pool for the same domain, in the current Tokio runtime.
     #[must_use]
     pub fn with_own_pool(&self) -> Self {
         Self::of(Arc::clone(&self.shared))
@@ -114,23 +118,24 @@ impl Upstream {
         Self { shared, pool, _sweep: sweep }
     }
 
-    /// Returns the domain's origin.
+    /// Returns the domain's endpoint.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoint
     }
 
-    /// Returns the counts of all pools of this domain.
+    /// Returns the counters, over all pools of this domain.
     #[must_use]
     pub fn stats(&self) -> &Arc<ClientStats> {
         &self.shared.stats
     }
 
-    /// Sends a request and returns the response once its head has arrived. The request's URL is a path with a query:
+    /// Sends a signed request, and returns the response once its head has arrived. The request's URI is in origin form:
     /// see [`Target::uri`](crate::Target::uri).
     ///
-    /// A pooled connection that ends without a response shows that the pool is stale, and empties it: when a node is
-    /// replaced or a load balancer loses its state, every idle connection fails at its next request.
+    /// A pooled connection that ends without a response empties the pool, because the others are probably stale as
+    /// well: when a node is replaced or a load balancer loses its state, every idle connection fails at its next
+    /// request.
     pub async fn send(&self, request: Request<BodyFrames>, via: Via) -> Result<Response<PooledBody>, UpstreamError> {
         let pooled = if via == Via::NewConnection { None } else { self.pool.take() };
         let mut connection = match pooled {
@@ -170,14 +175,14 @@ impl Upstream {
 /// The connection that a request is sent over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// An idle connection of the pool if there is one, else a new one.
+    /// An idle connection of the pool, or a new one if none is idle.
     Pool,
-    /// A connection that has carried no request: a retry must not meet the next stale one.
+    /// A new connection: a retry must not use another stale one.
     NewConnection,
 }
 
-/// Rejects a response that no request asked for: a switch to another protocol, or a transfer coding that only the peer
-/// which asked for it can decode. Where both lengths are given, `chunked` is the one that counts (RFC 9112, section 6.3).
+/// Rejects a response that the request did not allow: a protocol switch, or a transfer coding other than `chunked`,
+/// which a client has to offer in `TE`. `Transfer-Encoding` overrides `Content-Length` (RFC 9112, section 6.3).
 fn check_framing<B>(response: &mut Response<B>) -> Result<(), UpstreamError> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamError::Unrequested("a switch to another protocol (101)"));
@@ -193,12 +198,12 @@ fn check_framing<B>(response: &mut Response<B>) -> Result<(), UpstreamError> {
     Ok(())
 }
 
-/// The time after which a silent connection is probed, so that one to a node that vanished does not last.
+/// The TCP keepalive time: a silent connection is probed after it, so that one to a vanished node ends.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
-/// The time between two probes.
+/// The interval of TCP keepalive probes.
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// The time that sent bytes or probes may stay without an acknowledgement (`TCP_USER_TIMEOUT`, RFC 5482). A node that
-/// vanishes without FIN or RST would otherwise hold each request for the whole response timeout.
+/// The time for which sent bytes or probes may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482). A node that vanishes
+/// without FIN or RST would otherwise delay each request for the whole response timeout.
 #[cfg(target_os = "linux")]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 

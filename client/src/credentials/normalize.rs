@@ -1,4 +1,4 @@
-//! Corrects what providers return: white space around keys, and expiries that grow.
+//! Corrects the results of credential providers: white space around keys, and extended expiries.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
@@ -6,16 +6,16 @@ use aws_credential_types::provider::error::CredentialsError;
 
 use super::source;
 
-/// Distrusts a later expiry of the same key. AWS issues new keys with new times; it is its own libraries that add minutes
-/// to those of an instance when the metadata service returns expired keys.
+/// Keeps the earlier expiry of an unchanged key. AWS issues new keys with new expiries; only AWS's own libraries extend
+/// that of an instance, when the metadata service returns expired keys.
 pub(super) fn keep_expiry(fetched: &mut Credentials, last: &Credentials) {
     if fetched.access_key_id() == last.access_key_id() && last.expiry().is_some() {
         *fetched.expiry_mut() = last.expiry().min(fetched.expiry().or(last.expiry()));
     }
 }
 
-/// Removes white space around keys, which an editor or `echo` leaves there, and rejects control characters, which no
-/// header can carry.
+/// Removes white space around keys, as an editor or `echo` adds it, and rejects control characters, which no header can
+/// hold.
 pub(super) fn trim(fetched: Credentials) -> Result<Credentials, CredentialsError> {
     let parts = [
         ("access key id", Some(fetched.access_key_id())),

@@ -1,4 +1,4 @@
-//! The credential providers: the chain of places that all AWS tools look at, and a role to assume.
+//! Credential providers: AWS's default credential chain, and a role to assume.
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -8,7 +8,7 @@ use aws_sdk_sts::config::SharedHttpClient;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-/// Returns AWS's default credential chain, followed by the role to assume with its credentials if there is one.
+/// Returns AWS's default credential chain. With `assume_role` (an ARN), the chain's credentials assume that role.
 #[must_use]
 pub fn provider(region: &str, assume_role: Option<&str>) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Chain { region: region.to_owned(), assume_role: assume_role.map(str::to_owned) })
@@ -25,15 +25,15 @@ fn http() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-/// Makes AWS's clients read the platform's roots now. They do so with the first client of a process and then never
-/// again: if connections hold all file descriptors at that time, there are no roots for the rest of the process.
+/// Loads the platform's root certificates for AWS's clients now. They load them only once per process, with the first
+/// client: if connections hold all file descriptors at that time, there are no roots for the rest of the process.
 pub fn load_sdk_roots() {
     let config = aws_sdk_sts::Config::builder().behavior_version(BehaviorVersion::latest()).http_client(http());
     drop(aws_sdk_sts::Client::from_conf(config.build()));
 }
 
-/// A provider that reads every place at each fetch. AWS's own chain caches: profiles as they were at its start, a token of the metadata service
-/// after that has stopped accepting it, and the last keys, which it returns again when it gets no others.
+/// A provider that reads every source at each fetch. AWS's own chain caches: profiles from its start, a metadata token
+/// that the service no longer accepts, and the last keys, which it returns again if it gets no others.
 #[derive(Debug)]
 struct Chain {
     region: String,

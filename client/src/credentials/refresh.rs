@@ -1,4 +1,4 @@
-//! Fetches credentials in the background, ahead of their expiry.
+//! Refreshes credentials in the background, before their expiry.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::is_valid;
 use super::normalize::{keep_expiry, trim};
 
-/// Fetches the credentials of one [`CredentialCache`](super::CredentialCache).
+/// The task that fetches the credentials of one [`CredentialCache`](super::CredentialCache).
 #[derive(Debug)]
 pub struct CredentialRefresher {
     provider: SharedCredentialsProvider,
@@ -32,7 +32,7 @@ impl CredentialRefresher {
         Self { provider, latest, failed, refresh_wanted }
     }
 
-    /// Fetches credentials for as long as it runs. The last ones stay in use until they really expire.
+    /// Fetches credentials until it is cancelled. The last ones stay in use until they expire (static stability).
     pub async fn run(self) {
         let mut failures = 0_u32;
         loop {
@@ -45,7 +45,7 @@ impl CredentialRefresher {
                     self.failed.send_replace(None);
                     let expiry = credentials.expiry();
                     self.latest.send_replace(Some(credentials));
-                    // A request that waited for this fetch does not want another.
+                    // A request that waited for this fetch needs no other.
                     let _ = self.refresh_wanted.notified().now_or_never();
                     refresh_delay(expiry, SystemTime::now(), fastrand::f64())
                 }
@@ -61,7 +61,8 @@ impl CredentialRefresher {
                     delay
                 }
             };
-            // A request without credentials asks for a fetch at once, but not without bound: the metadata service throttles.
+            // A request without credentials requests a fetch at once, but within a rate limit: the metadata service
+            // throttles.
             let earliest = Instant::now() + FETCH_INTERVAL;
             tokio::select! {
                 () = sleep(next) => {}
@@ -84,33 +85,35 @@ impl CredentialRefresher {
         }
     }
 
-    /// Returns how long the credentials in use are valid, if they have an expiry.
+    /// Returns the remaining validity of the credentials in use, if they have an expiry.
     fn left(&self, now: SystemTime) -> Option<Duration> {
         let expiry = self.latest.borrow().as_ref()?.expiry()?;
         expiry.duration_since(now).ok()
     }
 }
 
-/// Returns the time until the next fetch: five minutes ahead of the expiry, less up to a minute so that a fleet does not fetch at once.
+/// Returns the time until the next fetch: five minutes before the expiry, minus a jitter of up to a minute, so that a
+/// fleet does not fetch at the same time.
 ///
-/// `jitter` is between 0 and 1. Credentials that say no expiry are asked for again now and then: files get edited.
+/// `jitter` is between 0 and 1. Credentials without an expiry are fetched every 15 minutes, because files are edited.
 pub(super) fn refresh_delay(expiry: Option<SystemTime>, now: SystemTime, jitter: f64) -> Duration {
     let Some(expiry) = expiry else { return RECHECK_INTERVAL };
     let left = expiry.duration_since(now).unwrap_or_default();
     left.saturating_sub(REFRESH_AHEAD + Duration::from_mins(1).mul_f64(jitter)).max(left / 10).max(FETCH_INTERVAL)
 }
 
-/// Returns the time until the next attempt: longer with each failure, but not so long that credentials which are good for `left` expire meanwhile.
+/// Returns the time until the next attempt. It backs off exponentially, but at most to a quarter of `left`, the
+/// remaining validity of the credentials in use.
 pub(super) fn retry_delay(failures: u32, left: Option<Duration>) -> Duration {
     let delay = Duration::from_secs(1 << failures.min(6)).min(Duration::from_mins(1));
     left.map_or(delay, |left| delay.min(left / 4).max(FETCH_INTERVAL))
 }
 
-/// The time between two fetches, at the least.
+/// The minimum time between two fetches.
 pub(super) const FETCH_INTERVAL: Duration = Duration::from_secs(1);
-/// The time that a fetch may take, all providers of the chain tried.
+/// The timeout of a fetch, over all providers of the chain.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time before their expiry at which credentials are refreshed.
+/// The time before the expiry at which credentials are refreshed.
 const REFRESH_AHEAD: Duration = Duration::from_mins(5);
 /// The time after which credentials without an expiry are fetched again.
 pub(super) const RECHECK_INTERVAL: Duration = Duration::from_mins(15);

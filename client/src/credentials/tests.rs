@@ -9,7 +9,7 @@ use super::normalize::{keep_expiry, trim};
 use super::refresh::{FETCH_INTERVAL, RECHECK_INTERVAL, refresh_delay, retry_delay};
 use super::*;
 
-/// Answers the n-th call by `answer(n)`, and counts the calls.
+/// A provider that returns `answer(n)` to the n-th call, and counts the calls.
 #[derive(Clone, Debug)]
 struct Scripted {
     calls: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! The signing key: the part that signatures of one day with the same credentials share.
+//! The signing key, which signatures of one day with the same credentials share.
 
 use std::time::SystemTime;
 
@@ -9,19 +9,19 @@ use ring::hmac;
 
 use super::sensitive;
 
-/// A signing key, ready to use: four HMACs cheaper than a new one, and the texts that go with it.
+/// A derived signing key, which saves four HMACs per signature, and the strings that depend on it.
 #[derive(Clone, Debug)]
 pub(super) struct SigningKey {
     credentials: Credentials,
     /// `AKIDEXAMPLE/20150830/eu-west-1/es/aws4_request`.
     credential: String,
     hmac: hmac::Key,
-    /// The session token as a header, if there is one.
+    /// The session token as a header value, if there is one.
     pub(super) token: Option<HeaderValue>,
 }
 
 impl SigningKey {
-    /// The key for `time`, which is on `day`.
+    /// Derives the key for `time`, which is on `day`.
     pub(super) fn new(credentials: &Credentials, time: SystemTime, day: &str, region: &str, service: &str) -> Self {
         let key = generate_signing_key(credentials.secret_access_key(), time, region, service);
         Self {
@@ -43,12 +43,12 @@ impl SigningKey {
             && own.session_token() == credentials.session_token()
     }
 
-    /// The access key and the scope, as `Authorization` names them.
+    /// Returns the `Credential` of the `Authorization` header: access key ID and scope.
     pub(super) fn credential(&self) -> &str {
         &self.credential
     }
 
-    /// Day, region and service.
+    /// Returns the credential scope: day, region, service and `aws4_request`.
     pub(super) fn scope(&self) -> &str {
         &self.credential[self.credentials.access_key_id().len() + 1..]
     }

@@ -1,4 +1,4 @@
-//! The socket to the domain as hyper sees it: an answer that has arrived is read even when the request cannot be written.
+//! The upstream socket as hyper uses it: a response that has arrived is read even if the request cannot be written.
 
 use std::io;
 use std::pin::Pin;
@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// A connection that hides a broken write until its reading side has ended.
+/// A connection that hides a write error until its reading side has ended.
 ///
-/// A domain that rejects a body early (413) answers and closes with unread bytes, which resets the connection. The
-/// answer is then in the socket's receive buffer while the next write fails, and hyper would drop it with that error.
+/// A domain that rejects a body early (413) responds and closes with unread bytes, which resets the connection. The
+/// response is then in the socket's receive buffer while the next write fails, and hyper would drop it on that error.
 #[derive(Debug)]
 pub(super) struct AnswerFirst<I> {
     io: I,
@@ -21,8 +21,8 @@ impl<I> AnswerFirst<I> {
         Self { io, is_write_broken: false }
     }
 
-    /// Turns the error of a closed peer into a write that never ends. The same error has made the socket readable, so
-    /// hyper reads what is there and then meets the end of the connection.
+    /// Replaces the error of a closed peer by a pending write. The same error makes the socket readable, so hyper reads
+    /// what has arrived and then the end of the connection.
     fn hide_closed<T>(&mut self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
         match result {
@@ -93,8 +93,8 @@ mod tests {
 
     use super::*;
 
-    /// A peer that answers and closes while the request is being written: the next write fails, and only then the answer
-    /// is there to be read.
+    /// A peer that responds and closes while the request is being written: the next write fails, and only then is the
+    /// response readable.
     #[derive(Default)]
     struct EarlyAnswer {
         is_closed: bool,
@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// Sends an upload to a peer that closes with this answer, and returns the answer's body.
+    /// Sends an upload to a peer that closes with `answer`, and returns the response body.
     async fn upload(answer: &'static [u8]) -> hyper::Result<Bytes> {
         let peer = EarlyAnswer { answer, ..EarlyAnswer::default() };
         let (mut sender, connection) = http1::handshake(AnswerFirst::new(peer)).await?;

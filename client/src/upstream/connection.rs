@@ -1,7 +1,7 @@
-//! One connection to the domain, polled by the task that uses it.
+//! An upstream connection, polled by the task that uses it.
 //!
-//! A request, its response and the connection that carries both belong to one task, the caller's: nothing is handed to
-//! another task, and no task has to be woken between them.
+//! A request, its response and their connection belong to one task, that of the caller: nothing is passed to another
+//! task, and no task has to be woken.
 
 use std::future;
 use std::pin::{Pin, pin};
@@ -23,10 +23,10 @@ use super::error::UpstreamError;
 use crate::body::BodyFrames;
 use crate::stats::{ClientStats, OpenConnection};
 
-/// A socket to the domain, with TLS or without.
+/// A socket to the domain, with or without TLS.
 pub(super) type MaybeTlsStream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// A connection that speaks HTTP.
+/// An HTTP/1.1 connection.
 pub(super) struct Connection {
     sender: SendRequest<BodyFrames>,
     driver: Driver,
@@ -35,9 +35,9 @@ pub(super) struct Connection {
     _open: OpenConnection,
 }
 
-/// Reads and writes when it is polled.
+/// The half of a connection that reads and writes when it is polled.
 struct Driver {
-    /// Gone once the connection has ended.
+    /// `None` once the connection has ended.
     connection: Option<http1::Connection<AnswerFirst<MaybeTlsStream>, BodyFrames>>,
     error: Option<hyper::Error>,
 }
@@ -53,7 +53,7 @@ impl Connection {
         Ok(Self { sender, driver, deadline: Deadline::default(), is_used: false, _open: open })
     }
 
-    /// Sends a request and returns the head of its response, if that comes within `timeout`.
+    /// Sends a request and returns the response head, if it arrives within `timeout`.
     pub(super) async fn send(
         &mut self,
         request: Request<BodyFrames>,
@@ -63,7 +63,8 @@ impl Connection {
         deadline.set(Instant::now() + timeout);
         let mut answer = pin!(sender.send_request(request));
         future::poll_fn(|cx| {
-            // An end is told to the request as well, at the latest when the driver is gone.
+            // The end of the connection also reaches the request's future, at the latest when the driver drops the
+            // connection.
             driver.drive(cx);
             if let Poll::Ready(answer) = answer.as_mut().poll(&mut noop_context()) {
                 return Poll::Ready(answer.map_err(UpstreamError::broken));
@@ -73,7 +74,7 @@ impl Connection {
         .await
     }
 
-    /// Marks the connection as used, and returns whether it was before.
+    /// Marks the connection as used, and returns whether it already was.
     pub(super) fn mark_used(&mut self) -> bool {
         std::mem::replace(&mut self.is_used, true)
     }
@@ -83,18 +84,18 @@ impl Connection {
         self.is_used
     }
 
-    /// Returns whether the connection can take a request, as far as is known without waiting.
+    /// Returns whether the connection can send a request, as far as is known without waiting.
     pub(super) fn is_ready(&mut self) -> bool {
         self.driver.drive(&mut noop_context());
         self.driver.connection.is_some() && self.sender.is_ready()
     }
 
-    /// Reads and writes as far as that is possible without waiting.
+    /// Reads and writes as far as possible without waiting.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         self.driver.drive(cx);
     }
 
-    /// Returns the error that ended the connection behind a response, which no request has seen.
+    /// Returns the error that ended the connection after a response, which no request has returned.
     pub(super) fn error(&self) -> Option<&hyper::Error> {
         self.driver.error.as_ref()
     }
@@ -111,8 +112,8 @@ impl Driver {
     }
 }
 
-/// Returns a context for what changes only while the driver is polled, which the same task does right before: to wake
-/// that task would poll it twice.
+/// Returns a context without a waker, for state that changes only while the driver is polled. The same task polls the
+/// driver right before, and waking it would poll it twice.
 pub(super) fn noop_context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }

@@ -1,12 +1,12 @@
-//! A timeout that is set for each request and seldom comes.
+//! A timeout that is set for each request and rarely expires.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A deadline that changes with each request. The timer under it is moved on only when it fires, which is rare: to set
-/// one for each request costs more than the request's other bookkeeping.
+/// A deadline that changes with each request. Its timer is reset only when it fires, which is rare: a timer per request
+/// costs more than the request's other bookkeeping.
 #[derive(Default)]
 pub(super) struct Deadline {
     timer: Option<Pin<Box<Sleep>>>,
@@ -18,7 +18,7 @@ impl Deadline {
         self.due = Some(due);
     }
 
-    /// Is ready once the time that was set last has come.
+    /// Returns ready once the last set deadline has passed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(due) = self.due else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));

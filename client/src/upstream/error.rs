@@ -1,4 +1,4 @@
-//! The reasons why an upstream gives no response.
+//! The errors of an upstream connection.
 
 use std::error::Error as StdError;
 
@@ -6,32 +6,33 @@ use hyper::Method;
 use tower::BoxError;
 use tower::timeout::error::Elapsed;
 
-/// Why the domain gave no response.
+/// The reason why the domain sent no response.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// No connection: the name, the port, or the certificate.
+    /// The connection failed: DNS, TCP or TLS.
     #[error("the domain cannot be reached")]
     Connect(#[source] BoxError),
-    /// No connection within `connect_timeout`.
+    /// The connection was not established within `connect_timeout`.
     #[error("the domain takes no connection")]
     ConnectTimeout,
-    /// No head of a response within `response_timeout`.
+    /// The response head did not arrive within `response_timeout`.
     #[error("the domain did not answer in time")]
     ResponseTimeout,
-    /// The connection ended, or what came is not HTTP.
+    /// The connection ended, or the response is not HTTP.
     #[error("the domain broke off or answered nonsense")]
     Broken(#[source] BoxError),
-    /// The head has more headers than hyper parses, or is longer than its buffer.
+    /// The head has more than 100 headers, or exceeds hyper's buffer of 400 KiB.
     #[error("the head of the response is too large: more than {MAX_HEADERS} headers, or more than 400 KiB")]
     HeadTooLarge,
-    /// The response is well-formed, but no answer to the request.
+    /// The response is well-formed, but not one that the request allows.
     #[error("the response is {0}, which was not asked for")]
     Unrequested(&'static str),
 }
 
 impl UpstreamError {
-    /// Returns whether the request may be sent once more: nothing of it was sent, or it is idempotent and the connection
-    /// ended without a response, as a pooled one does when the domain closes it at that moment.
+    /// Returns whether the request may be retried: none of it was sent, or its method is idempotent (RFC 9110, section
+    /// 9.2.2) and the connection ended without a response, as a pooled one does when the domain closes it at that
+    /// moment.
     #[must_use]
     pub fn may_retry(&self, method: &Method) -> bool {
         let Self::Broken(error) = self else { return false };
@@ -40,7 +41,7 @@ impl UpstreamError {
         is_unsent || (method.is_idempotent() && self.ends_connection())
     }
 
-    /// Returns whether the connection ended, as opposed to a response that came and cannot be read.
+    /// Returns whether the connection ended, as opposed to an invalid response.
     pub(super) fn ends_connection(&self) -> bool {
         let Self::Broken(error) = self else { return false };
         let cause = sources(error.as_ref()).find_map(|cause| cause.downcast_ref::<hyper::Error>());
@@ -52,7 +53,7 @@ impl UpstreamError {
     }
 
     pub(super) fn of_connecting(error: BoxError) -> Self {
-        // The whole takes too long, or each address of the name does.
+        // The whole connect timeout has passed, or that of each address.
         let is_late = |cause: &(dyn StdError + 'static)| {
             let socket = cause.downcast_ref::<std::io::Error>();
             cause.is::<Elapsed>() || socket.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
@@ -61,10 +62,10 @@ impl UpstreamError {
     }
 }
 
-/// Returns an error, its source, the source's source, and so on.
+/// Returns an error and its chain of sources.
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> anyhow::Chain<'a> {
     anyhow::Chain::new(error)
 }
 
-/// The headers of a response that hyper parses without an allocation for each response.
+/// The number of response headers that hyper parses without an allocation per response.
 const MAX_HEADERS: usize = 100;

@@ -1,4 +1,4 @@
-//! Connections to the domain that wait for their next request.
+//! The pool of idle upstream connections.
 
 use std::error::Error as _;
 use std::fmt;
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use super::connection::Connection;
 
-/// The connections of one [`Upstream`](super::Upstream) that nobody uses.
+/// The idle connections of one [`Upstream`](super::Upstream).
 pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
     /// Sweeps so far.
     sweeps: AtomicU32,
-    /// How many are kept.
+    /// Maximum number of idle connections.
     limit: usize,
 }
 
 struct Idle {
     connection: Box<Connection>,
-    /// The sweeps before it was idle.
+    /// The number of sweeps when it became idle.
     since: u32,
 }
 
@@ -28,7 +28,7 @@ impl Pool {
         Self { idle: Mutex::default(), sweeps: AtomicU32::new(0), limit }
     }
 
-    /// The connection that was used last, for it is the one that the domain will close last.
+    /// Returns the most recently used connection, because the domain closes it last.
     pub(super) fn take(&self) -> Option<Box<Connection>> {
         loop {
             let mut connection = self.idle().pop()?.connection;
@@ -38,7 +38,7 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose answer has been read to its end, if it can take another request.
+    /// Keeps a connection whose response has been read to its end, if it can send another request.
     pub(super) fn put(&self, mut connection: Box<Connection>) {
         if !connection.is_ready() {
             if connection.error().is_some_and(is_surplus) {
@@ -54,12 +54,12 @@ impl Pool {
 
     /// Closes every idle connection.
     pub(super) fn clear(&self) {
-        // Dropped after the lock is free: each drop closes a socket.
+        // Dropped after the lock is released: each drop closes a socket.
         let stale = std::mem::take(&mut *self.idle());
         drop(stale);
     }
 
-    /// Closes what has been idle for too long or was closed by the domain, for as long as it runs.
+    /// Closes connections that the domain has closed or that have been idle for too long, until it is cancelled.
     pub(super) async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP).await;
@@ -69,12 +69,12 @@ impl Pool {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        // The list is whole after every statement that changes it.
+        // The list is consistent after every statement that changes it.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a connection was ended by bytes behind an answer, as opposed to its closing.
+/// Returns whether bytes after a response ended the connection, as opposed to a close.
 fn is_surplus(error: &hyper::Error) -> bool {
     error.source().is_none() && !error.is_incomplete_message() && !error.is_canceled() && !error.is_closed()
 }
@@ -85,8 +85,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// How soon a connection is closed that nobody asks for.
+/// The interval of sweeps.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How many sweeps a connection may be idle. The domain's load balancer closes it after 60 seconds or more, so the gate
-/// does before.
+/// The idle timeout, in sweeps. The domain's load balancer closes idle connections after 60 seconds or more, so the
+/// client closes them earlier.
 const SWEEPS: u32 = 40;

@@ -1,4 +1,4 @@
-//! The body of a response, on the connection that it comes over.
+//! A response body together with its connection.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,19 +11,19 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::connection::{Connection, noop_context};
 use super::pool::Pool;
 
-/// The body of a response.
+/// A response body.
 ///
-/// A body that is still arriving drives the connection that it comes over, and returns that to the pool at its end. Dropped
-/// before its end, it closes the connection.
+/// While it arrives, it drives its connection, and returns it to the pool at its end. Dropping it earlier closes the
+/// connection.
 pub struct PooledBody(Inner);
 
 enum Inner {
     Arriving {
         incoming: Incoming,
-        /// Gone once the body is at its end.
+        /// `None` once the body is at its end.
         connection: Option<(Box<Connection>, Arc<Pool>)>,
     },
-    /// A body that had to be read to decide on a retry.
+    /// A body that was read to decide on a retry.
     Read(Option<Bytes>),
 }
 
@@ -61,7 +61,7 @@ impl Body for PooledBody {
             connection.drive(cx);
             next = Pin::new(&mut *incoming).poll_frame(&mut noop_context());
         }
-        // Trailers end the response. They are not forwarded (RFC 9110, section 6.5.1): no request asked for them by `TE`.
+        // Trailers end the response. They are not forwarded (RFC 9110, section 6.5.1): no request accepts them by `TE`.
         let frame = ready!(next).filter(|frame| !frame.as_ref().is_ok_and(Frame::is_trailers));
         if frame.is_none() || incoming.is_end_stream() {
             return_to_pool(connection);

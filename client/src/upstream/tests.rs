@@ -10,7 +10,7 @@ use trailgate_testkit::StoppedClock;
 use super::*;
 use crate::body::HashedBody;
 
-/// A domain whose connections the test holds in its hands.
+/// A bare TCP listener as the domain: tests control its connections directly.
 struct Bare(TcpListener);
 
 impl Bare {
@@ -33,7 +33,7 @@ impl Bare {
         self.0.accept().await.unwrap().0
     }
 
-    /// A connection by which `upstream` has had one answer, and which is idle now.
+    /// Returns the server side of a connection over which `upstream` has had one response, and which is idle now.
     async fn used_by(&self, upstream: &Arc<Upstream>) -> TcpStream {
         let asked = ask(upstream);
         let mut connection = self.accept().await;
@@ -43,7 +43,7 @@ impl Bare {
     }
 }
 
-/// Reads a request's head.
+/// Reads a request head.
 async fn read_head(connection: &mut TcpStream) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -51,13 +51,13 @@ async fn read_head(connection: &mut TcpStream) {
     }
 }
 
-/// Reads a request's head, and answers it.
+/// Reads a request head, and responds.
 async fn answer(connection: &mut TcpStream, with: &str) {
     read_head(connection).await;
     connection.write_all(with.as_bytes()).await.unwrap();
 }
 
-/// Asks for something, and gives the whole answer.
+/// Sends a request, and returns the response body.
 fn ask(upstream: &Arc<Upstream>) -> tokio::task::JoinHandle<Result<Bytes, UpstreamError>> {
     ask_via(upstream, Via::Pool)
 }
@@ -73,7 +73,7 @@ fn ask_via(upstream: &Arc<Upstream>, via: Via) -> tokio::task::JoinHandle<Result
     })
 }
 
-/// Waits until so many connections are open.
+/// Waits until `count` connections are open.
 async fn until_open(upstream: &Upstream, count: u64) {
     let since = Instant::now();
     while upstream.stats().open_connections() != count {
@@ -139,7 +139,7 @@ async fn a_connection_that_is_idle_for_forty_seconds_is_closed() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let _connection = domain.used_by(&upstream).await;
-    // From here on time is what it is told to be, and passes as soon as nobody does anything.
+    // The paused clock advances as soon as all tasks wait.
     tokio::time::pause();
     let since = Instant::now();
     while upstream.stats().open_connections() == 1 {
@@ -188,7 +188,7 @@ async fn an_answer_whose_client_leaves_takes_its_connection_along() {
     assert_eq!(connection.read(&mut [0]).await.unwrap_or_default(), 0);
 }
 
-/// Two connections that are idle in the pool of `upstream`.
+/// Returns two connections that are idle in the pool of `upstream`.
 async fn two_used_by(domain: &Bare, upstream: &Arc<Upstream>) -> [TcpStream; 2] {
     let asked = [ask(upstream), ask(upstream)];
     let mut connections = [domain.accept().await, domain.accept().await];
@@ -207,7 +207,7 @@ async fn stale_pooled_connection_empties_the_pool() {
     let upstream = domain.upstream(2);
     let [mut first, mut second] = two_used_by(&domain, &upstream).await;
     let asked = ask(&upstream);
-    // Whichever has the request closes at it, and the other stays open.
+    // The connection that gets the request closes, and the other one stays open.
     let is_first = tokio::select! {
         byte = first.read_u8() => byte.is_ok(),
         byte = second.read_u8() => byte.is_err(),

@@ -1,4 +1,4 @@
-//! TLS towards the domain: the roots that are trusted, and the versions that are spoken.
+//! TLS towards the domain: root certificates and protocol versions.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 
-/// Loads the roots that have to sign the domain's certificate: those in `ca_file` alone, or the platform's.
+/// Loads the root certificates that the domain's certificate is verified with: only those in `ca_file` (PEM), or the
+/// platform's.
 pub fn load_roots(ca_file: Option<&Path>) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = ca_file {
@@ -30,13 +31,13 @@ pub fn load_roots(ca_file: Option<&Path>) -> Result<RootCertStore, RootsError> {
     Ok(roots)
 }
 
-/// Why there are no roots to trust.
+/// The reason why there are no root certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
     /// The file cannot be read.
     #[error("{}: cannot be read", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
-    /// The file is no PEM.
+    /// The file is not PEM.
     #[error("{}: is not PEM", .0.display())]
     NotPem(PathBuf, #[source] pem::Error),
     /// The file has a certificate that cannot be a root.
@@ -45,12 +46,12 @@ pub enum RootsError {
     /// The file has no certificate.
     #[error("{}: holds no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// The platform has no roots.
+    /// The platform has no root certificates.
     #[error("this platform has no root certificates (install ca-certificates, or name a ca_file) {0}")]
     NoPlatformRoots(String),
 }
 
-/// Returns the TLS settings of a client that trusts `roots`.
+/// Returns the TLS settings of a client that trusts `roots`: TLS 1.2 and 1.3.
 #[must_use]
 pub fn tls_config(roots: RootCertStore) -> ClientConfig {
     let provider = rustls::crypto::ring::default_provider();

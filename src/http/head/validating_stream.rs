@@ -45,9 +45,9 @@ pub(crate) struct ValidatingStream<I> {
 /// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
-    /// From a head's first byte, or from the start of the connection, to the head's end.
+    /// The header timeout, from a head's first byte, or from the start of the connection, to the head's end.
     pub(crate) head: Duration,
-    /// For the client to read from a full socket.
+    /// The write timeout: for a client that does not read from a full socket.
     pub(crate) write: Duration,
 }
 
