@@ -10,6 +10,11 @@ pub(crate) fn round_duration(duration: Duration) -> String {
     fitting.map_or(format!("{seconds} s"), |(unit, name)| format!("{} {name}", (seconds + unit / 2) / unit))
 }
 
+/// Returns a number of entries: `1 entry`, `3 entries`.
+pub(crate) fn count_entries(count: usize) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
 /// Joins an error and its sources into one line.
 pub(crate) fn join_sources(error: &(dyn std::error::Error + 'static)) -> String {
     anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")

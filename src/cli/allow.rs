@@ -89,7 +89,7 @@ impl List {
     fn parse(file: PathBuf, text: String) -> anyhow::Result<Self> {
         let entries = allowlist::parse(&file, &text).map_err(LoadError::from)?.entries;
         let lines: Vec<usize> = Text::read(&text)?.lines().collect();
-        ensure!(lines.len() == entries.len(), "{}: cannot be told into entries", file.display());
+        ensure!(lines.len() == entries.len(), "{}: cannot be divided into entries", file.display());
         let entries = entries.into_iter().zip(lines).map(|(entry, line)| Listed { entry, line }).collect();
         Ok(Self { file, text, entries })
     }
@@ -144,7 +144,7 @@ impl List {
                     format!("{} (line {line})", cidr::text(entry.cidr))
                 };
                 let places = found.iter().map(place).collect::<Vec<_>>().join(", ");
-                bail!("{}: {} entries are named {name:?}, say which block: {places}", self.file.display(), found.len());
+                bail!("{}: {} entries are named {name:?}: name the block: {places}", self.file.display(), found.len());
             }
         }
     }
@@ -167,7 +167,11 @@ fn change(
     let list = List::read(file.to_owned())?;
     let change = make(&list)?;
     let means = allowlist::parse(file, &change.text).map_err(LoadError::from)?.entries;
-    ensure!(means == change.entries, "{}: not changed: it is written in a way that this cannot edit", file.display());
+    ensure!(
+        means == change.entries,
+        "{}: not changed: this command cannot edit a file written like this; edit it by hand",
+        file.display()
+    );
     if !dry_run {
         place.replace(&change.text)?;
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use crate::cli::args::ConfigArgs;
 use crate::config::Config;
 use crate::http::tls;
+use crate::human::count_entries;
 use crate::ops::descriptors::{self, Share};
 use crate::policy::allowlist::Entries;
 
@@ -39,13 +40,13 @@ fn summarize(file: &Path, config: &Config) -> anyhow::Result<String> {
     let expired = entries.expired(SystemTime::now());
     let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
     Ok(format!(
-        "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {} entries, {expired} of them expired",
+        "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {}, {expired} expired",
         file.display(),
         addresses.join(" and "),
         config.domain.signing.service,
         config.domain.signing.region,
         config.domain.endpoint.authority(),
         config.allowlist.display(),
-        entries.len(),
+        count_entries(entries.len()),
     ))
 }

@@ -39,7 +39,10 @@ async fn examine(file: &Path) -> Report {
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => {
-            report.add("configuration", Err(Problem::new(error.to_string(), "Until then the gate does not start.")));
+            report.add(
+                "configuration",
+                Err(Problem::new(error.to_string(), "trailgate does not start until this is corrected.")),
+            );
             return report;
         }
     };
@@ -111,7 +114,10 @@ async fn connect(config: &Config, report: &mut Report) -> Option<Reachable> {
     let roots = match trailgate_client::load_roots(config.domain.ca_file.as_deref()) {
         Ok(roots) => roots,
         Err(error) => {
-            report.add("tls", Err(Problem::new(format!("{error:#}"), "Until then the gate does not start.")));
+            report.add(
+                "tls",
+                Err(Problem::new(format!("{error:#}"), "trailgate does not start until this is corrected.")),
+            );
             not_tried(report, 3, "certificates to trust");
             return None;
         }
@@ -156,11 +162,11 @@ async fn identify_signer(config: &Config, report: &mut Report) -> Option<SignerI
     match &identity {
         Identity::Known(arn) => report.add("identity", Ok(arn.clone())),
         Identity::Refused(message) => {
-            let advice = "Renew the credentials where they come from: the domain does not take them either.";
-            report.add("identity", Err(Problem::new(format!("STS says: {message}"), advice)));
+            let advice = "Renew the credentials at their source: the domain rejects them, too.";
+            report.add("identity", Err(Problem::new(format!("STS rejects the credentials: {message}"), advice)));
         }
         Identity::Unknown(reason) => {
-            report.add_unknown("identity", format!("STS does not tell, and the gate needs it not: {reason}"));
+            report.add_unknown("identity", format!("unknown, and not required: STS cannot be reached: {reason}"));
         }
     }
     Some(SignerIdentity { credentials, identity })
@@ -187,11 +193,11 @@ async fn send_requests(config: &Config, reachable: &Reachable, signer_identity: 
             product = finding.as_ref().ok().cloned();
             report.add("product", finding);
         }
-        _ => report.add_unknown("product", "not told without an answer to the request"),
+        _ => report.add_unknown("product", "unknown without a response to the request"),
     }
     match root_redirect.path() {
         None => report.add("home", Ok("off".to_owned())),
-        Some(_) if !is_answered => report.add_unknown("home", "not tried without an answer to the request"),
+        Some(_) if !is_answered => report.add_unknown("home", "not tried without a response to the request"),
         Some(home) => {
             let finding = match page(home) {
                 Ok(target) => {

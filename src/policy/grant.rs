@@ -42,12 +42,12 @@ use crate::policy::engine::Engine;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
-    /// Reads, and leaves nothing behind: no saved objects either.
+    /// Reads, without writing saved objects.
     View,
     /// Reads, and writes saved objects of Kibana other than the shipped ones.
     #[default]
     Read,
-    /// Whatever the role may do that the gate signs with.
+    /// Everything that the proxy's IAM role permits.
     Full,
 }
 

@@ -150,7 +150,7 @@ fn what_the_gate_would_refuse_is_not_written() {
 fn a_removal_that_is_not_clear_is_refused() {
     let file = File::with(OFFICE);
     let places =
-        "2 entries are named \"Head office\", say which block: 198.51.100.0/24 (line 4), 2001:db8:100::/48 (line 10)";
+        "2 entries are named \"Head office\": name the block: 198.51.100.0/24 (line 4), 2001:db8:100::/48 (line 10)";
     file.refused(&["remove", "Head office"], 1, places);
     file.refused(&["remove", "Nobody"], 1, "no entry is named \"Nobody\"");
     let wider =
@@ -204,7 +204,7 @@ fn list_shows_what_has_expired_and_what_soon_will() {
     );
     let file = File::with(&text);
     let said = file.done(&["list"]);
-    let head = format!("{}: 4 entries, 1 of them expired, 1 to end within a week\n", file.path.display());
+    let head = format!("{}: 4 entries, 1 expired, 1 expiring within a week\n", file.path.display());
     assert!(said.starts_with(&head), "{said}");
     assert!(said.contains(&format!("10.0.0.1           read  ends {soon} (in 2 h)")), "{said}");
     assert!(said.contains("ended 2020-01-01T00:00:00Z ("), "{said}");

@@ -69,13 +69,13 @@ async fn a_gate_in_order_passes_every_step() {
     ];
     assert_eq!(names, expected);
     found.passes("configuration", "signs for es in eu-west-1");
-    found.passes("allowlist", "1 entries, 0 of them expired");
-    found.passes("name", "127.0.0.1 is at 127.0.0.1");
-    found.passes("tls", "TLS 1.3, and the certificate is good for 127.0.0.1");
-    found.passes("credentials", "AKIDEXAMPLE from the environment, without an end");
+    found.passes("allowlist", "1 entry, 0 expired");
+    found.passes("name", "127.0.0.1 resolves to 127.0.0.1");
+    found.passes("tls", "TLS 1.3, certificate valid for 127.0.0.1");
+    found.passes("credentials", "AKIDEXAMPLE from the environment, without an expiry");
     found.passes("identity", SESSION);
     found.passes("product", "Elasticsearch 7.10.2");
-    found.passes("home", "/_plugin/kibana/ is there");
+    found.passes("home", "/_plugin/kibana/ exists");
 }
 
 #[tokio::test]
@@ -85,9 +85,9 @@ async fn people_get_a_line_a_step_and_the_advice_below() {
     case.allowlist = format!("{}expires = 2020-01-01T00:00:00Z\n", allow("127.0.0.1"));
     let output = patiently(case.command().output()).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let expected = "FAILED  allowlist      1 entries, all of them expired\n                       \
-                    Nobody gets in: trailgate allow add ADDRESS --name WHOSE --for 8h\n\
-                    ok      name           127.0.0.1 is at 127.0.0.1\n";
+    let expected = "FAILED  allowlist      1 entry, all expired\n                       \
+                    Every client is rejected. Add an entry: trailgate allow add ADDRESS --name NAME --for 8h\n\
+                    ok      name           127.0.0.1 resolves to 127.0.0.1\n";
     assert!(text.contains(expected), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }
@@ -128,14 +128,14 @@ async fn unknown_name_differs_from_a_closed_port() {
     let mut case = Case::of(&domain);
     case.endpoint = "https://search-gone-abc123.invalid".to_owned();
     let found = case.examine().await;
-    found.fails("name", "search-gone-abc123.invalid cannot be resolved: ", "still exists");
+    found.fails("name", "search-gone-abc123.invalid cannot be resolved: ", "that the domain exists");
     assert_eq!(found.unknown(), ["tcp", "tls", "clock", "identity", "request", "product", "home"]);
 
     let port = ReservedPort::bind().unwrap();
     let closed = port.address();
     case.endpoint = format!("https://{closed}");
     let found = case.examine().await;
-    found.fails("tcp", &format!("{closed}: Connection refused"), "Nobody listens there");
+    found.fails("tcp", &format!("{closed}: Connection refused"), "No server listens there");
     assert_eq!(found.unknown(), ["tls", "clock", "identity", "request", "product", "home"]);
 }
 
@@ -151,7 +151,7 @@ async fn untrusted_certificate_differs_from_one_of_another_host() {
     // Its certificate is for 127.0.0.1.
     let address = "127.0.0.2:0".parse().unwrap();
     let domain = FakeDomain::start(Options { tls: true, address, ..Options::default() }).await.unwrap();
-    Case::of(&domain).examine().await.fails("tls", "not valid for name", "The certificate is another host's");
+    Case::of(&domain).examine().await.fails("tls", "not valid for name", "The certificate is for another host");
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn the_wrong_scheme_is_told_in_both_directions() {
     case.endpoint = plain.url().replace("http://", "https://");
     case.examine().await.fails("tls", "received corrupt message", "does not speak TLS");
     case.endpoint = tls.url().replace("https://", "http://");
-    case.examine().await.fails("clock", "broke off or answered nonsense", "is no HTTP server, or closes at once");
+    case.examine().await.fails("clock", "broke off or answered nonsense", "does not speak HTTP, or closes");
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn wrong_clock_is_named_and_the_domains_clock_is_used() {
         domain.set_clock_offset(offset);
         let found = case.examine().await;
         found.fails("clock", direction, "set the clock");
-        found.passes("request", "takes the signature");
+        found.passes("request", "accepts the signature");
     }
     domain.set_clock_offset(60);
     let found = case.examine().await;
@@ -187,7 +187,7 @@ async fn domain_is_examined_without_credentials_too() {
     case.environment.retain(|(name, _)| !name.contains("KEY"));
     let found = case.examine().await;
     found.fails("credentials", "no credentials: ", "AWS_ACCESS_KEY_ID");
-    found.passes("clock", "agrees");
+    found.passes("clock", "agree");
     assert_eq!(found.unknown(), ["identity", "request", "product", "home"]);
 }
 
@@ -208,7 +208,7 @@ async fn credentials_that_have_expired_are_named_with_their_source() {
     let step = found.step("credentials");
     assert_eq!(step["status"], "failed", "{:#?}", found.steps);
     assert!(step["text"].as_str().unwrap().starts_with("AKIDEXAMPLE from a process expired "), "{step}");
-    assert!(step["advice"].as_str().unwrap().starts_with("Renew them where they come from"), "{step}");
+    assert!(step["advice"].as_str().unwrap().starts_with("Renew them at their source"), "{step}");
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn credentials_rejected_by_the_domain_show_its_reason() {
     let found = Case::of(&domain).with_environment("AWS_ACCESS_KEY_ID", "AKIDOTHER").examine().await;
     found.fails("request", "The security token included in the request is invalid", "Renew the credentials");
     let found = Case::of(&domain).with_environment("AWS_SECRET_ACCESS_KEY", "other").examine().await;
-    found.fails("request", "computes another signature", "not the one of this access key");
+    found.fails("request", "computes a different signature", "does not belong to this access key");
     let expired = json!({ "message": "The security token included in the request is expired" });
     denied(expired).await.fails(
         "request",
@@ -243,7 +243,11 @@ async fn answer_of_sts_counts_and_its_silence_does_not() {
 
     let sts = sts(403, &sts_error("ExpiredToken", "The security token included in the request is expired")).await;
     let found = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).examine().await;
-    found.fails("identity", "STS says: The security token included in the request is expired", "Renew the credentials");
+    found.fails(
+        "identity",
+        "STS rejects the credentials: The security token included in the request is expired",
+        "Renew the credentials",
+    );
 }
 
 #[tokio::test]
@@ -254,7 +258,7 @@ async fn a_role_that_may_not_be_assumed_is_named_with_what_it_takes() {
     let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
     case.aws = format!("assume_role = \"{ROLE}\"\n");
     let found = case.examine().await;
-    found.fails("credentials", &message, &format!("the trust policy of {ROLE} has to name whose they are"));
+    found.fails("credentials", &message, &format!("the trust policy of {ROLE} has to name their owner"));
 }
 
 /// The domain denies the signed `GET /` in these words.
@@ -296,7 +300,7 @@ async fn fine_grained_access_control_gets_its_role_mapping() {
     .await;
     let advice = found.fails(
         "request",
-        &format!("fine-grained access control does not let {ROLE} do cluster:monitor/main"),
+        &format!("fine-grained access control denies cluster:monitor/main to {ROLE}"),
         "PATCH _plugins/_security/api/rolesmapping/readall_and_monitor\n[",
     );
     assert!(advice.contains(&format!("\"value\": \"{ROLE}\"")), "{advice}");
@@ -308,9 +312,9 @@ async fn other_denials_are_not_taken_for_either() {
     denied(json!({ "Message": message })).await.fails(
         "request",
         "a policy denies es:ESHttpGet",
-        "no Allow outweighs it",
+        "outweighs every Allow",
     );
-    denied(json!({ "oops": true })).await.fails("request", "not in the words of AWS", "a proxy or a firewall");
+    denied(json!({ "oops": true })).await.fails("request", "neither AWS's nor", "a proxy or firewall");
 }
 
 #[tokio::test]
@@ -318,17 +322,17 @@ async fn a_domain_that_does_not_answer_well_is_told_by_how() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     for (fault, text, advice) in [
-        (Fault::Hang, "did not answer in time", "The connection stands, and no answer comes"),
-        (Fault::BreakOff, "broke off or answered nonsense", "closes at once"),
-        (Fault::BreakBody, "broke off or answered nonsense", "closes at once"),
-        (Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()), "broke off or answered nonsense", "is no HTTP server"),
-        (Fault::status(503, ""), "503 Service Unavailable", "Look at the domain's health"),
+        (Fault::Hang, "did not answer in time", "accepts connections and does not respond"),
+        (Fault::BreakOff, "broke off or answered nonsense", "closes connections at once"),
+        (Fault::BreakBody, "broke off or answered nonsense", "closes connections at once"),
+        (Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()), "broke off or answered nonsense", "does not speak HTTP"),
+        (Fault::status(503, ""), "503 Service Unavailable", "Check the domain's health"),
         (
             Fault::status(401, "Unauthorized"),
-            "asks for a user name and a password",
-            "set an IAM role as the master user",
+            "requires a user name and a password",
+            "Set an IAM role as the master user",
         ),
-        (Fault::status(404, "{}"), "404 Not Found to GET /", "see that upstream.endpoint is the domain's"),
+        (Fault::status(404, "{}"), "to GET / with 404 Not Found", "Check that upstream.endpoint is the domain's"),
     ] {
         // Short only where it is to come, so that no answer comes too late.
         let timeout = if matches!(fault, Fault::Hang) { "1 s" } else { "1 min" };
@@ -337,7 +341,7 @@ async fn a_domain_that_does_not_answer_well_is_told_by_how() {
         case.examine().await.fails("request", text, advice);
     }
     domain.fault(Fault::status(200, "{}"), Times::Once);
-    case.examine().await.fails("product", "is not the banner", "what stands in front of it");
+    case.examine().await.fails("product", "is not the banner", "a proxy in front of it");
 }
 
 #[tokio::test]
@@ -369,10 +373,10 @@ async fn a_home_page_that_is_not_there_is_named_with_the_one_that_is() {
     let mut case = Case::of(&domain);
     let found = case.examine().await;
     found.passes("product", "OpenSearch 7.10.2");
-    found.fails("home", "/_plugin/kibana/ answers 404 Not Found", "Set upstream.home = \"/_dashboards/\"");
+    found.fails("home", "/_plugin/kibana/ responds with 404 Not Found", "Set upstream.home = \"/_dashboards/\"");
 
     case.config = "home = \"/_dashboards/\"\n".to_owned();
-    case.examine().await.passes("home", "/_dashboards/ is there");
+    case.examine().await.passes("home", "/_dashboards/ exists");
     case.config = "home = \"off\"\n".to_owned();
     case.examine().await.passes("home", "off");
 }
@@ -386,5 +390,5 @@ async fn a_sign_in_of_dashboards_own_is_named() {
         (seen.target == "/_plugin/kibana/").then_some(Fault::Answer(answer))
     });
     let found = Case::of(&domain).examine().await;
-    found.fails("home", "leads to trail.auth.eu-west-1.amazoncognito.com", "Cognito or SAML");
+    found.fails("home", "redirects to trail.auth.eu-west-1.amazoncognito.com", "Cognito or SAML");
 }

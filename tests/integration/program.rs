@@ -309,7 +309,7 @@ async fn check_says_what_it_found() {
     let (code, stdout, stderr) = output(&["check", "--config", &path(&folder, "trailgate.toml")]).await;
     let expected = format!(
         "{0}/trailgate.toml: listens on 127.0.0.1:0, signs for es in eu-west-1, forwards to \
-         search-trail-abc.eu-west-1.es.amazonaws.com\n{0}/allowlist.toml: 1 entries, 0 of them expired\n",
+         search-trail-abc.eu-west-1.es.amazonaws.com\n{0}/allowlist.toml: 1 entry, 0 expired\n",
         folder.path().display()
     );
     assert_eq!((code, stdout.as_str()), (Some(0), expected.as_str()));

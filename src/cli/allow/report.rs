@@ -10,6 +10,7 @@ use similar::TextDiff;
 
 use super::row::{Row, State};
 use super::{Change, List, Listed, search};
+use crate::human::count_entries;
 
 /// A report of all entries, in the file's order.
 #[derive(Debug, Serialize)]
@@ -31,7 +32,7 @@ impl fmt::Display for Listing {
         let (expired, soon) = (count(State::Expired), count(State::EndsSoon));
         let number = self.entries.len();
         let file = self.file.display();
-        writeln!(f, "{file}: {number} entries, {expired} of them expired, {soon} to end within a week")?;
+        writeln!(f, "{file}: {}, {expired} expired, {soon} expiring within a week", count_entries(number))?;
         let ends: Vec<String> = self.entries.iter().map(Row::end).collect();
         let block_width = self.entries.iter().map(|row| row.cidr.len()).max().unwrap_or_default();
         let end_width = ends.iter().map(String::len).max().unwrap_or_default();

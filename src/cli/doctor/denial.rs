@@ -100,8 +100,8 @@ impl Denial {
         match self {
             Self::Policy { user, action, cause: Cause::Explicit, .. } => Problem::new(
                 format!("a policy denies {action} to {user}"),
-                "Find the statement with \"Effect\": \"Deny\" that meets it, in the domain's access policy, in the \
-                 policies of the role that signs, or in those of the organization: no Allow outweighs it.",
+                "Find the matching statement with \"Effect\": \"Deny\" in the domain's access policy, the policies of the \
+                 signing role, or those of the organization. A Deny outweighs every Allow.",
             ),
             Self::Policy { user, action, resource, cause } => {
                 // AWS reports "anonymous" if an intermediary removed the signature.
@@ -113,7 +113,7 @@ impl Denial {
                 statement["Resource"] = resource.into();
                 let place = if *cause == Cause::Identity {
                     statement.as_object_mut().map(|statement| statement.shift_remove("Principal"));
-                    "a policy of the role or user that signs"
+                    "a policy of the signing role or user"
                 } else {
                     "the domain's access policy"
                 };
@@ -123,7 +123,7 @@ impl Denial {
             Self::Role { permission, user } => {
                 let patch = json!([{ "op": "add", "path": "/backend_roles/-", "value": principal(user) }]);
                 let advice = format!(
-                    "Map the role that signs, as the domain's master user, say in the Dev Tools of Dashboards:\n\
+                    "Map the signing role as the domain's master user, for example in the Dev Tools of Dashboards:\n\
                      PATCH _plugins/_security/api/rolesmapping/readall_and_monitor\n{}\n\
                      and the same for kibana_user; or for all_access alone, if access = \"full\" is to write.\n\
                      On Elasticsearch the path begins with _opendistro/_security. A mapping that is not there yet is \
@@ -131,7 +131,7 @@ impl Denial {
                     pretty(&patch),
                     json!({ "backend_roles": [principal(user)] }),
                 );
-                Problem::new(format!("fine-grained access control does not let {user} do {permission}"), advice)
+                Problem::new(format!("fine-grained access control denies {permission} to {user}"), advice)
             }
             Self::Collection => {
                 let principal = principal(context.identity.unwrap_or(NOBODY));
@@ -150,15 +150,15 @@ impl Denial {
                 });
                 let advice = format!(
                     "Write a data access policy for the collection:\n{}\n\
-                     and add to a policy of the role that signs:\n{}",
+                     and add to a policy of the signing role:\n{}",
                     pretty(&access),
                     pretty(&statement)
                 );
                 Problem::new("the collection denies the request", advice)
             }
             Self::Unknown => Problem::new(
-                "the domain answers 403, and not in the words of AWS or of the security plugin",
-                "See what stands in front of the domain: a proxy or a firewall may have answered in its place.",
+                "the domain responds with 403, in words that are neither AWS's nor the security plugin's",
+                "Look for a proxy or firewall in front of the domain that may have responded instead of it.",
             ),
         }
     }
@@ -260,7 +260,7 @@ mod tests {
              es:ESHttpGet action"
         );
         let problem = problem(&json!({ "Message": message }), &CONTEXT);
-        assert!(problem.advice.starts_with("Add to a policy of the role or user that signs:\n"), "{}", problem.advice);
+        assert!(problem.advice.starts_with("Add to a policy of the signing role or user:\n"), "{}", problem.advice);
         assert_eq!(words(&problem.advice).get("Principal"), None);
     }
 
@@ -285,7 +285,7 @@ mod tests {
         let body =
             json!({ "error": { "root_cause": [], "type": "security_exception", "reason": reason }, "status": 403 });
         let problem = problem(&body, &CONTEXT);
-        assert_eq!(problem.text, format!("fine-grained access control does not let {role} do cluster:monitor/main"));
+        assert_eq!(problem.text, format!("fine-grained access control denies cluster:monitor/main to {role}"));
         assert!(problem.advice.contains("\nPATCH _plugins/_security/api/rolesmapping/readall_and_monitor\n"));
         assert_eq!(words(&problem.advice), json!([{ "op": "add", "path": "/backend_roles/-", "value": role }]));
     }

@@ -15,20 +15,20 @@ use super::denial::{Context, Denial};
 use super::network::Answer;
 use super::report::Problem;
 use crate::http::tls::{CertificateError, CertificateFiles};
-use crate::human::join_sources;
-use crate::human::round_duration;
+use crate::human::{count_entries, join_sources, round_duration};
 use crate::policy::allowlist::{Entries, LoadError};
 
 type Finding = Result<String, Problem>;
 
 pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) -> Finding {
-    let entries = entries.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
+    let entries = entries
+        .map_err(|error| Problem::new(error.to_string(), "trailgate does not start until this is corrected."))?;
     let (all, expired) = (entries.len(), entries.expired(now));
     if all == expired {
-        let advice = "Nobody gets in: trailgate allow add ADDRESS --name WHOSE --for 8h";
-        return Err(Problem::new(format!("{all} entries, all of them expired"), advice));
+        let advice = "Every client is rejected. Add an entry: trailgate allow add ADDRESS --name NAME --for 8h";
+        return Err(Problem::new(format!("{}, all expired", count_entries(all)), advice));
     }
-    Ok(format!("{all} entries, {expired} of them expired"))
+    Ok(format!("{}, {expired} expired", count_entries(all)))
 }
 
 /// Checks the expiry of a listener's certificate.
@@ -38,21 +38,22 @@ pub(super) fn certificate(
     valid: Result<(), CertificateError>,
     now: SystemTime,
 ) -> Finding {
-    let ends = ends.map_err(|error| Problem::new(error.to_string(), "Until then the gate does not start."))?;
-    let advice = "Replace both files by a valid certificate and its key: a running trailgate reloads them.";
+    let ends =
+        ends.map_err(|error| Problem::new(error.to_string(), "trailgate does not start until this is corrected."))?;
+    let advice = "Replace both files with a valid certificate and its key; a running trailgate reloads them.";
     valid.map_err(|error| Problem::new(error.to_string(), advice))?;
     let left = ends.duration_since(now).unwrap_or_default();
-    Ok(format!("{}: ends in {}", files.certificate.display(), round_duration(left)))
+    Ok(format!("{}: expires in {}", files.certificate.display(), round_duration(left)))
 }
 
 pub(super) fn name(endpoint: &Endpoint, addresses: &io::Result<Vec<SocketAddr>>) -> Finding {
     let host = endpoint.host();
-    let advice = "See that upstream.endpoint is the domain's own endpoint, as the AWS console shows it, that the \
-                  domain still exists, and that this machine has a name server (/etc/resolv.conf).";
+    let advice = "Check that upstream.endpoint is the domain's endpoint in the AWS console, that the domain exists, and \
+                  that this machine has a name server (/etc/resolv.conf).";
     match addresses {
         Ok(addresses) if !addresses.is_empty() => {
             let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-            Ok(format!("{host} is at {}", addresses.join(", ")))
+            Ok(format!("{host} resolves to {}", addresses.join(", ")))
         }
         Ok(_) => Err(Problem::new(format!("{host} has no address"), advice)),
         Err(error) => Err(Problem::new(format!("{host} cannot be resolved: {error}"), advice)),
@@ -63,48 +64,46 @@ pub(super) fn tcp(errors: &[(SocketAddr, io::Error)]) -> Problem {
     let text: Vec<_> = errors.iter().map(|(address, error)| format!("{address}: {error}")).collect();
     let is_refused = errors.iter().any(|(_, error)| error.kind() == io::ErrorKind::ConnectionRefused);
     let advice = if is_refused {
-        "Nobody listens there: look at the port in upstream.endpoint; a domain's own port is 443."
+        "No server listens there. Check the port in upstream.endpoint; a domain listens on 443."
     } else {
-        "Nothing comes back. A domain in a VPC lets in whom its security group lets in: allow this machine's security \
-         group on port 443, and see that this machine's subnet has a route to it."
+        "No response. Allow this machine's security group on port 443 in the security group of the domain, and check \
+         that this machine's subnet has a route to it."
     };
     Problem::new(text.join("; "), advice)
 }
 
 pub(super) fn tls(endpoint: &Endpoint, handshake: Result<String, io::Error>) -> Finding {
-    handshake.map(|version| format!("{version}, and the certificate is good for {}", endpoint.host())).map_err(
-        |error| {
-            let advice = match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-                Some(rustls::Error::InvalidCertificate(certificate)) => certificate_advice(certificate),
-                Some(rustls::Error::InvalidMessage(_)) => {
-                    "What answers does not speak TLS: look at scheme and port of upstream.endpoint."
-                }
-                _ => "The other side broke the handshake off: see what stands between this machine and the domain.",
-            };
-            Problem::new(error.to_string(), advice)
-        },
-    )
+    handshake.map(|version| format!("{version}, certificate valid for {}", endpoint.host())).map_err(|error| {
+        let advice = match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(certificate)) => certificate_advice(certificate),
+            Some(rustls::Error::InvalidMessage(_)) => {
+                "The server does not speak TLS. Check scheme and port of upstream.endpoint."
+            }
+            _ => {
+                "The server broke off the handshake. Look for a proxy or firewall between this machine and the domain."
+            }
+        };
+        Problem::new(error.to_string(), advice)
+    })
 }
 
 fn certificate_advice(error: &Untrusted) -> &'static str {
     match error {
         // `BadSignature` occurs if a different authority has the same name.
         Untrusted::UnknownIssuer | Untrusted::BadSignature => {
-            "Nobody whom this machine trusts has signed the certificate. AWS's is signed by Amazon Root CA: install \
+            "The certificate is not signed by a trusted CA. AWS's is signed by Amazon Root CA: install \
              ca-certificates, or take away upstream.ca_file. If a proxy of your own opens TLS, name its authority in \
              upstream.ca_file."
         }
         Untrusted::NotValidForName | Untrusted::NotValidForNameContext { .. } => {
-            "The certificate is another host's: write the domain's own endpoint, or the custom endpoint that its \
-             certificate names, in upstream.endpoint."
+            "The certificate is for another host. Set upstream.endpoint to the domain's own endpoint, or to the custom \
+             endpoint that the certificate names."
         }
         Untrusted::Expired
         | Untrusted::ExpiredContext { .. }
         | Untrusted::NotValidYet
-        | Untrusted::NotValidYetContext { .. } => {
-            "If it is not the certificate, it is this machine's clock: compare `date` with another's."
-        }
-        _ => "See who answers in the domain's place.",
+        | Untrusted::NotValidYetContext { .. } => "Check the certificate, then this machine's clock (`date`).",
+        _ => "Look for a proxy or firewall that responds instead of the domain.",
     }
 }
 
@@ -113,19 +112,22 @@ fn certificate_advice(error: &Untrusted) -> &'static str {
 pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -> Finding {
     let date = answer.as_ref().map_err(no_answer)?.date();
     let date = date.ok_or_else(|| {
-        Problem::new("the answer has no Date", "A domain says it: see what stands between it and this machine.")
+        Problem::new(
+            "the response has no Date header",
+            "A domain sends one. Look for a proxy between it and this machine.",
+        )
     })?;
     let ahead = clock_offset(local, date);
     let seconds = ahead.abs();
     if seconds < CLOCK_TOLERANCE {
-        return Ok("this machine's clock agrees with the domain's".to_owned());
+        return Ok("this machine's clock and the domain's agree".to_owned());
     }
     let text =
         format!("this machine's clock is {seconds} s {} the domain's", if ahead > 0 { "behind" } else { "ahead of" });
     if seconds < SIGNATURE_LIFE {
         return Ok(text);
     }
-    let advice = "The domain takes signatures within five minutes. The gate goes by the domain's clock, but the check \
+    let advice = "The domain accepts signatures within five minutes. trailgate signs by the domain's clock, but the check \
                   of certificates and other programs do not: set the clock, and keep it set (chrony, or `timedatectl \
                   set-ntp true`).";
     Err(Problem::new(text, advice))
@@ -136,22 +138,21 @@ pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<
     let answer = answer.as_ref().map_err(no_answer)?;
     let status = answer.status;
     match status {
-        StatusCode::OK => Ok("the domain takes the signature".to_owned()),
-        StatusCode::NOT_FOUND if context.service == "aoss" => Ok("the collection takes the signature".to_owned()),
+        StatusCode::OK => Ok("the domain accepts the signature".to_owned()),
+        StatusCode::NOT_FOUND if context.service == "aoss" => Ok("the collection accepts the signature".to_owned()),
         StatusCode::FORBIDDEN => Err(forbidden(answer, context)),
         StatusCode::UNAUTHORIZED => Err(Problem::new(
-            "the domain asks for a user name and a password",
-            "Its fine-grained access control knows users by password alone, and the gate signs: set an IAM role as the \
-             master user, or map the role that signs, in the domain's security configuration.",
+            "the domain requires a user name and a password",
+            "Its fine-grained access control has password users only, and trailgate signs. Set an IAM role as the master \
+             user, or map the signing role, in the domain's security configuration.",
         )),
         _ if status.is_server_error() => Err(Problem::new(
-            format!("the domain answers {status}"),
-            "The signature is not the reason. Look at the domain's health, and whether it is being changed, in the AWS \
-             console.",
+            format!("the domain responds with {status}"),
+            "The signature is not the cause. Check the domain's health and pending changes in the AWS console.",
         )),
         _ => Err(Problem::new(
-            format!("the domain answers {status} to GET /"),
-            "This is not what Elasticsearch or OpenSearch answers: see that upstream.endpoint is the domain's.",
+            format!("the domain responds to GET / with {status}"),
+            "Elasticsearch and OpenSearch do not respond so. Check that upstream.endpoint is the domain's.",
         )),
     }
 }
@@ -159,13 +160,13 @@ pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<
 fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
     match Forbidden::read(&answer.headers, &answer.body) {
         Forbidden::Mismatch { .. } => Problem::new(
-            "the domain computes another signature",
-            "The secret access key is not the one of this access key, or something on the way changes the request. The \
-             log of the gate shows both canonical requests.",
+            "the domain computes a different signature",
+            "The secret access key does not belong to this access key, or a proxy changes the request. The log of trailgate \
+             shows both canonical requests.",
         ),
         Forbidden::Skew { .. } => Problem::new(
-            "the domain finds the signature out of time, though it was made by the domain's clock",
-            "Something between this machine and the domain keeps answers or sets their Date.",
+            "the domain rejects the time of the signature, which was made by the domain's clock",
+            "A proxy between this machine and the domain caches responses or sets their Date.",
         ),
         Forbidden::Credentials { message } if message.starts_with("Credential should be scoped") => Problem::new(
             format!("the domain says: {message}"),
@@ -173,7 +174,7 @@ fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
         ),
         Forbidden::Credentials { message } => Problem::new(
             format!("the domain says: {message}"),
-            "Renew the credentials where they come from; those of a session need their session token, too.",
+            "Renew the credentials at their source. Session credentials need their session token, too.",
         ),
         Forbidden::Other => Denial::read(&answer.body).problem(context),
     }
@@ -182,14 +183,14 @@ fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
 /// Checks which product responded to `GET /`.
 pub(super) fn product(answer: &Answer, service: &str) -> Finding {
     if service == "aoss" {
-        return Ok("OpenSearch Serverless, which does not tell its version".to_owned());
+        return Ok("OpenSearch Serverless, which does not report its version".to_owned());
     }
     let banner: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let product = if is_opensearch(&banner) { "OpenSearch" } else { "Elasticsearch" };
     banner.pointer("/version/number").and_then(Value::as_str).map(|version| format!("{product} {version}")).ok_or_else(
         || {
-            let advice = "See that upstream.endpoint is the domain's, and what stands in front of it.";
-            Problem::new("the answer is not the banner of Elasticsearch or OpenSearch", advice)
+            let advice = "Check that upstream.endpoint is the domain's, and look for a proxy in front of it.";
+            Problem::new("the response is not the banner of Elasticsearch or OpenSearch", advice)
         },
     )
 }
@@ -211,22 +212,22 @@ pub(super) fn home(
     let answer = answer.as_ref().map_err(no_answer)?;
     let status = answer.status;
     if status.is_success() {
-        return Ok(format!("{path} is there"));
+        return Ok(format!("{path} exists"));
     }
     if status.is_redirection() {
         let location = answer.headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
         let location = location.unwrap_or_default();
         let elsewhere = location.parse::<Uri>().ok().and_then(|uri| Some(uri.host()?.to_owned()));
         return match elsewhere.filter(|host| !host.eq_ignore_ascii_case(context.host)) {
-            None => Ok(format!("{path} leads to {location}")),
+            None => Ok(format!("{path} redirects to {location}")),
             Some(host) => Err(Problem::new(
-                format!("{path} leads to {host}, so the domain has people log in there"),
-                "The gate signs for all whom it lets in: switch the sign-in of Dashboards (Cognito or SAML) off, or \
-                 let them log in.",
+                format!("{path} redirects to {host}: the domain has a login of its own"),
+                "trailgate signs for every client that it allows. Disable the login of Dashboards (Cognito or SAML), or have \
+                 users log in.",
             )),
         };
     }
-    let text = format!("{path} answers {status}");
+    let text = format!("{path} responds with {status}");
     match status {
         StatusCode::FORBIDDEN => {
             let Problem { text: reason, advice } = forbidden(answer, context);
@@ -236,30 +237,27 @@ pub(super) fn home(
             let is_opensearch = product.is_some_and(|product| product.starts_with("OpenSearch"));
             let usual = if is_opensearch { "/_dashboards/" } else { "/_plugin/kibana/" };
             let advice = if path == usual {
-                "This domain has no such page: set upstream.home to one that is there, or to \"off\".".to_owned()
+                "This domain has no such page. Set upstream.home to one that exists, or to \"off\".".to_owned()
             } else {
-                format!("Set upstream.home = \"{usual}\", where {} has it.", product.unwrap_or("such a domain"))
+                format!("Set upstream.home = \"{usual}\", the page of {}.", product.unwrap_or("such a domain"))
             };
             Err(Problem::new(text, advice))
         }
-        _ => Err(Problem::new(
-            text,
-            "Kibana or Dashboards is not ready: look at the domain's health in the AWS console.",
-        )),
+        _ => {
+            Err(Problem::new(text, "Kibana or Dashboards is not ready. Check the domain's health in the AWS console."))
+        }
     }
 }
 
 fn no_answer(error: &UpstreamError) -> Problem {
     let text = join_sources(error);
     let advice = match error {
-        UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => {
-            "The connection before this one was made: try again."
-        }
+        UpstreamError::Connect(_) | UpstreamError::ConnectTimeout => "The previous connection succeeded. Try again.",
         UpstreamError::ResponseTimeout => {
-            "The connection stands, and no answer comes: look at the domain's health in the AWS console."
+            "The domain accepts connections and does not respond. Check its health in the AWS console."
         }
         UpstreamError::Broken(_) | UpstreamError::HeadTooLarge | UpstreamError::Unrequested(_) => {
-            "What answers is no HTTP server, or closes at once: look at scheme and port of upstream.endpoint."
+            "The server does not speak HTTP, or closes connections at once. Check scheme and port of upstream.endpoint."
         }
     };
     Problem::new(text, advice)
@@ -290,14 +288,14 @@ mod tests {
         assert_eq!(problem.text, "10.0.0.1:443: timed out");
         assert!(problem.advice.contains("security group"), "{}", problem.advice);
         let problem = tcp(&at(io::ErrorKind::ConnectionRefused));
-        assert!(problem.advice.contains("look at the port"), "{}", problem.advice);
+        assert!(problem.advice.contains("Check the port"), "{}", problem.advice);
     }
 
     #[test]
     fn a_collection_has_no_banner() {
         let found = answer(404, "");
-        assert_eq!(product(&found, "aoss").unwrap(), "OpenSearch Serverless, which does not tell its version");
-        assert_eq!(request(&Ok(found), &COLLECTION).unwrap(), "the collection takes the signature");
+        assert_eq!(product(&found, "aoss").unwrap(), "OpenSearch Serverless, which does not report its version");
+        assert_eq!(request(&Ok(found), &COLLECTION).unwrap(), "the collection accepts the signature");
     }
 
     #[test]
@@ -315,7 +313,7 @@ mod tests {
     fn expired_signature_by_the_domains_clock_blames_a_middlebox() {
         let found = answer(403, r#"{"message":"Signature expired: 20150830T120000Z is now earlier than …"}"#);
         let problem = request(&Ok(found), &COLLECTION).unwrap_err();
-        assert!(problem.advice.contains("keeps answers or sets their Date"), "{}", problem.advice);
+        assert!(problem.advice.contains("caches responses or sets their Date"), "{}", problem.advice);
     }
 
     #[test]
@@ -323,7 +321,7 @@ mod tests {
         for location in ["/_dashboards/app/home", "https://ABC123.eu-west-1.aoss.amazonaws.com/_dashboards/app/home"] {
             let mut found = answer(302, "");
             found.headers.insert(header::LOCATION, HeaderValue::from_static(location));
-            let expected = format!("/_dashboards/ leads to {location}");
+            let expected = format!("/_dashboards/ redirects to {location}");
             assert_eq!(home("/_dashboards/", &Ok(found), None, &COLLECTION).unwrap(), expected);
         }
     }

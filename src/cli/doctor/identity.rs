@@ -18,7 +18,7 @@ pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
     let signing = &config.domain.signing;
     let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_deref());
     let found = timeout(FIND_TIMEOUT, provider.provide_credentials()).await;
-    Ok(found.map_err(|_| anyhow!("nothing was found within {} s", FIND_TIMEOUT.as_secs()))??)
+    Ok(found.map_err(|_| anyhow!("no credentials found within {} s", FIND_TIMEOUT.as_secs()))??)
 }
 
 /// Checks the credentials found at `now`, or the failure to find any.
@@ -31,8 +31,8 @@ pub(super) fn credentials(
         (Ok(credentials), _) => credentials,
         (Err(error), Some(role)) => {
             let advice = format!(
-                "The gate signs as aws.assume_role. The credentials that are found first need sts:AssumeRole on it, \
-                 and the trust policy of {role} has to name whose they are.\n{WHERE}"
+                "trailgate signs as aws.assume_role. The base credentials need sts:AssumeRole on it, and the trust policy of \
+                 {role} has to name their owner.\n{WHERE}"
             );
             return Err(Problem::new(format!("no credentials: {error:#}"), advice));
         }
@@ -40,11 +40,11 @@ pub(super) fn credentials(
     };
     let (key, source) = (credentials.access_key_id(), trailgate_client::source(credentials));
     match credentials.expiry().map(|expiry| expiry.duration_since(now)) {
-        None => Ok(format!("{key} from {source}, without an end")),
+        None => Ok(format!("{key} from {source}, without an expiry")),
         Some(Ok(left)) => Ok(format!("{key} from {source}, valid for {}", round_duration(left))),
         Some(Err(ago)) => Err(Problem::new(
             format!("{key} from {source} expired {} ago", round_duration(ago.duration())),
-            "Renew them where they come from. On EC2 and ECS they renew themselves: look at this machine's clock.",
+            "Renew them at their source. On EC2 and ECS they renew themselves: check this machine's clock.",
         )),
     }
 }
@@ -56,7 +56,7 @@ pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
     let sts = aws_sdk_sts::config::Builder::from(&sdk).retry_config(RetryConfig::disabled());
     let sts = aws_sdk_sts::Client::from_conf(sts.credentials_provider(credentials).build());
     match timeout(STS_TIMEOUT, sts.get_caller_identity().send()).await {
-        Ok(Ok(caller)) => caller.arn().map_or(Identity::Unknown("STS names nobody".to_owned()), Identity::of_arn),
+        Ok(Ok(caller)) => caller.arn().map_or(Identity::Unknown("STS names no identity".to_owned()), Identity::of_arn),
         Ok(Err(error)) => match error.as_service_error().and_then(|error| error.code()) {
             Some(code) if REFUSALS.contains(&code) => {
                 let message = error.as_service_error().and_then(|error| error.message()).unwrap_or(code);
@@ -96,7 +96,7 @@ impl Identity {
 const REFUSALS: [&str; 4] =
     ["ExpiredToken", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"];
 
-const WHERE: &str = "Credentials are looked for in the environment (AWS_ACCESS_KEY_ID and so on), in the profile that \
+const WHERE: &str = "Credentials are read from the environment (AWS_ACCESS_KEY_ID and so on), in the profile that \
                      AWS_PROFILE names, as a web identity, from ECS, and as the instance's role. On EC2: give the \
                      instance a role, and allow it the metadata service (IMDSv2, hop limit 2 from within a container).";
 
