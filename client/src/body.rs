@@ -100,7 +100,7 @@ impl Body for BodyFrames {
 
 /// A builder of a [`HashedBody`] that hashes frames as they arrive.
 ///
-/// Joins small frames: a sender of one-byte chunks would otherwise make each byte cost about a hundred.
+/// Joins small frames: a sender of one-byte chunks would otherwise make each byte cost a hundred bytes of memory.
 #[derive(Debug)]
 pub struct BodyHasher {
     frames: VecDeque<Bytes>,

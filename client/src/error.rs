@@ -21,7 +21,7 @@ pub enum RequestError {
     CredentialsRejected,
 }
 
-/// The kind of a [`RequestError`], as health and metrics report it.
+/// The kind of a [`RequestError`], without its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// No credentials are available to sign with.

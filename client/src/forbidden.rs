@@ -29,7 +29,7 @@ pub enum Forbidden {
         /// The service's error message.
         message: String,
     },
-    /// Any other reason, such as a missing permission. The response is forwarded like others.
+    /// Any other reason, such as a missing permission. The response is returned like others.
     Other,
 }
 

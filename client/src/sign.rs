@@ -132,7 +132,8 @@ pub struct SigningParams<'a> {
     pub body_sha256: &'a str,
     /// The credentials that sign.
     pub credentials: &'a Credentials,
-    /// The time of the signature. A domain accepts a difference of five minutes.
+    /// The time of the signature. A domain accepts a difference of five minutes ("AWS Signature Version 4 for API
+    /// requests" in the IAM User Guide).
     pub time: SystemTime,
 }
 

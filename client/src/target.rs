@@ -13,7 +13,7 @@ use hyper::http::uri::PathAndQuery;
 pub struct Target(PathAndQuery);
 
 impl Target {
-    /// Returns the canonical form of a raw path and query, without its `?`.
+    /// Returns the canonical form of a raw `path` and `query` (without `?`).
     ///
     /// In the path, `%2F` stays `%2F`, because it is part of a segment. In the query, `+` is a space, a `%` that starts
     /// no escape is itself, and the `X-Amz-*` parameters of a presigned URL are removed.

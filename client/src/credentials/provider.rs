@@ -8,7 +8,8 @@ use aws_sdk_sts::config::SharedHttpClient;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
-/// Returns AWS's default credential chain. With `assume_role` (an ARN), the chain's credentials assume that role.
+/// Returns AWS's default credential chain ("Standardized credential providers" in the AWS SDKs and Tools Reference
+/// Guide). With `assume_role` (an ARN), the chain's credentials assume that role.
 #[must_use]
 pub fn provider(region: &str, assume_role: Option<&str>) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Chain { region: region.to_owned(), assume_role: assume_role.map(str::to_owned) })

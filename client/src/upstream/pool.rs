@@ -87,6 +87,6 @@ impl fmt::Debug for Pool {
 
 /// The interval of sweeps.
 const SWEEP: Duration = Duration::from_secs(1);
-/// The idle timeout, in sweeps. The domain's load balancer closes idle connections after 60 seconds or more, so the
-/// client closes them earlier.
+/// The idle timeout of 40 seconds, in sweeps. The domain's load balancer closes idle connections after 60 seconds or
+/// more, so the client closes them earlier.
 const SWEEPS: u32 = 40;
