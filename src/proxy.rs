@@ -239,7 +239,7 @@ impl Proxy {
     }
 }
 
-/// Returns whether the domain may have rejected the request because an upgrade removed or has yet to add its route.
+/// Returns whether the domain may have rejected the request because its engine lacks the route, as after an upgrade.
 fn may_be_unknown_route(method: &Method, status: StatusCode) -> bool {
     method == Method::POST
         && matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
