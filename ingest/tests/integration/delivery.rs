@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use trailgate_ingest::delivery::DeliveryReport;
 use trailgate_ingest::delivery::{Delivery, DeliveryLimits};
 use trailgate_ingest::document::Document;
-use trailgate_testkit::gzip;
+use trailgate_testkit::{StoppedClock, gzip};
 
 use crate::rig::{LIMITS, Rig, signing_key, with_timeout};
 
@@ -133,25 +133,30 @@ async fn domain_away_for_a_while_gets_everything_afterwards() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn domain_away_for_ten_seconds_gets_everything_afterwards() {
+    let clock = StoppedClock::stop();
     let sender = Sender::new().await;
     let stand_in = sender.stand_in();
     stand_in.fault(Fault::status(503, ""), Times::UntilCleared);
-    let (report, ()) = tokio::join!(sender.deliver(documents(200, 500)), async {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        stand_in.clear_faults();
-    });
+    let delivering = async {
+        tokio::join!(sender.deliver(documents(200, 500)), async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            stand_in.clear_faults();
+        })
+    };
+    let (report, ()) = clock.pass_until(delivering).await;
     assert!(report.retried > 0);
     assert_all(&report, &sender.indexed().await, 200);
 }
 
 #[tokio::test]
 async fn a_request_without_an_answer_is_given_up_and_repeated() {
-    let sender =
-        Sender::with(DeliveryLimits { timeout: Duration::from_millis(100), ..LIMITS }, false, signing_key()).await;
+    let clock = StoppedClock::stop();
+    let limits = DeliveryLimits { timeout: Duration::from_secs(10), ..LIMITS };
+    let sender = Sender::with(limits, false, signing_key()).await;
     sender.stand_in().fault(Fault::Hang, Times::Next(3));
-    let report = sender.deliver(documents(200, 500)).await;
+    let report = clock.pass_until(sender.deliver(documents(200, 500))).await;
     assert!(report.retried > 0);
     assert_all(&report, &sender.indexed().await, 200);
 }
@@ -208,11 +213,12 @@ async fn document_rejected_when_degraded_fails_without_a_quote() {
 
 #[tokio::test]
 async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
+    let clock = StoppedClock::stop();
     let sender = Sender::new().await;
     let block = |_, _: &Value| Some(ItemRefusal { status: 403, kind: "cluster_block_exception" });
     sender.stand_in().judge_items(block);
     let deadline = Instant::now() + Duration::from_secs(1);
-    let report = with_timeout(sender.delivery.deliver(documents(100, 500), &degraded, None, deadline)).await;
+    let report = clock.pass_until(sender.delivery.deliver(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!((report.received, report.failed.len()), (100, 100));
     assert!(report.retried > 0);
     let reason = &report.failed[0].reason;
@@ -222,12 +228,13 @@ async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
 
 #[tokio::test]
 async fn domain_that_never_answers_is_given_up_at_the_deadline() {
+    let clock = StoppedClock::stop();
     let sender = Sender::new().await;
     sender.stand_in().fault(Fault::Hang, Times::UntilCleared);
-    let deadline = Instant::now() + Duration::from_millis(200);
-    let report = with_timeout(sender.delivery.deliver(documents(100, 500), &degraded, None, deadline)).await;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let report = clock.pass_until(sender.delivery.deliver(documents(100, 500), &degraded, None, deadline)).await;
     assert_eq!(report.failed.len(), 100);
-    assert!(Instant::now() < deadline + Duration::from_secs(5));
+    assert!(Instant::now() < deadline + Duration::from_millis(100));
 }
 
 #[tokio::test]
@@ -374,17 +381,18 @@ async fn a_compressed_answer_is_read() {
 async fn a_batch_is_tried_once_more_before_the_deadline() {
     let limits =
         DeliveryLimits { first_backoff: Duration::from_mins(1), longest_backoff: Duration::from_mins(1), ..LIMITS };
+    let clock = StoppedClock::stop();
     let sender = Sender::with(limits, false, signing_key()).await;
     sender.stand_in().fault(Fault::status(503, ""), Times::Next(1));
     let deadline = Instant::now() + Duration::from_secs(8);
-    let report = with_timeout(sender.delivery.deliver(documents(1, 100), &degraded, None, deadline)).await;
+    let report = clock.pass_until(sender.delivery.deliver(documents(1, 100), &degraded, None, deadline)).await;
     assert_eq!((report.indexed, report.retried, report.failed), (1, 1, vec![]));
 }
 
 #[tokio::test]
 async fn an_engine_that_wants_a_type_gets_one() {
     let sender = Sender::new().await;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_mins(1);
     let report = sender.delivery.deliver(documents(1, 10), &degraded, Some("event"), deadline).await;
     assert_eq!(report.indexed, 1);
     let body = sender.stand_in().seen()[0].body.clone();

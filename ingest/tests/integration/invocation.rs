@@ -18,7 +18,8 @@ async fn start() -> (Rig, Function) {
 }
 
 async fn invoke(function: &Function, payload: &Value) -> InvocationOutcome {
-    invoke_within(function, payload, Duration::from_secs(20)).await
+    // A twentieth of it is the time to set up the domain.
+    invoke_within(function, payload, Duration::from_mins(3)).await
 }
 
 async fn invoke_within(function: &Function, payload: &Value, time: Duration) -> InvocationOutcome {

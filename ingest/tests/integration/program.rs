@@ -9,7 +9,7 @@ use crate::rig::with_timeout;
 
 #[tokio::test]
 async fn the_program_answers_each_invocation_and_writes_its_metrics() {
-    let mut lambda = FakeLambda::start(Duration::from_secs(3)).await.unwrap();
+    let mut lambda = FakeLambda::start(Duration::from_mins(3)).await.unwrap();
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut child = function(&[("AWS_LAMBDA_RUNTIME_API", lambda.address()), ("ENDPOINT", &domain.url())])
         .unwrap()
@@ -21,6 +21,7 @@ async fn the_program_answers_each_invocation_and_writes_its_metrics() {
     assert_eq!(answer, json!({ "batchItemFailures": [] }));
 
     domain.fault(Fault::status(503, "away"), Times::UntilCleared);
+    lambda.set_time(Duration::from_secs(3));
     let (path, answer) = with_timeout(lambda.invoke(subscription(10..20))).await.unwrap();
     assert!(path.ends_with("/invocation/one/error"), "{path}");
     assert_eq!(answer["errorType"], "NotIndexed");
@@ -40,7 +41,7 @@ async fn the_program_answers_each_invocation_and_writes_its_metrics() {
 /// The smallest function has 128 MB, for itself and what Amazon Linux needs.
 #[tokio::test]
 async fn ten_mebibytes_of_documents_fit_the_smallest_function() {
-    let mut lambda = FakeLambda::start(Duration::from_mins(1)).await.unwrap();
+    let mut lambda = FakeLambda::start(Duration::from_mins(3)).await.unwrap();
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let variables = [("AWS_LAMBDA_RUNTIME_API", lambda.address()), ("ENDPOINT", &domain.url())];
     let mut child = function(&variables).unwrap().spawn().unwrap();

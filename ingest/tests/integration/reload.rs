@@ -30,7 +30,7 @@ impl Reloading {
             let key = format!("{FOLDER}{region}/2026/01/30/{name}");
             bucket.put(key, &records(&events.map(|id| record(id, "2026-01-30")))).await;
         }
-        let lambda = FakeLambda::start(Duration::from_secs(20)).await.unwrap();
+        let lambda = FakeLambda::start(Duration::from_mins(3)).await.unwrap();
         let variables = [
             ("AWS_LAMBDA_RUNTIME_API", lambda.address()),
             ("ENDPOINT", &rig.stand_in.url()),

@@ -66,19 +66,19 @@ pub(crate) fn signing_key() -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(trailgate_testkit::signing_key(None))
 }
 
-/// Ends a test that would hang. Nothing waits for this long unless something is broken.
+/// Ends a test that would hang. Nothing waits for this long unless something is broken, however busy the machine is.
 pub(crate) async fn with_timeout<F: Future>(future: F) -> F::Output {
     timeout(TIMEOUT, future).await.expect("this takes too long")
 }
 
-/// Like those in use, but not as patient.
+/// Like those in use, with shorter waits between tries.
 pub(crate) const LIMITS: DeliveryLimits = DeliveryLimits {
     body_bytes: 16 * 1024,
     parallel: 4,
-    timeout: Duration::from_secs(10),
+    timeout: TIMEOUT,
     first_backoff: Duration::from_millis(1),
     longest_backoff: Duration::from_millis(20),
     jitter: || 1.0,
 };
 
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(3);

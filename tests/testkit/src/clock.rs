@@ -29,6 +29,15 @@ impl StoppedClock {
         Self { end }
     }
 
+    /// Advances the clock in small steps until `future` is ready. Runs all runnable tasks before each step.
+    pub async fn pass_until<F: Future>(&self, future: F) -> F::Output {
+        tokio::select! {
+            biased;
+            output = future => output,
+            () = self.pass(Duration::MAX) => unreachable!("it takes too long"),
+        }
+    }
+
     /// Advances the clock by `time` in small steps. Runs all runnable tasks before each step and after the last one.
     pub async fn pass(&self, time: Duration) {
         settle().await;
@@ -78,5 +87,7 @@ mod tests {
         clock.pass(Duration::from_millis(2)).await;
         assert!(timer.is_finished());
         assert_eq!(begin.elapsed(), Duration::from_millis(101));
+        clock.pass_until(sleep(Duration::from_secs(1))).await;
+        assert_eq!(begin.elapsed().as_secs(), 1);
     }
 }

@@ -22,14 +22,15 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::{AWS_KEY, packaged_program};
 
-type Queue = Arc<Mutex<mpsc::UnboundedReceiver<Value>>>;
+type Queue = Arc<Mutex<mpsc::UnboundedReceiver<(Value, Duration)>>>;
 type Answers = mpsc::UnboundedSender<(String, Value)>;
 
 /// A fake of Lambda's runtime API, as far as the function uses it: delivers invocations and receives the responses.
 #[derive(Debug)]
 pub struct FakeLambda {
     address: String,
-    invocations: mpsc::UnboundedSender<Value>,
+    time: Duration,
+    invocations: mpsc::UnboundedSender<(Value, Duration)>,
     answers: mpsc::UnboundedReceiver<(String, Value)>,
 }
 
@@ -44,11 +45,11 @@ impl FakeLambda {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (queue, answers) = (Arc::clone(&queue), answer_sender.clone());
-                let service = service_fn(move |request| answer(request, time, Arc::clone(&queue), answers.clone()));
+                let service = service_fn(move |request| answer(request, Arc::clone(&queue), answers.clone()));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Ok(Self { address, invocations, answers })
+        Ok(Self { address, time, invocations, answers })
     }
 
     /// Returns the API's address, the value of `AWS_LAMBDA_RUNTIME_API`.
@@ -57,22 +58,22 @@ impl FakeLambda {
         &self.address
     }
 
+    /// Sets the time that each later invocation has.
+    pub fn set_time(&mut self, time: Duration) {
+        self.time = time;
+    }
+
     /// Invokes the function. Returns the path of its response, and the response.
     pub async fn invoke(&mut self, payload: Value) -> anyhow::Result<(String, Value)> {
-        self.invocations.send(payload).context("the runtime API has ended")?;
+        self.invocations.send((payload, self.time)).context("the runtime API has ended")?;
         self.answers.recv().await.context("the runtime API has ended")
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    time: Duration,
-    queue: Queue,
-    answers: Answers,
-) -> anyhow::Result<Response<Full<Bytes>>> {
+async fn answer(request: Request<Incoming>, queue: Queue, answers: Answers) -> anyhow::Result<Response<Full<Bytes>>> {
     if request.method() == Method::GET {
         // After the last invocation, the function waits for another one.
-        let Some(payload) = queue.lock().await.recv().await else { std::future::pending().await };
+        let Some((payload, time)) = queue.lock().await.recv().await else { std::future::pending().await };
         let deadline = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + time;
         let response = Response::builder()
             .header("lambda-runtime-aws-request-id", "one")

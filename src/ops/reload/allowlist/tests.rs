@@ -272,8 +272,8 @@ fn a_start_needs_a_list_that_lets_somebody_in() {
     refuses(Some("[[allow]]"), "…:1: this [[allow]] has no cidr: write cidr = \"203.0.113.7/32\"");
 }
 
-/// Starts with the file that `begin` writes, and expects `change` to be in effect within a second. Needs a paused clock: it passes
-/// between the polls and not while they look, so the second holds however slow the disk is.
+/// Starts with the file that `begin` writes, and expects `change` to be in effect within a second. Needs a paused clock:
+/// it passes between the polls and not while they look, so the second holds however slow the disk is.
 async fn follows(begin: impl Fn(&Path) -> io::Result<&'static str>, change: impl Fn(&Path) -> io::Result<()>) {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join(begin(dir.path()).unwrap());
