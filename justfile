@@ -25,6 +25,19 @@ lint:
 test *ARGS:
     cargo test --workspace {{ ARGS }}
 
+# Runs these tests RUNS times while the processors are busy with twice as many other processes.
+busy RUNS="10" *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p target
+    cargo test --no-run {{ if ARGS == "" { "--workspace" } else { ARGS } }}
+    trap 'kill $(jobs -p)' EXIT
+    for _ in $(seq $((2 * $(nproc)))); do timeout 1h sh -c 'while :; do :; done' & done
+    for run in $(seq {{ RUNS }}); do
+        timeout 15m cargo test {{ if ARGS == "" { "--workspace" } else { ARGS } }} >target/busy.log 2>&1 || { cat target/busy.log; exit 1; }
+        echo "$run of {{ RUNS }} passed"
+    done
+
 # Checks spelling, words and links of the docs, and builds the book (Python).
 docs *ARGS:
     .ci/docs {{ ARGS }}
