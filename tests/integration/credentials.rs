@@ -160,9 +160,11 @@ fn keys(number: usize) -> Credentials {
 async fn an_instances_keys_that_change_under_load_fail_no_request() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut metadata = Metadata::new();
-    let (life, rotations) = (6, 5);
-    domain.accept(keys(0), seconds(life));
-    metadata.give(&keys(0), seconds(life)).await;
+    // Fetched again after a tenth of their life, so there is time for the mock to start on a busy machine.
+    let (life, rotations) = (20, 5);
+    let expires = seconds(life);
+    domain.accept(keys(0), expires);
+    metadata.give(&keys(0), expires).await;
     let mut program = started(&domain, "", &metadata.environment()).await;
     assert_eq!(found(&mut program).await, "ASIA0");
 
@@ -182,11 +184,19 @@ async fn an_instances_keys_that_change_under_load_fail_no_request() {
     });
     let clients: Vec<_> = clients.collect();
     for number in 1..=rotations {
-        sleep(Duration::from_secs(2)).await;
         domain.accept(keys(number), seconds(life));
         metadata.give(&keys(number), seconds(life)).await;
+        let token = keys(number).session_token;
+        let is_used = async {
+            while domain.seen().last().and_then(|seen| seen.header("x-amz-security-token")) != token.as_deref() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        patiently(is_used).await;
     }
-    sleep(Duration::from_secs(2)).await;
+    // The first keys expire while the clients go on.
+    sleep(Duration::try_from(expires.duration_since(Timestamp::now())).unwrap_or_default()).await;
+    Connection::open(program.address).await.send(get("/")).await;
     is_over.store(true, Ordering::Relaxed);
 
     for client in clients {
@@ -203,7 +213,8 @@ async fn an_instances_keys_that_change_under_load_fail_no_request() {
 async fn last_keys_serve_until_expiry_without_metadata_service() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut metadata = Metadata::new();
-    let expires = seconds(5);
+    // The program finds them by then, on a busy machine too.
+    let expires = seconds(20);
     domain.accept(keys(1), expires);
     metadata.give(&keys(1), expires).await;
     let mut program = started(&domain, "", &metadata.environment()).await;

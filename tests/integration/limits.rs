@@ -57,6 +57,8 @@ async fn a_chunked_body_that_grows_too_large_is_refused() {
 
 #[tokio::test]
 async fn client_that_sends_a_body_too_large_reads_the_answer() {
+    // The gate reads on for two seconds of this clock, so however long the client needs.
+    let _clock = StoppedClock::stop();
     let rig = with_limits("max_body = \"1 MiB\"").await;
     let ten_mib = 10 * 1024 * 1024;
     let announced = post(&format!("content-length: {ten_mib}\r\n"), &"x".repeat(ten_mib));
@@ -217,6 +219,7 @@ async fn connection_too_many_is_rejected_until_one_is_free() {
 
 #[tokio::test]
 async fn connection_too_many_that_sends_reads_its_whole_answer() {
+    let _clock = StoppedClock::stop();
     let rig = with_limits("connections = 1").await;
     let _first = rig.open().await;
     for _ in 0..20 {

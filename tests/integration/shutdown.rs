@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use fake_domain::{Fault, Times};
 use http_body_util::BodyExt as _;
@@ -6,6 +7,7 @@ use hyper::StatusCode;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use trailgate_testkit::StoppedClock;
 
 use crate::support::{Rig, Setup, get, header, patiently, rest};
 
@@ -58,6 +60,7 @@ async fn nobody_is_accepted_any_more_while_others_are_still_served() {
 
 #[tokio::test]
 async fn a_client_that_has_connected_and_not_asked_yet_is_answered() {
+    let clock = StoppedClock::stop();
     let mut rig = Rig::new().await;
     let mut stream = rig.open().await;
     // Accepted in their order: this one's answer tells that the other is.
@@ -67,6 +70,7 @@ async fn a_client_that_has_connected_and_not_asked_yet_is_answered() {
     stream.write_all(b"GET /%zz HTTP/1.1\r\nhost: gate\r\n\r\n").await.unwrap();
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
+    clock.pass(Duration::from_secs(2)).await;
     patiently(server).await.unwrap();
 }
 
@@ -94,6 +98,7 @@ async fn endless_request_delays_shutdown_by_the_drain_time_only() {
 
 #[tokio::test]
 async fn idle_connection_is_answered_once_more_and_told_of_the_end() {
+    let clock = StoppedClock::stop();
     let mut rig = Rig::new().await;
     let mut connection = rig.connect().await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
@@ -101,5 +106,6 @@ async fn idle_connection_is_answered_once_more_and_told_of_the_end() {
     patiently(async { while TcpStream::connect(rig.address).await.is_ok() {} }).await;
     let last = connection.send(get("/")).await;
     assert_eq!((last.status(), header(&last, "connection")), (StatusCode::OK, Some("close")));
+    clock.pass(Duration::from_secs(2)).await;
     patiently(server).await.unwrap();
 }
