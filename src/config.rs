@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(admin("off"), Ok(AdminAddress::Disabled));
         refuse(
             &format!("{SMALLEST}[admin]\naddress = \"localhost\"\n"),
-            "4: admin.address: \"localhost\" is no admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"",
+            "4: admin.address: \"localhost\" is not an admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"",
         );
     }
 
@@ -152,11 +152,11 @@ mod tests {
     fn an_error_names_file_line_and_key() {
         refuse(
             &format!("{SMALLEST}[limits]\nmax_body = \"many\"\n"),
-            "4: limits.max_body: \"many\" is no size: write a number and B, KiB, MiB or GiB, as in \"100 MiB\"",
+            "4: limits.max_body: \"many\" is not a size: write a number and B, KiB, MiB or GiB, as in \"100 MiB\"",
         );
         refuse(
             &format!("{SMALLEST}[limits]\ndrain = \"5\"\n"),
-            "4: limits.drain: \"5\" is no duration: write a number and ms, s, min or h, as in \"30 s\"",
+            "4: limits.drain: \"5\" is not a duration: write a number and ms, s, min or h, as in \"30 s\"",
         );
         refuse(&format!("{SMALLEST}[limits]\ndrain = \"0 s\"\n"), "4: limits.drain: must be longer than nothing");
         refuse(
@@ -170,11 +170,11 @@ mod tests {
         );
         refuse(
             &format!("{SMALLEST}[listen]\naddress = \"localhost\"\n"),
-            "4: listen.address: \"localhost\" is no IP address with a port: write one like \"127.0.0.1:8080\"",
+            "4: listen.address: \"localhost\" is not an IP address with a port: write one like \"127.0.0.1:8080\"",
         );
         refuse(
             &format!("{SMALLEST}[log]\nlevel = \"loud\"\n"),
-            "4: log.level: \"loud\" is no level: write off, error, warn, info, debug or trace",
+            "4: log.level: \"loud\" is not a level: write off, error, warn, info, debug or trace",
         );
     }
 
@@ -182,7 +182,7 @@ mod tests {
     fn the_endpoint_must_be_usable() {
         refuse(
             "[upstream]\nendpoint = \"https://a.test/x\"\n",
-            "2: upstream.endpoint: \"https://a.test/x\" has a path: write scheme and host alone",
+            "2: upstream.endpoint: \"https://a.test/x\" has a path: write only scheme and host",
         );
         refuse(
             "[upstream]\nendpoint = \"http://a.test\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n",
@@ -215,8 +215,8 @@ mod tests {
     #[test]
     fn region_and_role_must_look_like_what_they_are() {
         let aws = |line: &str| format!("{SMALLEST}[aws]\n{line}\n");
-        refuse(&aws("region = \"\""), "4: aws.region: \"\" is no region: write one like \"eu-west-1\"");
-        let message = "is no role's ARN: write one like \"arn:aws:iam::123456789012:role/trailgate\"";
+        refuse(&aws("region = \"\""), "4: aws.region: \"\" is not a region: write one like \"eu-west-1\"");
+        let message = "is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"";
         for role in ["trailgate", "", "arn:aws:iam::123456789012:user/a", "arn:aws:iam::1234:role/a"] {
             refuse(&aws(&format!("assume_role = {role:?}")), &format!("4: aws.assume_role: {role:?} {message}"));
         }
@@ -229,7 +229,7 @@ mod tests {
     fn one_body_must_fit_into_the_memory_for_all() {
         refuse(
             &format!("{SMALLEST}[limits]\nbuffer_memory = \"64 MiB\"\n"),
-            "4: limits.buffer_memory: is less than limits.max_body, so that the largest body would never fit",
+            "4: limits.buffer_memory: is less than limits.max_body, so the largest body would never fit",
         );
     }
 
@@ -241,7 +241,7 @@ mod tests {
         );
         refuse(
             &format!("{SMALLEST}home = \"https://a.test/\"\n"),
-            "3: upstream.home: \"https://a.test/\" is no path: write \"/…\", or \"off\"",
+            "3: upstream.home: \"https://a.test/\" is not a path: write \"/…\", or \"off\"",
         );
     }
 }

@@ -53,7 +53,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     let listeners = config.listeners.into_iter().zip(sockets);
     let listeners = bind_listeners(listeners, &metrics, &mut background).await?;
     if let Some((name, _)) = passed.first() {
-        bail!("the socket {name:?} that was passed on is for nobody: name it \"listen\" or \"admin\"");
+        bail!("the socket {name:?} that was passed has no listener: name it \"listen\" or \"admin\"");
     }
     let (limits, domain) = share_descriptors(config.connections, config.domain);
     for warning in &config.warnings {

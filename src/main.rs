@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config)?;
-    let passed = systemd::listeners().context("cannot use the sockets that were passed on")?;
+    let passed = systemd::listeners().context("cannot use the sockets that were passed")?;
     let logs = Logs::start(&config.log).context("cannot start the log")?;
     let runtime = runtime()?;
     let result = runtime.block_on(daemon::run(config, passed, &logs));

@@ -104,17 +104,17 @@ impl Reject {
             Self::Target(error) => error.to_string(),
             Self::Unsupported(what) => format!("{what} is not supported here"),
             Self::Body(BodyError::TooLarge { limit }) => format!("the body is larger than {limit} bytes"),
-            Self::Body(BodyError::Slow) => "the body came too slowly".to_owned(),
-            Self::Body(BodyError::Overloaded) => "too many large requests at once; try again".to_owned(),
+            Self::Body(BodyError::Slow) => "the body arrived too slowly".to_owned(),
+            Self::Body(BodyError::Overloaded) => "too many large requests are in flight; try again".to_owned(),
             Self::Body(BodyError::Broken(_)) => "the body is malformed or broke off".to_owned(),
             Self::Upstream(RequestError::Upstream(error @ UpstreamError::HeadTooLarge)) => {
-                format!("cannot read the domain's answer: {error}")
+                format!("cannot read the domain's response: {error}")
             }
             Self::Upstream(RequestError::Upstream(UpstreamError::Unrequested(_))) => {
-                "the domain answered what was not asked for".to_owned()
+                "the domain sent a response that does not match the request".to_owned()
             }
             Self::Upstream(error) => error.to_string(),
-            Self::Internal => "the gate failed".to_owned(),
+            Self::Internal => "trailgate failed".to_owned(),
         }
     }
 

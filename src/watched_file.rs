@@ -133,7 +133,7 @@ impl WatchedFile {
         }
         if self.hung.is_none() {
             let file = self.path.display();
-            tracing::error!(%file, "reading the file hangs, what was read before stays in effect");
+            tracing::error!(%file, "reading the file hangs: the content read before stays in effect");
         }
         let pause = self.hung.map_or(LOOK_TIMEOUT, |(_, pause)| (2 * pause).min(LONGEST_PAUSE));
         self.hung = Some((time::Instant::now(), pause));

@@ -107,13 +107,13 @@ pub enum EndpointError {
     #[error("is not a URL: write \"https://HOST\"")]
     NoUrl,
     /// The scheme is neither `https` nor `http`.
-    #[error("has another scheme than https")]
+    #[error("has a scheme other than https")]
     Scheme,
     /// The URL contains userinfo. Requests are authenticated by signature.
-    #[error("holds a user name: leave out what stands before the @")]
+    #[error("has a user name: remove the part before the @")]
     UserInfo,
     /// The URL has a path or a query, which would be lost.
-    #[error("has a path: write scheme and host alone")]
+    #[error("has a path: write only scheme and host")]
     Path,
 }
 

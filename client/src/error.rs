@@ -7,7 +7,7 @@ use crate::upstream::UpstreamError;
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// No credentials are available to sign with.
-    #[error("there is nothing to sign requests with at the moment")]
+    #[error("there are no valid AWS credentials at the moment")]
     NoCredentials(#[from] NoCredentials),
     /// The domain sent no response, or a broken one.
     #[error(transparent)]

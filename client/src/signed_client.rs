@@ -155,11 +155,14 @@ impl SignedClient {
                     is_corrected = true;
                     stats.count_retry(RetryReason::Clock);
                     if let Some(offset) = clock.correct(local, domain_time) {
-                        tracing::warn!(offset_s = offset, "this machine's clock is wrong: signing by the domain's");
+                        tracing::warn!(
+                            offset_s = offset,
+                            "this machine's clock is wrong: signing by the domain's clock"
+                        );
                     }
                 }
                 Forbidden::Skew { .. } => {
-                    tracing::error!("the domain finds the signature out of time, and its Date does not help");
+                    tracing::error!("the domain rejects the time of the signature, and its Date does not help");
                     return Err(RequestError::SignatureRejected);
                 }
                 Forbidden::Credentials { message } => {
@@ -168,12 +171,12 @@ impl SignedClient {
                         stats.count_retry(RetryReason::Credentials);
                         continue;
                     }
-                    tracing::error!(domain_says = message, "the domain does not take the credentials");
+                    tracing::error!(domain_says = message, "the domain rejects the credentials");
                     return Err(RequestError::CredentialsRejected);
                 }
                 Forbidden::Mismatch { expected } => {
                     let signed = without_token(&signer.canonical_request(&params));
-                    tracing::error!(expected, signed, "the domain expected another canonical request");
+                    tracing::error!(expected, signed, "the domain expected a different canonical request");
                     // A wrong secret access key has the same symptom, and its file may have been corrected since.
                     cache.refresh_now();
                     return Err(RequestError::SignatureRejected);

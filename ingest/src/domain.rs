@@ -150,7 +150,7 @@ const MAX_RESPONSE: u64 = 64 * 1024 * 1024;
 fn describe(error: &RequestError) -> String {
     match error {
         RequestError::Upstream(error @ UpstreamError::HeadTooLarge) => {
-            format!("cannot read the domain's answer: {error}")
+            format!("cannot read the domain's response: {error}")
         }
         error => anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": "),
     }

@@ -208,7 +208,7 @@ mod tests {
         refuse(&[("ENDPOINT", "")], "ENDPOINT: is not set");
         refuse(
             &[("ENDPOINT", "https://a.test/x")],
-            "ENDPOINT: \"https://a.test/x\" has a path: write scheme and host alone",
+            "ENDPOINT: \"https://a.test/x\" has a path: write only scheme and host",
         );
         refuse(
             &[("ENDPOINT", "http://a.test")],

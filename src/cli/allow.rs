@@ -105,7 +105,7 @@ impl List {
         if !may_replace {
             let block = cidr::text(entry.cidr);
             bail!(
-                "{}:{}: {block} is on the list already, as {:?}: --replace puts the new entry in its place",
+                "{}:{}: {block} is already on the list, as {:?}: --replace puts the new entry in its place",
                 self.file.display(),
                 old.line,
                 old.entry.name

@@ -34,8 +34,8 @@ async fn fetch_status(address: &AdminAddress) -> anyhow::Result<Status> {
             AdminAddress::Disabled => anyhow::bail!("admin.address is \"off\""),
         }
     };
-    let response = timeout(STATUS_TIMEOUT, response).await.context("it does not answer");
-    response.and_then(|response| response).with_context(|| format!("no gate to be asked on {address}"))
+    let response = timeout(STATUS_TIMEOUT, response).await.context("no response in time");
+    response.and_then(|response| response).with_context(|| format!("cannot get the status of a proxy at {address}"))
 }
 
 async fn get_status<S>(stream: S) -> anyhow::Result<Status>
@@ -48,7 +48,7 @@ where
     let response = sender.send_request(request).await?;
     anyhow::ensure!(response.status() == StatusCode::OK, "it answers {}", response.status());
     let body = response.into_body().collect().await?.to_bytes();
-    serde_json::from_slice(&body).context("it is no gate of this version")
+    serde_json::from_slice(&body).context("the response is not of this version of trailgate")
 }
 
 /// The request timeout, longer than the proxy's own timeout for the domain.

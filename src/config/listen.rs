@@ -94,7 +94,7 @@ impl Listen {
         let trusted_proxies = TrustedProxies::new(trusted_proxies.collect::<Result<_, _>>()?);
         let proxy_protocol = self.proxy_protocol.as_ref().filter(|it| *it.get_ref());
         if let Some(proxy_protocol) = proxy_protocol.filter(|_| trusted_proxies.is_empty()) {
-            let message = "is believed from trusted_proxies alone: name the load balancer's networks there";
+            let message = "requires trusted_proxies: list the load balancer's networks there";
             return Err(problem_at(proxy_protocol, message));
         }
         let redirect = self.redirect_to_https.as_ref().filter(|it| !matches!(it.get_ref(), Redirect::Is(false)));
@@ -136,7 +136,7 @@ pub(super) fn hosts(written: &[Spanned<String>]) -> Result<Hosts, Problem> {
         let host = host.strip_suffix('.').unwrap_or(host);
         // A host is an authority without userinfo and port.
         let is_host = host.parse().is_ok_and(|authority: Authority| authority.host() == host) && !host.contains('*');
-        let message = || format!("{host:?} is no host: write a name or an address, without scheme and port");
+        let message = || format!("{host:?} is not a host: write a name or an address, without scheme and port");
         is_host.then(|| host.to_owned()).ok_or_else(|| problem_at(text, message()))
     };
     Ok(Hosts::new(written.iter().map(name).collect::<Result<_, _>>()?))
@@ -161,7 +161,7 @@ impl TryFrom<String> for Address {
                 Some(("localhost", port)) => format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
                 _ => "write one like \"127.0.0.1:8080\"".to_owned(),
             };
-            format!("{text:?} is no IP address with a port: {hint}")
+            format!("{text:?} is not an IP address with a port: {hint}")
         })
     }
 }
@@ -237,7 +237,7 @@ mod tests {
     fn a_mistake_in_one_of_several_listeners_is_found() {
         refuse(
             "[[listen]]\n[[listen]]\naddress = \"x\"\n",
-            "5: listen.address: \"x\" is no IP address with a port: write one like \"127.0.0.1:8080\"",
+            "5: listen.address: \"x\" is not an IP address with a port: write one like \"127.0.0.1:8080\"",
         );
         refuse("[[listen]]\n[listen.tls]\nkey = \"a\"\n", "4: listen.tls: missing field `certificate`");
         let none = "1: invalid length 0, expected [listen], or [[listen]] for each of several";
@@ -249,7 +249,7 @@ mod tests {
     fn a_proxy_header_needs_somebody_to_believe() {
         refuse(
             "[listen]\nproxy_protocol = true\n",
-            "4: listen.proxy_protocol: is believed from trusted_proxies alone: name the load balancer's networks there",
+            "4: listen.proxy_protocol: requires trusted_proxies: list the load balancer's networks there",
         );
         let listeners = parse("[listen]\nproxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/16\"]\n").unwrap();
         assert!(listeners[0].proxy_protocol);
@@ -267,12 +267,12 @@ mod tests {
     fn address_that_others_would_take_gets_a_hint() {
         refuse(
             "[listen]\naddress = \":8080\"\n",
-            "4: listen.address: \":8080\" is no IP address with a port: write \"0.0.0.0:8080\" or \"[::]:8080\" for \
+            "4: listen.address: \":8080\" is not an IP address with a port: write \"0.0.0.0:8080\" or \"[::]:8080\" for \
              all addresses of this machine",
         );
         refuse(
             "[listen]\naddress = \"localhost:8080\"\n",
-            "4: listen.address: \"localhost:8080\" is no IP address with a port: write \"127.0.0.1:8080\" or \
+            "4: listen.address: \"localhost:8080\" is not an IP address with a port: write \"127.0.0.1:8080\" or \
              \"[::1]:8080\"",
         );
     }
@@ -319,7 +319,9 @@ mod tests {
         for host in ["audit.example:8080", "https://audit.example", "", "*.example", "a b"] {
             refuse(
                 &format!("[listen]\nhosts = [{host:?}]\n"),
-                &format!("4: listen.hosts: {host:?} is no host: write a name or an address, without scheme and port"),
+                &format!(
+                    "4: listen.hosts: {host:?} is not a host: write a name or an address, without scheme and port"
+                ),
             );
         }
     }
@@ -329,7 +331,7 @@ mod tests {
         assert!(parse("[listen]\ntrusted_origins = [\"https://portal.example\", \"https://a:8443\"]\n").is_ok());
         refuse(
             "[listen]\ntrusted_origins = [\"https://portal.example/\"]\n",
-            "4: listen.trusted_origins: \"https://portal.example/\" is no origin: write scheme and host, as in \
+            "4: listen.trusted_origins: \"https://portal.example/\" is not an origin: write scheme and host, as in \
              \"https://portal.example.com\", without a path",
         );
     }

@@ -36,7 +36,9 @@ impl TryFrom<String> for Size {
         let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
         let size = text.parse::<ByteSize>().ok().filter(|_| has_unit);
         let bytes = size.and_then(|size| usize::try_from(size.as_u64()).ok());
-        bytes.map(Self).ok_or(format!("{text:?} is no size: write a number and B, KiB, MiB or GiB, as in \"100 MiB\""))
+        bytes
+            .map(Self)
+            .ok_or(format!("{text:?} is not a size: write a number and B, KiB, MiB or GiB, as in \"100 MiB\""))
     }
 }
 
@@ -45,7 +47,7 @@ impl TryFrom<String> for Time {
 
     fn try_from(text: String) -> Result<Self, String> {
         let Ok(time) = text.parse::<SignedDuration>() else {
-            return Err(format!("{text:?} is no duration: write a number and ms, s, min or h, as in \"30 s\""));
+            return Err(format!("{text:?} is not a duration: write a number and ms, s, min or h, as in \"30 s\""));
         };
         let time = Duration::try_from(time).ok().filter(|time| !time.is_zero());
         time.map(Self).ok_or("must be longer than nothing".to_owned())

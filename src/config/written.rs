@@ -206,7 +206,7 @@ impl Upstream {
             {
                 Ok(RootRedirect::to(path))
             }
-            other => Err(problem_at(home, format!("{other:?} is no path: write \"/…\", or \"off\""))),
+            other => Err(problem_at(home, format!("{other:?} is not a path: write \"/…\", or \"off\""))),
         }
     }
 }
@@ -217,7 +217,7 @@ impl Aws {
         let region = written.get_ref();
         let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if region.is_empty() || !region.bytes().all(is_region) {
-            return Err(problem_at(written, format!("{region:?} is no region: write one like \"eu-west-1\"")));
+            return Err(problem_at(written, format!("{region:?} is not a region: write one like \"eu-west-1\"")));
         }
         Ok(Some(region))
     }
@@ -232,8 +232,9 @@ impl Aws {
                 && account.len() == 12
                 && account.bytes().all(|byte| byte.is_ascii_digit())
                 && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())));
-        let message =
-            || format!("{role:?} is no role's ARN: write one like \"arn:aws:iam::123456789012:role/trailgate\"");
+        let message = || {
+            format!("{role:?} is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"")
+        };
         if is_role { Ok(Some(role)) } else { Err(problem_at(written, message())) }
     }
 }
@@ -253,7 +254,7 @@ impl Limits {
         if let Some(memory) = &self.buffer_memory
             && memory.get_ref().0 < max_body
         {
-            let message = "is less than limits.max_body, so that the largest body would never fit";
+            let message = "is less than limits.max_body, so the largest body would never fit";
             return Err(problem_at(memory, message));
         }
         let buffer_memory = self.buffer_memory.as_ref().map_or(BUFFER_MEMORY, |memory| *memory.get_ref());
@@ -286,7 +287,7 @@ impl TryFrom<String> for Level {
     fn try_from(text: String) -> Result<Self, String> {
         let is_name = text.bytes().all(|byte| byte.is_ascii_lowercase());
         let level = text.parse().ok().filter(|_| is_name);
-        level.map(Self).ok_or(format!("{text:?} is no level: write off, error, warn, info, debug or trace"))
+        level.map(Self).ok_or(format!("{text:?} is not a level: write off, error, warn, info, debug or trace"))
     }
 }
 

@@ -56,7 +56,7 @@ impl Logs {
 /// Logs the start and the end of an outage of the access log.
 fn report_outage(loss: &Loss) {
     match loss {
-        Loss::Begins { reason } => tracing::error!(reason, "the access log cannot be written, its lines are lost"),
+        Loss::Begins { reason } => tracing::error!(reason, "the access log cannot be written: its lines are lost"),
         Loss::Ends { lost, lasted } => {
             tracing::warn!(lost_lines = lost, lasted_s = lasted.as_secs(), "the access log is written again");
         }

@@ -139,7 +139,7 @@ pub(crate) async fn run<P, H, F, B>(
         server.connections.wait()
     });
     if timeout(limits.drain, join_all(ended)).await.is_err() {
-        tracing::warn!("requests were still in flight when the time to drain was over");
+        tracing::warn!("the drain timeout has passed with requests still in flight");
         on_drain_timeout();
     }
     drop(threads);

@@ -145,7 +145,7 @@ fn private_key(text: &str) -> Result<Arc<dyn SigningKey>, String> {
         return Err("is encrypted: write it without a passphrase, by openssl pkey -in KEY -out PLAIN".to_owned());
     }
     let key =
-        PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("holds no private key: {error}"))?;
+        PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("contains no private key: {error}"))?;
     let unsupported = |error| {
         format!(
             "holds an unsupported key type, use RSA of 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519: {error}"
@@ -157,8 +157,8 @@ fn private_key(text: &str) -> Result<Arc<dyn SigningKey>, String> {
 fn parse_chain(text: Text) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = text.map_err(|reason| format!("cannot be read: {reason}"))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let chain = chain.map_err(|error| format!("is no PEM: {error}"))?;
-    if chain.is_empty() { Err("holds no certificate".to_owned()) } else { Ok(chain) }
+    let chain = chain.map_err(|error| format!("is not PEM: {error}"))?;
+    if chain.is_empty() { Err("contains no certificate".to_owned()) } else { Ok(chain) }
 }
 
 /// Returns the period in which all certificates of the chain are valid: one that is not breaks the chain.
@@ -169,7 +169,7 @@ fn validity(chain: &[CertificateDer<'_>]) -> Result<(SystemTime, SystemTime), St
         Ok((validity.not_before.to_system_time(), validity.not_after.to_system_time()))
     });
     let times: Result<Vec<_>, x509_cert::der::Error> = times.collect();
-    let times = times.map_err(|error| format!("holds a bad certificate: {error}"))?;
+    let times = times.map_err(|error| format!("contains an invalid certificate: {error}"))?;
     let (starts, ends): (Vec<_>, Vec<_>) = times.into_iter().unzip();
     let (starts, ends) = (starts.into_iter().max(), ends.into_iter().min());
     Ok(starts.zip(ends).expect("the chain is not empty"))

@@ -32,7 +32,7 @@ impl Notifier {
     pub fn reloading(self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
-            Err(error) => tracing::warn!(%error, "there is no monotonic clock"),
+            Err(error) => tracing::warn!(%error, "no monotonic clock"),
         }
     }
 
@@ -61,7 +61,7 @@ impl Notifier {
         if self.listens
             && let Err(error) = sd_notify::notify(states)
         {
-            tracing::warn!(%error, "systemd cannot be told: {states:?}");
+            tracing::warn!(%error, "cannot notify systemd: {states:?}");
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct CrossSite;
 
 /// The error for a text that is not an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no origin: write scheme and host, as in \"https://portal.example.com\", without a path")]
+#[error("is not an origin: write scheme and host, as in \"https://portal.example.com\", without a path")]
 pub struct BadOrigin;
 
 impl TrustedOrigins {

@@ -83,7 +83,7 @@ impl StreamingBody {
             None => format!("no bytes for {:?}", self.idle_timeout),
         };
         let missing_bytes = self.incoming.size_hint().exact();
-        tracing::warn!(request_id, cause, missing_bytes, "the domain's answer broke off");
+        tracing::warn!(request_id, cause, missing_bytes, "the domain's response broke off");
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Outcome>>> {

@@ -76,7 +76,7 @@ async fn a_domain_that_fails_a_client_is_asked_again() {
     assert_eq!(program.status().await, StatusCode::BAD_GATEWAY);
     let (status, lines) = readiness(&program).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(lines[2].starts_with("upstream: the domain broke off or answered nonsense"), "{lines:?}");
+    assert!(lines[2].starts_with("upstream: the domain broke off, or its response is malformed"), "{lines:?}");
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_gate_that_ends_is_not_ready() {
     program.signal("-TERM").await;
     program.event("draining").await;
     let (status, lines) = readiness(&program).await;
-    assert_eq!((status, lines[3].as_str()), (StatusCode::SERVICE_UNAVAILABLE, "listening: the gate is about to end"));
+    assert_eq!((status, lines[3].as_str()), (StatusCode::SERVICE_UNAVAILABLE, "listening: the proxy is draining"));
     release.notify_one();
     assert_eq!(sent.await.unwrap().status(), StatusCode::OK);
 }
@@ -244,7 +244,7 @@ async fn status_without_a_running_proxy_names_the_address() {
     .unwrap();
     let (code, stdout, stderr) = output(&["status", "--config", &config]).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
-    let expected = format!("trailgate: no gate to be asked on unix:{}: No such file", path(&folder, "nobody.sock"));
+    let expected = format!("trailgate: cannot get the status of a proxy at unix:{}: No such file", path(&folder, "nobody.sock"));
     assert!(stderr.starts_with(&expected), "{stderr}");
 }
 

@@ -49,7 +49,7 @@ fn a_grant_for_some_hours_ends_after_them() {
 fn listed_block_is_named_and_replaced_only_on_request() {
     let file = File::with(OFFICE);
     let add = ["add", "198.51.100.0/24", "--name", "Ground floor"];
-    file.refused(&add, 1, "FILE:4: 198.51.100.0/24 is on the list already, as \"Head office\": --replace puts");
+    file.refused(&add, 1, "FILE:4: 198.51.100.0/24 is already on the list, as \"Head office\": --replace puts");
     let said = file.done(&[&add[..], &["--replace"]].concat());
     assert_eq!(
         said,

@@ -161,7 +161,7 @@ async fn the_wrong_scheme_is_told_in_both_directions() {
     case.endpoint = plain.url().replace("http://", "https://");
     case.examine().await.fails("tls", "received corrupt message", "does not speak TLS");
     case.endpoint = tls.url().replace("https://", "http://");
-    case.examine().await.fails("clock", "broke off or answered nonsense", "does not speak HTTP, or closes");
+    case.examine().await.fails("clock", "broke off, or its response is malformed", "does not speak HTTP, or closes");
 }
 
 #[tokio::test]
@@ -323,9 +323,13 @@ async fn a_domain_that_does_not_answer_well_is_told_by_how() {
     let mut case = Case::of(&domain);
     for (fault, text, advice) in [
         (Fault::Hang, "did not answer in time", "accepts connections and does not respond"),
-        (Fault::BreakOff, "broke off or answered nonsense", "closes connections at once"),
-        (Fault::BreakBody, "broke off or answered nonsense", "closes connections at once"),
-        (Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()), "broke off or answered nonsense", "does not speak HTTP"),
+        (Fault::BreakOff, "broke off, or its response is malformed", "closes connections at once"),
+        (Fault::BreakBody, "broke off, or its response is malformed", "closes connections at once"),
+        (
+            Fault::Garbage("SSH-2.0-OpenSSH_9.2\r\n".into()),
+            "broke off, or its response is malformed",
+            "does not speak HTTP",
+        ),
         (Fault::status(503, ""), "503 Service Unavailable", "Check the domain's health"),
         (
             Fault::status(401, "Unauthorized"),

@@ -89,7 +89,11 @@ async fn answer_that_was_not_asked_for_is_a_broken_reply() {
         rig.domain.fault(Fault::Garbage(Bytes::from(format!("HTTP/1.1 {head}\r\n\r\n0\r\n\r\n"))), Times::Once);
         let response = rig.get("/").await;
         fails(&rig, &response, 502, "upstream_broken_reply").await;
-        assert_eq!(body(&response)["error"]["reason"], "the domain answered what was not asked for", "{head}");
+        assert_eq!(
+            body(&response)["error"]["reason"],
+            "the domain sent a response that does not match the request",
+            "{head}"
+        );
     }
 }
 
@@ -119,7 +123,7 @@ async fn short_answer_is_logged_with_the_missing_bytes() {
     let short = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshort";
     rig.domain.fault(Fault::Garbage(Bytes::from(short)), Times::Once);
     cut_off(&rig).await;
-    assert_eq!(events.only("the domain's answer broke off")["missing_bytes"], 5);
+    assert_eq!(events.only("the domain's response broke off")["missing_bytes"], 5);
 }
 
 #[tokio::test]
@@ -131,7 +135,7 @@ async fn answer_longer_than_its_length_is_logged() {
     rig.domain.fault(Fault::Garbage(Bytes::from(long)), Times::Once);
     assert_eq!(rig.get("/").await.body().as_ref(), b"short");
     assert_eq!(rig.access_line().await["outcome"], "forwarded");
-    events.only("the domain sent more than its answer's Content-Length: the connection is closed");
+    events.only("the domain sent more than the Content-Length of its response: the connection is closed");
 }
 
 #[tokio::test]

@@ -330,7 +330,7 @@ async fn is_refused(folder: &Path, expected: &str) {
 #[tokio::test]
 async fn a_mistake_in_a_file_is_named_with_its_line() {
     let folder = files("https://a.test/path", &allow("203.0.113.7"));
-    let reason = "\"https://a.test/path\" has a path: write scheme and host alone";
+    let reason = "\"https://a.test/path\" has a path: write only scheme and host";
     is_refused(folder.path(), &format!("trailgate.toml:4: upstream.endpoint: {reason}")).await;
 
     let folder = files("https://a.test", "[[allow]]\ncidr = \"10.0.0.1/8\"\nname = \"a\"\n");

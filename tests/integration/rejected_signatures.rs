@@ -159,7 +159,7 @@ async fn rejected_signature_logs_both_requests_without_token() {
     let rig = with_token(wrong_secret()).await;
     assert_eq!(rig.get("/i/_search?b&a=1").await.status(), StatusCode::BAD_GATEWAY);
 
-    let event = events.only("the domain expected another canonical request");
+    let event = events.only("the domain expected a different canonical request");
     let host = rig.domain.address().to_string();
     let first = format!("GET\n/i/_search\na=1&b=\nhost:{host}\nx-amz-content-sha256:");
     for name in ["expected", "signed"] {

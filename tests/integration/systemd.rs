@@ -116,7 +116,7 @@ async fn passed_socket_without_a_listener_is_an_error_at_start() {
     pass_on(&mut command, "trailgate.socket");
     let output = patiently(command.output()).await.unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let expected = "the socket \"trailgate.socket\" that was passed on is for nobody: name it \"listen\" or \"admin\"";
+    let expected = "the socket \"trailgate.socket\" that was passed has no listener: name it \"listen\" or \"admin\"";
     assert!(stderr.contains(expected), "{stderr}");
     assert_eq!(output.status.code(), Some(1));
 }

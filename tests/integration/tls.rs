@@ -76,7 +76,7 @@ async fn the_end_of_a_certificate_is_warned_of_and_measured() {
     let value: f64 = series.rsplit(' ').next().unwrap().parse().unwrap();
     assert_eq!(value.round().to_string(), end.as_second().to_string());
     make();
-    let event = program.event("the certificate ends soon").await;
+    let event = program.event("the certificate expires soon").await;
     assert_eq!((&event["level"], &event["days_left"]), (&"WARN".into(), &9.into()));
 }
 

@@ -13,13 +13,13 @@ pub enum UpstreamError {
     #[error("the domain cannot be reached")]
     Connect(#[source] BoxError),
     /// The connection was not established within `connect_timeout`.
-    #[error("the domain takes no connection")]
+    #[error("the domain does not accept connections")]
     ConnectTimeout,
     /// The response head did not arrive within `response_timeout`.
     #[error("the domain did not answer in time")]
     ResponseTimeout,
     /// The connection ended, or the response is not HTTP.
-    #[error("the domain broke off or answered nonsense")]
+    #[error("the domain broke off, or its response is malformed")]
     Broken(#[source] BoxError),
     /// The head has more than 100 headers, or exceeds hyper's buffer of 400 KiB.
     #[error("the head of the response is too large: more than {MAX_HEADERS} headers, or more than 400 KiB")]

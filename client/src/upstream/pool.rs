@@ -42,7 +42,9 @@ impl Pool {
     pub(super) fn put(&self, mut connection: Box<Connection>) {
         if !connection.is_ready() {
             if connection.error().is_some_and(is_surplus) {
-                tracing::warn!("the domain sent more than its answer's Content-Length: the connection is closed");
+                tracing::warn!(
+                    "the domain sent more than the Content-Length of its response: the connection is closed"
+                );
             }
             return;
         }

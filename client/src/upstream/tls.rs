@@ -41,10 +41,10 @@ pub enum RootsError {
     #[error("{}: is not PEM", .0.display())]
     NotPem(PathBuf, #[source] pem::Error),
     /// The file has a certificate that cannot be a root.
-    #[error("{}: holds a bad certificate", .0.display())]
+    #[error("{}: contains an invalid certificate", .0.display())]
     BadCertificate(PathBuf, #[source] rustls::Error),
     /// The file has no certificate.
-    #[error("{}: holds no certificate", .0.display())]
+    #[error("{}: contains no certificate", .0.display())]
     NoCertificate(PathBuf),
     /// The platform has no root certificates.
     #[error("this platform has no root certificates (install ca-certificates, or name a ca_file) {0}")]

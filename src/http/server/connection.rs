@@ -73,7 +73,7 @@ pub(super) async fn serve<P, H, F, B>(
         }
         // Port scans and browsers that do not trust the certificate cause this often: not worth a warning each time.
         Ok(Err(OpenError::Handshake(error))) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
-        Err(_) => return tracing::debug!(%peer, "the connection did not begin in time"),
+        Err(_) => return tracing::debug!(%peer, "the connection timed out before its first request"),
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, %peer, "connection ended");

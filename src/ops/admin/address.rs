@@ -34,7 +34,7 @@ pub enum AdminListener {
 
 /// An admin address that cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"")]
+#[error("is not an admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"")]
 pub struct AdminAddressError;
 
 impl AdminAddress {

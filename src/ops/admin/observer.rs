@@ -57,7 +57,7 @@ impl Observer {
     /// Returns the readiness checks. Sends a request to the domain unless it has responded recently.
     pub(crate) async fn checks(&self) -> Vec<Check> {
         let is_draining = self.is_draining.load(Ordering::Relaxed);
-        let draining = is_draining.then(|| Check::new("listening", Some("the gate is about to end".to_owned())));
+        let draining = is_draining.then(|| Check::new("listening", Some("the proxy is draining".to_owned())));
         let upstream = self.upstream_problem().await;
         let credentials = self.proxy.upstream.credentials().latest();
         let mut checks = vec![

@@ -69,7 +69,7 @@ impl CertificateReloader {
                 self.publisher.send_replace(Arc::new(loaded));
                 self.warn(SystemTime::now());
             }
-            Err(error) => tracing::error!(%error, "certificate not reloaded, the one before stays in force"),
+            Err(error) => tracing::error!(%error, "certificate not reloaded, the previous one stays in effect"),
         }
     }
 
@@ -77,13 +77,13 @@ impl CertificateReloader {
         let expires = self.publisher.borrow().expires();
         if let Err(reason) = self.publisher.borrow().check_time(now) {
             let file = self.certificate.path().display();
-            tracing::error!(%file, "the certificate {reason}: clients refuse it");
+            tracing::error!(%file, "the certificate {reason}: clients reject it");
             return;
         }
         let left = expires.duration_since(now).unwrap_or_default();
         if left < WARN_BEFORE {
             let (file, days_left) = (self.certificate.path().display(), left.as_secs() / DAY.as_secs());
-            tracing::warn!(%file, days_left, expires = %format_time(expires), "the certificate ends soon");
+            tracing::warn!(%file, days_left, expires = %format_time(expires), "the certificate expires soon");
         }
     }
 }

@@ -153,7 +153,7 @@ pub enum EmptyReason {
     #[error("has no entries: write at least one [[allow]], or allow = [] to reject every client")]
     NoEntry,
     /// All entries are in one comment: something has replaced the line ends by spaces.
-    #[error("has no entries: its line ends are lost, so that the first # comments out all that follows")]
+    #[error("has no entries: its line ends are lost, so the first # comments out the rest")]
     OneLine,
 }
 

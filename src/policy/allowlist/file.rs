@@ -203,13 +203,13 @@ pub(crate) enum Mistake {
     Toml { message: String, found: String },
     #[error(r#"this [[allow]] has no cidr: write cidr = "203.0.113.7/32""#)]
     NoCidr,
-    #[error(r#"this [[allow]] has no name: write name = "whose address it is""#)]
+    #[error(r#"this [[allow]] has no name: write name = "OWNER""#)]
     NoName,
     #[error("cidr {cidr:?} {error}")]
     Cidr { cidr: String, error: CidrError },
     #[error("cidr {written:?} is {block}, which line {first} has already: remove one of the two")]
     Duplicate { written: String, block: String, first: usize },
-    #[error(r#"name is empty: write name = "whose address it is""#)]
+    #[error(r#"name is empty: write name = "OWNER""#)]
     EmptyName,
     #[error("name {name:?} has a control character: write it in one line of plain text")]
     ControlCharacter { name: String },

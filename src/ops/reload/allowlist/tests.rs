@@ -148,7 +148,7 @@ async fn emptied_list_is_not_taken() {
         ("", "has no entries: write at least one [[allow]], or allow = [] to reject every client"),
         (
             include_str!("../../../../tests/data/faults/allowlist-one-line.toml"),
-            "has no entries: its line ends are lost, so that the first # comments out all that follows",
+            "has no entries: its line ends are lost, so the first # comments out the rest",
         ),
     ] {
         let mut it = Rig::new();

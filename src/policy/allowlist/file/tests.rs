@@ -91,8 +91,8 @@ fn a_bad_name_is_refused() {
     let name = |name: &str, expected: &str| {
         refuses(&format!("[[allow]]\ncidr = '::1'\nname = {name}\n"), &format!("a.toml:3: {expected}"));
     };
-    name("''", r#"name is empty: write name = "whose address it is""#);
-    name("' \u{a0}'", r#"name is empty: write name = "whose address it is""#);
+    name("''", r#"name is empty: write name = "OWNER""#);
+    name("' \u{a0}'", r#"name is empty: write name = "OWNER""#);
     name(r#""a\nb""#, r#"name "a\nb" has a control character: write it in one line of plain text"#);
     name(r#""a\u001b[31m""#, r#"name "a\u{1b}[31m" has a control character: write it in one line of plain text"#);
     name("3", "invalid type: integer `3`, expected a string, in: name = 3");
@@ -105,10 +105,7 @@ fn a_missing_key_is_refused_at_its_entry() {
         &format!("{good}[[allow]]\nname = 'x'\n"),
         r#"a.toml:4: this [[allow]] has no cidr: write cidr = "203.0.113.7/32""#,
     );
-    refuses(
-        &format!("{good}[[allow]]\ncidr = '::2'"),
-        r#"a.toml:4: this [[allow]] has no name: write name = "whose address it is""#,
-    );
+    refuses(&format!("{good}[[allow]]\ncidr = '::2'"), r#"a.toml:4: this [[allow]] has no name: write name = "OWNER""#);
 }
 
 #[test]
