@@ -20,7 +20,7 @@ pub struct UpstreamHealth {
 
 /// A response of the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastAnswer {
+pub struct LastResponse {
     /// The time at which its head arrived.
     pub at: SystemTime,
     /// Its status.
@@ -37,7 +37,7 @@ pub struct Failure {
 }
 
 impl UpstreamHealth {
-    pub(crate) fn note_answer(&self, status: StatusCode, now: SystemTime) {
+    pub(crate) fn record_response(&self, status: StatusCode, now: SystemTime) {
         let millis = millis(now);
         self.answer.store(millis << STATUS_BITS | u64::from(status.as_u16()), Ordering::Relaxed);
         if !status.is_server_error() {
@@ -45,16 +45,16 @@ impl UpstreamHealth {
         }
     }
 
-    pub(crate) fn note_failure(&self, kind: FailureKind, now: SystemTime) {
+    pub(crate) fn record_failure(&self, kind: FailureKind, now: SystemTime) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure { at: now, kind });
     }
 
     /// Returns the last response, with any status.
     #[must_use]
-    pub fn last_answer(&self) -> Option<LastAnswer> {
+    pub fn last_response(&self) -> Option<LastResponse> {
         let packed = self.answer.load(Ordering::Relaxed);
         let status = u16::try_from(packed & ((1 << STATUS_BITS) - 1)).ok()?;
-        (packed != 0).then(|| LastAnswer { at: time(packed >> STATUS_BITS), status })
+        (packed != 0).then(|| LastResponse { at: time(packed >> STATUS_BITS), status })
     }
 
     /// Returns the time of the last response with a status below 500.
@@ -90,19 +90,19 @@ mod tests {
     #[test]
     fn last_answer_has_its_time_and_status() {
         let health = UpstreamHealth::default();
-        assert_eq!((health.last_answer(), health.last_success(), health.last_failure()), (None, None, None));
+        assert_eq!((health.last_response(), health.last_success(), health.last_failure()), (None, None, None));
         let now = time(1_800_000_000_123);
-        health.note_answer(StatusCode::NOT_FOUND, now);
-        assert_eq!(health.last_answer(), Some(LastAnswer { at: now, status: 404 }));
+        health.record_response(StatusCode::NOT_FOUND, now);
+        assert_eq!(health.last_response(), Some(LastResponse { at: now, status: 404 }));
         assert_eq!(health.last_success(), Some(now));
     }
 
     #[test]
     fn answer_with_a_server_error_is_no_success() {
         let health = UpstreamHealth::default();
-        health.note_answer(StatusCode::OK, time(1000));
-        health.note_answer(StatusCode::SERVICE_UNAVAILABLE, time(2000));
-        assert_eq!(health.last_answer(), Some(LastAnswer { at: time(2000), status: 503 }));
+        health.record_response(StatusCode::OK, time(1000));
+        health.record_response(StatusCode::SERVICE_UNAVAILABLE, time(2000));
+        assert_eq!(health.last_response(), Some(LastResponse { at: time(2000), status: 503 }));
         assert_eq!(health.last_success(), Some(time(1000)));
     }
 }

@@ -55,7 +55,7 @@ pub use self::credentials::{
 pub use self::endpoint::{Endpoint, EndpointError};
 pub use self::error::{FailureKind, RequestError};
 pub use self::forbidden::Forbidden;
-pub use self::health::{Failure, LastAnswer, UpstreamHealth};
+pub use self::health::{Failure, LastResponse, UpstreamHealth};
 pub use self::sign::{Signer, SigningParams, is_signing_header};
 pub use self::signed_client::{SignedClient, UnsignedRequest};
 pub use self::stats::{ClientStats, ForbiddenKind, RetryReason};

@@ -113,10 +113,10 @@ impl SignedClient {
     ) -> Result<Response<PooledBody>, RequestError> {
         let result = self.send_with_retries(request, headers).await;
         match &result {
-            Ok(response) => self.shared.health.note_answer(response.status(), SystemTime::now()),
+            Ok(response) => self.shared.health.record_response(response.status(), SystemTime::now()),
             // Missing credentials are not the domain's failure.
             Err(RequestError::NoCredentials(_)) => {}
-            Err(error) => self.shared.health.note_failure(error.kind(), SystemTime::now()),
+            Err(error) => self.shared.health.record_failure(error.kind(), SystemTime::now()),
         }
         result
     }

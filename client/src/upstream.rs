@@ -4,9 +4,9 @@
 //! waits for a request also polls its connection, which saves the wake-ups between three tasks (docs/performance.md has
 //! the figures). The pool can also be emptied when one of its connections is stale.
 
-mod answer_first;
 mod connection;
 mod deadline;
+mod early_response;
 mod error;
 mod pool;
 mod pooled_body;
@@ -23,8 +23,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
-use self::answer_first::AnswerFirst;
 use self::connection::{Connection, MaybeTlsStream};
+use self::early_response::EarlyResponseStream;
 pub use self::error::UpstreamError;
 use self::pool::Pool;
 pub use self::pooled_body::PooledBody;
@@ -167,7 +167,7 @@ impl Upstream {
             return Err(UpstreamError::Connect(reason.into()));
         }
         let stream = connector.clone().oneshot(origin.clone()).await.map_err(UpstreamError::of_connecting)?;
-        let connection = Connection::open(AnswerFirst::new(stream), stats).await;
+        let connection = Connection::open(EarlyResponseStream::new(stream), stats).await;
         Ok(Box::new(connection.map_err(UpstreamError::broken)?))
     }
 }

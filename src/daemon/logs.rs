@@ -33,8 +33,8 @@ impl Logs {
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let access = NonBlockingWriter::start_reporting(stdout, notice, report_outage)?;
         let logs = Self { events: NonBlockingWriter::start(stderr, notice)?, access };
-        let pipe = logs.events.clone();
-        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || pipe.clone());
+        let writer = logs.events.clone();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
         let targets = Targets::new().with_target("trailgate", config.level).with_default(tracing::Level::WARN);
         let registry = tracing_subscriber::registry().with(targets);
         match config.format {

@@ -42,7 +42,7 @@ impl ForwardedContext {
 
 /// Returns the request headers for the domain, without the signature: the client's end-to-end headers and the
 /// forwarding headers.
-pub(crate) fn to_domain(client: &HeaderMap, hop: &ForwardedContext) -> HeaderMap {
+pub(crate) fn to_domain(client: &HeaderMap, context: &ForwardedContext) -> HeaderMap {
     let named = named_by_connection(client);
     let passes = |name: &HeaderName| {
         let text = name.as_str();
@@ -52,32 +52,32 @@ pub(crate) fn to_domain(client: &HeaderMap, hop: &ForwardedContext) -> HeaderMap
         !ends
             && !is_signing_header(text)
             && !names_identity(text)
-            && (hop.is_trusted || !is_forwarded)
+            && (context.is_trusted || !is_forwarded)
             && !named.contains(name)
     };
     let mut headers = HeaderMap::with_capacity(client.len() + ADDED);
     for (name, value) in client.iter().filter(|(name, _)| passes(name)) {
         headers.append(name, value.clone());
     }
-    headers.append(FORWARDED_FOR, hop.peer.to_header());
+    headers.append(FORWARDED_FOR, context.peer.to_header());
     if let (Entry::Vacant(vacant), Some(host)) = (headers.entry(FORWARDED_HOST), client.get(header::HOST)) {
         vacant.insert(host.clone());
     }
-    let proto = HeaderValue::from_static(if hop.is_tls { "https" } else { "http" });
+    let proto = HeaderValue::from_static(if context.is_tls { "https" } else { "http" });
     headers.entry(FORWARDED_PROTO).or_insert(proto);
     headers
 }
 
 /// Rewrites the domain's response headers for the client: redirects and cookies then lead to the proxy, not to the
 /// domain.
-pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &ForwardedContext) {
+pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, context: &ForwardedContext) {
     let mut named = named_by_connection(headers);
     while let Some(name) = named.pop().or_else(|| headers.keys().find(|name| is_hop_by_hop(name.as_str())).cloned()) {
         headers.remove(name);
     }
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         if let Some(location) = headers.get_mut(name)
-            && let Some(path) = on_domain(location.as_bytes(), domain)
+            && let Some(path) = path_on_domain(location.as_bytes(), domain)
             && let Ok(path) = HeaderValue::from_bytes(path)
         {
             *location = path;
@@ -88,7 +88,9 @@ pub(crate) fn to_client(headers: &mut HeaderMap, domain: &Authority, hop: &Forwa
         && let Entry::Occupied(mut cookies) = headers.entry(header::SET_COOKIE)
     {
         for cookie in cookies.iter_mut() {
-            if let Ok(rewritten) = HeaderValue::from_bytes(&for_gate(cookie.as_bytes(), domain, hop.is_secure)) {
+            if let Ok(rewritten) =
+                HeaderValue::from_bytes(&rewrite_cookie(cookie.as_bytes(), domain, context.is_secure))
+            {
                 *cookie = rewritten;
             }
         }
@@ -111,7 +113,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// Returns the path and what follows it, if `location` is an absolute URL on the domain.
-fn on_domain<'a>(location: &'a [u8], domain: &Authority) -> Option<&'a [u8]> {
+fn path_on_domain<'a>(location: &'a [u8], domain: &Authority) -> Option<&'a [u8]> {
     let rest = ["https://", "http://", "//"].iter().find_map(|scheme| strip_prefix_ignoring_case(location, scheme))?;
     let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -129,13 +131,13 @@ fn on_domain<'a>(location: &'a [u8], domain: &Authority) -> Option<&'a [u8]> {
 
 /// Rewrites a cookie of the domain for the proxy: drops a `Domain` that covers the domain's host and, over plain http,
 /// `Secure`, because a browser would reject the cookie there.
-fn for_gate(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8> {
+fn rewrite_cookie(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8> {
     let keeps = |attribute: &&[u8]| {
         let (name, value) = match attribute.iter().position(|&byte| byte == b'=') {
             Some(at) => (attribute[..at].trim_ascii(), attribute[at + 1..].trim_ascii()),
             None => (attribute.trim_ascii(), &[][..]),
         };
-        let names_domain = name.eq_ignore_ascii_case(b"domain") && is_for(value, domain.host().as_bytes());
+        let names_domain = name.eq_ignore_ascii_case(b"domain") && covers_host(value, domain.host().as_bytes());
         // Browsers reject `SameSite=None` on a cookie that is not `Secure`.
         let needs_tls = name.eq_ignore_ascii_case(b"secure")
             || (name.eq_ignore_ascii_case(b"samesite") && value.eq_ignore_ascii_case(b"none"));
@@ -147,7 +149,7 @@ fn for_gate(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8> {
 }
 
 /// Returns whether a cookie's `Domain` covers `host`: the host itself, or a parent domain.
-fn is_for(cookie_domain: &[u8], host: &[u8]) -> bool {
+fn covers_host(cookie_domain: &[u8], host: &[u8]) -> bool {
     let suffix = cookie_domain.strip_prefix(b".").unwrap_or(cookie_domain);
     let Some(at) = host.len().checked_sub(suffix.len()) else { return false };
     host[at..].eq_ignore_ascii_case(suffix) && (at == 0 || host[at - 1] == b'.')
@@ -204,7 +206,7 @@ mod tests {
 
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
-    fn hop() -> ForwardedContext {
+    fn context() -> ForwardedContext {
         ForwardedContext { peer: ClientAddress::new(PEER), is_tls: false, is_trusted: false, is_secure: false }
     }
 
@@ -222,7 +224,7 @@ mod tests {
 
     #[track_caller]
     fn to_domain_from(is_trusted: bool, sent: &[(&'static str, &str)], expected: &[&str]) {
-        let headers = to_domain(&map(sent), &ForwardedContext { is_trusted, ..hop() });
+        let headers = to_domain(&map(sent), &ForwardedContext { is_trusted, ..context() });
         let (mut found, mut expected) = (lines(&headers), expected.iter().map(ToString::to_string).collect::<Vec<_>>());
         found.sort();
         expected.sort();
@@ -348,7 +350,7 @@ mod tests {
     #[track_caller]
     fn location(from_domain: &str, to_browser: &str) {
         let mut headers = map(&[("location", from_domain)]);
-        to_client(&mut headers, &domain(), &hop());
+        to_client(&mut headers, &domain(), &context());
         assert_eq!(lines(&headers), [format!("location: {to_browser}")]);
     }
 
@@ -374,7 +376,7 @@ mod tests {
     #[track_caller]
     fn cookie(is_secure: bool, from_domain: &str, to_browser: &str) {
         let mut headers = map(&[("set-cookie", from_domain)]);
-        to_client(&mut headers, &domain(), &ForwardedContext { is_secure, ..hop() });
+        to_client(&mut headers, &domain(), &ForwardedContext { is_secure, ..context() });
         assert_eq!(lines(&headers), [format!("set-cookie: {to_browser}")]);
     }
 
@@ -402,8 +404,8 @@ mod tests {
     #[test]
     fn hop_by_hop_headers_of_a_response_do_not_pass() {
         let mut headers =
-            map(&[("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("etag", "\"a\"")]);
-        to_client(&mut headers, &domain(), &hop());
+            map(&[("connection", "close, x-context"), ("x-context", "1"), ("keep-alive", "1"), ("etag", "\"a\"")]);
+        to_client(&mut headers, &domain(), &context());
         assert_eq!(lines(&headers), ["etag: \"a\""]);
     }
 

@@ -113,7 +113,7 @@ enum DenyReason {
 /// The decision by a request's head: the rule for its body, and its load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Decision {
-    question: BodyRule,
+    body_rule: BodyRule,
     load: Load,
 }
 
@@ -132,7 +132,7 @@ pub fn decide(
     match access {
         Access::Full => Ok(BodyCheck::nothing()),
         // A server that honours these headers executes another method than the one decided on.
-        _ if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.refuse(DenyReason::Ambiguous)),
+        _ if OVERRIDES.iter().any(|name| headers.contains_key(name)) => Err(call.deny(DenyReason::Ambiguous)),
         Access::View | Access::Read => Ok(BodyCheck::new(call.decide_all_readings(below_prefix)?, &call, headers)),
     }
 }
@@ -161,23 +161,23 @@ impl Call<'_> {
         &self,
         decide: fn(&Self, &[&str]) -> Result<Decision, ReadOnly>,
     ) -> Result<Decision, ReadOnly> {
-        let readings = readings(self.target).ok_or_else(|| self.refuse(DenyReason::Ambiguous))?;
+        let readings = readings(self.target).ok_or_else(|| self.deny(DenyReason::Ambiguous))?;
         let mut agreed = None;
         for segments in &readings {
             let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
             let decision = decide(self, &segments)?;
             if *agreed.get_or_insert(decision) != decision {
-                return Err(self.refuse(DenyReason::Ambiguous));
+                return Err(self.deny(DenyReason::Ambiguous));
             }
         }
-        agreed.ok_or_else(|| self.refuse(DenyReason::Ambiguous))
+        agreed.ok_or_else(|| self.deny(DenyReason::Ambiguous))
     }
 
     fn parameters(&self) -> Result<Vec<(String, String)>, ReadOnly> {
-        parameters(self.target).ok_or_else(|| self.refuse(DenyReason::Ambiguous))
+        parameters(self.target).ok_or_else(|| self.deny(DenyReason::Ambiguous))
     }
 
-    fn refuse(&self, why: DenyReason) -> ReadOnly {
+    fn deny(&self, why: DenyReason) -> ReadOnly {
         ReadOnly { call: self.to_string(), why }
     }
 }
@@ -208,14 +208,14 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     if let ["api" | "internal", ..] = segments
         && call.target.query().is_some()
     {
-        let parameters = pairs(call.target).ok_or_else(|| call.refuse(DenyReason::Ambiguous))?;
-        shape::check(segments, &parameters).map_err(|why| call.refuse(why))?;
+        let parameters = pairs(call.target).ok_or_else(|| call.deny(DenyReason::Ambiguous))?;
+        shape::check(segments, &parameters).map_err(|why| call.deny(why))?;
     }
     let rule = match (table::find(Backend::Kibana, call.method, segments), segments) {
         (Some(rule), _) => rule,
         // Kibana 4 to 6 forward these paths to the engine.
         (None, ["elasticsearch" | "es_admin", engine @ ..]) => return of_engine(call, engine),
-        (None, _) => return Err(call.refuse(DenyReason::Unknown)),
+        (None, _) => return Err(call.deny(DenyReason::Unknown)),
     };
     if rule.verdict == Verdict::Console {
         return nested_call::console(call);
@@ -227,14 +227,14 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
         _ if call.method == "GET" || call.method == "HEAD" => Load::None,
         _ => Load::Call,
     };
-    Ok(Decision { question: ask(rule, call, segments)?, load })
+    Ok(Decision { body_rule: ask(rule, call, segments)?, load })
 }
 
 fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
-    let rule = table::find(Backend::Engine, call.method, segments).ok_or_else(|| call.refuse(DenyReason::Unknown))?;
+    let rule = table::find(Backend::Engine, call.method, segments).ok_or_else(|| call.deny(DenyReason::Unknown))?;
     // No engine interprets a `GET` as indexing a document, whatever its body.
     if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
-        return Err(call.refuse(call.context.engine.map_or(DenyReason::EngineUnknown, DenyReason::NotOnEngine)));
+        return Err(call.deny(call.context.engine.map_or(DenyReason::EngineUnknown, DenyReason::NotOnEngine)));
     }
     contexts::decide(call, segments, ask(rule, call, segments)?)
 }
@@ -245,25 +245,25 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
         // Some versions of the plug-ins also read the body's members from the query.
         let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
         if !call.parameters()?.iter().all(is_usual) {
-            return Err(call.refuse(DenyReason::Ambiguous));
+            return Err(call.deny(DenyReason::Ambiguous));
         }
     }
     if call.context.access == Access::View && rule.verdict.saves() {
-        return Err(call.refuse(DenyReason::Saves));
+        return Err(call.deny(DenyReason::Saves));
     }
     let writes = call.method != "DELETE";
     match rule.verdict {
         Verdict::Allow | Verdict::UsageCounter => Ok(BodyRule::None),
-        Verdict::Refuse => Err(call.refuse(DenyReason::Named(rule.what))),
+        Verdict::Refuse => Err(call.deny(DenyReason::Named(rule.what))),
         Verdict::OwnIndex => {
             let is_usual = |(key, _): &(String, String)| OWN_INDEX_PARAMETERS.contains(&key.as_str());
             let is_own = call.parameters()?.iter().all(is_usual);
-            if is_own { document(call, segments) } else { Err(call.refuse(DenyReason::Unknown)) }
+            if is_own { document(call, segments) } else { Err(call.deny(DenyReason::Unknown)) }
         }
         Verdict::Statement(language) => {
             for (key, value) in parameters_beside_body(call)? {
                 if ["sql", "query", "ppl"].contains(&key.as_str()) && !language.reads(&value) {
-                    return Err(call.refuse(DenyReason::Statement));
+                    return Err(call.deny(DenyReason::Statement));
                 }
             }
             Ok(BodyRule::Statement(language))
@@ -271,12 +271,12 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
         Verdict::Cursors => {
             let mut parameters = parameters_beside_body(call)?.into_iter();
             if parameters.any(|(_, value)| value.contains("_all")) {
-                return Err(call.refuse(DenyReason::Everybody));
+                return Err(call.deny(DenyReason::Everybody));
             }
             Ok(BodyRule::Cursors)
         }
         // `of_kibana` has decided it.
-        Verdict::Console => Err(call.refuse(DenyReason::Unknown)),
+        Verdict::Console => Err(call.deny(DenyReason::Unknown)),
         Verdict::ApiCaller => Ok(BodyRule::ApiCaller),
         Verdict::Search => Ok(BodyRule::Search),
         Verdict::Batch => Ok(BodyRule::Batch),
@@ -284,13 +284,13 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
         Verdict::Timelion => Ok(BodyRule::Timelion),
         Verdict::Settings => {
             if let [_, _, "settings", name] = segments {
-                objects::check_setting_name(name).map_err(|why| call.refuse(why))?;
+                objects::check_setting_name(name).map_err(|why| call.deny(why))?;
             }
             Ok(if writes { BodyRule::Settings } else { BodyRule::None })
         }
         Verdict::Object => {
             let kind = segments.get(2).copied().unwrap_or_default();
-            let kind = Kind::of(kind).map_err(|why| call.refuse(why))?;
+            let kind = Kind::of(kind).map_err(|why| call.deny(why))?;
             check_ids(call, segments)?;
             Ok(if writes { BodyRule::Object(kind) } else { BodyRule::None })
         }
@@ -304,8 +304,8 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
 fn document(call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
     let kind = match segments {
         [_, _, "_mapping" | "_refresh", ..] => return Ok(BodyRule::None),
-        [_, _, name, ..] => Kind::of(name).map_err(|why| call.refuse(why))?,
-        _ => return Err(call.refuse(DenyReason::Unknown)),
+        [_, _, name, ..] => Kind::of(name).map_err(|why| call.deny(why))?,
+        _ => return Err(call.deny(DenyReason::Unknown)),
     };
     check_ids(call, segments)?;
     let is_update = segments.contains(&"_update");
@@ -314,7 +314,7 @@ fn document(call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
 
 /// Rejects a path that names a shipped object.
 fn check_ids(call: &Call<'_>, segments: &[&str]) -> Result<(), ReadOnly> {
-    segments.iter().try_for_each(|segment| objects::check_id(segment)).map_err(|why| call.refuse(why))
+    segments.iter().try_for_each(|segment| objects::check_id(segment)).map_err(|why| call.deny(why))
 }
 
 /// Returns the parameters of a call that is also decided by its body. Rejects those that could replace the body.
@@ -323,7 +323,7 @@ fn parameters_beside_body(call: &Call<'_>) -> Result<Vec<(String, String)>, Read
     // `source` replaces the body, and engines up to 6 also split parameters at `;`.
     let is_doubtful = |(key, value): &(String, String)| key == "source" || key.contains(';') || value.contains(';');
     if parameters.iter().any(is_doubtful) {
-        return Err(call.refuse(DenyReason::Ambiguous));
+        return Err(call.deny(DenyReason::Ambiguous));
     }
     Ok(parameters)
 }

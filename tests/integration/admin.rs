@@ -244,7 +244,8 @@ async fn status_without_a_running_proxy_names_the_address() {
     .unwrap();
     let (code, stdout, stderr) = output(&["status", "--config", &config]).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
-    let expected = format!("trailgate: cannot get the status of a proxy at unix:{}: No such file", path(&folder, "nobody.sock"));
+    let expected =
+        format!("trailgate: cannot get the status of a proxy at unix:{}: No such file", path(&folder, "nobody.sock"));
     assert!(stderr.starts_with(&expected), "{stderr}");
 }
 

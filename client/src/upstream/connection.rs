@@ -17,8 +17,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::answer_first::AnswerFirst;
 use super::deadline::Deadline;
+use super::early_response::EarlyResponseStream;
 use super::error::UpstreamError;
 use crate::body::BodyFrames;
 use crate::stats::{ClientStats, OpenConnection};
@@ -38,13 +38,13 @@ pub(super) struct Connection {
 /// The half of a connection that reads and writes when it is polled.
 struct Driver {
     /// `None` once the connection has ended.
-    connection: Option<http1::Connection<AnswerFirst<MaybeTlsStream>, BodyFrames>>,
+    connection: Option<http1::Connection<EarlyResponseStream<MaybeTlsStream>, BodyFrames>>,
     error: Option<hyper::Error>,
 }
 
 impl Connection {
     pub(super) async fn open(
-        stream: AnswerFirst<MaybeTlsStream>,
+        stream: EarlyResponseStream<MaybeTlsStream>,
         stats: &Arc<ClientStats>,
     ) -> Result<Self, hyper::Error> {
         let open = OpenConnection::count(stats);

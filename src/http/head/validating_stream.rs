@@ -72,7 +72,7 @@ enum End {
     /// More requests may arrive.
     Open,
     /// A head was rejected: nothing more is read before the connection is closed.
-    Refused,
+    Rejected,
     /// The client has closed its side after a complete request, and may wait for the response.
     HalfClosed,
     /// Half-closed, and the client reads the response: a write fails as soon as it has gone.
@@ -124,11 +124,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         Arc::clone(&self.half_closed)
     }
 
-    fn refuse(&mut self, error: HeadError) {
+    fn reject(&mut self, error: HeadError) {
         self.rejection.set(error);
         self.held = BytesMut::from(PLACEHOLDER_HEAD);
         self.cleared = PLACEHOLDER_HEAD.len();
-        self.end = End::Refused;
+        self.end = End::Rejected;
     }
 
     /// Clears those of the held bytes that the validator passes.
@@ -145,7 +145,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
                 }
                 self.mark_head_complete();
             }
-            Err(error) => self.refuse(error),
+            Err(error) => self.reject(error),
         }
     }
 
@@ -174,7 +174,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         }
         ready!(self.read_timer.poll_elapsed(self.timeouts.head, cx));
         if in_head {
-            self.refuse(HeadError::Slow);
+            self.reject(HeadError::Slow);
         } else {
             self.end = End::Closed;
         }
@@ -183,7 +183,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
 
     /// Returns whether the client may still be sending bytes that are never read.
     fn has_unread(&self) -> bool {
-        self.end == End::Refused || (self.end == End::Open && (!self.validator.is_at_head() || !self.held.is_empty()))
+        self.end == End::Rejected || (self.end == End::Open && (!self.validator.is_at_head() || !self.held.is_empty()))
     }
 }
 
@@ -204,7 +204,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for ValidatingStream<I> {
             match this.end {
                 End::Open => {}
                 // hyper closes the connection after the response; an end of file here would cancel that response.
-                End::Refused | End::Answered => return Poll::Pending,
+                End::Rejected | End::Answered => return Poll::Pending,
                 End::HalfClosed => {
                     ready!(this.read_timer.poll_elapsed(HALF_CLOSED, cx));
                     this.end = End::Closed;
@@ -257,7 +257,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for ValidatingStream<I> {
                 }
                 Err(error) => {
                     buf.set_filled(before);
-                    this.refuse(error);
+                    this.reject(error);
                 }
             }
         }

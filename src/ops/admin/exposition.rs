@@ -48,10 +48,10 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
     bytes(registry, "buffered", "Memory for bodies that is taken", sample.proxy.budget.taken());
     bytes(registry, "buffer_limit", "Memory for bodies that there is", sample.proxy.budget.limit());
     let (lost, writable) = (Family::<_, Counter>::default(), Family::<_, Gauge>::default());
-    for (name, pipe) in sample.logs {
+    for (name, writer) in sample.logs {
         let labels = [("log", *name)];
-        lost.get_or_create(&labels).inc_by(pipe.lost_lines());
-        writable.get_or_create(&labels).set(i64::from(pipe.problem().is_none()));
+        lost.get_or_create(&labels).inc_by(writer.lost_lines());
+        writable.get_or_create(&labels).set(i64::from(writer.problem().is_none()));
     }
     registry.register("log_lines_dropped", "Log lines that could not be written", lost);
     registry.register("log_writable", "Whether log lines are written and not lost", writable);
@@ -65,7 +65,7 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
 fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
     let upstream = &sample.proxy.upstream;
     register_stats(registry, upstream.stats());
-    let answered = upstream.health().last_answer().map_or(0.0, |answer| unix(answer.at));
+    let answered = upstream.health().last_response().map_or(0.0, |answer| unix(answer.at));
     seconds(registry, "upstream_last_answer_timestamp", "When the domain last answered", answered);
     let offset = f64::from(i32::try_from(upstream.clock().offset()).unwrap_or(i32::MAX));
     seconds(registry, "upstream_clock_offset", "By how much the domain's clock is ahead", offset);

@@ -66,8 +66,8 @@ impl Observer {
             Check::new("upstream", upstream),
         ];
         // Listed only while a log fails, because a working log is nothing to report.
-        checks.extend(self.logs.iter().filter_map(|(name, pipe)| {
-            let problem = format!("it cannot be written: {}", pipe.problem()?);
+        checks.extend(self.logs.iter().filter_map(|(name, writer)| {
+            let problem = format!("it cannot be written: {}", writer.problem()?);
             Some(Check::new(&format!("{name} log"), Some(problem)))
         }));
         checks.extend(draining);

@@ -144,8 +144,8 @@ pub(super) fn build(
         checks,
         upstream: Upstream {
             domain: upstream.authority().to_string(),
-            answered: health.last_answer().map(|answer| timestamp(answer.at)),
-            status: health.last_answer().map(|answer| answer.status),
+            answered: health.last_response().map(|answer| timestamp(answer.at)),
+            status: health.last_response().map(|answer| answer.status),
             failed: health.last_failure().map(|failure| timestamp(failure.at)),
             failure: health.last_failure().map(|failure| Outcome::from(failure.kind).to_string()),
             connections: upstream.stats().open_connections(),

@@ -26,7 +26,7 @@ pub struct BodyCheck {
 
 impl BodyCheck {
     pub(super) fn new(decision: Decision, call: &Call<'_>, headers: &HeaderMap) -> Self {
-        if decision.question == BodyRule::None {
+        if decision.body_rule == BodyRule::None {
             return Self { decision, ..Self::nothing() };
         }
         Self { decision, call: call.to_string(), content: Content::of(headers), context: call.context }
@@ -34,30 +34,30 @@ impl BodyCheck {
 
     /// Creates a check that passes any body and counts no load.
     pub(super) fn nothing() -> Self {
-        let decision = Decision { question: BodyRule::None, load: Load::None };
+        let decision = Decision { body_rule: BodyRule::None, load: Load::None };
         let context = Context { access: Access::Full, engine: None, longest: Duration::ZERO };
         Self { decision, call: String::new(), content: Content::UNREAD, context }
     }
 
     /// Checks the body and returns the request's load. A body without a rule is not read.
     pub fn run(self, body: &HashedBody) -> Result<Load, ReadOnly> {
-        let Decision { question, load } = self.decision;
+        let Decision { body_rule, load } = self.decision;
         // An empty body cannot make the request a write.
-        if question == BodyRule::None || body.is_empty() {
+        if body_rule == BodyRule::None || body.is_empty() {
             return Ok(load);
         }
-        let changed = match question {
+        let changed = match body_rule {
             // A rejection names the nested call.
             BodyRule::ApiCaller => return self.api_caller(body, load),
-            question => self.ask(question, body),
+            body_rule => self.ask(body_rule, body),
         };
         let changed = changed.map_err(|why| ReadOnly { call: self.call, why })?;
         Ok(changed.unwrap_or(load))
     }
 
     /// Checks the body, and returns the load if it differs from the head's.
-    fn ask(&self, question: BodyRule, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
-        match question {
+    fn ask(&self, body_rule: BodyRule, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
+        match body_rule {
             BodyRule::None | BodyRule::ApiCaller => Ok(None),
             BodyRule::Statement(language) => self.statement(language, body),
             BodyRule::Cursors => {
@@ -68,10 +68,10 @@ impl BodyCheck {
             }
             BodyRule::Scroll => check_scroll_body(self.content, body, self.context.longest),
             BodyRule::Searches | BodyRule::Template => {
-                check_search_body(self.content, body, question, self.context.longest)
+                check_search_body(self.content, body, body_rule, self.context.longest)
             }
             BodyRule::Import => objects::check_import(&self.content.form(body)?).map(|()| None),
-            _ => ask_json(question, &json::parse(&self.content.json(body)?)?).map(|()| None),
+            _ => ask_json(body_rule, &json::parse(&self.content.json(body)?)?).map(|()| None),
         }
     }
 
@@ -105,8 +105,8 @@ impl BodyCheck {
 }
 
 /// Checks a JSON body whose every member decides.
-fn ask_json(question: BodyRule, body: &Value) -> Result<(), DenyReason> {
-    match question {
+fn ask_json(body_rule: BodyRule, body: &Value) -> Result<(), DenyReason> {
+    match body_rule {
         BodyRule::Search => search::check(body),
         BodyRule::Batch => search::check_batch(body),
         BodyRule::Timelion => timelion::check_run(body),

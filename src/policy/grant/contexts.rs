@@ -29,10 +29,10 @@ pub enum Load {
     End,
 }
 
-/// Returns the body rule and the load of an engine call whose route left `question`.
+/// Returns the body rule and the load of an engine call whose route left `body_rule`.
 ///
 /// Rejects a keep-alive above the limit, in the query or in its `source`.
-pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: BodyRule) -> Result<Decision, ReadOnly> {
+pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) -> Result<Decision, ReadOnly> {
     let query = call.target.query().unwrap_or_default();
     let asked = if query.contains("scroll") || query.contains("keep_alive") { asked(call)? } else { None };
     let is_among = |names: &[&str]| segments.iter().any(|segment| names.contains(segment));
@@ -43,14 +43,14 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: BodyRule) -> 
         "DELETE" if is_async || is_cursor => Load::End,
         "DELETE" => Load::Call,
         "POST" if is_async => {
-            Load::Open(asked.ok_or_else(|| call.refuse(DenyReason::NoKeepAlive(call.context.longest)))?)
+            Load::Open(asked.ok_or_else(|| call.deny(DenyReason::NoKeepAlive(call.context.longest)))?)
         }
         "POST" if is_among(&["point_in_time"]) => Load::Open(asked.unwrap_or(call.context.longest)),
         _ if is_cursor => Load::Extend(asked.unwrap_or(call.context.longest)),
         _ if is_async => asked.map_or(Load::Call, Load::Extend),
         _ => asked.map_or(Load::Call, Load::Open),
     };
-    let question = match question {
+    let body_rule = match body_rule {
         BodyRule::None if is_cursor && call.method != "DELETE" => BodyRule::Scroll,
         BodyRule::None if is_among(&["_search", "_msearch", "_asynchronous_search"]) => {
             if is_among(&["template"]) {
@@ -61,14 +61,14 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], question: BodyRule) -> 
         }
         other => other,
     };
-    if matches!(question, BodyRule::Searches | BodyRule::Template)
+    if matches!(body_rule, BodyRule::Searches | BodyRule::Template)
         && query.contains("source=")
         && let Some((_, source)) = call.parameters()?.iter().find(|(name, _)| name == "source")
     {
         // The engine reads it in place of the body.
-        check_searches(source.as_bytes(), question, call.context.longest).map_err(|why| call.refuse(why))?;
+        check_searches(source.as_bytes(), body_rule, call.context.longest).map_err(|why| call.deny(why))?;
     }
-    Ok(Decision { question, load })
+    Ok(Decision { body_rule, load })
 }
 
 /// Returns the keep-alive that the query requests. Rejects one above the limit.
@@ -77,10 +77,10 @@ fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
     for (name, value) in call.parameters()? {
         // Engines up to 6 also split parameters at `;`.
         if name.contains(';') || value.contains(';') {
-            return Err(call.refuse(DenyReason::Ambiguous));
+            return Err(call.deny(DenyReason::Ambiguous));
         }
         if ["scroll", "keep_alive"].contains(&name.as_str()) {
-            let asked = check_keep_alive(&value, call.context.longest).map_err(|why| call.refuse(why))?;
+            let asked = check_keep_alive(&value, call.context.longest).map_err(|why| call.deny(why))?;
             longest = longest.max(Some(asked));
         }
     }
@@ -113,23 +113,23 @@ pub(super) fn check_keep_alive(text: &str, longest: Duration) -> Result<Duration
 pub(super) fn check_search_body(
     content: Content,
     body: &HashedBody,
-    question: BodyRule,
+    body_rule: BodyRule,
     longest: Duration,
 ) -> Result<Option<Load>, DenyReason> {
     if content.media() == Media::Binary {
         return Err(DenyReason::Unreadable);
     }
-    check_searches(&content.decode_search(body)?, question, longest)
+    check_searches(&content.decode_search(body)?, body_rule, longest)
 }
 
 /// Checks the points in time of one search or many. Only a text that may contain one is parsed.
-pub(super) fn check_searches(text: &[u8], question: BodyRule, longest: Duration) -> Result<Option<Load>, DenyReason> {
+pub(super) fn check_searches(text: &[u8], body_rule: BodyRule, longest: Duration) -> Result<Option<Load>, DenyReason> {
     // The engine's parser also accepts UTF-16 and UTF-32, in which `"pit"` would not be found below.
     if memchr::memchr(0, text).is_some() {
         return Err(DenyReason::Unreadable);
     }
     let holds = |needle: &[u8]| memmem::find(text, needle).is_some();
-    if question == BodyRule::Template {
+    if body_rule == BodyRule::Template {
         // A template builds the executed search from strings.
         let is_doubtful = holds(b"pit") || holds(b"keep_alive") || holds(b"\\u");
         return if is_doubtful {

@@ -23,13 +23,13 @@ pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
             "dataSourceId" if !value.is_empty() => context.engine = None,
             // A cache buster, the local cluster, and a format option.
             "_" | "dataSourceId" | "withProductOrigin" => {}
-            _ => return Err(call.refuse(DenyReason::Unknown)),
+            _ => return Err(call.deny(DenyReason::Unknown)),
         }
     }
     match (uri, path, method) {
         (Some(uri), None, None) => engine(call, context, call.method, &uri),
         (None, Some(path), Some(method)) if call.method == "POST" => engine(call, context, &method, &path),
-        _ => Err(call.refuse(DenyReason::Unknown)),
+        _ => Err(call.deny(DenyReason::Unknown)),
     }
 }
 
@@ -38,20 +38,20 @@ pub(super) fn console(call: &Call<'_>) -> Result<Decision, ReadOnly> {
 /// Some parameters replace the method, the path or the headers of the client's call, and an unexpected one can crash
 /// the process. So only those that the pages send are permitted.
 pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Result<Option<Load>, ReadOnly> {
-    let refuse = |why| ReadOnly { call: format!("a call in {outer}"), why };
-    let call = object(call).map_err(refuse)?;
-    known(call, &["data", "endpoint", "hideLog"]).map_err(refuse)?;
-    let endpoint = call.get("endpoint").and_then(Value::as_str).ok_or_else(|| refuse(DenyReason::Unreadable))?;
+    let deny = |why| ReadOnly { call: format!("a call in {outer}"), why };
+    let call = object(call).map_err(deny)?;
+    known(call, &["data", "endpoint", "hideLog"]).map_err(deny)?;
+    let endpoint = call.get("endpoint").and_then(Value::as_str).ok_or_else(|| deny(DenyReason::Unreadable))?;
     let none = Value::Object(Map::new());
     let data = call.get("data").filter(|data| !data.is_null()).unwrap_or(&none);
-    let data = object(data).map_err(refuse)?;
+    let data = object(data).map_err(deny)?;
     if endpoint == "transport.request" {
-        return transport(data, context, refuse);
+        return transport(data, context, deny);
     }
     let (_, parameters) =
-        FUNCTIONS.iter().find(|(name, _)| *name == endpoint).ok_or_else(|| refuse(DenyReason::Unknown))?;
-    known(data, parameters).map_err(refuse)?;
-    data.iter().try_for_each(|(name, value)| check_plain(name, value)).map_err(refuse)?;
+        FUNCTIONS.iter().find(|(name, _)| *name == endpoint).ok_or_else(|| deny(DenyReason::Unknown))?;
+    known(data, parameters).map_err(deny)?;
+    data.iter().try_for_each(|(name, value)| check_plain(name, value)).map_err(deny)?;
     Ok(None)
 }
 
@@ -59,44 +59,43 @@ pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Res
 fn transport(
     data: &Map<String, Value>,
     context: Context,
-    refuse: impl Fn(DenyReason) -> ReadOnly,
+    deny: impl Fn(DenyReason) -> ReadOnly,
 ) -> Result<Option<Load>, ReadOnly> {
-    known(data, &["body", "method", "path"]).map_err(&refuse)?;
-    let text = |name: &str| data.get(name).map(|value| value.as_str().ok_or_else(|| refuse(DenyReason::Unreadable)));
-    let path = text("path").transpose()?.ok_or_else(|| refuse(DenyReason::Unknown))?;
+    known(data, &["body", "method", "path"]).map_err(&deny)?;
+    let text = |name: &str| data.get(name).map(|value| value.as_str().ok_or_else(|| deny(DenyReason::Unreadable)));
+    let path = text("path").transpose()?.ok_or_else(|| deny(DenyReason::Unknown))?;
     let method = match (text("method").transpose()?, data.get("body")) {
         (Some(method), _) => method.to_ascii_uppercase(),
         (None, None) => "GET".to_owned(),
         // The client's default method depends on the body.
-        (None, Some(_)) => return Err(refuse(DenyReason::Ambiguous)),
+        (None, Some(_)) => return Err(deny(DenyReason::Ambiguous)),
     };
-    let target = inner_target(path).ok_or_else(|| refuse(DenyReason::Ambiguous))?;
+    let target = inner_target(path).ok_or_else(|| deny(DenyReason::Ambiguous))?;
     if !METHODS.contains(&method.as_str()) {
-        return Err(refuse(DenyReason::Unknown));
+        return Err(deny(DenyReason::Unknown));
     }
     let inner = Call { method: &method, target: &target, context };
-    let Decision { question, load } = inner.decide_all_readings(of_engine)?;
+    let Decision { body_rule, load } = inner.decide_all_readings(of_engine)?;
     let body = match data.get("body") {
         None | Some(Value::Null) => return Ok(Some(load)),
         Some(body) if body.is_object() => body.to_string(),
-        Some(_) => return Err(refuse(DenyReason::Unreadable)),
+        Some(_) => return Err(deny(DenyReason::Unreadable)),
     };
-    match question {
+    match body_rule {
         BodyRule::None => Ok(Some(load)),
         BodyRule::Searches | BodyRule::Template => {
-            let changed =
-                check_searches(body.as_bytes(), question, context.longest).map_err(|why| inner.refuse(why))?;
+            let changed = check_searches(body.as_bytes(), body_rule, context.longest).map_err(|why| inner.deny(why))?;
             Ok(Some(changed.unwrap_or(load)))
         }
-        _ => Err(refuse(DenyReason::Unknown)),
+        _ => Err(deny(DenyReason::Unknown)),
     }
 }
 
 /// Decides on the engine call nested in `outer`.
 fn engine(outer: &Call<'_>, context: Context, method: &str, path: &str) -> Result<Decision, ReadOnly> {
-    let target = inner_target(path).ok_or_else(|| outer.refuse(DenyReason::Ambiguous))?;
+    let target = inner_target(path).ok_or_else(|| outer.deny(DenyReason::Ambiguous))?;
     if !METHODS.contains(&method) {
-        return Err(outer.refuse(DenyReason::Unknown));
+        return Err(outer.deny(DenyReason::Unknown));
     }
     Call { method, target: &target, context }.decide_all_readings(of_engine)
 }

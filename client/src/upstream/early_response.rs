@@ -11,12 +11,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// A domain that rejects a body early (413) responds and closes with unread bytes, which resets the connection. The
 /// response is then in the socket's receive buffer while the next write fails, and hyper would drop it on that error.
 #[derive(Debug)]
-pub(super) struct AnswerFirst<I> {
+pub(super) struct EarlyResponseStream<I> {
     io: I,
     is_write_broken: bool,
 }
 
-impl<I> AnswerFirst<I> {
+impl<I> EarlyResponseStream<I> {
     pub(super) fn new(io: I) -> Self {
         Self { io, is_write_broken: false }
     }
@@ -35,13 +35,13 @@ impl<I> AnswerFirst<I> {
     }
 }
 
-impl<I: Read + Unpin> Read for AnswerFirst<I> {
+impl<I: Read + Unpin> Read for EarlyResponseStream<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl<I: Write + Unpin> Write for AnswerFirst<I> {
+impl<I: Write + Unpin> Write for EarlyResponseStream<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_write_broken {
             return Poll::Pending;
@@ -138,7 +138,7 @@ mod tests {
     /// Sends an upload to a peer that closes with `answer`, and returns the response body.
     async fn upload(answer: &'static [u8]) -> hyper::Result<Bytes> {
         let peer = EarlyAnswer { answer, ..EarlyAnswer::default() };
-        let (mut sender, connection) = http1::handshake(AnswerFirst::new(peer)).await?;
+        let (mut sender, connection) = http1::handshake(EarlyResponseStream::new(peer)).await?;
         tokio::spawn(connection);
         let request = Request::post("/").body(Full::new(Bytes::from_static(b"upload"))).expect("it is a request");
         let answer = sender.send_request(request).await?;
