@@ -18,6 +18,13 @@ TEXTS = sorted(
     for path in (ROOT / folder).rglob("*")
     if path.is_file() and "tests" not in path.parts and path.suffix not in (".md", ".pyc")
 )
+# Comments of the code, which are the docs of those who change it.
+SOURCES = sorted(
+    path
+    for folder in ("client/src", "src", "ingest/src", "tests/fake-domain/src", "tests/testkit/src", "benches", "examples")
+    for path in (ROOT / folder).rglob("*.rs")
+)
+COMMENT = re.compile(r"\s*//[/!]? ?(.*)")
 # The name of an entry in the stack's allowlist, which CloudFormation would write again if it changed.
 FIXED = re.compile(r'name = "the gate itself"')
 # Pages that show words in order to forbid them, or output of programs.
@@ -46,6 +53,12 @@ def dialect() -> list[str]:
         (path, number, FIXED.sub("", line))
         for path in TEXTS
         for number, line in enumerate(path.read_text().splitlines(), 1)
+    ]
+    lines += [
+        (path, number, re.sub(r"`[^`]*`", "``", comment.group(1)))
+        for path in SOURCES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (comment := COMMENT.match(line))
     ]
     return [
         f"{path.relative_to(ROOT)}:{number}: {found.group()!r}: write {instead}"

@@ -1,6 +1,7 @@
 //! A polled file that reports changes of its content.
 //!
-//! The path is polled because inotify misses changes behind a symlink, and an operator names only the path.
+//! The path is polled because inotify, and so the crate `notify`, misses changes behind a symlink and on network mounts,
+//! and an operator names only the path.
 //!
 //! A file system operation can hang: `stat(2)` on a network mount blocks while its server is down. Each one therefore
 //! runs in a thread of its own with a time limit, after which polling continues without it.

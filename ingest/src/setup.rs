@@ -67,7 +67,7 @@ pub enum SetupError {
 
 /// Detects the engine, and installs template and policy where they are missing or outdated.
 ///
-/// Each of the requests, some eight at most and two when nothing is to do, may take as long as `timeout`. Existing
+/// Each of the requests, some eight at most and two when nothing is to do, lasts for `timeout` at most. Existing
 /// indices keep their mapping: a new template takes effect with the next day's index.
 pub async fn set_up_domain(domain: &Domain, plan: &SetupPlan, timeout: Duration) -> SetupResult {
     let client = JsonClient::new(domain, timeout);

@@ -79,7 +79,7 @@ pub enum ObjectState {
 /// Detects the Kibana of the domain, and installs the objects that are missing or of another release.
 ///
 /// A domain of Elasticsearch 5 or 6 is written to at its `.kibana` index, one of a later engine through its Kibana.
-/// Each request may take as long as `timeout`.
+/// Each request lasts for `timeout` at most.
 pub async fn install_dashboards(
     domain: &Domain,
     plan: &InstallPlan,
