@@ -23,35 +23,49 @@ use crate::policy::host_check::UnknownHost;
 use crate::policy::quota::QuotaError;
 
 /// The reason why a request gets no response from the domain.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Reject {
     /// The head is malformed, too large, or arrived too slowly.
-    Head(HeadError),
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// A trusted proxy sent an invalid `X-Forwarded-For`.
-    ForwardedFor(BadHop),
+    #[error(transparent)]
+    ForwardedFor(#[from] BadHop),
     /// The access log cannot be written, and `log.on_failure` requires it.
-    Log(LogFailure),
+    #[error(transparent)]
+    Log(#[from] LogFailure),
     /// No entry of the allowlist contains the client's address.
+    #[error("Your address {0} is not on the allowlist.")]
     NotListed(IpAddr),
     /// The last entry that contains the client's address has expired.
+    #[error("The grant of your address {0} expired at {time}.", time = minute(*.1))]
     Expired(IpAddr, SystemTime),
     /// The request names a host that is not served (DNS rebinding protection).
-    UnknownHost(UnknownHost),
+    #[error(transparent)]
+    UnknownHost(#[from] UnknownHost),
     /// A page of another site attempts a write (CSRF protection).
-    CrossSite(CrossSite),
+    #[error(transparent)]
+    CrossSite(#[from] CrossSite),
     /// The client has only a read grant.
-    ReadOnly(ReadOnly),
+    #[error(transparent)]
+    ReadOnly(#[from] ReadOnly),
     /// The client's entry has exceeded its quota.
-    Quota(QuotaError),
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// The target has no canonical form.
-    Target(TargetError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// `CONNECT`, `TRACE`, or an upgrade to a protocol that cannot be signed.
+    #[error("{0} is not supported here")]
     Unsupported(&'static str),
     /// The body was not read to its end.
-    Body(BodyError<hyper::Error>),
+    #[error(transparent)]
+    Body(#[from] BodyError<hyper::Error>),
     /// The domain sent no response, or rejected the signature or the credentials.
-    Upstream(RequestError),
+    #[error("{}", upstream_reason(.0))]
+    Upstream(#[from] RequestError),
     /// The proxy itself failed.
+    #[error("trailgate failed")]
     Internal,
 }
 
@@ -88,36 +102,6 @@ impl Reject {
         }
     }
 
-    /// Returns the text for the client. It names what the client can change, and discloses nothing behind the proxy.
-    #[must_use]
-    pub(crate) fn reason(&self) -> String {
-        match self {
-            Self::Head(error) => error.to_string(),
-            Self::ForwardedFor(error) => error.to_string(),
-            Self::Log(error) => error.to_string(),
-            Self::NotListed(client) => format!("Your address {client} is not on the allowlist."),
-            Self::Expired(client, at) => format!("The grant of your address {client} expired at {}.", minute(*at)),
-            Self::UnknownHost(error) => error.to_string(),
-            Self::CrossSite(error) => error.to_string(),
-            Self::ReadOnly(error) => error.to_string(),
-            Self::Quota(error) => error.to_string(),
-            Self::Target(error) => error.to_string(),
-            Self::Unsupported(what) => format!("{what} is not supported here"),
-            Self::Body(BodyError::TooLarge { limit }) => format!("the body is larger than {limit} bytes"),
-            Self::Body(BodyError::Slow) => "the body arrived too slowly".to_owned(),
-            Self::Body(BodyError::Overloaded) => "too many large requests are in flight; try again".to_owned(),
-            Self::Body(BodyError::Broken(_)) => "the body is malformed or broke off".to_owned(),
-            Self::Upstream(RequestError::Upstream(error @ UpstreamError::HeadTooLarge)) => {
-                format!("cannot read the domain's response: {error}")
-            }
-            Self::Upstream(RequestError::Upstream(UpstreamError::Unrequested(_))) => {
-                "the domain sent a response that does not match the request".to_owned()
-            }
-            Self::Upstream(error) => error.to_string(),
-            Self::Internal => "trailgate failed".to_owned(),
-        }
-    }
-
     /// Returns the underlying cause, if any. It is logged and not sent to the client.
     #[must_use]
     pub(crate) fn cause(&self) -> Option<String> {
@@ -138,9 +122,9 @@ impl Reject {
     pub(crate) fn response(&self, wants_html: bool) -> Response<Bytes> {
         let status = self.status();
         let (content_type, body) = if wants_html {
-            ("text/html; charset=utf-8", page(status, &self.reason()))
+            ("text/html; charset=utf-8", page(status, &self.to_string()))
         } else {
-            let error = serde_json::json!({ "type": self.outcome().name(), "reason": self.reason() });
+            let error = serde_json::json!({ "type": self.outcome().name(), "reason": self.to_string() });
             let body = serde_json::json!({ "error": error, "status": status.as_u16() });
             ("application/json", body.to_string())
         };
@@ -190,63 +174,16 @@ impl Reject {
     }
 }
 
-impl From<HeadError> for Reject {
-    fn from(error: HeadError) -> Self {
-        Self::Head(error)
-    }
-}
-
-impl From<LogFailure> for Reject {
-    fn from(error: LogFailure) -> Self {
-        Self::Log(error)
-    }
-}
-
-impl From<BadHop> for Reject {
-    fn from(error: BadHop) -> Self {
-        Self::ForwardedFor(error)
-    }
-}
-
-impl From<UnknownHost> for Reject {
-    fn from(error: UnknownHost) -> Self {
-        Self::UnknownHost(error)
-    }
-}
-
-impl From<CrossSite> for Reject {
-    fn from(error: CrossSite) -> Self {
-        Self::CrossSite(error)
-    }
-}
-
-impl From<ReadOnly> for Reject {
-    fn from(error: ReadOnly) -> Self {
-        Self::ReadOnly(error)
-    }
-}
-
-impl From<QuotaError> for Reject {
-    fn from(error: QuotaError) -> Self {
-        Self::Quota(error)
-    }
-}
-
-impl From<TargetError> for Reject {
-    fn from(error: TargetError) -> Self {
-        Self::Target(error)
-    }
-}
-
-impl From<BodyError<hyper::Error>> for Reject {
-    fn from(error: BodyError<hyper::Error>) -> Self {
-        Self::Body(error)
-    }
-}
-
-impl From<RequestError> for Reject {
-    fn from(error: RequestError) -> Self {
-        Self::Upstream(error)
+/// Returns the text for the client, which names nothing behind the proxy.
+fn upstream_reason(error: &RequestError) -> String {
+    match error {
+        RequestError::Upstream(error @ UpstreamError::HeadTooLarge) => {
+            format!("cannot read the domain's response: {error}")
+        }
+        RequestError::Upstream(UpstreamError::Unrequested(_)) => {
+            "the domain sent a response that does not match the request".to_owned()
+        }
+        error => error.to_string(),
     }
 }
 
@@ -283,3 +220,6 @@ fn page(status: StatusCode, reason: &str) -> String {
 
 /// The value of `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

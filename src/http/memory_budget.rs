@@ -215,19 +215,23 @@ impl Clients {
 }
 
 /// The reason why a body was not read to its end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError<E> {
     /// The body is longer than `limit` bytes.
+    #[error("the body is larger than {limit} bytes")]
     TooLarge {
         /// Maximum bytes of one body.
         limit: usize,
     },
     /// The client sent too slowly.
+    #[error("the body arrived too slowly")]
     Slow,
     /// Other bodies held the memory for too long.
+    #[error("too many large requests are in flight; try again")]
     Overloaded,
     /// The connection failed, or the chunked coding is malformed.
-    Broken(E),
+    #[error("the body is malformed or broke off")]
+    Broken(#[source] E),
 }
 
 /// The share of the [`MemoryBudget`] that one body holds.
