@@ -113,31 +113,31 @@ impl Metrics {
 
     /// Registers all metrics in `registry`.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("requests", "Requests by how they ended", self.requests());
-        registry.register("requests_in_flight", "Requests begun and not ended", self.in_flight.clone());
+        registry.register("requests", "Completed requests by outcome and status class", self.requests());
+        registry.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
         let seconds = |registry: &mut Registry, name: &str, help: &str, histogram: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         };
-        seconds(registry, "request_duration", "From a request's head to the end of its answer", &self.duration);
+        seconds(registry, "request_duration", "Time from the request head to the end of the response", &self.duration);
         seconds(
             registry,
             "upstream_duration",
-            "From sending to the head of the domain's answer",
+            "Time from sending to the head of the domain's response",
             &self.upstream_duration,
         );
-        seconds(registry, "buffer_wait", "How long bodies waited for memory, those that did", &self.buffer_wait);
+        seconds(registry, "buffer_wait", "Wait for body memory, of the bodies that waited", &self.buffer_wait);
         let bytes = |registry: &mut Registry, name: &str, help: &str, counter: &Counter| {
             registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
         };
-        bytes(registry, "request_body", "Bytes of clients' bodies", &self.body_bytes_in);
-        bytes(registry, "response_body", "Bytes of answers' bodies", &self.body_bytes_out);
-        registry.register("connections", "Clients' connections that are open", self.connections.open.clone());
+        bytes(registry, "request_body", "Bytes of request bodies", &self.body_bytes_in);
+        bytes(registry, "response_body", "Bytes of response bodies", &self.body_bytes_out);
+        registry.register("connections", "Open client connections", self.connections.open.clone());
         let taken = self.connections.accepted.clone();
-        registry.register("connections_accepted", "Clients' connections that were taken", taken);
+        registry.register("connections_accepted", "Accepted client connections", taken);
         let shed = self.connections.refused.clone();
-        registry.register("connections_refused", "Clients' connections that found no place", shed);
+        registry.register("connections_refused", "Client connections rejected at the connection limit", shed);
         let expiry = self.certificate_expiry.clone();
-        let help = "When a listener's certificate ends, in Unix time";
+        let help = "Unix time of the expiry of a listener's certificate";
         registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, expiry);
     }
 

@@ -29,8 +29,8 @@ pub(super) struct Sample<'a> {
 pub(super) fn text(sample: &Sample<'_>) -> String {
     let mut registry = Registry::with_prefix("trailgate");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "The version that runs", version);
-    seconds(&mut registry, "start_time", "When the gate was started", unix(sample.started));
+    registry.register("build", "Running version", version);
+    seconds(&mut registry, "start_time", "Unix time of the start", unix(sample.started));
     sample.proxy.metrics.register(&mut registry);
     register_memory(&mut registry, sample);
     register_upstream(&mut registry, sample);
@@ -45,19 +45,19 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
     let bytes = |registry: &mut Registry, name: &str, help: &str, value: usize| {
         registry.register_with_unit(name, help, Unit::Bytes, gauge(value));
     };
-    bytes(registry, "buffered", "Memory for bodies that is taken", sample.proxy.budget.taken());
-    bytes(registry, "buffer_limit", "Memory for bodies that there is", sample.proxy.budget.limit());
+    bytes(registry, "buffered", "Body memory in use", sample.proxy.budget.taken());
+    bytes(registry, "buffer_limit", "Limit of body memory", sample.proxy.budget.limit());
     let (lost, writable) = (Family::<_, Counter>::default(), Family::<_, Gauge>::default());
     for (name, writer) in sample.logs {
         let labels = [("log", *name)];
         lost.get_or_create(&labels).inc_by(writer.lost_lines());
         writable.get_or_create(&labels).set(i64::from(writer.problem().is_none()));
     }
-    registry.register("log_lines_dropped", "Log lines that could not be written", lost);
-    registry.register("log_writable", "Whether log lines are written and not lost", writable);
+    registry.register("log_lines_dropped", "Log lines lost", lost);
+    registry.register("log_writable", "1 while log lines are written, 0 while they are lost", writable);
     registry.register(
         "refused_clients",
-        "Addresses that were refused lately",
+        "Recently rejected client addresses",
         gauge(sample.proxy.metrics.rejected_clients.len()),
     );
 }
@@ -66,35 +66,37 @@ fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
     let upstream = &sample.proxy.upstream;
     register_stats(registry, upstream.stats());
     let answered = upstream.health().last_response().map_or(0.0, |answer| unix(answer.at));
-    seconds(registry, "upstream_last_answer_timestamp", "When the domain last answered", answered);
+    let help = "Unix time of the domain's last response; 0 before the first";
+    seconds(registry, "upstream_last_answer_timestamp", help, answered);
     let offset = f64::from(i32::try_from(upstream.clock().offset()).unwrap_or(i32::MAX));
-    seconds(registry, "upstream_clock_offset", "By how much the domain's clock is ahead", offset);
+    seconds(registry, "upstream_clock_offset", "Clock skew: lead of the domain's clock", offset);
     // Missing credentials are 0, long expired, so that one alert condition covers both; those without expiry are
     // infinity.
     let expiry = upstream.credentials().latest().map_or(0.0, |latest| latest.expiry().map_or(f64::INFINITY, unix));
-    seconds(registry, "credentials_expiry_timestamp", "When the credentials end; 0 if there are none", expiry);
+    let help = "Unix time of the credentials' expiry; 0 without credentials";
+    seconds(registry, "credentials_expiry_timestamp", help, expiry);
     let is_usable = upstream.credentials().latest().is_some_and(|latest| is_valid(&latest, sample.now));
-    registry.register("credentials_valid", "Whether there are credentials that have not expired", flag(is_usable));
+    registry.register("credentials_valid", "1 while there are unexpired credentials, else 0", flag(is_usable));
 }
 
 fn register_stats(registry: &mut Registry, stats: &ClientStats) {
     let open = i64::try_from(stats.open_connections()).unwrap_or(i64::MAX);
     let connections = Gauge::<i64>::default();
     connections.set(open);
-    registry.register("upstream_connections", "Connections to the domain that are open", connections);
+    registry.register("upstream_connections", "Open connections to the domain", connections);
     let opened = counter(stats.connections_opened());
-    registry.register("upstream_connections_opened", "Connections to the domain that were opened", opened);
+    registry.register("upstream_connections_opened", "Connections opened to the domain", opened);
     let reused = counter(stats.connections_reused());
-    registry.register("upstream_connections_reused", "Answers over a connection that brought one before", reused);
+    registry.register("upstream_connections_reused", "Responses over a reused connection to the domain", reused);
     let (retries, forbidden) = (Family::<_, Counter>::default(), Family::<_, Counter>::default());
     for &reason in RetryReason::VARIANTS {
         retries.get_or_create(&[("reason", <&str>::from(reason))]).inc_by(stats.retries(reason));
     }
-    registry.register("upstream_retries", "Requests sent to the domain once more", retries);
+    registry.register("upstream_retries", "Retries of requests to the domain by reason", retries);
     for &kind in ForbiddenKind::VARIANTS {
         forbidden.get_or_create(&[("kind", <&str>::from(kind))]).inc_by(stats.forbidden(kind));
     }
-    registry.register("upstream_forbidden", "403s of the domain by what they are about", forbidden);
+    registry.register("upstream_forbidden", "Upstream 403 responses by kind", forbidden);
 }
 
 fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
@@ -104,19 +106,19 @@ fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {
     for (state, count) in [("in_force", list.len() - expired), ("expired", expired)] {
         entries.get_or_create(&[("state", state)]).set(signed(count));
     }
-    registry.register("allowlist_entries", "Entries of the allowlist", entries);
+    registry.register("allowlist_entries", "Allowlist entries by state", entries);
     let total = |registry: &mut Registry, name: &str, help: &str, value: u64| {
         registry.register(name, help, counter(value));
     };
-    total(registry, "allowlist_reloads", "Allowlists put in force since the start", sample.state.reloads);
-    total(registry, "allowlist_reload_failures", "Times that the file was found wrong", sample.state.failures);
+    total(registry, "allowlist_reloads", "Successful reloads of the allowlist", sample.state.reloads);
+    total(registry, "allowlist_reload_failures", "Failed reloads of the allowlist", sample.state.failures);
     let is_current = flag(sample.state.is_current());
-    registry.register("allowlist_current", "Whether the list in effect is known to be the file's", is_current);
+    registry.register("allowlist_current", "1 while the allowlist in effect is the file's, else 0", is_current);
     let compared = unix(sample.now.checked_sub(sample.state.compared.elapsed()).unwrap_or(UNIX_EPOCH));
-    let help = "When the file was last compared with the list in effect";
+    let help = "Unix time of the last comparison of the file with the allowlist in effect";
     seconds(registry, "allowlist_compared_timestamp", help, compared);
     let loaded = unix(sample.state.loaded);
-    seconds(registry, "allowlist_loaded_timestamp", "When the list in force was loaded", loaded);
+    seconds(registry, "allowlist_loaded_timestamp", "Unix time of the load of the allowlist in effect", loaded);
 }
 
 fn seconds(registry: &mut Registry, name: &str, help: &str, value: f64) {
