@@ -12,6 +12,7 @@ use trailgate::{
     CertificateError, Cli, Command, Config, ConfigArgs, ConfigError, LoadError, allow, check, daemon, doctor, generate,
     status, systemd,
 };
+use trailgate_client::RootsError;
 
 /// Takes less time than the platform's, and returns memory after a burst: docs/performance.md has the figures.
 #[global_allocator]
@@ -30,7 +31,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("trailgate: {error:#}");
-            let is_config = error.is::<ConfigError>() || error.is::<LoadError>() || error.is::<CertificateError>();
+            let is_config = error.is::<ConfigError>()
+                || error.is::<LoadError>()
+                || error.is::<CertificateError>()
+                || error.downcast_ref().is_some_and(RootsError::is_in_file);
             if is_config { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }

@@ -317,6 +317,20 @@ async fn check_says_what_it_found() {
     assert!(stderr.lines().all(|line| line.starts_with("trailgate: warning: limits.connections")), "{stderr}");
 }
 
+#[tokio::test]
+async fn ca_file_that_is_no_pem_is_a_mistake_in_the_files() {
+    let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
+    let config = path(&folder, "trailgate.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[upstream]\n", "[upstream]\nca_file = \"ca.pem\"\n")).unwrap();
+    std::fs::write(folder.path().join("ca.pem"), "no certificate\n").unwrap();
+    for verb in ["run", "check"] {
+        let (code, _, stderr) = output(&[verb, "--config", &config]).await;
+        assert_eq!(code, Some(78), "{verb}: {stderr}");
+        assert!(stderr.contains("ca.pem: contains no certificate"), "{verb}: {stderr}");
+    }
+}
+
 /// Both `run` and `check` end with 78, `EX_CONFIG`, and one line.
 async fn is_refused(folder: &Path, expected: &str) {
     for verb in ["run", "check"] {

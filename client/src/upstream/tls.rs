@@ -51,6 +51,14 @@ pub enum RootsError {
     NoPlatformRoots(String),
 }
 
+impl RootsError {
+    /// Returns whether the mistake is in the file, as opposed to the platform.
+    #[must_use]
+    pub fn is_in_file(&self) -> bool {
+        !matches!(self, Self::NoPlatformRoots(_))
+    }
+}
+
 /// Returns the TLS settings of a client that trusts `roots`: TLS 1.2 and 1.3.
 #[must_use]
 pub fn tls_config(roots: RootCertStore) -> ClientConfig {
