@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
     let mut config = Config::parse(Path::new("demo.toml"), &text)?;
     let limits = config.connections;
     let bound = BoundListener::bind(config.listeners.remove(0), None).await.context("name another PORT")?;
-    let gate_url = format!("http://{}", bound.address()?);
+    let proxy_url = format!("http://{}", bound.address()?);
     let (_publisher, allowlist) = allowlist::channel(Entries::parse(Path::new("allowlist.toml"), ALLOWLIST)?);
     let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(signing_key(None)));
     tokio::spawn(refresher.run());
@@ -56,12 +56,12 @@ async fn main() -> anyhow::Result<()> {
     let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));
 
     println!(
-        "\n  The domain   {}   holds a thousand CloudTrail events and answers signed requests alone:\n\
-         \x20              curl {0}/_cat/indices\n\
-         \x20 The gate     {gate_url}   signs for whom its allowlist names:\n\
-         \x20              curl '{gate_url}/cwl-*/_search?size=1'\n\n\
-         \x20 Open         {gate_url}/\n\n\
-         \x20 Each request shows here. Ctrl-C ends both.\n",
+        "\n  Domain   {0}   has 1,000 CloudTrail events, and accepts signed requests only:\n\
+         \x20          curl {0}/_cat/indices\n\
+         \x20 Proxy    {proxy_url}   signs requests of the clients on its allowlist:\n\
+         \x20          curl '{proxy_url}/cwl-*/_search?size=1'\n\n\
+         \x20 Open     {proxy_url}/\n\n\
+         \x20 Each request is logged here. Ctrl-C stops both.\n",
         domain.url()
     );
     let workers = vec![Worker::here(Proxy { shared: Arc::clone(&shared), upstream })];

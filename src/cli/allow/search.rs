@@ -93,7 +93,7 @@ impl fmt::Display for Lookup {
             let block = IpNet::from(self.address);
             let is_listed = self.expired.first().is_some_and(|entry| entry.is_of(block));
             let replace = if is_listed { " --replace" } else { "" };
-            writeln!(f, "  To let it in: trailgate allow add {} --name WHOSE --for 8h{replace}", cidr::text(block))?;
+            writeln!(f, "  To allow it: trailgate allow add {} --name NAME --for 8h{replace}", cidr::text(block))?;
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ mod tests {
         let blocks = [("192.0.2.128/26", None), ("192.0.2.16/28", None), ("192.0.2.1", Some(1))];
         let expected = "192.0.2.4 is not let in\n  \
                         Nearest: 192.0.2.16/28 \"192.0.2.16/28\" (line 4), read; the first 27 bits are the same\n  \
-                        To let it in: trailgate allow add 192.0.2.4 --name WHOSE --for 8h\n";
+                        To allow it: trailgate allow add 192.0.2.4 --name NAME --for 8h\n";
         says(blocks, "192.0.2.4", expected);
     }
 
@@ -157,14 +157,14 @@ mod tests {
     fn an_expired_entry_of_the_address_itself_can_be_replaced() {
         let expected = "192.0.2.4 is not let in\n  \
                         Expired: 192.0.2.4 \"192.0.2.4\" (line 1), read, ended 1970-01-01T00:06:40Z (10 min ago)\n  \
-                        To let it in: trailgate allow add 192.0.2.4 --name WHOSE --for 8h --replace\n";
+                        To allow it: trailgate allow add 192.0.2.4 --name NAME --for 8h --replace\n";
         says([("192.0.2.4", Some(400))], "192.0.2.4", expected);
     }
 
     #[test]
     fn nothing_is_near_in_the_other_family() {
         let expected = "2001:db8::1 is not let in\n  \
-                        To let it in: trailgate allow add 2001:db8::1 --name WHOSE --for 8h\n";
+                        To allow it: trailgate allow add 2001:db8::1 --name NAME --for 8h\n";
         says([("192.0.2.0/24", None)], "2001:db8::1", expected);
     }
 

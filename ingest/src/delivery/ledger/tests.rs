@@ -179,7 +179,7 @@ fn a_reply_with_too_few_items_accounts_for_none() {
     assert_eq!((report.indexed, report.retried), (2, 2));
 }
 
-/// The behaviour of a domain at a request: the statuses it gives the items in turn, or a status for the whole.
+/// The behaviour of a domain at a request: a status for each item, or one for the whole response.
 #[derive(Clone, Debug)]
 enum Answer {
     Items(Vec<u16>),
