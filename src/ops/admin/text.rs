@@ -28,7 +28,7 @@ impl Status {
     pub(super) fn credentials_line(&self) -> String {
         let Some(credentials) = &self.credentials else { return "none".to_owned() };
         let left = match credentials.expires {
-            None => "without an end".to_owned(),
+            None => "without an expiry".to_owned(),
             Some(at) if at <= self.now => format!("expired {} ago", span(at, self.now)),
             Some(at) => format!("valid for {}", span(self.now, at)),
         };
@@ -41,7 +41,7 @@ impl Status {
         let modified = list.modified.map_or(String::new(), |at| format!(" of {at:.0}"));
         let (entries, loaded) = (list.entries, span(list.loaded, self.now));
         format!(
-            "{entries} entries in force, {} expired; version {}{modified}, loaded {loaded} ago",
+            "{entries} entries in effect, {} expired; version {}{modified}, loaded {loaded} ago",
             list.expired, list.version
         )
     }
@@ -59,7 +59,7 @@ impl Status {
     pub(super) fn load_line(&self) -> String {
         let traffic = &self.traffic;
         format!(
-            "{} requests in flight, {} connections, {} of {} MiB for bodies taken",
+            "{} requests in flight, {} connections, {} of {} MiB of body memory used",
             traffic.in_flight,
             traffic.connections,
             traffic.buffered_bytes.div_ceil(MIB),
@@ -120,9 +120,9 @@ not ready, version 0.1.0, running for 2 h
   upstream: the domain cannot be reached
 domain       search-trail-abc.eu-west-1.es.amazonaws.com, answered 200 90 s ago; last failure upstream_unreachable 5 s ago
 credentials  AKIDEXAMPLE from the instance's role, valid for 62 min
-allowlist    4 entries in force, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
+allowlist    4 entries in effect, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
 traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 refused
-now          3 requests in flight, 17 connections, 1 of 256 MiB for bodies taken
+now          3 requests in flight, 17 connections, 1 of 256 MiB of body memory used
 
 refused lately, and what would let them in:
   198.51.100.4, 12 times, last 30 s ago
