@@ -21,7 +21,7 @@ ROOMS = {
     "ops": {"policy", "http"},
     "reject": {"policy", "http", "ops"},
     "proxy": {"policy", "http", "ops", "reject"},
-    "config": {"policy", "http", "ops", "proxy"},
+    "config": {"policy", "http", "ops", "reject", "proxy"},
     "daemon": {"policy", "http", "ops", "reject", "proxy", "config"},
     "cli": {"policy", "http", "ops", "reject", "proxy", "config"},
     "main": {"cli", "config", "daemon", "ops", "policy", "http"},

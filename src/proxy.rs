@@ -33,7 +33,7 @@ use crate::policy::grant::{self, Access};
 use crate::policy::quota::{Quotas, SearchLimits};
 use crate::proxy::response_body::{BodySource, ResponseBody, StreamingBody};
 use crate::proxy::root_redirect::RootRedirect;
-use crate::reject::Reject;
+use crate::reject::{Contact, Reject, RejectContext};
 
 /// The state that requests of one worker need.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub struct Shared {
     pub root_redirect: RootRedirect,
     /// The quotas of each read entry: open searches and scrolls.
     pub quotas: Arc<Quotas>,
+    /// The operator's contact that rejections name.
+    pub contact: Option<Contact>,
     /// The idle timeout of the domain within a response.
     pub idle_timeout: Duration,
     /// The access log and the request counters.
@@ -72,6 +74,8 @@ pub struct ProxyConfig {
     pub engine: Option<Engine>,
     /// The redirect of browsers from `/`.
     pub root_redirect: RootRedirect,
+    /// The operator's contact that rejections name.
+    pub contact: Option<Contact>,
     /// The idle timeout of the domain within a response.
     pub idle_timeout: Duration,
     /// The limits of request bodies.
@@ -98,6 +102,7 @@ impl Shared {
             engine,
             root_redirect: config.root_redirect,
             quotas: Arc::new(Quotas::new(config.searches)),
+            contact: config.contact,
             idle_timeout: config.idle_timeout,
             recorder,
             metrics,
@@ -151,7 +156,14 @@ impl Proxy {
                         "request failed"
                     );
                 }
-                reject.response(wants_html).map(|body| BodySource::Whole { body, outcome: reject.outcome() })
+                let context = RejectContext {
+                    wants_html,
+                    client: record.known_client(),
+                    time: record.time(),
+                    request_id: record.id().as_str(),
+                    contact: self.shared.contact.as_ref(),
+                };
+                reject.response(&context).map(|body| BodySource::Whole { body, outcome: reject.outcome() })
             }
         };
         if is_http_2 && !body.is_end_stream() {

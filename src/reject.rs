@@ -1,16 +1,18 @@
 //! Rejections: every reason to answer instead of the domain, with its status, its text for the client, and its cause
 //! for the log.
 
-use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+mod contact;
+mod page;
+mod response;
 
-use bytes::Bytes;
-use hyper::ext::ReasonPhrase;
-use hyper::header::{self, HeaderValue};
-use hyper::{Response, StatusCode};
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use hyper::StatusCode;
 use jiff::Timestamp;
 use trailgate_client::{FailureKind, RequestError, TargetError, UpstreamError};
 
+pub(crate) use self::contact::Contact;
 use crate::http::head::HeadError;
 use crate::http::memory_budget::BodyError;
 use crate::human::join_sources;
@@ -69,6 +71,18 @@ pub(crate) enum Reject {
     Internal,
 }
 
+/// The facts about a rejected request that its response shows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RejectContext<'a> {
+    /// True if the client accepts HTML.
+    pub wants_html: bool,
+    /// The client's address, unless a proxy hides it.
+    pub client: Option<IpAddr>,
+    pub time: SystemTime,
+    pub request_id: &'a str,
+    pub contact: Option<&'a Contact>,
+}
+
 impl Reject {
     /// Returns the status of the response.
     #[must_use]
@@ -116,61 +130,60 @@ impl Reject {
         }
     }
 
-    /// Returns the response: an HTML page for a client that accepts HTML, otherwise JSON in the form of Elasticsearch
-    /// errors.
-    #[must_use]
-    pub(crate) fn response(&self, wants_html: bool) -> Response<Bytes> {
-        let status = self.status();
-        let (content_type, body) = if wants_html {
-            ("text/html; charset=utf-8", page(status, &self.to_string()))
-        } else {
-            let error = serde_json::json!({ "type": self.outcome().name(), "reason": self.to_string() });
-            let body = serde_json::json!({ "error": error, "status": status.as_u16() });
-            ("application/json", body.to_string())
-        };
-        let mut response = Response::new(Bytes::from(body));
-        *response.status_mut() = status;
-        if let Some(phrase) = self.phrase() {
-            response.extensions_mut().insert(phrase);
-        }
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
-        }
-        if self.closes() {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
-
-    /// Returns the HTTP/1.1 reason phrase, which Kibana and Dashboards show instead of an error's text.
-    fn phrase(&self) -> Option<ReasonPhrase> {
+    /// Returns the heading of the page: what happened, in a few words.
+    fn title(&self) -> &'static str {
         match self {
-            Self::NotListed(_) => Some(ReasonPhrase::from_static(b"Not on the allowlist")),
-            Self::Expired(_, at) => ReasonPhrase::try_from(format!("Grant expired {}", minute(*at))).ok(),
-            Self::ReadOnly(_) => Some(ReasonPhrase::from_static(b"Read-only grant")),
-            _ => None,
+            Self::NotListed(_) => "Not on the allowlist",
+            Self::Expired(..) => "Grant expired",
+            Self::ReadOnly(_) => "Read-only grant",
+            Self::UnknownHost(_) => "Unknown host",
+            Self::CrossSite(_) => "Request of another site",
+            Self::Quota(_) => "Too many searches",
+            Self::Body(BodyError::Overloaded) => "Too busy",
+            Self::Log(_) => "Access log not writable",
+            Self::Upstream(error) => match error.kind() {
+                FailureKind::Unreachable | FailureKind::ConnectTimeout => "Domain not reachable",
+                FailureKind::ResponseTimeout => "Domain too slow",
+                FailureKind::BrokenResponse => "Broken response",
+                FailureKind::NoCredentials | FailureKind::SignatureRejected | FailureKind::CredentialsRejected => {
+                    "Domain not available"
+                }
+            },
+            _ => self.status().canonical_reason().unwrap_or("Error"),
         }
     }
 
-    /// Returns whether the connection closes after the response, because the rest of the request is unread or not worth
-    /// reading.
-    fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::Head(_)
-                | Self::ForwardedFor(_)
-                | Self::Log(_)
-                | Self::NotListed(_)
-                | Self::Expired(..)
-                | Self::UnknownHost(_)
-                | Self::CrossSite(_)
-                | Self::ReadOnly(_)
-                | Self::Unsupported(_)
-                | Self::Body(_)
-        )
+    /// Returns the step that the client can take.
+    fn help(&self) -> &'static str {
+        match self {
+            Self::Head(HeadError::Slow) | Self::Body(BodyError::Slow) => "Check your connection, then try again.",
+            Self::Head(HeadError::TooLarge) => "Delete the cookies of this site, or send fewer headers.",
+            Self::Target(TargetError::TooLong) => "Send the query in a body.",
+            Self::Head(_) | Self::Target(_) | Self::Unsupported(_) | Self::Body(BodyError::Broken(_)) => {
+                "Correct the program that sent this request; it was not forwarded."
+            }
+            Self::ForwardedFor(_) => "Ask the operator to correct the proxy in front of this one.",
+            Self::NotListed(_) => "Ask the operator to add this address to the allowlist.",
+            Self::Expired(..) => "Ask the operator to renew the grant.",
+            Self::UnknownHost(_) => "Open the address that the operator gave you.",
+            Self::CrossSite(_) => "Open the page by its own address, and repeat the action there.",
+            Self::ReadOnly(_) => {
+                "Requests that read still work. Ask the operator for full access if you have to write."
+            }
+            Self::Quota(_) => "Wait for your other searches to end, then try again.",
+            Self::Body(BodyError::TooLarge { .. }) => "Send less at once, such as smaller bulk requests.",
+            Self::Log(_) | Self::Body(BodyError::Overloaded) => "Try again in a few seconds.",
+            Self::Upstream(error) => match error.kind() {
+                FailureKind::ResponseTimeout => "Narrow the search, such as to a shorter period.",
+                FailureKind::Unreachable | FailureKind::ConnectTimeout | FailureKind::BrokenResponse => {
+                    "Try again in a minute, and tell the operator if it fails again."
+                }
+                FailureKind::NoCredentials | FailureKind::SignatureRejected | FailureKind::CredentialsRejected => {
+                    "Tell the operator, who finds the cause with trailgate doctor."
+                }
+            },
+            Self::Internal => "Try again, and tell the operator the request ID.",
+        }
     }
 }
 
@@ -203,23 +216,17 @@ impl From<FailureKind> for Outcome {
 
 /// Formats a time as `2026-11-28T10:00Z`, truncated to the minute.
 fn minute(time: SystemTime) -> String {
-    Timestamp::try_from(time)
-        .map_or_else(|_| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%MZ").to_string())
+    format(time, "%Y-%m-%dT%H:%MZ")
 }
 
-/// Returns a page without external resources. `reason` is our own text and contains no HTML markup, so it is not
-/// escaped.
-fn page(status: StatusCode, reason: &str) -> String {
-    let title = status.canonical_reason().unwrap_or("Error");
-    format!(
-        "<!doctype html>\n<html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>{title}</title>\n<style>:root{{color-scheme:light dark}}body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:18vh auto;\
-         padding:0 1rem}}</style>\n<h1>{title}</h1>\n<p>{reason}</p>\n"
-    )
+/// Formats a time as `2026-11-28T10:00:00Z`, truncated to the second.
+fn second(time: SystemTime) -> String {
+    format(time, "%Y-%m-%dT%H:%M:%SZ")
 }
 
-/// The value of `Retry-After`.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+fn format(time: SystemTime, format: &str) -> String {
+    Timestamp::try_from(time).map_or_else(|_| "an unknown time".to_owned(), |time| time.strftime(format).to_string())
+}
 
 #[cfg(test)]
 mod tests;

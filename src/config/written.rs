@@ -23,6 +23,7 @@ use crate::policy::engine::{Engine, UnknownEngine};
 use crate::policy::quota::SearchLimits;
 use crate::proxy::ProxyConfig;
 use crate::proxy::root_redirect::RootRedirect;
+use crate::reject::Contact;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +41,8 @@ pub(super) struct Config {
     admin: Admin,
     #[serde(default)]
     log: Log,
+    #[serde(default)]
+    reject: Reject,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +118,12 @@ struct Log {
     on_failure: LogFailurePolicy,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Reject {
+    contact: Option<Spanned<String>>,
+}
+
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 struct Level(LevelFilter);
@@ -137,6 +146,7 @@ impl Config {
             proxy: ProxyConfig {
                 engine: self.upstream.engine(service)?,
                 root_redirect: self.upstream.root_redirect(service)?,
+                contact: self.reject.contact()?,
                 idle_timeout: self.upstream.idle_timeout.0,
                 body: self.limits.body()?,
                 searches: self.limits.searches(),
@@ -278,6 +288,14 @@ impl Limits {
             keep_alive: self.keep_alive.0,
             drain: self.drain.0,
         }
+    }
+}
+
+impl Reject {
+    fn contact(&self) -> Result<Option<Contact>, Problem> {
+        let Some(written) = &self.contact else { return Ok(None) };
+        let contact = Contact::parse(written.get_ref());
+        contact.map(Some).map_err(|error| problem_at(written, format!("{:?} {error}", written.get_ref())))
     }
 }
 

@@ -39,6 +39,8 @@ pub struct RequestRecord {
     time: SystemTime,
     id: RequestId,
     client: ClientAddress,
+    /// True once the client is told from a proxy in front.
+    is_client_known: bool,
     entry: Option<Arc<Entry>>,
     method: Method,
     target: LoggedTarget,
@@ -98,6 +100,7 @@ impl RequestRecorder {
             time,
             id,
             client: peer.clone(),
+            is_client_known: false,
             entry: None,
             method,
             target,
@@ -113,6 +116,7 @@ impl RequestRecorder {
 
 impl RequestRecord {
     pub(crate) fn set_client(&mut self, client: IpAddr) {
+        self.is_client_known = true;
         if client != self.client.ip() {
             self.client = ClientAddress::new(client);
         }
@@ -150,6 +154,11 @@ impl RequestRecord {
 
     pub(crate) fn id(&self) -> &RequestId {
         &self.id
+    }
+
+    /// Returns the client's address, unless a proxy in front may hide it.
+    pub(crate) fn known_client(&self) -> Option<IpAddr> {
+        self.is_client_known.then(|| self.client.ip())
     }
 
     /// Returns the time at which the request arrived.

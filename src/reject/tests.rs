@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use hyper::{HeaderMap, Method};
 use trailgate_client::Target;
@@ -56,6 +57,7 @@ fn texts_of_rejections_are_the_snapshot() {
     let mut texts = String::new();
     for reject in rejections {
         writeln!(texts, "{} {}: {reject}", reject.status().as_u16(), reject.outcome()).unwrap();
+        writeln!(texts, "    {}: {}", reject.title(), reject.help()).unwrap();
     }
     insta::assert_snapshot!(texts);
 }

@@ -19,6 +19,10 @@ async fn unlisted_client_learns_only_its_address() {
         "error": {
             "type": "client_not_allowed",
             "reason": "Your address 127.0.0.1 is not on the allowlist.",
+            "help": "Ask the operator to add this address to the allowlist.",
+            "request_id": header(&response, "trailgate-request-id"),
+            "time": json(&response)["error"]["time"],
+            "client": "127.0.0.1",
         },
         "status": 403,
     });

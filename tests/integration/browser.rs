@@ -1,11 +1,13 @@
 //! What others than our own client see of the gate: Chromium, curl and h2load.
 
-use serde_json::Value;
+use bytes::Bytes;
+use hyper::Response;
+use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use trailgate_testkit::repository;
 
-use crate::support::{Setup, patiently};
+use crate::support::{Rig, Setup, patiently, request};
 use crate::tls::secure;
 
 /// What a program prints; it must end well.
@@ -15,6 +17,62 @@ async fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+async fn install() {
+    output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(repository("tests/browser"))).await;
+}
+
+fn page(name: &str, response: &Response<Bytes>) -> Value {
+    let header = |(name, value): (&hyper::header::HeaderName, &hyper::header::HeaderValue)| {
+        (name.to_string(), value.to_str().unwrap().into())
+    };
+    let headers: Map<String, Value> = response.headers().iter().map(header).collect();
+    json!({ "name": name, "headers": headers, "body": std::str::from_utf8(response.body()).unwrap() })
+}
+
+#[tokio::test]
+#[ignore = "needs Node and Chromium"]
+async fn rejection_pages_are_valid_and_accessible() {
+    let entry = |address: &str, more: &str| format!("[[allow]]\ncidr = \"{address}\"\nname = \"a\"\n{more}\n");
+    let rig = Rig::with(Setup {
+        config: "[listen]\nhosts = [\"gate.test\"]\ntrusted_proxies = [\"127.0.0.1\"]\n[reject]\ncontact = \"mailto:audit@example.com\"\n"
+            .to_owned(),
+        allow: [
+            entry("203.0.113.8/32", "expires = 2026-11-28T10:00:00Z"),
+            entry("203.0.113.9/32", "access = \"read\""),
+            entry("203.0.113.10/32", "access = \"full\""),
+        ]
+        .concat(),
+        ..Setup::default()
+    })
+    .await;
+    let mut pages = Vec::new();
+    for (name, client, method, path, more) in [
+        ("not-listed", "203.0.113.7", "GET", "/", ("x-a", "a")),
+        ("expired", "203.0.113.8", "GET", "/", ("x-a", "a")),
+        ("read-only", "203.0.113.9", "DELETE", "/cwl-2026.11.29/_doc/%3Cscript%3E", ("x-a", "a")),
+        ("long-path", "203.0.113.9", "DELETE", &format!("/{}", "x".repeat(5000)), ("x-a", "a")),
+        ("unknown-host", "203.0.113.10", "GET", "/", ("x-forwarded-host", "evil.test")),
+        ("cross-site", "203.0.113.10", "POST", "/", ("origin", "https://evil.test")),
+        ("malformed-target", "203.0.113.10", "GET", "/..", ("x-a", "a")),
+    ] {
+        let headers = [("accept", "text/html"), ("x-forwarded-for", client), more];
+        let response = rig.send(request(method, path, &headers, "")).await;
+        let line = rig.access_line().await;
+        assert!(line["status"].as_u64() >= Some(400), "{name}: {line}");
+        pages.push(page(name, &response));
+    }
+    let down = Rig::with(Setup { endpoint: Some("http://127.0.0.1:9".to_owned()), ..Setup::default() }).await;
+    pages.push(page("unreachable", &down.send(request("GET", "/a", &[("accept", "text/html")], "")).await));
+    let file = rig.folder.path().join("pages.json");
+    std::fs::write(&file, json!(pages).to_string()).unwrap();
+    install().await;
+    let screenshots = repository("target/pages");
+    std::fs::create_dir_all(&screenshots).unwrap();
+    let mut check = Command::new("node");
+    check.arg(repository("tests/browser/pages.mjs")).arg(file).arg(screenshots);
+    assert_eq!(output(&mut check).await.trim(), "[]");
+}
+
 #[tokio::test]
 #[ignore = "needs Node and Chromium"]
 async fn browser_shows_page_over_http_2_while_handshake_stalls() {
@@ -22,7 +80,7 @@ async fn browser_shows_page_over_http_2_while_handshake_stalls() {
     rig.domain.load("cwl-2026.01.01", [serde_json::json!({ "@timestamp": "2026-01-01T00:00:00Z", "eventName": "a" })]);
     let mut stalled = rig.open().await;
     stalled.write_all(b"\x16\x03\x01\x02\x00\x01").await.unwrap();
-    output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(repository("tests/browser"))).await;
+    install().await;
     let url = format!("https://{}/", rig.address);
     let seen = output(Command::new("node").arg(repository("tests/browser/see.mjs")).args([&url, "tbody tr"])).await;
     let seen: Value = serde_json::from_str(&seen).unwrap();
