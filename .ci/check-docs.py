@@ -115,7 +115,7 @@ def shipped_keys() -> dict[str, str]:
 def documented_keys() -> dict[str, str]:
     keys, table = {}, ""
     for line in (ROOT / "docs/configuration.md").read_text().splitlines():
-        if header := re.fullmatch(r"## `\[([a-z]+)\]`", line):
+        if header := re.fullmatch(r"## `\[([a-z_.]+)\]`", line):
             table = header[1]
         elif row := re.match(r"\| `([a-z_.]+)` \| ([^|]+) \|", line):
             keys[f"{table}.{row[1]}"] = row[2].strip("`* ")

@@ -53,7 +53,9 @@ async fn main() -> anyhow::Result<()> {
     let access_log = AccessLog::new(Some(lines), LogFormat::Text, LogFailurePolicy::Serve);
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
     let upstream = daemon::build_upstream(config.domain, cache)?;
-    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));
+    let (roles, keeper) = daemon::build_roles(config.roles, &upstream);
+    tokio::spawn(keeper.run());
+    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, roles, recorder, metrics));
 
     println!(
         "\n  Domain   {0}   has 1,000 CloudTrail events, and accepts signed requests only:\n\

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 pub use self::types::Config;
-pub(crate) use self::types::{DomainConfig, LogConfig, SigningConfig};
+pub(crate) use self::types::{DomainConfig, LogConfig, RolesConfig, SigningConfig};
 
 impl Config {
     /// Reads the configuration in `file`. Relative paths in it start at its directory.
@@ -200,6 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn roles_are_parsed_and_bounded() {
+        let roles = |lines: &str| format!("{SMALLEST}[aws.roles]\n{lines}\n");
+        let config =
+            parse(&roles("full = \"arn:aws:iam::123456789012:role/Editor\"\nsession_duration = \"2 h\"")).unwrap();
+        assert_eq!(config.roles.defaults.full.unwrap().name(), "Editor");
+        assert_eq!(config.roles.settings.duration, Some(Duration::from_hours(2)));
+        assert!(config.roles.defaults.read.is_none() && !config.roles.settings.tags);
+        refuse(
+            &roles("session_duration = \"5 min\""),
+            "4: aws.roles.session_duration: is not between 15 min and 12 h, as STS requires",
+        );
+        refuse(
+            &roles("external_id = \"a b\""),
+            "4: aws.roles.external_id: \"a b\" is not an external ID: write 2 to 1224 of the characters \
+             A-Z a-z 0-9 _ + = , . @ : / -",
+        );
+        refuse(&roles("session_idle = \"0 s\""), "4: aws.roles.session_idle: must be longer than nothing");
+    }
+
+    #[test]
     fn custom_endpoint_uses_the_configured_region_and_service() {
         let config = parse(
             "[upstream]\nendpoint = \"http://127.0.0.1:9200\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"aoss\"\n",
@@ -219,6 +239,8 @@ mod tests {
         let message = "is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"";
         for role in ["trailgate", "", "arn:aws:iam::123456789012:user/a", "arn:aws:iam::1234:role/a"] {
             refuse(&aws(&format!("assume_role = {role:?}")), &format!("4: aws.assume_role: {role:?} {message}"));
+            let read = format!("region = \"eu-west-1\"\n[aws.roles]\nread = {role:?}");
+            refuse(&aws(&read), &format!("6: aws.roles.read: {role:?} {message}"));
         }
         for role in ["arn:aws:iam::123456789012:role/a/b", "arn:aws-cn:iam::123456789012:role/a"] {
             assert!(parse(&aws(&format!("assume_role = {role:?}"))).is_ok(), "{role}");

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
-use trailgate_client::{CredentialCache, SignedClient, Signer, Upstream};
+use trailgate_client::{CredentialCache, RoleArn, RoleSessionKeeper, SignedClient, Signer, Upstream};
 
 use self::background::Background;
 pub use self::logs::Logs;
-use crate::config::{Config, DomainConfig};
+use crate::config::{Config, DomainConfig, RolesConfig};
 use crate::http::listener::Listener;
 use crate::http::server::{BoundListener, ConnectionLimits, Worker};
 use crate::ops::access_log::AccessLog;
@@ -25,6 +25,7 @@ use crate::ops::request_record::RequestRecorder;
 use crate::ops::signals;
 use crate::ops::systemd::{self, Notifier};
 use crate::policy::engine;
+use crate::policy::signing_role::SigningRoles;
 use crate::proxy::{self, Proxy};
 
 /// Runs the proxy until SIGTERM or SIGINT, or until one of its background tasks fails.
@@ -45,7 +46,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     // Before clients can exhaust the file descriptors.
     trailgate_client::load_sdk_roots();
     let signing = &config.domain.signing;
-    let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_deref());
+    let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_ref().map(RoleArn::as_str));
     let (credentials, refresher) = CredentialCache::new(provider);
     background.spawn("the credentials' renewal", refresher.run());
     let admin_listener = config.admin.address.listen(take_socket(&mut passed, "admin"))?;
@@ -65,7 +66,11 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
     let is_engine_configured = config.proxy.engine.is_some();
     let upstream = Arc::new(build_upstream(domain, credentials)?);
-    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));
+    let (roles, keeper) = build_roles(config.roles, &upstream);
+    background.spawn("the sessions of roles", keeper.run());
+    let (followed, list) = (roles.clone(), allowlist.clone());
+    background.spawn("the end of sessions", async move { match followed.follow(list).await {} });
+    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, roles, recorder, metrics));
     for listener in &listeners {
         tracing::info!(address = %listener.address()?, domain = %upstream.authority(), "listening");
     }
@@ -106,6 +111,13 @@ pub fn build_upstream(config: DomainConfig, credentials: CredentialCache) -> any
     let signer = Signer::new(config.endpoint.authority(), &config.signing.region, &config.signing.service);
     let roots = trailgate_client::load_roots(config.ca_file.as_deref())?;
     Ok(SignedClient::new(Upstream::new(config.endpoint, roots, config.upstream), signer, credentials))
+}
+
+/// Builds the roles that sign requests to `upstream`, and the keeper of their sessions, which has to run.
+#[must_use]
+pub fn build_roles(config: RolesConfig, upstream: &SignedClient) -> (SigningRoles, RoleSessionKeeper) {
+    let (sessions, keeper) = upstream.role_sessions(config.settings, config.limits);
+    (SigningRoles::new(config.defaults, sessions), keeper)
 }
 
 /// Binds the listeners, and spawns the reloaders of their certificates.

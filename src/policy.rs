@@ -8,3 +8,4 @@ pub mod engine;
 pub mod grant;
 pub(crate) mod host_check;
 pub(crate) mod quota;
+pub(crate) mod signing_role;

@@ -27,10 +27,11 @@ use crate::ops::metrics::Metrics;
 use crate::ops::outcome::Outcome;
 use crate::ops::request_id::{REQUEST_ID, RequestId};
 use crate::ops::request_record::{RequestRecord, RequestRecorder};
-use crate::policy::allowlist::Allowlist;
+use crate::policy::allowlist::{Allowlist, Entry};
 use crate::policy::engine::{Engine, KnownEngine};
 use crate::policy::grant::{self, Access};
 use crate::policy::quota::{Quotas, SearchLimits};
+use crate::policy::signing_role::SigningRoles;
 use crate::proxy::response_body::{BodySource, ResponseBody, StreamingBody};
 use crate::proxy::root_redirect::RootRedirect;
 use crate::reject::{Contact, Reject, RejectContext};
@@ -49,6 +50,8 @@ pub struct Proxy {
 pub struct Shared {
     /// The allowlist.
     pub allowlist: Allowlist,
+    /// The roles that sign requests.
+    pub roles: SigningRoles,
     /// The memory budget for request bodies.
     pub budget: MemoryBudget,
     /// The domain's engine, which decides what a read grant covers.
@@ -88,16 +91,24 @@ pub struct ProxyConfig {
 struct Granted {
     access: Access,
     block: IpNet,
+    entry: Arc<Entry>,
 }
 
 impl Shared {
     /// Creates the shared state of the proxies that `config` describes.
     #[must_use]
-    pub fn new(config: ProxyConfig, allowlist: Allowlist, recorder: RequestRecorder, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: ProxyConfig,
+        allowlist: Allowlist,
+        roles: SigningRoles,
+        recorder: RequestRecorder,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let engine = KnownEngine::default();
         engine.set(config.engine);
         Self {
             allowlist,
+            roles,
             budget: MemoryBudget::new(config.body, metrics.buffer_wait.clone()),
             engine,
             root_redirect: config.root_redirect,
@@ -194,7 +205,7 @@ impl Proxy {
         recorder.check_writable()?;
         let listener = &connection.listener;
         let client = listener.trusted_proxies.client(connection.peer.ip(), &head.headers)?;
-        let Granted { access, block } = self.check_allowlist(client, record.time(), record)?;
+        let Granted { access, block, entry } = self.check_allowlist(client, record.time(), record)?;
         check_supported(&head)?;
         let is_proxied = listener.trusted_proxies.contains(connection.peer.ip());
         listener.hosts.check(&head, is_proxied)?;
@@ -216,7 +227,9 @@ impl Proxy {
         let context = ForwardedContext::new(&connection, &head.headers);
         let request = UnsignedRequest { method: head.method, target, body };
         let sent = Instant::now();
-        let response = self.upstream.send(&request, || headers::to_domain(&head.headers, &context)).await?;
+        let session = self.shared.roles.session(&entry);
+        let to_domain = || headers::to_domain(&head.headers, &context);
+        let response = self.upstream.send_as(session.as_deref(), &request, to_domain).await?;
         ticket.answered(response.status());
         record.set_upstream(sent.elapsed(), response.headers());
         if access != Access::Full && may_be_unknown_route(&request.method, response.status()) {
@@ -234,9 +247,8 @@ impl Proxy {
             Some(at) => Reject::Expired(client, at),
             None => Reject::NotListed(client),
         })?;
-        let granted = Granted { access: entry.access, block: entry.cidr };
-        record.set_entry(entry);
-        Ok(granted)
+        record.set_entry(Arc::clone(&entry));
+        Ok(Granted { access: entry.access, block: entry.cidr, entry })
     }
 
     fn stream_response(

@@ -88,7 +88,9 @@ async fn request(times: u32) -> anyhow::Result<()> {
     let metrics = Arc::default();
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
     let upstream = daemon::build_upstream(config.domain, cache)?;
-    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));
+    let (roles, keeper) = daemon::build_roles(config.roles, &upstream);
+    tokio::spawn(keeper.run());
+    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, roles, recorder, metrics));
     let workers = vec![Worker::here(Proxy { shared: Arc::clone(&shared), upstream })];
     tokio::spawn(async move { proxy::serve(vec![bound], workers, limits, &shared, std::future::pending()).await });
 

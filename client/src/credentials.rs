@@ -1,8 +1,12 @@
-//! Cached AWS credentials: one set for all requests, refreshed in the background before its expiry.
+//! Cached AWS credentials, refreshed in the background before their expiry: the base credentials, and those of each
+//! session of a role.
 
+mod assume_role;
+mod failure;
 mod normalize;
 mod provider;
 mod refresh;
+mod role_sessions;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,29 +15,38 @@ use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+pub use self::assume_role::AssumeRoleSettings;
+pub use self::failure::{FetchCounts, FetchFailure};
 pub use self::provider::{load_sdk_roots, provider, sdk_config};
 pub use self::refresh::CredentialRefresher;
+pub use self::role_sessions::{RoleKind, RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits};
 
 /// The credentials that requests are signed with; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct CredentialCache {
     latest: watch::Receiver<Option<Credentials>>,
-    /// The time of the last fetch, if it failed.
-    failed: watch::Receiver<Option<Instant>>,
+    /// The last fetch, if it failed.
+    failed: watch::Receiver<Option<FetchFailure>>,
     refresh_wanted: Arc<Notify>,
+    counts: Arc<FetchCounts>,
 }
 
 impl CredentialCache {
     /// Creates a cache of the credentials of `provider`, and the refresher that has to run for it.
     #[must_use]
     pub fn new(provider: SharedCredentialsProvider) -> (Self, CredentialRefresher) {
+        Self::counted_by(Arc::default(), provider)
+    }
+
+    /// Creates a cache whose fetches `counts` counts.
+    fn counted_by(counts: Arc<FetchCounts>, provider: SharedCredentialsProvider) -> (Self, CredentialRefresher) {
         let (sender, latest) = watch::channel(None);
         let (failure, failed) = watch::channel(None);
         let refresh_wanted = Arc::new(Notify::new());
-        let cache = Self { latest, failed, refresh_wanted: Arc::clone(&refresh_wanted) };
-        (cache, CredentialRefresher::new(provider, sender, failure, refresh_wanted))
+        let cache = Self { latest, failed, refresh_wanted: Arc::clone(&refresh_wanted), counts: Arc::clone(&counts) };
+        (cache, CredentialRefresher::new(provider, sender, failure, refresh_wanted, counts))
     }
 
     /// Returns credentials that are valid at `now`, in local time.
@@ -46,7 +59,7 @@ impl CredentialCache {
             return Ok(credentials.clone());
         }
         self.refresh_wanted.notify_one();
-        if self.failed.borrow().is_some_and(|failed| failed.elapsed() < FAILURE_TTL) {
+        if self.failed.borrow().as_ref().is_some_and(|failed| failed.instant.elapsed() < FAILURE_TTL) {
             return Err(NoCredentials);
         }
         let mut latest = self.latest.clone();
@@ -61,6 +74,18 @@ impl CredentialCache {
     #[must_use]
     pub fn latest(&self) -> Option<Credentials> {
         self.latest.borrow().clone()
+    }
+
+    /// Returns the last fetch, if it failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<FetchFailure> {
+        self.failed.borrow().clone()
+    }
+
+    /// Returns the number of fetches by outcome.
+    #[must_use]
+    pub fn counts(&self) -> &FetchCounts {
+        &self.counts
     }
 
     /// Requests a fetch ahead of time. The credentials in use stay until it succeeds.

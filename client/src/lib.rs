@@ -28,9 +28,10 @@
 //! 1. [`Endpoint`] is the origin of the domain. [`Target`] is a path and query in canonical form, both signed and sent.
 //! 2. [`HashedBody`] is a body with its hash. [`BodyHasher`] builds one from frames as they arrive.
 //! 3. [`CredentialCache`] holds the credentials that [`CredentialRefresher`] fetches. [`Clock`] corrects clock skew.
-//! 4. [`Signer`] computes the signature.
-//! 5. [`Upstream`] connects, sends the request, and returns a response with a [`PooledBody`].
-//! 6. [`SignedClient`] combines all of this, retries, and keeps [`UpstreamHealth`] and [`ClientStats`].
+//! 4. [`RoleSessions`] holds the credentials of each role and user that the base credentials assume.
+//! 5. [`Signer`] computes the signature.
+//! 6. [`Upstream`] connects, sends the request, and returns a response with a [`PooledBody`].
+//! 7. [`SignedClient`] combines all of this, retries, and keeps [`UpstreamHealth`] and [`ClientStats`].
 //!
 //! Times are [`SystemTime`](std::time::SystemTime), durations [`Duration`](std::time::Duration), lengths bytes.
 
@@ -41,6 +42,7 @@ mod endpoint;
 mod error;
 mod forbidden;
 mod health;
+mod role;
 mod sign;
 mod signed_client;
 mod stats;
@@ -50,12 +52,15 @@ mod upstream;
 pub use self::body::{BodyFrames, BodyHasher, HashedBody};
 pub use self::clock::{Clock, TOLERANCE as CLOCK_TOLERANCE, offset as clock_offset};
 pub use self::credentials::{
-    CredentialCache, CredentialRefresher, NoCredentials, is_valid, load_sdk_roots, provider, sdk_config, source,
+    AssumeRoleSettings, CredentialCache, CredentialRefresher, FetchCounts, FetchFailure, NoCredentials, RoleKind,
+    RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits, is_valid, load_sdk_roots, provider,
+    sdk_config, source,
 };
 pub use self::endpoint::{Endpoint, EndpointError};
 pub use self::error::{FailureKind, RequestError};
 pub use self::forbidden::Forbidden;
 pub use self::health::{Failure, LastResponse, UpstreamHealth};
+pub use self::role::{NotRoleArn, RoleArn, SessionName, SessionUser};
 pub use self::sign::{Signer, SigningParams, is_signing_header};
 pub use self::signed_client::{SignedClient, UnsignedRequest};
 pub use self::stats::{ClientStats, ForbiddenKind, RetryReason};

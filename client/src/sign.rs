@@ -23,14 +23,21 @@ use ring::digest::{SHA256, digest};
 use self::signing_key::SigningKey;
 use crate::target::Target;
 
-/// A signer of requests to one domain.
+/// A signer of requests to one domain. It keeps the signing key of the last credentials, so that credentials which are
+/// used at the same time have a signer each.
 #[derive(Debug)]
 pub struct Signer {
+    scope: Arc<SigningScope>,
+    context: Mutex<Option<SigningContext>>,
+}
+
+/// The parts that all signatures for one domain share.
+#[derive(Debug)]
+struct SigningScope {
     authority: Authority,
     host: HeaderValue,
     region: String,
     service: String,
-    context: Mutex<Option<SigningContext>>,
 }
 
 /// The parts that signatures with the same second and credentials share.
@@ -48,7 +55,14 @@ impl Signer {
     pub fn new(authority: &Authority, region: &str, service: &str) -> Self {
         let host = HeaderValue::from_str(authority.as_str()).expect("an authority holds visible characters only");
         let (region, service) = (region.to_owned(), service.to_owned());
-        Self { authority: authority.clone(), host, region, service, context: Mutex::default() }
+        let scope = SigningScope { authority: authority.clone(), host, region, service };
+        Self { scope: Arc::new(scope), context: Mutex::default() }
+    }
+
+    /// Creates a signer for the same domain that keeps the signing key of other credentials.
+    #[must_use]
+    pub fn with_own_key(&self) -> Self {
+        Self { scope: Arc::clone(&self.scope), context: Mutex::default() }
     }
 
     /// Sets the headers that authenticate a request with this method, target and body hash: `Host`, `Authorization` and
@@ -67,7 +81,7 @@ impl Signer {
         text.extend(["AWS4-HMAC-SHA256 Credential=", key.credential(), ", SignedHeaders="]);
         text.extend([signed_headers(signing.credentials), ", Signature=", hex.format(&signature)]);
 
-        headers.insert(HOST, self.host.clone());
+        headers.insert(HOST, self.scope.host.clone());
         headers.insert(X_AMZ_CONTENT_SHA256, header_value(signing.body_sha256));
         headers.insert(X_AMZ_DATE, date.0);
         if let Some(token) = &key.token {
@@ -92,7 +106,7 @@ impl Signer {
         target.push_signed_path(&mut canonical);
         canonical.push('\n');
         target.push_signed_query(&mut canonical);
-        canonical.extend(["\nhost:", self.authority.as_str(), "\nx-amz-content-sha256:", body_sha256]);
+        canonical.extend(["\nhost:", self.scope.authority.as_str(), "\nx-amz-content-sha256:", body_sha256]);
         canonical.extend(["\nx-amz-date:", date.as_str()]);
         if let Some(token) = token {
             canonical.extend(["\nx-amz-security-token:", token]);
@@ -112,7 +126,7 @@ impl Signer {
                 let date = SigningDate::new(timestamp);
                 let key = known.map(|known| known.key).filter(|key| key.is_for(date.day()));
                 let key = key.unwrap_or_else(|| {
-                    Arc::new(SigningKey::new(credentials, time, date.day(), &self.region, &self.service))
+                    Arc::new(SigningKey::new(credentials, time, date.day(), &self.scope.region, &self.scope.service))
                 });
                 SigningContext { second: timestamp.as_second(), date, key }
             }

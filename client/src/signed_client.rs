@@ -14,7 +14,9 @@ use tokio::time::timeout;
 
 use crate::body::{BodyFrames, HashedBody};
 use crate::clock::Clock;
-use crate::credentials::CredentialCache;
+use crate::credentials::{
+    AssumeRoleSettings, CredentialCache, RoleSession, RoleSessionKeeper, RoleSessions, SessionLimits,
+};
 use crate::error::RequestError;
 use crate::forbidden::{Forbidden, without_token};
 use crate::health::UpstreamHealth;
@@ -56,6 +58,17 @@ impl SignedClient {
     pub fn new(upstream: Upstream, signer: Signer, credentials: CredentialCache) -> Self {
         let (clock, health) = (Clock::default(), UpstreamHealth::default());
         Self { shared: Arc::new(Shared { signer, credentials, clock, health }), upstream }
+    }
+
+    /// Creates the sessions of roles that the client's credentials assume, and their keeper, which has to run.
+    #[must_use]
+    pub fn role_sessions(
+        &self,
+        settings: AssumeRoleSettings,
+        limits: SessionLimits,
+    ) -> (RoleSessions, RoleSessionKeeper) {
+        let Shared { signer, credentials, .. } = &*self.shared;
+        RoleSessions::new(signer, settings.assumer(credentials.clone()), limits)
     }
 
     /// Creates a client that shares everything except the connections, which belong to the current Tokio runtime.
@@ -111,7 +124,21 @@ impl SignedClient {
         request: &UnsignedRequest,
         headers: impl Fn() -> HeaderMap,
     ) -> Result<Response<PooledBody>, RequestError> {
-        let result = self.send_with_retries(request, headers).await;
+        self.send_as(None, request, headers).await
+    }
+
+    /// Signs with the credentials of `session`, if there is one, and otherwise does the same as [`SignedClient::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SignedClient::send`]; a role that cannot be assumed is an error of its own sessions only.
+    pub async fn send_as(
+        &self,
+        session: Option<&RoleSession>,
+        request: &UnsignedRequest,
+        headers: impl Fn() -> HeaderMap,
+    ) -> Result<Response<PooledBody>, RequestError> {
+        let result = self.send_with_retries(session, request, headers).await;
         match &result {
             Ok(response) => self.shared.health.record_response(response.status(), SystemTime::now()),
             // Missing credentials are not the domain's failure.
@@ -125,10 +152,13 @@ impl SignedClient {
     /// well.
     async fn send_with_retries(
         &self,
+        session: Option<&RoleSession>,
         request: &UnsignedRequest,
         headers: impl Fn() -> HeaderMap,
     ) -> Result<Response<PooledBody>, RequestError> {
-        let Shared { signer, credentials: cache, clock, .. } = &*self.shared;
+        let Shared { signer, credentials, clock, .. } = &*self.shared;
+        let (signer, cache) =
+            session.map_or((signer, credentials), |session| (session.signer(), session.credentials()));
         let stats = self.stats();
         let (mut via, mut is_corrected, mut is_refreshed) = (Via::Pool, false, false);
         loop {
@@ -175,8 +205,8 @@ impl SignedClient {
                     return Err(RequestError::CredentialsRejected);
                 }
                 Forbidden::Mismatch { expected } => {
-                    let signed = without_token(&signer.canonical_request(&params));
-                    tracing::error!(expected, signed, "the domain expected a different canonical request");
+                    let canonical = without_token(&signer.canonical_request(&params));
+                    tracing::error!(expected, signed = canonical, "the domain expected a different canonical request");
                     // A wrong secret access key has the same symptom, and its file may have been corrected since.
                     cache.refresh_now();
                     return Err(RequestError::SignatureRejected);

@@ -189,8 +189,8 @@ fn entry(add: &Add, now: SystemTime) -> anyhow::Result<Entry> {
     if let Some(expires) = expires {
         ensure!(expires > now, "the grant would have ended at {expires} already");
     }
-    let (cidr, name, access) = (add.cidr, add.name.clone(), add.access);
-    Ok(Entry { cidr, name, access, expires: expires.map(SystemTime::try_from).transpose()? })
+    let entry = Entry::new(add.cidr, add.name.clone(), add.access);
+    Ok(entry.until(expires.map(SystemTime::try_from).transpose()?).signed_by(add.role.clone()))
 }
 
 /// Returns the expiry of a grant from `now` on, in whole seconds. A day has 24 hours: the expiry is in UTC.

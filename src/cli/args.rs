@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use jiff::{Span, Timestamp};
+use trailgate_client::RoleArn;
 
 use crate::policy::allowlist;
 use crate::policy::cidr;
@@ -110,6 +111,9 @@ pub struct Add {
     /// End of the grant: "2026-12-31T18:00:00Z".
     #[arg(long, value_name = "TIME")]
     pub until: Option<Timestamp>,
+    /// Role that signs the entry's requests, instead of that of its access level.
+    #[arg(long, value_name = "ARN")]
+    pub role: Option<RoleArn>,
     /// Replace the entry of the same block, if there is one.
     #[arg(long)]
     pub replace: bool,

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use trailgate_client::{Clock, Signer, Target, TargetError, Upstream, UpstreamConfig};
+use trailgate_client::{Clock, RoleArn, Signer, Target, TargetError, Upstream, UpstreamConfig};
 
 use self::denial::Context;
 use self::identity::Identity;
@@ -152,7 +152,11 @@ async fn identify_signer(config: &Config, report: &mut Report) -> Option<SignerI
     let found = identity::find(config).await;
     report.add(
         "credentials",
-        identity::credentials(&found, config.domain.signing.assume_role.as_deref(), SystemTime::now()),
+        identity::credentials(
+            &found,
+            config.domain.signing.assume_role.as_ref().map(RoleArn::as_str),
+            SystemTime::now(),
+        ),
     );
     let Ok(credentials) = found else {
         report.add_unknown("identity", "not tried without credentials");

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
-use trailgate_client::{Endpoint, UpstreamConfig};
+use trailgate_client::{AssumeRoleSettings, Endpoint, RoleArn, SessionLimits, UpstreamConfig};
 
 use crate::http::listener::Listener;
 use crate::http::server::ConnectionLimits;
 use crate::ops::access_log::{LogFailurePolicy, LogFormat};
 use crate::ops::admin::AdminAddress;
 use crate::policy::host_check::Hosts;
+use crate::policy::signing_role::DefaultRoles;
 use crate::proxy::ProxyConfig;
 
 /// The whole configuration. It exists only if every value is valid.
@@ -21,6 +22,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The domain, and the signing of requests to it.
     pub domain: DomainConfig,
+    /// The roles that sign requests.
+    pub roles: RolesConfig,
     /// The path of the allowlist file.
     pub allowlist: PathBuf,
     /// The request pipeline.
@@ -54,7 +57,18 @@ pub struct SigningConfig {
     /// The signing service, `es` or `aoss`.
     pub service: String,
     /// The ARN of the role to assume, if any.
-    pub assume_role: Option<String>,
+    pub assume_role: Option<RoleArn>,
+}
+
+/// The roles that the base credentials assume to sign requests.
+#[derive(Debug)]
+pub struct RolesConfig {
+    /// The roles by access level.
+    pub defaults: DefaultRoles,
+    /// The parameters of each call of STS.
+    pub settings: AssumeRoleSettings,
+    /// The bounds of live sessions.
+    pub limits: SessionLimits,
 }
 
 /// The admin server.

@@ -4,15 +4,16 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
-use trailgate_client::{Endpoint, UpstreamConfig};
+use trailgate_client::{AssumeRoleSettings, Endpoint, NotRoleArn, RoleArn, SessionLimits, UpstreamConfig};
 
 use super::listen::{Listens, hosts};
 use super::problem::{Problem, problem_at};
-use super::types::{AdminConfig, DomainConfig, LogConfig, SigningConfig};
+use super::types::{AdminConfig, DomainConfig, LogConfig, RolesConfig, SigningConfig};
 use super::units::{Size, Time};
 use crate::http::head::HeadLimits;
 use crate::http::memory_budget::BodyLimits;
@@ -21,6 +22,7 @@ use crate::ops::access_log::{LogFailurePolicy, LogFormat};
 use crate::ops::admin::AdminAddress;
 use crate::policy::engine::{Engine, UnknownEngine};
 use crate::policy::quota::SearchLimits;
+use crate::policy::signing_role::DefaultRoles;
 use crate::proxy::ProxyConfig;
 use crate::proxy::root_redirect::RootRedirect;
 use crate::reject::Contact;
@@ -70,6 +72,19 @@ struct Aws {
     region: Option<Spanned<String>>,
     service: Option<Service>,
     assume_role: Option<Spanned<String>>,
+    roles: Roles,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Roles {
+    read: Option<Spanned<String>>,
+    full: Option<Spanned<String>>,
+    external_id: Option<Spanned<String>>,
+    tags: bool,
+    session_duration: Option<Spanned<Time>>,
+    session_idle: Time,
+    sessions: NonZeroUsize,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -139,9 +154,11 @@ impl Config {
         let service =
             service.ok_or_else(|| unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""))?;
         let listeners = self.listen.check(folder)?;
+        let roles = self.aws.roles.check(&region)?;
         Ok(super::types::Config {
             warnings: Listens::warnings(&listeners),
             listeners,
+            roles,
             allowlist: folder.join(self.allowlist.file),
             proxy: ProxyConfig {
                 engine: self.upstream.engine(service)?,
@@ -163,7 +180,7 @@ impl Config {
                 signing: SigningConfig {
                     region,
                     service: service.to_owned(),
-                    assume_role: self.aws.role()?.map(str::to_owned),
+                    assume_role: role(self.aws.assume_role.as_ref())?,
                 },
                 endpoint,
                 ca_file: self.upstream.ca_file.map(|file| folder.join(file)),
@@ -231,22 +248,49 @@ impl Aws {
         }
         Ok(Some(region))
     }
+}
 
-    fn role(&self) -> Result<Option<&str>, Problem> {
-        let Some(written) = &self.assume_role else { return Ok(None) };
-        let role = written.get_ref();
-        // arn:partition:iam::account:role/path/name
-        let parts: Vec<&str> = role.splitn(6, ':').collect();
-        let is_role = matches!(parts[..], ["arn", partition, "iam", "", account, resource]
-            if partition.starts_with("aws")
-                && account.len() == 12
-                && account.bytes().all(|byte| byte.is_ascii_digit())
-                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())));
-        let message = || {
-            format!("{role:?} is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"")
-        };
-        if is_role { Ok(Some(role)) } else { Err(problem_at(written, message())) }
+impl Roles {
+    fn check(&self, region: &str) -> Result<RolesConfig, Problem> {
+        Ok(RolesConfig {
+            defaults: DefaultRoles { read: role(self.read.as_ref())?, full: role(self.full.as_ref())? },
+            settings: AssumeRoleSettings {
+                region: region.to_owned(),
+                external_id: self.external_id()?,
+                tags: self.tags,
+                duration: self.duration()?,
+            },
+            limits: SessionLimits { idle: self.session_idle.0, live: self.sessions.get() },
+        })
     }
+
+    fn external_id(&self) -> Result<Option<String>, Problem> {
+        let Some(written) = &self.external_id else { return Ok(None) };
+        let id = written.get_ref();
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
+        if (2..=1224).contains(&id.len()) && id.bytes().all(is_valid) {
+            return Ok(Some(id.clone()));
+        }
+        let message = "is not an external ID: write 2 to 1224 of the characters A-Z a-z 0-9 _ + = , . @ : / -";
+        Err(problem_at(written, format!("{id:?} {message}")))
+    }
+
+    fn duration(&self) -> Result<Option<Duration>, Problem> {
+        let Some(written) = &self.session_duration else { return Ok(None) };
+        let duration = written.get_ref().0;
+        if (Duration::from_mins(15)..=Duration::from_hours(12)).contains(&duration) {
+            return Ok(Some(duration));
+        }
+        Err(problem_at(written, "is not between 15 min and 12 h, as STS requires"))
+    }
+}
+
+/// Parses the ARN of a role.
+fn role(written: Option<&Spanned<String>>) -> Result<Option<RoleArn>, Problem> {
+    let parse = |written: &Spanned<String>| {
+        written.get_ref().parse().map_err(|error: NotRoleArn| problem_at(written, error.to_string()))
+    };
+    written.map(parse).transpose()
 }
 
 impl Service {
@@ -312,6 +356,20 @@ impl TryFrom<String> for Level {
 impl Default for Allowlist {
     fn default() -> Self {
         Self { file: PathBuf::from("allowlist.toml") }
+    }
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self {
+            read: None,
+            full: None,
+            external_id: None,
+            tags: false,
+            session_duration: None,
+            session_idle: Time::seconds(900),
+            sessions: nonzero(1_000),
+        }
     }
 }
 

@@ -51,13 +51,21 @@ pub enum Access {
     Full,
 }
 
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Access {
+    /// Returns the level's name in an allowlist.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::View => "view",
             Self::Read => "read",
             Self::Full => "full",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

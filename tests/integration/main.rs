@@ -35,6 +35,9 @@ mod systemd;
 /// Where the program finds what it signs with, and what happens as that changes.
 mod credentials;
 
+/// Requests that are signed with a role of an entry, and the sessions that do it.
+mod roles;
+
 /// The texts that people read.
 mod texts;
 

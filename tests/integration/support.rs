@@ -122,7 +122,10 @@ impl Rig {
         let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve);
         let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
         let upstream = daemon::build_upstream(config.domain, cache).unwrap();
-        let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, recorder, metrics));
+        let (roles, keeper) = daemon::build_roles(config.roles, &upstream);
+        tokio::spawn(keeper.run());
+        tokio::spawn(roles.clone().follow(allowlist.clone()));
+        let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, roles, recorder, metrics));
         let proxy = Proxy { shared: Arc::clone(&shared), upstream };
         let own = proxy.with_own_pool();
 
@@ -216,7 +219,10 @@ pub(crate) struct Connection(SendRequest<Full<Bytes>>);
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    pub(crate) async fn over(stream: TcpStream) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self(sender)

@@ -10,38 +10,52 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::failure::{FetchCounts, FetchFailure};
 use super::is_valid;
 use super::normalize::{keep_expiry, trim};
+use crate::role::{RoleArn, SessionName};
 
 /// The task that fetches the credentials of one [`CredentialCache`](super::CredentialCache).
 #[derive(Debug)]
 pub struct CredentialRefresher {
     provider: SharedCredentialsProvider,
     latest: watch::Sender<Option<Credentials>>,
-    failed: watch::Sender<Option<Instant>>,
+    failed: watch::Sender<Option<FetchFailure>>,
     refresh_wanted: Arc<Notify>,
+    counts: Arc<FetchCounts>,
+    /// The session of the credentials, for the log, unless they are the base credentials.
+    session: Option<(RoleArn, SessionName)>,
 }
 
 impl CredentialRefresher {
     pub(super) fn new(
         provider: SharedCredentialsProvider,
         latest: watch::Sender<Option<Credentials>>,
-        failed: watch::Sender<Option<Instant>>,
+        failed: watch::Sender<Option<FetchFailure>>,
         refresh_wanted: Arc<Notify>,
+        counts: Arc<FetchCounts>,
     ) -> Self {
-        Self { provider, latest, failed, refresh_wanted }
+        Self { provider, latest, failed, refresh_wanted, counts, session: None }
+    }
+
+    /// Names the session in the log.
+    pub(super) fn for_session(self, role: &RoleArn, session: &SessionName) -> Self {
+        Self { session: Some((role.clone(), session.clone())), ..self }
     }
 
     /// Fetches credentials until it is cancelled. The last ones stay in use until they expire (static stability).
     pub async fn run(self) {
         let mut failures = 0_u32;
+        let (role, session) = self.session.as_ref().map(|(role, session)| (role.as_str(), session.as_str())).unzip();
         loop {
             let next = match self.fetch().await {
                 Ok(credentials) => {
                     if failures > 0 || self.latest.borrow().is_none() {
-                        tracing::info!(access_key_id = credentials.access_key_id(), "AWS credentials found");
+                        let access_key_id = credentials.access_key_id();
+                        tracing::info!(role, session, access_key_id, "AWS credentials found");
                     }
                     failures = 0;
+                    self.counts.count(true);
                     self.failed.send_replace(None);
                     let expiry = credentials.expiry();
                     self.latest.send_replace(Some(credentials));
@@ -51,9 +65,12 @@ impl CredentialRefresher {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.failed.send_replace(Some(Instant::now()));
+                    self.counts.count(false);
+                    self.failed.send_replace(Some(FetchFailure::new(&error)));
                     let delay = retry_delay(failures, self.left(SystemTime::now()));
                     tracing::error!(
+                        role,
+                        session,
                         error = format!("{:#}", anyhow::Error::from(error)),
                         retry_in_s = delay.as_secs(),
                         "no AWS credentials"

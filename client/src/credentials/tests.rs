@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::normalize::{keep_expiry, trim};
 use super::refresh::{FETCH_INTERVAL, RECHECK_INTERVAL, refresh_delay, retry_delay};

@@ -22,6 +22,9 @@ pub(super) struct Row {
     pub(super) access: Access,
     pub(super) state: State,
     pub(super) expires: Option<String>,
+    /// The entry's own role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) role: Option<String>,
     /// The expiry as text.
     #[serde(skip)]
     ends: String,
@@ -51,7 +54,8 @@ impl Row {
             Some(Ok(ago) | Err(ago)) => format!("{} ago", round_duration(ago)),
         };
         let (cidr, name) = (cidr::text(entry.cidr), entry.name.clone());
-        Self { line: *line, cidr, name, access: entry.access, state, expires, ends }
+        let role = entry.role.as_ref().map(ToString::to_string);
+        Self { line: *line, cidr, name, access: entry.access, state, expires, role, ends }
     }
 
     pub(super) fn is_of(&self, block: IpNet) -> bool {
@@ -67,7 +71,10 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?} (line {}), {}", self.cidr, self.name, self.line, self.access)?;
-        if self.expires.is_some() { write!(f, ", {}", self.end()) } else { Ok(()) }
+        if self.expires.is_some() {
+            write!(f, ", {}", self.end())?;
+        }
+        self.role.as_ref().map_or(Ok(()), |role| write!(f, ", signed by {role}"))
     }
 }
 

@@ -256,6 +256,9 @@ fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
     if entry.access != Access::default() {
         values.push(("access", Value::from(entry.access.to_string())));
     }
+    if let Some(role) = &entry.role {
+        values.push(("role", role.as_str().into()));
+    }
     if let Some(expires) = entry.expires.and_then(|at| Timestamp::try_from(at).ok()) {
         let expires = expires.to_string().parse::<Datetime>();
         values.push(("expires", expires.expect("jiff writes RFC 3339, as TOML does").into()));

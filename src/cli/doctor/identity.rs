@@ -8,6 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata as _};
 use tokio::time::timeout;
+use trailgate_client::RoleArn;
 
 use super::report::Problem;
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::human::round_duration;
 /// Finds credentials in the same places as the proxy.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
     let signing = &config.domain.signing;
-    let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_deref());
+    let provider = trailgate_client::provider(&signing.region, signing.assume_role.as_ref().map(RoleArn::as_str));
     let found = timeout(FIND_TIMEOUT, provider.provide_credentials()).await;
     Ok(found.map_err(|_| anyhow!("no credentials found within {} s", FIND_TIMEOUT.as_secs()))??)
 }

@@ -285,9 +285,9 @@ mod tests {
             clients in vec(address(), 1..8),
             now in 0_u64..5,
         ) {
-            let entries = of(list.into_iter().map(|(ip, bits, expires)| Entry {
-                expires: (expires > 0).then(|| second(expires)),
-                ..entry(&format!("{ip}/{}", if ip.is_ipv4() { bits % 33 } else { bits }), None)
+            let entries = of(list.into_iter().map(|(ip, bits, expires)| {
+                let expires = (expires > 0).then(|| second(expires));
+                entry(&format!("{ip}/{}", if ip.is_ipv4() { bits % 33 } else { bits }), expires)
             }));
             let now = second(now);
             for client in clients {
@@ -328,7 +328,7 @@ mod tests {
 
     fn entry(cidr: &str, expires: Option<SystemTime>) -> Entry {
         let cidr: IpNet = cidr.parse().unwrap();
-        Entry { cidr: cidr.trunc(), name: cidr.to_string(), access: Access::Read, expires }
+        Entry::new(cidr.trunc(), cidr.to_string(), Access::Read).until(expires)
     }
 
     fn of(list: impl IntoIterator<Item = Entry>) -> Entries {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+use trailgate_client::{RoleArn, SessionUser};
 
 use crate::policy::grant::Access;
 
@@ -17,9 +18,38 @@ pub struct Entry {
     pub access: Access,
     /// The expiry: the first instant without access. `None` if the entry does not expire.
     pub expires: Option<SystemTime>,
+    /// The role that signs its requests, unless it is the default of the access level.
+    pub role: Option<RoleArn>,
+    /// The user of its sessions, by name and access level.
+    user: SessionUser,
 }
 
 impl Entry {
+    /// Creates an entry that does not expire, with the default role.
+    #[must_use]
+    pub fn new(cidr: IpNet, name: String, access: Access) -> Self {
+        let user = SessionUser::new(&name, access.name());
+        Self { cidr, name, access, expires: None, role: None, user }
+    }
+
+    /// Sets the expiry.
+    #[must_use]
+    pub fn until(self, expires: Option<SystemTime>) -> Self {
+        Self { expires, ..self }
+    }
+
+    /// Sets the entry's own role.
+    #[must_use]
+    pub fn signed_by(self, role: Option<RoleArn>) -> Self {
+        Self { role, ..self }
+    }
+
+    /// Returns the user of its sessions.
+    #[must_use]
+    pub fn user(&self) -> &SessionUser {
+        &self.user
+    }
+
     /// Returns whether the entry has expired at `now`.
     #[must_use]
     pub fn has_expired(&self, now: SystemTime) -> bool {

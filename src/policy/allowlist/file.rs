@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 use thiserror::Error;
 use toml::{Value, value::Datetime};
+use trailgate_client::{NotRoleArn, RoleArn};
 
 use super::entry::Entry;
 use crate::policy::cidr::{self, CidrError};
@@ -49,6 +50,7 @@ struct WrittenEntry {
     name: Option<Spanned<String>>,
     access: Option<Spanned<String>>,
     expires: Option<Spanned<Value>>,
+    role: Option<Spanned<String>>,
 }
 
 /// Parses the text of an allowlist. `file` is only for the messages.
@@ -66,7 +68,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
         says_so |= written.allow.as_ref().is_some_and(Vec::is_empty);
         for entry in written.allow.unwrap_or_default() {
             let header = base + entry.span().start;
-            let WrittenEntry { cidr, name, access, expires } = entry.into_inner();
+            let WrittenEntry { cidr, name, access, expires, role } = entry.into_inner();
 
             let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
             let start = base + written.span().start;
@@ -94,7 +96,12 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
                 }
                 None => None,
             };
-            entries.push(Entry { cidr, name, access, expires });
+
+            let role = match role {
+                Some(written) => Some(self::role(written.get_ref()).map_err(at(base + written.span().start))?),
+                None => None,
+            };
+            entries.push(Entry::new(cidr, name, access).until(expires).signed_by(role));
         }
     }
     Ok(Parsed { entries, says_so })
@@ -144,6 +151,11 @@ fn access(access: &str) -> Result<Access, Mistake> {
         "full" => Ok(Access::Full),
         other => Err(Mistake::Access { access: other.to_owned() }),
     }
+}
+
+/// Parses the ARN of a role.
+pub(crate) fn role(role: &str) -> Result<RoleArn, Mistake> {
+    role.parse().map_err(|error| Mistake::Role { error })
 }
 
 /// Parses an expiry. `source` is its spelling in the file, for the messages.
@@ -215,6 +227,8 @@ pub(crate) enum Mistake {
     ControlCharacter { name: String },
     #[error(r#"access {access:?} is unknown: write "view", "read" or "full""#)]
     Access { access: String },
+    #[error("role {error}")]
+    Role { error: NotRoleArn },
     #[error("expires {expires} {reason}: write it like 2026-12-31T18:00:00Z, without quotes")]
     Expires { expires: String, reason: &'static str },
 }

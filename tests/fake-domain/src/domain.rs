@@ -20,7 +20,9 @@ use crate::{
     pass_on::PassOn,
     saved_objects::SavedObjects,
     seen::Seen,
-    server, tls,
+    server,
+    sts::FakeSts,
+    tls,
     verify::{Credentials, Refusal, Request, Verifier},
     wire::lock,
 };
@@ -146,7 +148,12 @@ impl FakeDomain {
 
     /// Also accepts signatures by these temporary credentials, until they expire.
     pub fn accept(&self, credentials: Credentials, expires: Timestamp) {
-        lock(&self.shared.lent).push(Lent { credentials, expires });
+        self.shared.accept(credentials, expires, None);
+    }
+
+    /// Starts an STS whose sessions this domain accepts.
+    pub async fn sts(&self) -> anyhow::Result<FakeSts> {
+        FakeSts::start(Arc::clone(&self.shared)).await
     }
 
     /// Applies `fault` to the next requests with a valid signature, after the faults queued before.
@@ -207,9 +214,23 @@ pub(crate) struct Shared {
 struct Lent {
     credentials: Credentials,
     expires: Timestamp,
+    /// The ARN of the session, if they are those of an assumed role.
+    session: Option<String>,
 }
 
 impl Shared {
+    /// Also accepts signatures by these temporary credentials, until they expire.
+    pub(crate) fn accept(&self, credentials: Credentials, expires: Timestamp, session: Option<String>) {
+        lock(&self.lent).push(Lent { credentials, expires, session });
+    }
+
+    /// Returns the ARN of the session that a request names as its signer.
+    pub(crate) fn signer(&self, request: &Request<'_>) -> Option<String> {
+        let key = request.access_key()?;
+        let lent = lock(&self.lent);
+        lent.iter().rev().find(|it| it.credentials.access_key == key)?.session.clone()
+    }
+
     /// Checks the signature against the credentials that it names, unless the domain is open.
     pub(crate) fn check(&self, request: &Request<'_>, now: Timestamp) -> Result<(), Refusal> {
         if self.is_open {

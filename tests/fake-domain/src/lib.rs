@@ -2,7 +2,7 @@
 //!
 //! It listens on loopback, checks every request's signature with its own implementation ([`verify`]), records requests
 //! ([`Seen`]), injects faults ([`Fault`]), and otherwise responds from documents in memory or passes requests on to a
-//! real server ([`Backend`]).
+//! real server ([`Backend`]). [`FakeSts`] lets roles be assumed whose signatures it accepts.
 
 mod domain;
 mod fault;
@@ -12,6 +12,7 @@ mod pass_on;
 mod saved_objects;
 mod seen;
 mod server;
+mod sts;
 mod tls;
 pub mod verify;
 mod wire;
@@ -19,3 +20,4 @@ mod wire;
 pub use domain::{Backend, FakeDomain, Options};
 pub use fault::{Answer, Fault, ItemRefusal, ItemRule, RequestRule, Times};
 pub use seen::Seen;
+pub use sts::{AssumedRole, FakeSts, StsAnswer};

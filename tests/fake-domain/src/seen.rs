@@ -17,6 +17,8 @@ pub struct Seen {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Bytes,
+    /// The ARN of the session that signed it, if its credentials are of a role that the domain's STS let assume.
+    pub signer: Option<String>,
     /// The reason why it was rejected; `None` if it was accepted.
     pub refusal: Option<String>,
 }

@@ -94,8 +94,9 @@ async fn exchange(
     let Some(Head { method, target, headers }) = wire.take_head(body.len()) else {
         return Ok(close(bad_request("the request's head is malformed")));
     };
-    let mut seen = Seen { connection, method, target, headers, body, refusal: None };
+    let mut seen = Seen { connection, method, target, headers, body, signer: None, refusal: None };
     let now = shared.now();
+    seen.signer = shared.signer(&seen.request());
     let refused = refuse(&seen, &shared, now);
     seen.refusal = refused.as_ref().map(|(reason, _)| reason.clone());
     // Recorded before the response, so that a test that has received it finds the record.

@@ -8,12 +8,8 @@ use super::*;
 fn a_full_entry_is_read() {
     let text =
         "[[allow]]\ncidr = \"203.0.113.7/32\"\nname = \"Concurrency Labs\"\nexpires = 2026-12-31T18:00:00+02:00\n";
-    let entry = Entry {
-        cidr: "203.0.113.7/32".parse().unwrap(),
-        name: "Concurrency Labs".to_owned(),
-        access: Access::Read,
-        expires: Some(UNIX_EPOCH + Duration::from_hours(499_648)),
-    };
+    let entry = Entry::new("203.0.113.7/32".parse().unwrap(), "Concurrency Labs".to_owned(), Access::Read)
+        .until(Some(UNIX_EPOCH + Duration::from_hours(499_648)));
     assert_eq!(parsed(text).unwrap(), [entry]);
     assert_eq!(parsed("# nothing\n").unwrap(), []);
 }
@@ -33,6 +29,19 @@ fn access_is_read_unless_it_says_full() {
         let expected = format!("a.toml:4: access {other:?} is unknown: write \"view\", \"read\" or \"full\"");
         assert_eq!(error.to_string(), expected);
     }
+}
+
+#[test]
+fn role_is_the_arn_of_a_role() {
+    let role = |arn: &str| {
+        let text = format!("[[allow]]\ncidr = \"203.0.113.7\"\nname = 'x'\nrole = {arn:?}\n");
+        parsed(&text).map(|entries| entries[0].role.as_ref().unwrap().to_string())
+    };
+    let arn = "arn:aws:iam::123456789012:role/audit/Auditor";
+    assert_eq!(role(arn).unwrap(), arn);
+    let expected = "a.toml:4: role \"Auditor\" is not the ARN of a role: write one like \
+                    \"arn:aws:iam::123456789012:role/trailgate\"";
+    assert_eq!(role("Auditor").unwrap_err().to_string(), expected);
 }
 
 #[test]
@@ -129,11 +138,11 @@ fn what_is_not_the_format_is_refused_in_one_line() {
     refuses("[[alow]]\n", "a.toml:1: unknown field `alow`, expected `allow`, in: [[alow]]");
     refuses(
         "[[allow]]\nnmae = 'x'\n",
-        "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, in: nmae = 'x'",
+        "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, in: nmae = 'x'",
     );
     refuses(
         "[[allow]]\n\"a\\nb\" = 1\n",
-        "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `access`, `expires`, in: \"a\\nb\" = 1",
+        "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `access`, `expires`, `role`, in: \"a\\nb\" = 1",
     );
     refuses("[[allow]]\nname = 'x'\nname = 'y'\n", "a.toml:3: duplicate key, in: name = 'y'");
     refuses("[[allow]]\nname = \"x\n", "a.toml:2: invalid basic string, expected `\"`, in: name = \"x");
@@ -167,7 +176,7 @@ fn long_list_means_the_same_as_its_parts() {
     assert_eq!(parsed(&text).unwrap().len(), 5000);
     refuses(
         &(text.clone() + "[[allow]]\nnmae = 1\n"),
-        "a.toml:15003: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, in: nmae = 1",
+        "a.toml:15003: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, in: nmae = 1",
     );
     let twice = text.clone() + &entry(1);
     refuses(

@@ -80,6 +80,7 @@ fn a_bulk_request_may_be_gzipped() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(b"{\"index\":{}}\n{\"n\":1}\n").expect("to write to memory");
     let seen = Seen {
+        signer: None,
         body: encoder.finish().expect("to write to memory").into(),
         headers: vec![header("content-type", "application/x-ndjson"), header("content-encoding", "gzip")],
         ..seen("POST", "/cwl/_bulk", "")
@@ -279,6 +280,7 @@ impl Indices {
 
 fn seen(method: &str, target: &str, body: &str) -> Seen {
     Seen {
+        signer: None,
         connection: 1,
         method: method.to_owned(),
         target: target.to_owned(),
