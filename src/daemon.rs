@@ -86,6 +86,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
         upstream,
         allowlist: shared.allowlist.clone(),
         budget: shared.budget.clone(),
+        max_connections: config.connections.connections,
         metrics: Arc::clone(&shared.metrics),
     };
     let writers = [("events", logs.events.clone()), ("access", logs.access.clone())];

@@ -3,7 +3,9 @@
 //! It has its own listener, separate from the clients'. It uses neither the allowlist nor TLS.
 
 mod address;
+mod charts;
 mod exposition;
+mod history;
 mod observed_proxy;
 mod observer;
 mod page;
@@ -113,7 +115,12 @@ async fn answer(
             Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },
         "/" | "/status" => {
-            let mut response = whole(StatusCode::OK, "text/html; charset=utf-8", observer.status().await.page());
+            let is_paused = head.uri.query() == Some("paused");
+            let page = observer.status().await.page(is_paused);
+            let mut response = whole(StatusCode::OK, "text/html; charset=utf-8", page);
+            if !is_paused {
+                response.headers_mut().insert(header::REFRESH, REFRESH);
+            }
             let policy =
                 HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
             response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -156,6 +163,8 @@ fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>)
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
+/// The interval in seconds after which the page reloads itself.
+const REFRESH: HeaderValue = HeaderValue::from_static("15");
 /// The maximum number of concurrent connections, enough for a monitor and a few people.
 const CONNECTIONS: usize = 64;
 /// The header timeout of a request, and the idle timeout of a keep-alive connection.

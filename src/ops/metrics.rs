@@ -3,10 +3,13 @@
 //! Labels are array indices until a scrape turns them into text, so a request costs a few atomic additions and two
 //! histogram updates.
 
+mod latency;
 mod rejected_clients;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
@@ -16,7 +19,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-pub(crate) use rejected_clients::RejectedClients;
+use self::latency::Latencies;
+pub(crate) use self::latency::{BUCKETS, LatencyCounts, estimate_quantile};
+pub(crate) use self::rejected_clients::RejectedClients;
 
 use crate::http::server::ConnectionMetrics;
 use crate::ops::outcome::Outcome;
@@ -29,13 +34,16 @@ pub struct Metrics {
     pub in_flight: Gauge,
     duration: Histogram,
     upstream_duration: Histogram,
+    /// The same times as in `upstream_duration`, in finer buckets.
+    latencies: Latencies,
     /// The time that bodies waited for memory, of those that did.
     pub buffer_wait: Histogram,
     body_bytes_in: Counter,
     body_bytes_out: Counter,
     /// The metrics of client connections.
     pub connections: ConnectionMetrics,
-    certificate_expiry: Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>>,
+    /// The expiry of each listener's certificate, by its file.
+    certificates: Mutex<BTreeMap<PathBuf, SystemTime>>,
     /// The clients rejected most recently because no entry allows them.
     pub rejected_clients: RejectedClients,
 }
@@ -54,7 +62,7 @@ pub(crate) struct CompletedRequest {
 }
 
 /// Sums since the start, from which rates are computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Completed requests.
     pub(crate) requests: u64,
@@ -62,6 +70,16 @@ pub(crate) struct Totals {
     pub(crate) failed: u64,
     /// Requests whose client is not on the allowlist.
     pub(crate) refused: u64,
+    /// Requests that trailgate rejected with a 4xx status.
+    pub(crate) rejected: u64,
+    /// The times until the head of the domain's response.
+    pub(crate) latencies: LatencyCounts,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self { requests: 0, failed: 0, refused: 0, rejected: 0, latencies: [0; BUCKETS] }
+    }
 }
 
 impl Default for Metrics {
@@ -72,11 +90,12 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             duration: seconds(),
             upstream_duration: seconds(),
+            latencies: Latencies::default(),
             buffer_wait: seconds(),
             body_bytes_in: Counter::default(),
             body_bytes_out: Counter::default(),
             connections: ConnectionMetrics::default(),
-            certificate_expiry: Family::default(),
+            certificates: Mutex::default(),
             rejected_clients: RejectedClients::default(),
         }
     }
@@ -91,6 +110,7 @@ impl Metrics {
         self.duration.observe(ended.total.as_secs_f64());
         if let Some(upstream) = ended.upstream {
             self.upstream_duration.observe(upstream.as_secs_f64());
+            self.latencies.observe(upstream);
         }
         self.body_bytes_in.inc_by(ended.bytes_in);
         self.body_bytes_out.inc_by(ended.bytes_out);
@@ -98,16 +118,29 @@ impl Metrics {
 
     /// Sets the expiry of a listener's certificate, which was read from `file`.
     pub fn certificate_ends(&self, file: &Path, at: SystemTime) {
-        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.certificate_expiry.get_or_create(&[("certificate", file.display().to_string())]).set(seconds);
+        self.lock_certificates().insert(file.to_owned(), at);
+    }
+
+    /// Returns the expiry of each listener's certificate, by its file.
+    pub(crate) fn certificates(&self) -> BTreeMap<PathBuf, SystemTime> {
+        self.lock_certificates().clone()
+    }
+
+    fn lock_certificates(&self) -> MutexGuard<'_, BTreeMap<PathBuf, SystemTime>> {
+        // Safe despite poisoning: an insertion is the only change.
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn totals(&self) -> Totals {
         let sum = |counts: &mut dyn Iterator<Item = &AtomicU64>| counts.map(|it| it.load(Ordering::Relaxed)).sum();
+        // A domain's own 4xx has no status by its outcome.
+        let rejections = Outcome::ALL.iter().zip(&self.requests).filter(|(outcome, _)| outcome.status().is_some());
         Totals {
             requests: sum(&mut self.requests.iter().flatten()),
             failed: sum(&mut self.requests.iter().map(|classes| &classes[5])),
             refused: sum(&mut self.requests[Outcome::NotAllowed as usize].iter()),
+            rejected: sum(&mut rejections.map(|(_, classes)| &classes[4])),
+            latencies: self.latencies.counts(),
         }
     }
 
@@ -136,9 +169,17 @@ impl Metrics {
         registry.register("connections_accepted", "Accepted client connections", taken);
         let shed = self.connections.refused.clone();
         registry.register("connections_refused", "Client connections rejected at the connection limit", shed);
-        let expiry = self.certificate_expiry.clone();
         let help = "Unix time of the expiry of a listener's certificate";
-        registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, expiry);
+        registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, self.certificate_expiry());
+    }
+
+    fn certificate_expiry(&self) -> Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>> {
+        let family = Family::<_, Gauge<f64, AtomicU64>>::default();
+        for (file, at) in self.certificates() {
+            let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            family.get_or_create(&[("certificate", file.display().to_string())]).set(seconds);
+        }
+        family
     }
 
     /// Returns the counters of requests. Lists each outcome with its usual status from the start, so that the first
@@ -221,7 +262,8 @@ mod tests {
         metrics.count(&ended(Outcome::TooBusy, Some(503)));
         // HTTP does not define this status, but hyper passes it on.
         metrics.count(&ended(Outcome::Forwarded, Some(999)));
-        assert_eq!(metrics.totals(), Totals { requests: 4, failed: 1, refused: 1 });
+        let expected = Totals { requests: 4, failed: 1, refused: 1, rejected: 1, ..Totals::default() };
+        assert_eq!(metrics.totals(), expected);
         let family = metrics.requests();
         let count = |outcome, status| family.get(&[("outcome", outcome), ("status", status)]).map(|count| count.get());
         assert_eq!(count("forwarded", "4xx"), Some(1));

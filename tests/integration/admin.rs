@@ -190,6 +190,11 @@ async fn status_says_who_was_refused_and_how_to_let_them_in() {
     let status = json(&ask(program.admin, "/status.json").await);
     assert_eq!(status["ready"], true);
     assert_eq!((&status["refused"][0]["address"], &status["refused"][0]["count"]), (&"127.0.0.1".into(), &2.into()));
+    for period in ["hour", "day"] {
+        let points = status["history"][period].as_array().unwrap();
+        let sum = |part: &str| points.iter().map(|point| point[part].as_u64().unwrap()).sum::<u64>();
+        assert_eq!((sum("requests"), sum("rejected"), sum("failed")), (2, 2, 0), "{period}");
+    }
     assert_eq!(status["credentials"]["source"], "the environment");
     assert_eq!((&status["allowlist"]["entries"], &status["allowlist"]["expired"]), (&1.into(), &0.into()));
 
@@ -203,7 +208,10 @@ async fn status_says_who_was_refused_and_how_to_let_them_in() {
     let printed: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &printed["refused"]), (Some(0), &status["refused"]));
 
+    let page = ask(program.admin, "/status?paused").await;
+    assert_eq!(header(&page, "refresh"), None);
     let page = ask(program.admin, "/status").await;
+    assert_eq!(header(&page, "refresh"), Some("15"));
     let policy = header(&page, "content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     let page = String::from_utf8(page.body().to_vec()).unwrap();

@@ -1,12 +1,15 @@
 //! What others than our own client see of the gate: Chromium, curl and h2load.
 
 use bytes::Bytes;
-use hyper::Response;
+use fake_domain::{FakeDomain, Options};
+use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use trailgate_testkit::repository;
 
+use crate::admin::ask;
+use crate::program::Program;
 use crate::support::{Rig, Setup, patiently, request};
 use crate::tls::secure;
 
@@ -27,6 +30,32 @@ fn page(name: &str, response: &Response<Bytes>) -> Value {
     };
     let headers: Map<String, Value> = response.headers().iter().map(header).collect();
     json!({ "name": name, "headers": headers, "body": std::str::from_utf8(response.body()).unwrap() })
+}
+
+/// Checks pages in Chromium, and leaves pictures of them.
+async fn check_pages(pages: &[Value]) {
+    install().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pages.json");
+    std::fs::write(&file, json!(pages).to_string()).unwrap();
+    let screenshots = repository("target/pages");
+    std::fs::create_dir_all(&screenshots).unwrap();
+    let mut check = Command::new("node");
+    check.arg(repository("tests/browser/pages.mjs")).arg(file).arg(screenshots);
+    assert_eq!(output(&mut check).await.trim(), "[]");
+}
+
+#[tokio::test]
+#[ignore = "needs Node and Chromium"]
+async fn status_page_is_valid_and_accessible() {
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let program = Program::start(&domain).await;
+    assert_eq!(program.status().await, StatusCode::OK);
+    let refused = Program::with(&domain, "203.0.113.7", |_| {}).await;
+    assert_eq!(refused.status().await, StatusCode::FORBIDDEN);
+    let pages =
+        [page("status", &ask(program.admin, "/").await), page("status-refused", &ask(refused.admin, "/").await)];
+    check_pages(&pages).await;
 }
 
 #[tokio::test]
@@ -63,14 +92,7 @@ async fn rejection_pages_are_valid_and_accessible() {
     }
     let down = Rig::with(Setup { endpoint: Some("http://127.0.0.1:9".to_owned()), ..Setup::default() }).await;
     pages.push(page("unreachable", &down.send(request("GET", "/a", &[("accept", "text/html")], "")).await));
-    let file = rig.folder.path().join("pages.json");
-    std::fs::write(&file, json!(pages).to_string()).unwrap();
-    install().await;
-    let screenshots = repository("target/pages");
-    std::fs::create_dir_all(&screenshots).unwrap();
-    let mut check = Command::new("node");
-    check.arg(repository("tests/browser/pages.mjs")).arg(file).arg(screenshots);
-    assert_eq!(output(&mut check).await.trim(), "[]");
+    check_pages(&pages).await;
 }
 
 #[tokio::test]

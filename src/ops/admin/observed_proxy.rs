@@ -17,6 +17,8 @@ pub(crate) struct ObservedProxy {
     pub allowlist: Allowlist,
     /// The memory budget for buffered bodies.
     pub budget: MemoryBudget,
+    /// The limit of open client connections.
+    pub max_connections: usize,
     /// The counters of the proxy.
     pub metrics: Arc<Metrics>,
 }

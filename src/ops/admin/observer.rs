@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::interval;
 
 use super::exposition::{self, Sample};
+use super::history::History;
 use super::observed_proxy::ObservedProxy;
 use super::rates::Rates;
 use super::readiness::{Check, allowlist_problem, credentials_problem, is_answering};
@@ -25,7 +26,8 @@ pub(crate) struct Observer {
     logs: [(&'static str, NonBlockingWriter); 2],
     started: SystemTime,
     is_draining: AtomicBool,
-    rates: Mutex<Rates>,
+    /// The rates and the history of the counters.
+    samples: Mutex<(Rates, History)>,
     /// The time and problem of the last health check request to the domain. Locked while one is in flight.
     last_check: tokio::sync::Mutex<Option<(Instant, Option<String>)>>,
 }
@@ -44,7 +46,7 @@ impl Observer {
             logs,
             started: SystemTime::now(),
             is_draining: AtomicBool::new(false),
-            rates: Mutex::new(Rates::start(Instant::now())),
+            samples: Mutex::new((Rates::start(Instant::now()), History::start(Instant::now()))),
             last_check: tokio::sync::Mutex::default(),
         }
     }
@@ -79,8 +81,12 @@ impl Observer {
         let checks = self.checks().await;
         let state = self.allowlist.borrow().clone();
         let totals = self.proxy.metrics.totals();
-        let rates = self.rates().over_windows(Instant::now(), totals);
-        status::build(&self.proxy, &state, checks, rates, self.started, SystemTime::now())
+        let (rates, history) = {
+            let (rates, history) = &mut *self.samples();
+            history.record(Instant::now(), &totals);
+            (rates.over_windows(Instant::now(), &totals), history.periods(&totals))
+        };
+        status::build(&self.proxy, &state, checks, (rates, history), self.started, SystemTime::now())
     }
 
     /// Returns the metrics in Prometheus' text format. Sends no request to the domain.
@@ -104,10 +110,12 @@ impl Observer {
             beats.tick().await;
             notifier.watchdog();
             let totals = self.proxy.metrics.totals();
-            let mut rates = self.rates();
-            rates.record(Instant::now(), totals);
-            let minute = rates.over_windows(Instant::now(), totals);
-            drop(rates);
+            let minute = {
+                let (rates, history) = &mut *self.samples();
+                history.record(Instant::now(), &totals);
+                rates.record(Instant::now(), &totals);
+                rates.over_windows(Instant::now(), &totals)
+            };
             let line = status::line(&self.proxy, &self.allowlist.borrow(), minute.first(), SystemTime::now());
             if line != told {
                 notifier.status(&line);
@@ -143,9 +151,9 @@ impl Observer {
         if status.is_server_error() { Err(format!("the domain answers {status}")) } else { Ok(()) }
     }
 
-    fn rates(&self) -> MutexGuard<'_, Rates> {
+    fn samples(&self) -> MutexGuard<'_, (Rates, History)> {
         // Safe despite poisoning: the samples are consistent after every statement that changes them.
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,10 +30,10 @@ impl Rates {
     }
 
     /// Stores `totals`, unless the last sample is recent.
-    pub(super) fn record(&mut self, now: Instant, totals: Totals) {
+    pub(super) fn record(&mut self, now: Instant, totals: &Totals) {
         let is_due = self.0.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= STEP);
         if is_due {
-            self.0.push_back((now, totals));
+            self.0.push_back((now, totals.clone()));
             // The first sample at or before the start of the longest window stays.
             while self.0.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= LONGEST) {
                 self.0.pop_front();
@@ -42,14 +42,14 @@ impl Rates {
     }
 
     /// Returns the rates over each of [`WINDOWS`], or since the start if that was later.
-    pub(super) fn over_windows(&self, now: Instant, totals: Totals) -> Vec<Rate> {
+    pub(super) fn over_windows(&self, now: Instant, totals: &Totals) -> Vec<Rate> {
         WINDOWS.map(|window| self.over(window, now, totals)).to_vec()
     }
 
-    fn over(&self, window: Duration, now: Instant, totals: Totals) -> Rate {
+    fn over(&self, window: Duration, now: Instant, totals: &Totals) -> Rate {
         let age = |at: Instant| now.saturating_duration_since(at);
         let begin = self.0.iter().rev().find(|(at, _)| age(*at) >= window).or(self.0.front());
-        let (at, before) = begin.copied().unwrap_or((now, totals));
+        let (at, before) = begin.map_or((now, totals), |(at, totals)| (*at, totals));
         let elapsed = age(at).max(Duration::from_secs(1)).as_secs_f64();
         // A difference of counters is far below the largest integer that a float represents exactly.
         #[expect(clippy::cast_precision_loss)]
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn totals(requests: u64) -> Totals {
-        Totals { requests, failed: requests / 10, refused: 0 }
+        Totals { requests, failed: requests / 10, ..Totals::default() }
     }
 
     #[test]
@@ -81,9 +81,9 @@ mod tests {
         let mut rates = Rates::start(start);
         // Ten requests per second for half an hour, then none for a minute.
         for second in 0..=1800 {
-            rates.record(start + Duration::from_secs(second), totals(second * 10));
+            rates.record(start + Duration::from_secs(second), &totals(second * 10));
         }
-        let at = |second| rates.over_windows(start + Duration::from_secs(second), totals(18_000));
+        let at = |second| rates.over_windows(start + Duration::from_secs(second), &totals(18_000));
         let [minute, quarter] = at(1800)[..] else { panic!("two windows") };
         assert!((minute.requests - 10.0).abs() < 0.01 && (minute.failed - 1.0).abs() < 0.01, "{minute:?}");
         assert!((quarter.requests - 10.0).abs() < 0.01, "{quarter:?}");
@@ -97,7 +97,7 @@ mod tests {
     fn right_after_the_start_a_rate_is_over_what_there_was() {
         let start = Instant::now();
         let rates = Rates::start(start);
-        assert!((rates.over_windows(start + Duration::from_secs(5), totals(50))[0].requests - 10.0).abs() < 0.01);
-        assert!((rates.over_windows(start, totals(1))[0].requests - 1.0).abs() < 0.01);
+        assert!((rates.over_windows(start + Duration::from_secs(5), &totals(50))[0].requests - 10.0).abs() < 0.01);
+        assert!((rates.over_windows(start, &totals(1))[0].requests - 1.0).abs() < 0.01);
     }
 }

@@ -1,17 +1,20 @@
 //! The status of the proxy: the body of `/status.json`, which `/status` and `trailgate status` display.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::history::Periods;
 use super::observed_proxy::ObservedProxy;
 use super::rates::Rate;
 use super::readiness::Check;
 use crate::human::round_duration;
 use crate::ops::outcome::Outcome;
 use crate::ops::reload::allowlist::AllowlistState;
+use crate::policy::allowlist::{Entries, Entry};
 
 /// The status of the proxy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,8 +35,14 @@ pub(crate) struct Status {
     pub credentials: Option<Credentials>,
     /// The allowlist in effect.
     pub allowlist: Allowlist,
+    /// The certificates of the listeners.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// The load on the proxy.
     pub traffic: Traffic,
+    /// The requests of the last hour and the last day.
+    #[serde(default)]
+    pub history: Periods,
     /// Clients rejected recently because no entry allows them, the latest first.
     pub refused: Vec<Refused>,
 }
@@ -83,6 +92,29 @@ pub(crate) struct Allowlist {
     pub entries: usize,
     /// Entries that have expired.
     pub expired: usize,
+    /// The entries that expire within two weeks, the first one first.
+    #[serde(default)]
+    pub ending: Vec<Ending>,
+}
+
+/// An entry that expires soon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    /// The block of addresses.
+    pub cidr: String,
+    /// The name of the entry.
+    pub name: String,
+    /// The expiry.
+    pub expires: Timestamp,
+}
+
+/// The certificate of a listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Certificate {
+    /// The path of the file.
+    pub file: String,
+    /// The expiry of the certificate.
+    pub expires: Timestamp,
 }
 
 /// The load on the proxy.
@@ -96,6 +128,9 @@ pub(crate) struct Traffic {
     pub in_flight: i64,
     /// Open client connections.
     pub connections: i64,
+    /// The limit of open client connections.
+    #[serde(default)]
+    pub max_connections: usize,
     /// Bytes of the memory budget for bodies in use.
     pub buffered_bytes: usize,
     /// Bytes of the memory budget for bodies in total.
@@ -128,7 +163,7 @@ pub(super) fn build(
     proxy: &ObservedProxy,
     state: &AllowlistState,
     checks: Vec<Check>,
-    rates: Vec<Rate>,
+    (rates, history): (Vec<Rate>, Periods),
     started: SystemTime,
     now: SystemTime,
 ) -> Status {
@@ -163,12 +198,20 @@ pub(super) fn build(
             loaded: timestamp(state.loaded),
             entries: entries.len() - expired,
             expired,
+            ending: ending(&entries, now),
         },
+        certificates: metrics
+            .certificates()
+            .into_iter()
+            .map(|(file, expires)| Certificate { file: file.display().to_string(), expires: timestamp(expires) })
+            .collect(),
+        history,
         traffic: Traffic {
             rates,
             requests: metrics.totals().requests,
             in_flight: metrics.in_flight.get(),
             connections: metrics.connections.open.get(),
+            max_connections: proxy.max_connections,
             buffered_bytes: proxy.budget.taken(),
             buffer_bytes: proxy.budget.limit(),
         },
@@ -184,6 +227,20 @@ pub(super) fn build(
             })
             .collect(),
     }
+}
+
+fn ending(entries: &Entries, now: SystemTime) -> Vec<Ending> {
+    let is_soon = |at: &SystemTime| *at > now && *at <= now + SOON;
+    let soon = entries.iter().filter_map(|entry| Some((entry.expires.filter(is_soon)?, entry)));
+    let mut soon: Vec<_> = soon.collect();
+    soon.sort_by_key(|(at, _)| *at);
+    soon.truncate(MAX_ENDING);
+    let ending = |(at, entry): (SystemTime, &Arc<Entry>)| Ending {
+        cidr: entry.cidr.to_string(),
+        name: entry.name.clone(),
+        expires: timestamp(at),
+    };
+    soon.into_iter().map(ending).collect()
 }
 
 /// Returns a status line for `systemctl status`.
@@ -214,8 +271,14 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or_default()
 }
 
+/// The time before its expiry at which an entry is listed.
+const SOON: Duration = Duration::from_hours(14 * 24);
+/// The maximum number of listed entries.
+const MAX_ENDING: usize = 50;
+
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::history::Point;
     use super::*;
 
     /// A status with a value in each field.
@@ -227,6 +290,7 @@ pub(super) mod tests {
             first: at(-600),
             last: at(last),
         };
+        let point = |requests| Point { requests, failed: 3, rejected: 20, p50_ms: Some(4.5), p99_ms: Some(120.0) };
         Status {
             version: "0.1.0".to_owned(),
             started: at(-7500),
@@ -257,12 +321,20 @@ pub(super) mod tests {
                 loaded: at(-7500),
                 entries: 4,
                 expired: 1,
+                ending: vec![Ending {
+                    cidr: "198.51.100.0/24".to_owned(),
+                    name: "<b>auditors</b>".to_owned(),
+                    expires: at(86_400 * 3),
+                }],
             },
+            certificates: vec![Certificate { file: "/etc/trailgate/cert.pem".to_owned(), expires: at(86_400 * 40) }],
+            history: Periods { hour: vec![point(100), point(250)], day: vec![point(5000)] },
             traffic: Traffic {
                 rates: vec![Rate { window_s: 60, requests: 12.34, failed: 0.5, refused: 0.1 }],
                 requests: 5000,
                 in_flight: 3,
                 connections: 17,
+                max_connections: 10_000,
                 buffered_bytes: 1,
                 buffer_bytes: 256 * 1024 * 1024,
             },

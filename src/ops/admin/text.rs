@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::status::{Refused, Status, span};
+use super::status::{Certificate, Refused, Status, span};
 
 impl Status {
     /// Returns the checks that do not pass.
@@ -46,12 +46,24 @@ impl Status {
         )
     }
 
+    /// Returns the file of a certificate and the time left.
+    pub(super) fn certificate_line(&self, certificate: &Certificate) -> String {
+        let Certificate { file, expires } = certificate;
+        if *expires <= self.now {
+            format!("{file}, expired {} ago", span(*expires, self.now))
+        } else {
+            format!("{file}, valid for {}", span(self.now, *expires))
+        }
+    }
+
     /// Returns the request rates, one line per window.
     pub(super) fn rate_lines(&self) -> impl Iterator<Item = String> {
         self.traffic.rates.iter().map(|rate| {
             let (requests, failed, refused) = (rate.requests, rate.failed, rate.refused);
             let minutes = rate.window_s / 60;
-            format!("{requests:.1} requests/s over {minutes} min, {failed:.1} failed, {refused:.1} refused")
+            format!(
+                "{requests:.1} requests/s over {minutes} min, {failed:.1} failed, {refused:.1} not on the allowlist"
+            )
         })
     }
 
@@ -87,12 +99,15 @@ impl fmt::Display for Status {
         writeln!(f, "domain       {}", self.upstream_line())?;
         writeln!(f, "credentials  {}", self.credentials_line())?;
         writeln!(f, "allowlist    {}", self.allowlist_line())?;
+        for certificate in &self.certificates {
+            writeln!(f, "certificate  {}", self.certificate_line(certificate))?;
+        }
         for rate in self.rate_lines() {
             writeln!(f, "traffic      {rate}")?;
         }
         write!(f, "now          {}", self.load_line())?;
         if !self.refused.is_empty() {
-            write!(f, "\n\nrefused lately, and what would let them in:")?;
+            write!(f, "\n\nrecently rejected, and the commands that allow them:")?;
         }
         for client in self.refused.iter().take(SHOWN) {
             write!(f, "\n  {}, {}\n    {}", client.address, client.times(self), client.remedy())?;
@@ -104,7 +119,7 @@ impl fmt::Display for Status {
     }
 }
 
-const MIB: usize = 1024 * 1024;
+pub(super) const MIB: usize = 1024 * 1024;
 
 /// The maximum number of rejected clients listed, so that they fit on a screen.
 pub(super) const SHOWN: usize = 10;
@@ -121,10 +136,11 @@ not ready, version 0.1.0, running for 2 h
 domain       search-trail-abc.eu-west-1.es.amazonaws.com, answered 200 90 s ago; last failure upstream_unreachable 5 s ago
 credentials  AKIDEXAMPLE from the instance's role, valid for 62 min
 allowlist    4 entries in effect, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
-traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 refused
+certificate  /etc/trailgate/cert.pem, valid for 6 weeks
+traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 not on the allowlist
 now          3 requests in flight, 17 connections, 1 of 256 MiB of body memory used
 
-refused lately, and what would let them in:
+recently rejected, and the commands that allow them:
   198.51.100.4, 12 times, last 30 s ago
     trailgate allow add 198.51.100.4 --name NAME
   2001:db8::7, once, last 10 min ago
