@@ -92,7 +92,7 @@ impl SelfSigned {
         Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
     }
 
-    fn files(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn files(&self) -> Vec<(&'static str, String)> {
         vec![("cert.pem", self.certificate.clone()), ("key.pem", self.key.clone())]
     }
 

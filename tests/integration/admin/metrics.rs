@@ -10,8 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::ask;
-use crate::program::Program;
-use crate::support::{Connection, get, header, json, patiently, request};
+use crate::program::{Program, command, files, path};
+use crate::support::{Connection, allow, get, header, json, patiently, request};
+use crate::tls::SelfSigned;
 
 pub(crate) async fn metrics(program: &Program) -> String {
     let response = ask(program.admin, "/metrics").await;
@@ -136,11 +137,56 @@ async fn metrics_page_rules_and_dashboard_name_existing_metrics() {
     }
 }
 
+/// Grafana's dashboard linter is a program that Go's module proxy does not have; these are its rules.
+#[test]
+fn grafana_dashboard_follows_the_rules_of_its_linter() {
+    let dashboard = grafana_dashboard();
+    assert_eq!(dashboard["editable"], false);
+    let variables: Vec<_> = dashboard["templating"]["list"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(variables, ["datasource", "job", "instance"]);
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let (title, description) = (panel["title"].as_str().unwrap(), panel["description"].as_str().unwrap());
+        assert!(!title.is_empty() && description.ends_with('.'), "{title}: {description}");
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title}");
+        for target in panel["targets"].as_array().unwrap() {
+            let query = target["expr"].as_str().unwrap();
+            let selectors = query.matches("trailgate_").count();
+            assert_eq!(query.matches("{job=~\"$job\",instance=~\"$instance\"").count(), selectors, "{query}");
+            let is_over_time = query.contains("rate(") || query.contains("increase(");
+            assert_eq!(query.matches("[$__rate_interval]").count(), usize::from(is_over_time), "{query}");
+            assert_eq!(query.contains("_total{") || query.contains("_bucket{"), is_over_time, "{query}");
+        }
+    }
+}
+
+fn grafana_dashboard() -> Value {
+    serde_json::from_str(include_str!("../../../config/grafana-dashboard.json")).unwrap()
+}
+
+/// Starts a program with a second listener, which has a certificate.
+async fn start_with_certificate(domain: &FakeDomain) -> Program {
+    let folder = files(&domain.url(), &allow("127.0.0.1"));
+    for (name, text) in SelfSigned::new().files() {
+        std::fs::write(path(&folder, name), text).unwrap();
+    }
+    let config = path(&folder, "trailgate.toml");
+    let listeners = "[[listen]]\naddress = \"127.0.0.1:0\"\n[[listen]]\naddress = \"127.0.0.2:0\"\n\
+                     [listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n";
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[listen]\naddress = \"127.0.0.1:0\"\n", listeners)).unwrap();
+    Program::of(command(&["run", "--config", &config]), folder).await
+}
+
+fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"))
+}
+
 #[tokio::test]
 #[ignore = "needs Prometheus"]
-async fn prometheus_takes_the_metrics_and_the_rules() {
+async fn prometheus_accepts_metrics_rules_and_queries() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
-    let program = Program::start(&domain).await;
+    let program = start_with_certificate(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
     let folder = program.folder.path();
     let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus-rules.yaml");
@@ -197,4 +243,20 @@ async fn prometheus_takes_the_metrics_and_the_rules() {
     .await;
     let rules = rules.as_array().unwrap();
     assert!(rules.len() > 10 && rules.iter().all(|rule| rule["health"] == "ok"), "{rules:?}");
+
+    let address_of_clients = program.address;
+    let load = tokio::spawn(async move {
+        loop {
+            Connection::open(address_of_clients).await.send(get("/")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let dashboard = grafana_dashboard();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    for target in panels.flat_map(|panel| panel["targets"].as_array().unwrap()) {
+        let query = target["expr"].as_str().unwrap();
+        let query = query.replace("$__rate_interval", "10s").replace("$job", ".+").replace("$instance", ".+");
+        told(&format!("/api/v1/query?query={}", percent_encode(&query)), "/data/result/0/value/1", |_| true).await;
+    }
+    load.abort();
 }
