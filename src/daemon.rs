@@ -85,6 +85,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     let parts = ObservedProxy {
         upstream,
         allowlist: shared.allowlist.clone(),
+        roles: shared.roles.clone(),
         budget: shared.budget.clone(),
         max_connections: config.connections.connections,
         metrics: Arc::clone(&shared.metrics),
@@ -117,7 +118,8 @@ pub fn build_upstream(config: DomainConfig, credentials: CredentialCache) -> any
 /// Builds the roles that sign requests to `upstream`, and the keeper of their sessions, which has to run.
 #[must_use]
 pub fn build_roles(config: RolesConfig, upstream: &SignedClient) -> (SigningRoles, RoleSessionKeeper) {
-    let (sessions, keeper) = upstream.role_sessions(config.settings, config.limits);
+    let assumer = config.settings.assumer(upstream.credentials().clone());
+    let (sessions, keeper) = upstream.role_sessions(assumer, config.limits);
     (SigningRoles::new(config.defaults, sessions), keeper)
 }
 

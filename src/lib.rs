@@ -32,6 +32,7 @@ pub use self::ops::request_id::RequestId;
 pub use self::ops::request_record::RequestRecorder;
 pub use self::ops::signals::Termination;
 pub use self::policy::client_address::ClientAddress;
+pub use self::policy::signing_role::{DefaultRoles, SigningRoles};
 pub use self::policy::{allowlist, engine};
 
 // The fuzz targets and the smuggling tests parse with these.

@@ -15,15 +15,14 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use trailgate::allowlist::Entries;
 use trailgate::proxy::Proxy;
 use trailgate::{
-    AccessLog, BoundListener, Config, LogFailurePolicy, LogFormat, NonBlockingWriter, RequestRecorder, Worker,
-    allowlist, daemon, proxy,
+    AccessLog, BoundListener, Config, DefaultRoles, LogFailurePolicy, LogFormat, NonBlockingWriter, RequestRecorder,
+    SigningRoles, Worker, allowlist, daemon, proxy,
 };
-use trailgate_client::CredentialCache;
-use trailgate_client::{Signer, SigningParams, Target};
+use trailgate_client::{CredentialCache, RoleArn, SessionUser, Signer, SigningParams, Target};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
@@ -35,7 +34,8 @@ fn main() -> anyhow::Result<()> {
         "target" => target(times),
         "sign" => sign(times),
         "allowlist" => find(times),
-        "request" => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(request(times))?,
+        "request" => run(request(times, 0))?,
+        "roles" => run(request(times, ROLES))?,
         _ => anyhow::bail!("no such part: {part}"),
     }
     Ok(())
@@ -66,8 +66,14 @@ fn find(times: u32) {
     }
 }
 
+fn run(part: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(part)
+}
+
 /// Sends a search through the proxy, from a client's socket to the domain's and back, all on this thread.
-async fn request(times: u32) -> anyhow::Result<()> {
+///
+/// With `roles`, there are as many clients, each with an entry and a role of its own, and they take turns.
+async fn request(times: u32, roles: u8) -> anyhow::Result<()> {
     let domain = TcpListener::bind(LOOPBACK).await?;
     let text = format!(
         "[upstream]\nendpoint = \"http://{}\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n",
@@ -84,20 +90,31 @@ async fn request(times: u32) -> anyhow::Result<()> {
     tokio::spawn(refresher.run());
     let writer = NonBlockingWriter::start(io::sink(), |_| String::new())?;
     let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve);
-    let (_publisher, allowlist) = allowlist::channel(entries());
+    let (_publisher, allowlist) = allowlist::channel(if roles == 0 { entries() } else { entries_with_roles(roles) });
     let metrics = Arc::default();
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
     let upstream = daemon::build_upstream(config.domain, cache)?;
-    let (roles, keeper) = daemon::build_roles(config.roles, &upstream);
+    let assumer = Box::new(|role: &RoleArn, _: &SessionUser| SharedCredentialsProvider::new(session_key(role)));
+    let (sessions, keeper) = upstream.role_sessions(assumer, config.roles.limits);
     tokio::spawn(keeper.run());
-    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, roles, recorder, metrics));
+    let signing_roles = SigningRoles::new(DefaultRoles::default(), sessions);
+    let shared = Arc::new(proxy::Shared::new(config.proxy, allowlist, signing_roles, recorder, metrics));
     let workers = vec![Worker::here(Proxy { shared: Arc::clone(&shared), upstream })];
     tokio::spawn(async move { proxy::serve(vec![bound], workers, limits, &shared, std::future::pending()).await });
 
-    let mut client = TcpStream::connect(address).await?;
+    let mut clients = Vec::new();
+    for number in 0..roles.max(1) {
+        let socket = TcpSocket::new_v4()?;
+        let ip = if roles == 0 { [127, 0, 0, 1] } else { [127, 0, 1, number] };
+        socket.bind(SocketAddr::from((ip, 0)))?;
+        clients.push(socket.connect(address).await?);
+    }
     let asked = format!("GET {PATH}?{QUERY} HTTP/1.1\r\n{REQUEST_HEADERS}\r\n");
     let mut answer = vec![0; 4096];
-    for _ in 0..times {
+    // The first request of each client begins its session: not counted, as it is before the warm-up in both runs.
+    for turn in 0..times as usize + clients.len() {
+        let index = turn % clients.len();
+        let client = &mut clients[index];
         client.write_all(asked.as_bytes()).await?;
         let mut length = 0;
         while !answer[..length].ends_with(b"end") {
@@ -140,6 +157,21 @@ fn entries() -> Entries {
     Entries::parse(Path::new("allowlist.toml"), &text.concat()).expect("the entries are good")
 }
 
+fn entries_with_roles(count: u8) -> Entries {
+    let entry = |n| {
+        let role = format!("arn:aws:iam::123456789012:role/trailgate/Role{n}");
+        format!("[[allow]]\ncidr = \"127.0.1.{n}\"\nname = \"user{n}@example.com\"\nrole = \"{role}\"\n")
+    };
+    let text: Vec<_> = (0..count).map(entry).collect();
+    Entries::parse(Path::new("allowlist.toml"), &text.concat()).expect("the entries are good")
+}
+
+/// Returns keys of a session of `role`, with a token as long as those of [`signing_key`].
+fn session_key(role: &RoleArn) -> Credentials {
+    let token = format!("{:0>1000}", role.name());
+    Credentials::new(format!("ASIA{}", role.name()), "secret", Some(token), None, "bench")
+}
+
 fn noon() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(500_004)
 }
@@ -148,6 +180,8 @@ fn signing_key() -> Credentials {
     Credentials::new("AKIDEXAMPLE", "secret", Some("token".repeat(200)), None, "bench")
 }
 
+/// Clients with a role of their own.
+const ROLES: u8 = 200;
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const HOST: &str = "search-trail-abc123.eu-west-1.es.amazonaws.com";
 const PATH: &str = "/cwl-2026.01.01/_search";

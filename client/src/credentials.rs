@@ -17,7 +17,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-pub use self::assume_role::AssumeRoleSettings;
+pub use self::assume_role::{AssumeRoleSettings, Assumer};
 pub use self::failure::{FetchCounts, FetchFailure};
 pub use self::provider::{load_sdk_roots, provider, sdk_config};
 pub use self::refresh::CredentialRefresher;

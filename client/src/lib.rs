@@ -52,9 +52,9 @@ mod upstream;
 pub use self::body::{BodyFrames, BodyHasher, HashedBody};
 pub use self::clock::{Clock, TOLERANCE as CLOCK_TOLERANCE, offset as clock_offset};
 pub use self::credentials::{
-    AssumeRoleSettings, CredentialCache, CredentialRefresher, FetchCounts, FetchFailure, NoCredentials, RoleKind,
-    RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits, is_valid, load_sdk_roots, provider,
-    sdk_config, source,
+    AssumeRoleSettings, Assumer, CredentialCache, CredentialRefresher, FetchCounts, FetchFailure, NoCredentials,
+    RoleKind, RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits, is_valid, load_sdk_roots,
+    provider, sdk_config, source,
 };
 pub use self::endpoint::{Endpoint, EndpointError};
 pub use self::error::{FailureKind, RequestError};

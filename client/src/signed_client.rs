@@ -14,9 +14,7 @@ use tokio::time::timeout;
 
 use crate::body::{BodyFrames, HashedBody};
 use crate::clock::Clock;
-use crate::credentials::{
-    AssumeRoleSettings, CredentialCache, RoleSession, RoleSessionKeeper, RoleSessions, SessionLimits,
-};
+use crate::credentials::{Assumer, CredentialCache, RoleSession, RoleSessionKeeper, RoleSessions, SessionLimits};
 use crate::error::RequestError;
 use crate::forbidden::{Forbidden, without_token};
 use crate::health::UpstreamHealth;
@@ -60,15 +58,10 @@ impl SignedClient {
         Self { shared: Arc::new(Shared { signer, credentials, clock, health }), upstream }
     }
 
-    /// Creates the sessions of roles that the client's credentials assume, and their keeper, which has to run.
+    /// Creates the sessions of roles that `assumer` assumes, and their keeper, which has to run.
     #[must_use]
-    pub fn role_sessions(
-        &self,
-        settings: AssumeRoleSettings,
-        limits: SessionLimits,
-    ) -> (RoleSessions, RoleSessionKeeper) {
-        let Shared { signer, credentials, .. } = &*self.shared;
-        RoleSessions::new(signer, settings.assumer(credentials.clone()), limits)
+    pub fn role_sessions(&self, assumer: Assumer, limits: SessionLimits) -> (RoleSessions, RoleSessionKeeper) {
+        RoleSessions::new(&self.shared.signer, assumer, limits)
     }
 
     /// Creates a client that shares everything except the connections, which belong to the current Tokio runtime.

@@ -75,6 +75,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) total_ms: f64,
     pub(crate) outcome: &'a str,
     pub(crate) domain_request_id: Option<Cow<'a, str>>,
+    /// Role and session that signed the request, as in the session's ARN: `Auditor/jane`.
+    pub(crate) signer: Option<String>,
 }
 
 impl AccessLog {
@@ -138,6 +140,9 @@ impl AccessLine<'_> {
         member(out, ",\"total_ms\":", &self.total_ms);
         member(out, ",\"outcome\":", self.outcome);
         member(out, ",\"domain_request_id\":", &self.domain_request_id);
+        if let Some(signer) = &self.signer {
+            member(out, ",\"signer\":", signer);
+        }
         out.push(b'}');
     }
 
@@ -149,9 +154,10 @@ impl AccessLine<'_> {
         let upstream = self.upstream_ms.map_or("-".to_owned(), |upstream| format!("{upstream} ms"));
         write!(out, "{time} {id} {client} {entry:?} {method} {} {status} {outcome}", target.escape_debug())?;
         write!(out, " in {bytes_in} B, out {bytes_out} B, upstream {upstream}, total {total_ms} ms")?;
-        self.domain_request_id
-            .as_ref()
-            .map_or(Ok(()), |domain_id| write!(out, ", domain id {}", domain_id.escape_debug()))
+        if let Some(domain_id) = &self.domain_request_id {
+            write!(out, ", domain id {}", domain_id.escape_debug())?;
+        }
+        self.signer.as_ref().map_or(Ok(()), |signer| write!(out, ", signed as {signer}"))
     }
 }
 

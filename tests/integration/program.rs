@@ -73,6 +73,12 @@ impl Program {
         }
     }
 
+    /// Waits for the next line of the access log.
+    pub(crate) async fn access_line(&mut self) -> serde_json::Value {
+        let line = patiently(self.stdout.next_line()).await.unwrap().expect("the program has ended");
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+    }
+
     /// The path of one of its files.
     pub(crate) fn file(&self, name: &str) -> String {
         path(&self.folder, name)

@@ -1,6 +1,7 @@
 //! Assumes roles by STS, with the base credentials.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use aws_config::identity::IdentityCache;
@@ -32,19 +33,23 @@ pub struct AssumeRoleSettings {
 }
 
 /// A function that returns the provider of one session's credentials.
-pub(super) type Assumer =
-    Box<dyn Fn(&RoleArn, &SessionUser, &Arc<Semaphore>) -> SharedCredentialsProvider + Send + Sync>;
+pub type Assumer = Box<dyn Fn(&RoleArn, &SessionUser) -> SharedCredentialsProvider + Send + Sync>;
 
 impl AssumeRoleSettings {
-    pub(crate) fn assumer(self, base: CredentialCache) -> Assumer {
-        let shared = Arc::new(Shared { settings: self, base, client: OnceCell::new(), calls: Semaphore::new(CALLS) });
-        Box::new(move |role, user, calls_of_role| {
-            SharedCredentialsProvider::new(AssumedRole {
-                shared: Arc::clone(&shared),
-                role: role.clone(),
-                user: user.clone(),
-                calls_of_role: Arc::clone(calls_of_role),
-            })
+    /// Returns a function whose providers assume roles by STS with the credentials of `base`.
+    #[must_use]
+    pub fn assumer(self, base: CredentialCache) -> Assumer {
+        let shared = Arc::new(Shared {
+            settings: self,
+            base,
+            client: OnceCell::new(),
+            calls: Semaphore::new(CALLS),
+            calls_of_roles: Mutex::default(),
+        });
+        Box::new(move |role, user| {
+            let calls_of_role = shared.calls_of(role);
+            let (shared, role, user) = (Arc::clone(&shared), role.clone(), user.clone());
+            SharedCredentialsProvider::new(AssumedRole { shared, role, user, calls_of_role })
         })
     }
 }
@@ -56,6 +61,8 @@ struct Shared {
     client: OnceCell<Client>,
     /// Bounds the calls in flight.
     calls: Semaphore,
+    /// The same for each role with sessions.
+    calls_of_roles: Mutex<HashMap<RoleArn, Weak<Semaphore>>>,
 }
 
 /// The provider of one session's credentials. It calls STS at each fetch.
@@ -69,6 +76,17 @@ struct AssumedRole {
 }
 
 impl Shared {
+    fn calls_of(&self, role: &RoleArn) -> Arc<Semaphore> {
+        let mut all = self.calls_of_roles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(calls) = all.get(role).and_then(Weak::upgrade) {
+            return calls;
+        }
+        all.retain(|_, calls| calls.strong_count() > 0);
+        let calls = Arc::new(Semaphore::new(CALLS_OF_ROLE));
+        all.insert(role.clone(), Arc::downgrade(&calls));
+        calls
+    }
+
     async fn client(&self) -> &Client {
         let build = async || {
             let sdk = sdk_config(&self.settings.region).await;
@@ -155,6 +173,6 @@ const BASE_REJECTED: [&str; 3] = ["ExpiredToken", "ExpiredTokenException", "Inva
 /// Calls of STS in flight. A fleet of proxies shares the account's quota (600 calls per second).
 const CALLS: usize = 32;
 /// Calls of STS in flight for one role.
-pub(super) const CALLS_OF_ROLE: usize = 4;
+const CALLS_OF_ROLE: usize = 4;
 /// The timeout of a call, including the retries of AWS's client.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);

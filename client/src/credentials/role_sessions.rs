@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use strum::VariantArray as _;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::assume_role::{Assumer, CALLS_OF_ROLE};
+use super::assume_role::Assumer;
 use super::failure::{FetchCounts, FetchFailure};
 use super::{CredentialCache, CredentialRefresher, is_valid};
 use crate::role::{RoleArn, SessionUser};
@@ -69,6 +69,12 @@ impl RoleSession {
         &self.user
     }
 
+    /// Returns role and session as in the session's ARN: `Auditor/jane`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        [self.role.name(), "/", self.user.name.as_str()].concat()
+    }
+
     pub(crate) fn signer(&self) -> &Signer {
         &self.signer
     }
@@ -97,14 +103,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
-    roles: HashMap<RoleArn, Role>,
+    roles: HashMap<RoleArn, HashMap<SessionUser, Arc<RoleSession>>>,
     /// The number of sessions of all roles.
     live: usize,
-}
-
-struct Role {
-    sessions: HashMap<SessionUser, Arc<RoleSession>>,
-    calls: Arc<Semaphore>,
 }
 
 /// The state of a role with live sessions.
@@ -145,15 +146,14 @@ impl RoleSessions {
     pub fn session(&self, kind: RoleKind, role: &RoleArn, user: &SessionUser) -> Arc<RoleSession> {
         let now = self.now();
         let mut table = self.table();
-        if let Some(session) = table.roles.get(role).and_then(|role| role.sessions.get(user)) {
+        if let Some(session) = table.roles.get(role).and_then(|sessions| sessions.get(user)) {
             session.used.store(now, Ordering::Relaxed);
             return Arc::clone(session);
         }
         while table.live >= self.0.limits.live.max(1) {
             table.remove_oldest();
         }
-        let of_role = table.roles.entry(role.clone()).or_insert_with(Role::new);
-        let provider = (self.0.assumer)(role, user, &of_role.calls);
+        let provider = (self.0.assumer)(role, user);
         let counts = Arc::clone(&self.0.counts[kind as usize]);
         let (credentials, refresher) = CredentialCache::counted_by(counts, provider);
         let refresher = refresher.for_session(role, &user.name);
@@ -166,7 +166,7 @@ impl RoleSessions {
             used: AtomicU64::new(now),
             removed: Notify::new(),
         });
-        of_role.sessions.insert(user.clone(), Arc::clone(&session));
+        table.roles.entry(role.clone()).or_default().insert(user.clone(), Arc::clone(&session));
         table.live += 1;
         // Without a keeper, when the process ends, the session has no credentials: the request fails.
         let _ = self.0.begun.send((Arc::clone(&session), refresher));
@@ -245,15 +245,9 @@ impl RoleSessions {
     }
 }
 
-impl Role {
-    fn new() -> Self {
-        Self { sessions: HashMap::new(), calls: Arc::new(Semaphore::new(CALLS_OF_ROLE)) }
-    }
-}
-
 impl Table {
     fn sessions(&self) -> impl Iterator<Item = &Arc<RoleSession>> {
-        self.roles.values().flat_map(|role| role.sessions.values())
+        self.roles.values().flat_map(HashMap::values)
     }
 
     fn remove_oldest(&mut self) {
@@ -265,8 +259,8 @@ impl Table {
     }
 
     fn remove_if(&mut self, is_over: impl Fn(&Arc<RoleSession>) -> bool) {
-        for role in self.roles.values_mut() {
-            role.sessions.retain(|_, session| {
+        for sessions in self.roles.values_mut() {
+            sessions.retain(|_, session| {
                 let is_over = is_over(session);
                 if is_over {
                     session.removed.notify_one();
@@ -274,7 +268,7 @@ impl Table {
                 !is_over
             });
         }
-        self.roles.retain(|_, role| !role.sessions.is_empty());
+        self.roles.retain(|_, sessions| !sessions.is_empty());
         self.live = self.sessions().count();
     }
 }

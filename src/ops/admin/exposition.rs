@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use strum::VariantArray as _;
-use trailgate_client::{ClientStats, ForbiddenKind, RetryReason, is_valid};
+use trailgate_client::{ClientStats, ForbiddenKind, RetryReason, RoleKind, is_valid};
 
 use super::observed_proxy::ObservedProxy;
 use crate::ops::log_writer::NonBlockingWriter;
@@ -65,6 +65,7 @@ fn register_memory(registry: &mut Registry, sample: &Sample<'_>) {
 fn register_upstream(registry: &mut Registry, sample: &Sample<'_>) {
     let upstream = &sample.proxy.upstream;
     register_stats(registry, upstream.stats());
+    register_roles(registry, sample);
     let answered = upstream.health().last_response().map_or(0.0, |answer| unix(answer.at));
     let help = "Unix time of the domain's last response; 0 before the first";
     seconds(registry, "upstream_last_answer_timestamp", help, answered);
@@ -97,6 +98,31 @@ fn register_stats(registry: &mut Registry, stats: &ClientStats) {
         forbidden.get_or_create(&[("kind", <&str>::from(kind))]).inc_by(stats.forbidden(kind));
     }
     registry.register("upstream_forbidden", "Upstream 403 responses by kind", forbidden);
+}
+
+/// Registers the sessions of roles by kind, so that their number does not grow with the allowlist.
+fn register_roles(registry: &mut Registry, sample: &Sample<'_>) {
+    let (sessions, fetches) = (Family::<_, Gauge>::default(), Family::<_, Counter>::default());
+    let live = &sample.proxy.roles.sessions();
+    let states = live.states(sample.now);
+    let mut counts = vec![("base", sample.proxy.upstream.credentials().counts())];
+    for &kind in RoleKind::VARIANTS {
+        let name = <&str>::from(kind);
+        counts.push((name, live.counts(kind)));
+        let of_kind = || states.iter().filter(|state| state.kind == kind);
+        let all: usize = of_kind().map(|state| state.sessions).sum();
+        let valid: usize = of_kind().map(|state| state.valid).sum();
+        for (state, count) in [("valid", valid), ("invalid", all - valid)] {
+            sessions.get_or_create(&[("kind", name), ("state", state)]).set(signed(count));
+        }
+    }
+    for (name, counts) in counts {
+        for (result, count) in [("success", counts.succeeded()), ("failure", counts.failed())] {
+            fetches.get_or_create(&[("kind", name), ("result", result)]).inc_by(count);
+        }
+    }
+    registry.register("role_sessions", "Live sessions of roles by kind of role and state", sessions);
+    registry.register("credentials_fetches", "Fetches of credentials by kind of role and result", fetches);
 }
 
 fn register_allowlist(registry: &mut Registry, sample: &Sample<'_>) {

@@ -7,6 +7,7 @@ use trailgate_client::SignedClient;
 use crate::http::memory_budget::MemoryBudget;
 use crate::ops::metrics::Metrics;
 use crate::policy::allowlist::Allowlist;
+use crate::policy::signing_role::SigningRoles;
 
 /// The parts of a proxy that the observer reads.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct ObservedProxy {
     pub upstream: Arc<SignedClient>,
     /// The allowlist in effect.
     pub allowlist: Allowlist,
+    /// The roles that sign requests.
+    pub roles: SigningRoles,
     /// The memory budget for buffered bodies.
     pub budget: MemoryBudget,
     /// The limit of open client connections.

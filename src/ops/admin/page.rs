@@ -55,6 +55,9 @@ impl Status {
             dl {
                 (field("Domain", &html! { (self.upstream_line()) }))
                 (field("Credentials", &html! { (self.credentials_line()) }))
+                @if !self.roles.is_empty() {
+                    (field("Roles", &html! { @for role in self.role_lines() { div { (role) } } }))
+                }
                 (field("Allowlist", &html! { (self.allowlist_line()) }))
                 @for certificate in &self.certificates {
                     (field("Certificate", &html! { (self.certificate_line(certificate)) }))

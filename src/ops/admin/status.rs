@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trailgate_client::RoleKind;
 
 use super::history::Periods;
 use super::observed_proxy::ObservedProxy;
@@ -15,6 +16,7 @@ use crate::human::round_duration;
 use crate::ops::outcome::Outcome;
 use crate::ops::reload::allowlist::AllowlistState;
 use crate::policy::allowlist::{Entries, Entry};
+use crate::policy::signing_role::SigningRoles;
 
 /// The status of the proxy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub(crate) struct Status {
     pub upstream: Upstream,
     /// The credentials that sign requests, if there are any.
     pub credentials: Option<Credentials>,
+    /// The roles that sign requests: the configured ones, and those with live sessions.
+    pub roles: Vec<Role>,
     /// The allowlist in effect.
     pub allowlist: Allowlist,
     /// The certificates of the listeners.
@@ -75,6 +79,25 @@ pub(crate) struct Credentials {
     pub access_key_id: String,
     /// The expiry of the credentials, if they have one.
     pub expires: Option<Timestamp>,
+}
+
+/// A role that signs requests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Role {
+    /// The ARN of the role.
+    pub arn: String,
+    /// The entries that use it: `read` or `full` by their access level, `entry` by a role of their own.
+    pub kind: String,
+    /// The number of live sessions.
+    pub sessions: usize,
+    /// The number of live sessions with valid credentials.
+    pub valid: usize,
+    /// The first expiry of valid credentials.
+    pub expires: Option<Timestamp>,
+    /// The time of the last failure to assume it, if a session's last attempt failed.
+    pub failed: Option<Timestamp>,
+    /// AWS's reason for that failure.
+    pub failure: Option<String>,
 }
 
 /// The allowlist in effect.
@@ -191,6 +214,7 @@ pub(super) fn build(
             access_key_id: latest.access_key_id().to_owned(),
             expires: latest.expiry().map(timestamp),
         }),
+        roles: roles(&proxy.roles, now),
         allowlist: Allowlist {
             file: state.file.display().to_string(),
             version: state.sha256.chars().take(12).collect(),
@@ -241,6 +265,29 @@ fn ending(entries: &Entries, now: SystemTime) -> Vec<Ending> {
         expires: timestamp(at),
     };
     soon.into_iter().map(ending).collect()
+}
+
+/// Returns the state of the configured roles and of those with live sessions.
+fn roles(signing: &SigningRoles, now: SystemTime) -> Vec<Role> {
+    let live = signing.sessions().states(now).into_iter().map(|state| Role {
+        arn: state.role.to_string(),
+        kind: <&str>::from(state.kind).to_owned(),
+        sessions: state.sessions,
+        valid: state.valid,
+        expires: state.expires.map(timestamp),
+        failed: state.failure.as_ref().map(|failure| timestamp(failure.at)),
+        failure: state.failure.map(|failure| failure.reason),
+    });
+    let mut roles: Vec<_> = live.collect();
+    let defaults = signing.defaults();
+    for (kind, role) in [(RoleKind::Full, &defaults.full), (RoleKind::Read, &defaults.read)] {
+        let Some(role) = role.as_ref().filter(|role| roles.iter().all(|live| live.arn != role.as_str())) else {
+            continue;
+        };
+        let (arn, kind) = (role.to_string(), <&str>::from(kind).to_owned());
+        roles.insert(0, Role { arn, kind, sessions: 0, valid: 0, expires: None, failed: None, failure: None });
+    }
+    roles
 }
 
 /// Returns a status line for `systemctl status`.
@@ -314,6 +361,26 @@ pub(super) mod tests {
                 access_key_id: "AKIDEXAMPLE".to_owned(),
                 expires: Some(at(3720)),
             }),
+            roles: vec![
+                Role {
+                    arn: "arn:aws:iam::123456789012:role/Auditor".to_owned(),
+                    kind: "read".to_owned(),
+                    sessions: 3,
+                    valid: 3,
+                    expires: Some(at(3000)),
+                    failed: None,
+                    failure: None,
+                },
+                Role {
+                    arn: "arn:aws:iam::123456789012:role/Contractor".to_owned(),
+                    kind: "entry".to_owned(),
+                    sessions: 1,
+                    valid: 0,
+                    expires: None,
+                    failed: Some(at(-20)),
+                    failure: Some("AccessDenied: not authorized to perform: sts:AssumeRole".to_owned()),
+                },
+            ],
             allowlist: Allowlist {
                 file: "/etc/trailgate/allowlist.toml".to_owned(),
                 version: "3f2a1b9c0d1e".to_owned(),

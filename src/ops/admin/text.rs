@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::status::{Certificate, Refused, Status, span};
+use jiff::Timestamp;
+
+use super::status::{Certificate, Refused, Role, Status, span};
 
 impl Status {
     /// Returns the checks that do not pass.
@@ -33,6 +35,16 @@ impl Status {
             Some(at) => format!("valid for {}", span(self.now, at)),
         };
         format!("{} from {}, {left}", credentials.access_key_id, credentials.source)
+    }
+
+    /// Returns a line for each role that signs requests, at most [`SHOWN`] and one that counts the others.
+    pub(super) fn role_lines(&self) -> impl Iterator<Item = String> {
+        let more = self.roles.len().saturating_sub(SHOWN);
+        let more = (more > 0).then(|| format!("and {more} more: --json names them"));
+        // Failing roles first, so that they are seen.
+        let mut roles: Vec<_> = self.roles.iter().collect();
+        roles.sort_by_key(|role| role.failure.is_none());
+        roles.into_iter().take(SHOWN).map(|role| role.line(self.now)).chain(more)
     }
 
     /// Returns the allowlist's version and number of entries.
@@ -80,6 +92,22 @@ impl Status {
     }
 }
 
+impl Role {
+    fn line(&self, now: Timestamp) -> String {
+        let sessions = match (self.sessions, self.valid) {
+            (0, _) => "no session".to_owned(),
+            (1, 1) => "1 session".to_owned(),
+            (all, valid) if all == valid => format!("{all} sessions"),
+            (all, valid) => format!("{valid} of {all} sessions valid"),
+        };
+        let expires = self.expires.map(|at| format!(", the first expires in {}", span(now, at)));
+        let failure = self.failed.zip(self.failure.as_ref());
+        let failure = failure.map(|(at, reason)| format!("; {} ago: {reason}", span(at, now)));
+        let (kind, role) = (&self.kind, &self.arn);
+        format!("{kind} {role}, {sessions}{}{}", expires.unwrap_or_default(), failure.unwrap_or_default())
+    }
+}
+
 impl Refused {
     /// Returns the number and the times of the rejections.
     pub(super) fn times(&self, status: &Status) -> String {
@@ -98,6 +126,9 @@ impl fmt::Display for Status {
         }
         writeln!(f, "domain       {}", self.upstream_line())?;
         writeln!(f, "credentials  {}", self.credentials_line())?;
+        for role in self.role_lines() {
+            writeln!(f, "role         {role}")?;
+        }
         writeln!(f, "allowlist    {}", self.allowlist_line())?;
         for certificate in &self.certificates {
             writeln!(f, "certificate  {}", self.certificate_line(certificate))?;
@@ -135,6 +166,8 @@ not ready, version 0.1.0, running for 2 h
   upstream: the domain cannot be reached
 domain       search-trail-abc.eu-west-1.es.amazonaws.com, answered 200 90 s ago; last failure upstream_unreachable 5 s ago
 credentials  AKIDEXAMPLE from the instance's role, valid for 62 min
+role         entry arn:aws:iam::123456789012:role/Contractor, 0 of 1 sessions valid; 20 s ago: AccessDenied: not authorized to perform: sts:AssumeRole
+role         read arn:aws:iam::123456789012:role/Auditor, 3 sessions, the first expires in 50 min
 allowlist    4 entries in effect, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
 certificate  /etc/trailgate/cert.pem, valid for 6 weeks
 traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 not on the allowlist

@@ -38,7 +38,7 @@ impl ProvideCredentials for Assumed {
 fn sessions(idle: Duration, live: usize) -> (RoleSessions, Sts) {
     let sts = Sts::default();
     let called = sts.clone();
-    let assumer: Assumer = Box::new(move |role, user, _| {
+    let assumer: Assumer = Box::new(move |role, user| {
         let key = format!("{}/{}", role.name(), user.name);
         SharedCredentialsProvider::new(Assumed { sts: called.clone(), key })
     });
