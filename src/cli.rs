@@ -7,3 +7,4 @@ pub mod doctor;
 pub mod generate;
 pub(crate) mod output;
 pub mod status;
+pub mod top;

@@ -16,7 +16,7 @@ mod watched_file;
 
 // `main` runs these.
 pub use self::cli::args::{Cli, Command, ConfigArgs};
-pub use self::cli::{allow, check, doctor, generate, status};
+pub use self::cli::{allow, check, doctor, generate, status, top};
 pub use self::config::{Config, ConfigError};
 pub use self::http::tls::CertificateError;
 pub use self::ops::systemd;

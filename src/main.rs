@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use trailgate::daemon::Logs;
 use trailgate::{
     CertificateError, Cli, Command, Config, ConfigArgs, ConfigError, LoadError, allow, check, daemon, doctor, generate,
-    status, systemd,
+    status, systemd, top,
 };
 use trailgate_client::RootsError;
 
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => block_on(status::run(&args)),
+        Command::Top(args) => block_on(top::run(&args)),
         Command::Doctor(args) => block_on(doctor::run(&args)),
         Command::Generate(command) => generate::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Allow(args) => allow::run(&args, SystemTime::now()),

@@ -30,6 +30,8 @@ pub enum Command {
     Check(ConfigArgs),
     /// Print the status of the running proxy and the clients it rejected recently; exit with 1 if it is not ready.
     Status(StatusArgs),
+    /// Show the status live in the terminal; q quits.
+    Top(TopArgs),
     /// List and change the entries of the allowlist.
     Allow(Allow),
     /// Test every step from configuration to signed request, and print causes and remedies; exit with 1 if a step fails.
@@ -56,6 +58,17 @@ pub struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The configuration file, and whether to print one frame.
+#[derive(Args, Debug)]
+pub struct TopArgs {
+    /// The configuration file.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Print one frame and exit, with 1 if the proxy is not ready.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// List and change the entries of the allowlist.

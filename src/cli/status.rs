@@ -26,7 +26,8 @@ pub async fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn fetch_status(address: &AdminAddress) -> anyhow::Result<Status> {
+/// Fetches the status of the proxy whose admin address is `address`.
+pub(super) async fn fetch_status(address: &AdminAddress) -> anyhow::Result<Status> {
     let response = async {
         match address {
             AdminAddress::Tcp(address) => get_status(TcpStream::connect(address).await?).await,

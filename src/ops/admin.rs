@@ -32,10 +32,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use address::{AdminAddress, AdminListener};
+pub(crate) use history::Point;
 pub(crate) use observed_proxy::ObservedProxy;
 pub(crate) use observer::Observer;
 pub(crate) use readiness::Check;
-pub(crate) use status::Status;
+#[cfg(test)]
+pub(crate) use status::tests::sample as sample_status;
+pub(crate) use status::{Status, span};
 
 use crate::policy::host_check::Hosts;
 

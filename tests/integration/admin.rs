@@ -204,6 +204,10 @@ async fn status_says_who_was_refused_and_how_to_let_them_in() {
     assert!(text.contains("  127.0.0.1, 2 times, last "), "{text}");
     assert!(text.ends_with("    trailgate allow add 127.0.0.1 --name NAME\n"), "{text}");
 
+    let (code, text, _) = output(&["top", "--once", "--config", &path(&program.folder, "status.toml")]).await;
+    assert_eq!(code, Some(0));
+    assert!(text.contains("\nrejected ") && text.contains("  trailgate allow add 127.0.0.1 --name NAME (2"), "{text}");
+
     let (code, text) = printed(&program, &["--json"]).await;
     let printed: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &printed["refused"]), (Some(0), &status["refused"]));

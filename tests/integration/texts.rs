@@ -51,6 +51,7 @@ fn help_of_each_command_is_the_snapshot() {
         &["run", "--help"],
         &["check", "--help"],
         &["status", "--help"],
+        &["top", "--help"],
         &["doctor", "--help"],
         &["allow", "--help"],
         &["allow", "list", "--help"],

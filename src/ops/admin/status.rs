@@ -309,7 +309,7 @@ pub(super) fn line(proxy: &ObservedProxy, state: &AllowlistState, rate: Option<&
 }
 
 /// Formats the time between the two, rounded to its largest unit.
-pub(super) fn span(from: Timestamp, to: Timestamp) -> String {
+pub(crate) fn span(from: Timestamp, to: Timestamp) -> String {
     round_duration(to.duration_since(from).unsigned_abs())
 }
 
@@ -324,12 +324,12 @@ const SOON: Duration = Duration::from_hours(14 * 24);
 const MAX_ENDING: usize = 50;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::super::history::Point;
     use super::*;
 
     /// A status with a value in each field.
-    pub(in crate::ops::admin) fn sample() -> Status {
+    pub(crate) fn sample() -> Status {
         let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
         let refused = |address: &str, count, last: i64| Refused {
             address: address.parse().unwrap(),

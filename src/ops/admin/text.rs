@@ -5,15 +5,16 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::status::{Certificate, Refused, Role, Status, span};
+use crate::human::count_entries;
 
 impl Status {
     /// Returns the checks that do not pass.
-    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
         self.checks.iter().filter(|check| !check.passes()).map(ToString::to_string)
     }
 
     /// Returns the domain and its last response.
-    pub(super) fn upstream_line(&self) -> String {
+    pub(crate) fn upstream_line(&self) -> String {
         let upstream = &self.upstream;
         let answered = match (upstream.answered, upstream.status) {
             (Some(at), Some(status)) => format!("answered {status} {} ago", span(at, self.now)),
@@ -27,7 +28,7 @@ impl Status {
     }
 
     /// Returns the credentials' provider and time left.
-    pub(super) fn credentials_line(&self) -> String {
+    pub(crate) fn credentials_line(&self) -> String {
         let Some(credentials) = &self.credentials else { return "none".to_owned() };
         let left = match credentials.expires {
             None => "without an expiry".to_owned(),
@@ -38,7 +39,7 @@ impl Status {
     }
 
     /// Returns a line for each role that signs requests, at most [`SHOWN`] and one that counts the others.
-    pub(super) fn role_lines(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn role_lines(&self) -> impl Iterator<Item = String> {
         let more = self.roles.len().saturating_sub(SHOWN);
         let more = (more > 0).then(|| format!("and {more} more: --json names them"));
         // Failing roles first, so that they are seen.
@@ -48,18 +49,18 @@ impl Status {
     }
 
     /// Returns the allowlist's version and number of entries.
-    pub(super) fn allowlist_line(&self) -> String {
+    pub(crate) fn allowlist_line(&self) -> String {
         let list = &self.allowlist;
         let modified = list.modified.map_or(String::new(), |at| format!(" of {at:.0}"));
-        let (entries, loaded) = (list.entries, span(list.loaded, self.now));
+        let (entries, loaded) = (count_entries(list.entries), span(list.loaded, self.now));
         format!(
-            "{entries} entries in effect, {} expired; version {}{modified}, loaded {loaded} ago",
+            "{entries} in effect, {} expired; version {}{modified}, loaded {loaded} ago",
             list.expired, list.version
         )
     }
 
     /// Returns the file of a certificate and the time left.
-    pub(super) fn certificate_line(&self, certificate: &Certificate) -> String {
+    pub(crate) fn certificate_line(&self, certificate: &Certificate) -> String {
         let Certificate { file, expires } = certificate;
         if *expires <= self.now {
             format!("{file}, expired {} ago", span(*expires, self.now))
@@ -69,7 +70,7 @@ impl Status {
     }
 
     /// Returns the request rates, one line per window.
-    pub(super) fn rate_lines(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn rate_lines(&self) -> impl Iterator<Item = String> {
         self.traffic.rates.iter().map(|rate| {
             let (requests, failed, refused) = (rate.requests, rate.failed, rate.refused);
             let minutes = rate.window_s / 60;
@@ -80,7 +81,7 @@ impl Status {
     }
 
     /// Returns the requests, connections and memory in use.
-    pub(super) fn load_line(&self) -> String {
+    pub(crate) fn load_line(&self) -> String {
         let traffic = &self.traffic;
         format!(
             "{} requests in flight, {} connections, {} of {} MiB of body memory used",
@@ -110,7 +111,7 @@ impl Role {
 
 impl Refused {
     /// Returns the number and the times of the rejections.
-    pub(super) fn times(&self, status: &Status) -> String {
+    pub(crate) fn times(&self, status: &Status) -> String {
         let times = if self.count == 1 { "once".to_owned() } else { format!("{} times", self.count) };
         format!("{times}, last {} ago", span(self.last, status.now))
     }
