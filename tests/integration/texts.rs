@@ -45,7 +45,7 @@ const ENTRIES: &str = "[[allow]]\ncidr = \"198.51.100.0/24\"\nname = \"Head offi
 #[test]
 fn help_of_each_command_is_the_snapshot() {
     let folder = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &["--help"],
         &["-h"],
         &["run", "--help"],
