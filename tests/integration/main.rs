@@ -38,6 +38,9 @@ mod credentials;
 /// Requests that are signed with a role of an entry, and the sessions that do it.
 mod roles;
 
+/// The domain's own authorization as a second lock, by the security plug-in of a real engine.
+mod two_locks;
+
 /// The texts that people read.
 mod texts;
 

@@ -170,7 +170,7 @@ async fn sessions_that_rotate_under_load_fail_no_request() {
 }
 
 /// Returns the line of an entry that names its role.
-fn role_line(name: &str) -> String {
+pub(crate) fn role_line(name: &str) -> String {
     format!("role = \"{}\"", arn(name))
 }
 

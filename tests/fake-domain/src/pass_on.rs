@@ -1,4 +1,5 @@
-//! Passes verified requests on to real servers, unsigned.
+//! Passes verified requests on to real servers, unsigned. A server with the security plug-in gets session and role of the
+//! signer by its proxy authentication.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -45,6 +46,13 @@ impl PassOn {
         for (name, value) in seen.headers.iter().filter(|(name, _)| goes_on(name)) {
             request = request.header(name, value.as_slice());
         }
+        if let Some(session) = &seen.signer {
+            request = request.header(PROXY_USER, session).header(PROXY_ROLES, role_of(session));
+            // The plug-in believes these headers of a proxy only.
+            if seen.header(FORWARDED_FOR).is_none() {
+                request = request.header(FORWARDED_FOR, "127.0.0.1");
+            }
+        }
         let mut response = self.client.request(request.body(Full::new(seen.body.clone()))?).await?;
         for name in HOP_BY_HOP {
             response.headers_mut().remove(HeaderName::from_static(name));
@@ -53,12 +61,24 @@ impl PassOn {
     }
 }
 
+/// Returns the ARN of the role of a session, by which a domain with fine-grained access control maps its roles.
+fn role_of(session: &str) -> String {
+    let role = session.replacen(":sts:", ":iam:", 1).replacen(":assumed-role/", ":role/", 1);
+    role.rsplit_once('/').map_or(role.clone(), |(role, _)| role.to_owned())
+}
+
 /// Returns whether a request header is end-to-end. `host` and `content-length` are set for the new request.
 fn goes_on(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !name.starts_with("x-amz-")
+        && !name.starts_with("x-proxy-")
         && !HOP_BY_HOP.contains(&name.as_str())
         && !["authorization", "host", "content-length"].contains(&name.as_str())
 }
+
+/// The headers of the security plug-in's proxy authentication.
+const PROXY_USER: &str = "x-proxy-user";
+const PROXY_ROLES: &str = "x-proxy-roles";
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 const HOP_BY_HOP: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];

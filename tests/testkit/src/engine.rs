@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use fake_domain::Backend;
 use hyper::Uri;
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -25,6 +26,27 @@ impl Engine {
         let mut command = script("run.sh");
         command.arg(name).arg(port.number().to_string()).arg(folder.path()).args(settings);
         Ok(Self(Server::start(command, port, folder, "/_cluster/health?wait_for_status=yellow", "\"status\"").await?))
+    }
+
+    /// Starts `opensearch-security`, empty and with these settings, with the roles of its folder `config`. It believes a
+    /// proxy that names users and roles.
+    pub async fn start_secured(settings: &[&str]) -> anyhow::Result<Self> {
+        let name = "opensearch-security";
+        let (port, folder) = (ReservedPort::bind()?, tempfile::tempdir()?);
+        let config = folder.path().join("config");
+        let plugin = config.join(name);
+        fs::create_dir_all(&plugin)?;
+        for file in fs::read_dir(repository("tests/engines").join(name).join("config"))? {
+            let file = file?;
+            fs::copy(file.path(), plugin.join(file.file_name()))?;
+        }
+        let key = KeyPair::generate()?;
+        fs::write(config.join("key.pem"), key.serialize_pem())?;
+        let certificate = CertificateParams::new(["node.test".to_owned()])?.self_signed(&key)?;
+        fs::write(config.join("certificate.pem"), certificate.pem())?;
+        let mut command = script("run.sh");
+        command.arg(name).arg(port.number().to_string()).arg(folder.path()).args(settings);
+        Ok(Self(Server::start(command, port, folder, "/_plugins/_security/health", "\"UP\"").await?))
     }
 
     /// Returns the engine's URL.

@@ -1,0 +1,377 @@
+//! Two locks: the route table of the proxy, and the security plug-in of a real engine behind the stand-in domain, which
+//! passes on the role and the session that signed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fake_domain::{FakeDomain, Options};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use trailgate_testkit::Engine;
+
+use crate::roles::{Roles, arn, connect, entry, role_line};
+use crate::support::{Connection, json as body, patiently, request};
+
+const ROUTES: &str = include_str!("../data/kibana-traffic/routes.tsv");
+
+/// The clients' addresses, 127.0.0.NUMBER.
+const MASTER: u8 = 1;
+const READER: u8 = 2;
+/// Its entry has `access = "full"`, which switches the route table off, and the auditor's role.
+const UNLOCKED: u8 = 3;
+const THIRD_PARTY: u8 = 4;
+const EDITOR: u8 = 5;
+const READING_EDITOR: u8 = 6;
+
+/// An engine with the security plug-in behind the domain, filled with events of two accounts.
+struct Locks {
+    roles: Roles,
+    _engine: Engine,
+}
+
+impl Locks {
+    async fn start(settings: &[&str], more: &str) -> Self {
+        let engine = Engine::start_secured(settings).await.unwrap();
+        let domain = FakeDomain::start(Options { backend: engine.backend(), ..Options::default() }).await.unwrap();
+        let full = |role: &str| format!("access = \"full\"\n{}", role_line(role));
+        let list = [
+            entry(MASTER.into(), "master", &full("Master")),
+            entry(READER.into(), "reader", ""),
+            entry(UNLOCKED.into(), "unlocked", &full("Auditor")),
+            entry(THIRD_PARTY.into(), "third party", &role_line("ThirdParty")),
+            entry(EDITOR.into(), "editor", &full("Editor")),
+            entry(READING_EDITOR.into(), "reading editor", &role_line("Master")),
+        ];
+        let roles = format!("read = \"{}\"", arn("Auditor"));
+        let roles = Roles::before(domain, &roles, &(list.concat() + more)).await;
+        let it = Self { roles, _engine: engine };
+        it.fill().await;
+        it
+    }
+
+    /// Writes ten events of one account and five of another.
+    async fn fill(&self) {
+        let keyword = json!({ "type": "keyword" });
+        let account = json!({ "properties": { "accountId": keyword } });
+        let properties = json!({ "eventName": keyword, "recipientAccountId": keyword, "sourceIPAddress": keyword, "userIdentity": account });
+        let index = json!({ "settings": { "number_of_replicas": 0 }, "mappings": { "properties": properties } });
+        let made = self.send(MASTER, "PUT", "/cwl-2026.11.22", &index.to_string()).await;
+        assert_eq!(made.status(), StatusCode::OK, "{made:?}");
+        let mut bulk = String::new();
+        for number in 0..15 {
+            let account = if number < 10 { "111111111111" } else { OWN_ACCOUNT };
+            let event = json!({ "eventName": format!("Event{number}"), "recipientAccountId": account,
+                "sourceIPAddress": "198.51.100.7", "userIdentity": { "accountId": account } });
+            writeln!(bulk, "{{\"index\":{{\"_index\":\"cwl-2026.11.22\",\"_id\":\"{number}\"}}}}\n{event}").unwrap();
+        }
+        let written = self.send(MASTER, "POST", "/_bulk?refresh=true", &bulk).await;
+        assert_eq!(body(&written)["errors"], false, "{written:?}");
+    }
+
+    async fn send(&self, client: u8, method: &str, target: &str, body: &str) -> Response<Bytes> {
+        send(&mut self.roles.connect(client).await, method, target, body).await
+    }
+
+    async fn get(&self, client: u8, target: &str) -> Value {
+        let response = self.send(client, "GET", target, "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{target}: {response:?}");
+        body(&response)
+    }
+
+    /// Everything that a write could have changed, as the master sees it.
+    async fn state(&self) -> Vec<Value> {
+        let mut state = Vec::new();
+        for target in [
+            "/_cat/indices/cwl-*?h=index,status,docs.count,docs.deleted&s=index&format=json",
+            "/cwl-*/_search?size=100&sort=eventName",
+            "/cwl-*?expand_wildcards=all",
+            "/_cluster/settings",
+            "/_index_template",
+            "/_component_template",
+            "/_template",
+            "/_alias",
+            "/_snapshot",
+            "/_ingest/pipeline",
+            "/_plugins/_security/api/roles",
+            "/_plugins/_security/api/rolesmapping",
+            "/_plugins/_security/api/internalusers",
+        ] {
+            // Without any, some of these answer 404.
+            let mut part = body(&self.send(MASTER, "GET", target, "").await);
+            part.as_object_mut().map(|part| part.shift_remove("took"));
+            state.push(part);
+        }
+        state
+    }
+}
+
+async fn send(connection: &mut Connection, method: &str, target: &str, body: &str) -> Response<Bytes> {
+    let headers = if body.is_empty() { vec![] } else { vec![("content-type", "application/json")] };
+    connection.send(request(method, target, &headers, body.to_owned())).await
+}
+
+/// The write routes of OpenSearch 2, with names in place of their parameters.
+fn writes() -> impl Iterator<Item = (&'static str, String)> {
+    ROUTES.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split('\t');
+        let (method, path, class, servers) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
+        let is_engines = class == "write" && servers.split(' ').any(|server| server == "os2");
+        let named = path.split('/').map(|part| match part {
+            "{index}" | "{target}" => "cwl-2026.11.22",
+            "{id}" => "1",
+            part if part.contains('{') => "trailgate",
+            part => part,
+        });
+        is_engines.then(|| (method, named.collect::<Vec<_>>().join("/")))
+    })
+}
+
+/// A body with which the route would write.
+fn harm(method: &str, path: &str) -> &'static str {
+    match path.rsplit('/').next().unwrap_or_default() {
+        _ if method == "DELETE" => "",
+        "_bulk" | "stream" => "{\"delete\":{\"_index\":\"cwl-2026.11.22\",\"_id\":\"1\"}}\n",
+        "_delete_by_query" => r#"{"query":{"match_all":{}}}"#,
+        "_reindex" => r#"{"source":{"index":"cwl-2026.11.22"},"dest":{"index":"cwl-copy"}}"#,
+        "_aliases" => r#"{"actions":[{"add":{"index":"cwl-2026.11.22","alias":"cwl-alias"}}]}"#,
+        "settings" => r#"{"persistent":{"action.destructive_requires_name":"true"}}"#,
+        "_settings" => r#"{"index":{"refresh_interval":"77s"}}"#,
+        "_mapping" | "_mappings" => r#"{"properties":{"added":{"type":"keyword"}}}"#,
+        _ if path.contains("/_update/") => r#"{"doc":{"eventName":"changed"}}"#,
+        _ if path.contains("_index_template") => r#"{"index_patterns":["cwl-*"],"template":{}}"#,
+        _ if path.contains("_component_template") => r#"{"template":{}}"#,
+        _ if path.contains("_template") => r#"{"index_patterns":["cwl-*"]}"#,
+        _ if path.contains("/pipeline/") => r#"{"processors":[]}"#,
+        _ if path.contains("/rolesmapping/") => r#"{"backend_roles":["a"]}"#,
+        _ => "{}",
+    }
+}
+
+/// Whether the engine has written nothing for this request.
+fn is_rejected(response: &Response<Bytes>) -> bool {
+    if !response.status().is_success() {
+        return true;
+    }
+    // A bulk request answers for each item.
+    let Ok(answer) = serde_json::from_slice::<Value>(response.body()) else { return false };
+    let items = answer["items"].as_array().into_iter().flatten();
+    let statuses: Vec<_> = items.filter_map(|item| item.as_object()?.values().next()?["status"].as_u64()).collect();
+    !statuses.is_empty() && statuses.iter().all(|status| *status == 403)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn auditor_role_writes_by_no_route_without_the_first_lock() {
+    let it = Locks::start(&[], "").await;
+    let before = it.state().await;
+    let (mut rejected, mut passed) = (0, Vec::new());
+    for (method, path) in writes() {
+        let response = it.send(UNLOCKED, method, &path, harm(method, &path)).await;
+        if is_rejected(&response) || HARMLESS.contains(&(method, path.as_str())) {
+            rejected += usize::from(response.status() == StatusCode::FORBIDDEN);
+        } else {
+            passed.push(format!("{method} {path}: {} {:?}", response.status(), response.body()));
+        }
+    }
+    assert!(passed.is_empty(), "{passed:#?}");
+    assert!(rejected > 100, "the plug-in has rejected {rejected} only");
+    assert_eq!(it.state().await, before);
+    // The same requests write where the second lock is open, too.
+    let mut written = 0;
+    for (method, path) in writes() {
+        written += usize::from(!is_rejected(&it.send(MASTER, method, &path, harm(method, &path)).await));
+    }
+    assert!(written > 50, "only {written} of the requests write with the master's role");
+    assert_ne!(it.state().await, before);
+    // Each was signed by the auditor's role.
+    let seen = it.roles.domain.seen();
+    let unlocked = seen.iter().filter(|seen| seen.signer.as_deref().is_some_and(|it| it.ends_with("/unlocked")));
+    assert!(unlocked.clone().count() > 100);
+    assert!(
+        unlocked
+            .clone()
+            .all(|seen| seen.signer.as_deref() == Some("arn:aws:sts::123456789012:assumed-role/Auditor/unlocked"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn route_table_holds_without_the_second_lock() {
+    let it = Locks::start(&[], "").await;
+    let before = it.state().await;
+    let seen = it.roles.domain.seen().len();
+    for (method, path) in writes() {
+        let response = it.send(READING_EDITOR, method, &path, harm(method, &path)).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {path}");
+        assert_eq!(body(&response)["error"]["type"], "read_only_grant", "{method} {path}");
+    }
+    assert_eq!(it.roles.domain.seen().len(), seen);
+    assert_eq!(it.state().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn reader_searches_and_keeps_saved_objects_by_the_auditor_role() {
+    let it = Locks::start(&[], "").await;
+    for target in [
+        "/",
+        "/_cluster/health",
+        "/_cat/indices/cwl-*?format=json",
+        "/cwl-*/_search?q=eventName:Event1",
+        "/cwl-*/_count",
+        "/cwl-*/_mapping",
+        "/cwl-*/_field_caps?fields=*",
+        "/_resolve/index/cwl-*",
+        "/_cat/count/cwl-*?format=json",
+    ] {
+        it.get(READER, target).await;
+    }
+    let searches = "{\"index\":\"cwl-*\"}\n{\"size\":0,\"aggs\":{\"a\":{\"terms\":{\"field\":\"eventName\"}}}}\n";
+    let found = it.send(READER, "POST", "/_msearch", searches).await;
+    assert_eq!(body(&found)["responses"][0]["hits"]["total"]["value"], 15, "{found:?}");
+    let scrolled = it.send(READER, "POST", "/cwl-*/_search?scroll=1m&size=5", "{}").await;
+    let scroll = json!({ "scroll": "1m", "scroll_id": body(&scrolled)["_scroll_id"] }).to_string();
+    assert_eq!(it.send(READER, "POST", "/_search/scroll", &scroll).await.status(), StatusCode::OK);
+    // As Dashboards' server does with the role of the user.
+    let dashboard = r#"{"type":"dashboard","dashboard":{"title":"Events"}}"#;
+    let saved = it.send(UNLOCKED, "PUT", "/.kibana_1/_doc/dashboard:1?refresh=true", dashboard).await;
+    assert_eq!(saved.status(), StatusCode::CREATED, "{saved:?}");
+    assert_eq!(it.get(UNLOCKED, "/.kibana_1/_doc/dashboard:1").await["found"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn editor_role_writes_events_and_no_users() {
+    let it = Locks::start(&[], "").await;
+    let event = r#"{"eventName":"New"}"#;
+    assert_eq!(it.send(EDITOR, "PUT", "/cwl-2026.11.23/_doc/1", event).await.status(), StatusCode::CREATED);
+    let mapping = r#"{"backend_roles":["arn:aws:iam::123456789012:role/Editor"]}"#;
+    for (method, target, body) in [
+        ("PUT", "/_plugins/_security/api/rolesmapping/all_access", mapping),
+        ("DELETE", "/_plugins/_security/api/rolesmapping/trailgate_auditor", ""),
+        ("PUT", "/other/_doc/1", event),
+        ("PUT", "/_cluster/settings", r#"{"persistent":{"action.destructive_requires_name":"true"}}"#),
+    ] {
+        let response = it.send(EDITOR, method, target, body).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {target}: {response:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn third_party_sees_the_events_of_its_account_only() {
+    let it = Locks::start(&[], "").await;
+    let truth = it.get(MASTER, &format!("/cwl-*/_count?q=recipientAccountId:{OWN_ACCOUNT}")).await["count"].clone();
+    assert_eq!(truth, 5);
+    let counts = async |client| {
+        let search = it.send(client, "POST", "/cwl-*/_search", "{\"size\":100,\"track_total_hits\":true}").await;
+        let hits = body(&search)["hits"].clone();
+        let aggregated = "{\"size\":0,\"aggs\":{\"a\":{\"terms\":{\"field\":\"recipientAccountId\"}}}}";
+        let aggregated = body(&it.send(client, "POST", "/cwl-*/_search", aggregated).await);
+        let accounts = aggregated["aggregations"]["a"]["buckets"].as_array().unwrap().clone();
+        let many = body(&it.send(client, "POST", "/_msearch", "{\"index\":\"cwl-*\"}\n{\"size\":0}\n").await);
+        let scrolled = body(&it.send(client, "POST", "/cwl-*/_search?scroll=1m&size=100", "{}").await);
+        let page = scrolled["hits"]["hits"].as_array().unwrap().len();
+        let totals = [
+            hits["total"]["value"].clone(),
+            json!(hits["hits"].as_array().unwrap().len()),
+            it.get(client, "/cwl-*/_count").await["count"].clone(),
+            accounts.iter().map(|bucket| bucket["doc_count"].as_u64().unwrap()).sum::<u64>().into(),
+            many["responses"][0]["hits"]["total"]["value"].clone(),
+            json!(page),
+            it.get(client, "/_cat/count/cwl-*?format=json").await[0]["count"]
+                .as_str()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+                .into(),
+        ];
+        (totals, accounts.len(), hits)
+    };
+    let (all, accounts, _) = counts(MASTER).await;
+    assert!(all.iter().all(|count| *count == 15) && accounts == 2, "{all:?}");
+    let (own, accounts, hits) = counts(THIRD_PARTY).await;
+    assert!(own.iter().all(|count| *count == truth) && accounts == 1, "{own:?}");
+    for hit in hits["hits"].as_array().unwrap() {
+        assert_eq!(hit["_source"]["recipientAccountId"], OWN_ACCOUNT);
+        assert!(hit["_source"].get("sourceIPAddress").is_none(), "a field that is hidden: {hit}");
+    }
+    // A document of another account is not there, by its id, either.
+    assert_eq!(it.send(THIRD_PARTY, "GET", "/cwl-2026.11.22/_doc/1", "").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn audit_log_names_the_signer_of_the_access_log() {
+    let list: String = (11..=30).map(|number| entry(number, &format!("Auditor № {number}"), "")).collect();
+    let mut it = Locks::start(&["plugins.security.audit.type=internal_opensearch"], &list).await;
+    let address = it.roles.program.address;
+    let clients: Vec<_> = (11..=30)
+        .map(|number| {
+            tokio::spawn(async move {
+                let mut connection = connect(address, number).await;
+                for turn in 0..50 {
+                    let found = send(&mut connection, "GET", &format!("/cwl-*/_search?q=n{number}x{turn}"), "").await;
+                    assert_eq!(found.status(), StatusCode::OK);
+                }
+            })
+        })
+        .collect();
+    let query = |target: &str| target.split_once("q=").map(|(_, query)| query.to_owned());
+    let mut logged = BTreeMap::new();
+    while logged.len() < 1000 {
+        let line = it.roles.program.access_line().await;
+        if line["entry"].as_str().is_some_and(|entry| entry.starts_with("Auditor")) {
+            logged
+                .insert(query(line["target"].as_str().unwrap()).unwrap(), line["signer"].as_str().unwrap().to_owned());
+        }
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let signed: BTreeMap<_, _> = it
+        .roles
+        .domain
+        .seen()
+        .into_iter()
+        .filter_map(|seen| Some((query(&seen.target).filter(|query| query.starts_with('n'))?, seen.signer?)))
+        .collect();
+    // The plug-in writes its log in the background.
+    let written = async {
+        loop {
+            let of_auditors = "audit_category:AUTHENTICATED+AND+_exists_:audit_rest_request_params.q";
+            let target = format!("/security-auditlog-*/_search?size=2000&q={of_auditors}");
+            let found = it.send(MASTER, "GET", &target, "").await;
+            let audited: BTreeMap<_, _> = body(&found)["hits"]["hits"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|hit| &hit["_source"])
+                .filter_map(|it| {
+                    let query = it["audit_rest_request_params"]["q"].as_str()?.to_owned();
+                    Some((query, it["audit_request_effective_user"].as_str()?.to_owned()))
+                })
+                .filter(|(query, _)| query.starts_with('n'))
+                .collect();
+            if audited.len() >= 1000 {
+                return audited;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let audited = patiently(written).await;
+    assert_eq!((logged.len(), signed.len(), audited.len()), (1000, 1000, 1000));
+    for (query, signer) in &logged {
+        let arn = format!("arn:aws:sts::123456789012:assumed-role/{signer}");
+        assert_eq!((&signed[query], &audited[query]), (&arn, &arn), "{query}");
+    }
+    assert_eq!(logged.values().collect::<BTreeSet<_>>().len(), 20);
+}
+
+/// Routes of the table that the engine answers without writing: the first lists the node of the name `shutdown`.
+const HARMLESS: [(&str, &str); 2] = [("GET", "/_nodes/shutdown"), ("POST", "/_plugins/_security/health")];
+
+const OWN_ACCOUNT: &str = "222222222222";
