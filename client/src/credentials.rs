@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 pub use self::assume_role::{AssumeRoleSettings, Assumer};
-pub use self::failure::{FetchCounts, FetchFailure};
+pub use self::failure::{FetchCounts, FetchFailure, innermost};
 pub use self::provider::{load_sdk_roots, provider, sdk_config};
 pub use self::refresh::CredentialRefresher;
 pub use self::role_sessions::{RoleKind, RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits};

@@ -53,8 +53,8 @@ pub use self::body::{BodyFrames, BodyHasher, HashedBody};
 pub use self::clock::{Clock, TOLERANCE as CLOCK_TOLERANCE, offset as clock_offset};
 pub use self::credentials::{
     AssumeRoleSettings, Assumer, CredentialCache, CredentialRefresher, FetchCounts, FetchFailure, NoCredentials,
-    RoleKind, RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits, is_valid, load_sdk_roots,
-    provider, sdk_config, source,
+    RoleKind, RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits, innermost, is_valid,
+    load_sdk_roots, provider, sdk_config, source,
 };
 pub use self::endpoint::{Endpoint, EndpointError};
 pub use self::error::{FailureKind, RequestError};

@@ -35,7 +35,7 @@ pub enum Command {
     /// List and change the entries of the allowlist.
     Allow(Allow),
     /// Test every step from configuration to signed request, and print causes and remedies; exit with 1 if a step fails.
-    Doctor(StatusArgs),
+    Doctor(DoctorArgs),
     /// Write man pages and shell completions.
     #[command(subcommand, hide = true)]
     Generate(Generate),
@@ -55,6 +55,20 @@ pub struct StatusArgs {
     /// The configuration file.
     #[command(flatten)]
     pub files: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The configuration file, the role to check, and the format of the output.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// The configuration file.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// Check this role only, of those that sign requests.
+    #[arg(long, value_name = "ARN")]
+    pub role: Option<RoleArn>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

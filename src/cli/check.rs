@@ -1,5 +1,6 @@
 //! `trailgate check`: reads the configuration and all files that it names.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -39,8 +40,15 @@ fn summarize(file: &Path, config: &Config) -> anyhow::Result<String> {
     }
     let expired = entries.expired(SystemTime::now());
     let addresses: Vec<_> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    let roles: BTreeSet<_> =
+        entries.iter().filter_map(|entry| config.roles.defaults.role(entry)).map(|(_, role)| role).collect();
+    let signed = match roles.len() {
+        0 => String::new(),
+        1 => ", signed by 1 role".to_owned(),
+        roles => format!(", signed by {roles} roles"),
+    };
     Ok(format!(
-        "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {}, {expired} expired",
+        "{}: listens on {}, signs for {} in {}, forwards to {}\n{}: {}, {expired} expired{signed}",
         file.display(),
         addresses.join(" and "),
         config.domain.signing.service,

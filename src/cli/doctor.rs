@@ -8,6 +8,7 @@ mod diagnose;
 mod identity;
 mod network;
 mod report;
+mod roles;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,21 +21,21 @@ use self::denial::Context;
 use self::identity::Identity;
 use self::network::Caller;
 use self::report::{Problem, Report};
-use crate::cli::args::StatusArgs;
+use crate::cli::args::DoctorArgs;
 use crate::cli::output::print_report;
 use crate::config::{Config, DomainConfig, SigningConfig};
 use crate::http::tls;
 use crate::policy::allowlist::Entries;
 
 /// Runs all checks and prints the report. The exit code is 1 if one fails.
-pub async fn run(question: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let report = examine(&question.files.config).await;
+pub async fn run(question: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let report = examine(&question.files.config, question.role.as_ref()).await;
     print_report(&report, question.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Checks the proxy that the configuration in `file` describes. It need not be running.
-async fn examine(file: &Path) -> Report {
+async fn examine(file: &Path, role: Option<&RoleArn>) -> Report {
     let mut report = Report::default();
     let config = match Config::load(file) {
         Ok(config) => config,
@@ -57,8 +58,8 @@ async fn examine(file: &Path) -> Report {
 
     let reachable = connect(&config, &mut report).await;
     let signer = identify_signer(&config, &mut report).await;
-    match (reachable, signer) {
-        (Some(reachable), Some(signer)) => send_requests(&config, &reachable, &signer, &mut report).await,
+    match (&reachable, &signer) {
+        (Some(reachable), Some(signer)) => send_requests(&config, reachable, signer, &mut report).await,
         (reachable, _) => {
             let missing = if reachable.is_none() { "the domain" } else { "credentials" };
             for step in ["request", "product", "home"] {
@@ -66,6 +67,7 @@ async fn examine(file: &Path) -> Report {
             }
         }
     }
+    roles::check(&config, role, reachable.as_ref(), signer.as_ref(), &mut report).await;
     report
 }
 

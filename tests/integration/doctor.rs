@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use fake_domain::verify::{Credentials, Verifier};
-use fake_domain::{Answer, FakeDomain, Fault, Options, Seen, Times};
+use fake_domain::{Answer, FakeDomain, Fault, Options, Seen, StsAnswer, Times};
 use serde_json::{Value, json};
 use trailgate_testkit::ReservedPort;
 
@@ -259,6 +259,25 @@ async fn a_role_that_may_not_be_assumed_is_named_with_what_it_takes() {
     case.aws = format!("assume_role = \"{ROLE}\"\n");
     let found = case.examine().await;
     found.fails("credentials", &message, &format!("the trust policy of {ROLE} has to name their owner"));
+}
+
+#[tokio::test]
+async fn role_that_cannot_be_assumed_fails_with_its_statement() {
+    let domain = domain().await;
+    let sts = domain.sts().await.unwrap();
+    let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
+    let refused = "not authorized to perform: sts:AssumeRole because no resource-based policy allows it";
+    sts.answer_for(&role("Editor"), StsAnswer::Error(403, "AccessDenied", refused));
+    let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
+    let (auditor, editor) = (role("Auditor"), role("Editor"));
+    case.config.extend(["[aws.roles]\nread = \"", &auditor, "\"\nfull = \"", &editor, "\"\n"]);
+    let found = case.examine().await;
+    let advice = found.fails("role", refused, &format!("Add to the trust policy of {}:\n", role("Editor")));
+    assert!(!advice.contains("Resource"), "{advice}");
+    let texts: Vec<_> =
+        found.steps.iter().filter(|step| step["status"] == "passed" && step["step"] == "role").collect();
+    assert_eq!(texts.len(), 1, "{:#?}", found.steps);
+    assert_eq!(texts[0]["text"], format!("{} can be assumed", role("Auditor")));
 }
 
 /// The domain denies the signed `GET /` in these words.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use trailgate_testkit::Engine;
 
+use crate::program::command;
 use crate::roles::{Roles, arn, connect, entry, role_line};
 use crate::support::{Connection, json as body, patiently, request};
 
@@ -369,6 +370,34 @@ async fn audit_log_names_the_signer_of_the_access_log() {
         assert_eq!((&signed[query], &audited[query]), (&arn, &arn), "{query}");
     }
     assert_eq!(logged.values().collect::<BTreeSet<_>>().len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn doctor_warns_of_a_role_for_readers_that_writes() {
+    let it = Locks::start(&[], "").await;
+    let before = it.state().await;
+    let steps = async |role: &str| {
+        let config = it.roles.program.file("trailgate.toml");
+        let mut doctor = command(&["doctor", "--config", &config, "--json", "--role", &arn(role)]);
+        doctor.env("AWS_ENDPOINT_URL_STS", it.roles.sts.url()).env("AWS_EC2_METADATA_DISABLED", "true");
+        let output = patiently(doctor.output()).await.unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let steps = report["steps"].as_array().unwrap().clone();
+        let steps = steps.into_iter().filter(|step| step["step"].as_str().unwrap().starts_with("role"));
+        steps.map(|step| (step["status"].clone(), step["text"].as_str().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    let expected = |write: (&str, String), role: &str| {
+        vec![
+            (json!("passed"), format!("{} can be assumed", arn(role))),
+            (json!("passed"), format!("{role} can search cwl-*")),
+            (json!(write.0), write.1),
+        ]
+    };
+    assert_eq!(steps("Auditor").await, expected(("passed", "Auditor cannot write".to_owned()), "Auditor"));
+    let problem = format!("{} signs for readers, and can write to cwl-*", arn("Master"));
+    assert_eq!(steps("Master").await, expected(("warning", problem), "Master"));
+    assert_eq!(it.state().await, before, "doctor has written");
 }
 
 /// Routes of the table that the engine answers without writing: the first lists the node of the name `shutdown`.

@@ -20,12 +20,16 @@ pub struct FetchFailure {
 
 impl FetchFailure {
     pub(super) fn new(error: &CredentialsError) -> Self {
-        // The outer errors only say that credentials were not loaded.
-        let first: &dyn Error = error;
-        let innermost = successors(Some(first), |&error| error.source()).last();
-        let reason = innermost.map(ToString::to_string).unwrap_or_default();
-        Self { at: SystemTime::now(), reason, instant: Instant::now() }
+        Self { at: SystemTime::now(), reason: innermost(error), instant: Instant::now() }
     }
+}
+
+/// Returns the text of the innermost source of an error: the outer ones only say that credentials were not loaded.
+#[must_use]
+pub fn innermost(error: &CredentialsError) -> String {
+    let first: &dyn Error = error;
+    let innermost = successors(Some(first), |&error| error.source()).last();
+    innermost.map(ToString::to_string).unwrap_or_default()
 }
 
 /// The number of fetches by outcome.

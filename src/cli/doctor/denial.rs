@@ -176,7 +176,7 @@ impl Context<'_> {
 }
 
 /// Returns the ARN that a policy can name: the role, if STS reports an assumed-role session.
-fn principal(arn: &str) -> String {
+pub(super) fn principal(arn: &str) -> String {
     let Some((head, session)) = arn.split_once(":assumed-role/") else { return arn.to_owned() };
     let role = session.split_once('/').map_or(session, |(role, _)| role);
     format!("{}:role/{role}", head.replacen(":sts:", ":iam:", 1))

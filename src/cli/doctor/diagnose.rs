@@ -157,7 +157,7 @@ pub(super) fn request(answer: &Result<Answer, UpstreamError>, context: &Context<
     }
 }
 
-fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
+pub(super) fn forbidden(answer: &Answer, context: &Context<'_>) -> Problem {
     match Forbidden::read(&answer.headers, &answer.body) {
         Forbidden::Mismatch { .. } => Problem::new(
             "the domain computes a different signature",

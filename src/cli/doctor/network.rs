@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use trailgate_client::{Endpoint, HashedBody, Signer, SigningParams, Target, Upstream, UpstreamError, Via, tls_config};
+use trailgate_client::{BodyHasher, Endpoint, Signer, SigningParams, Target, Upstream, UpstreamError, Via, tls_config};
 
 /// A response of the domain.
 #[derive(Debug)]
@@ -83,14 +83,34 @@ pub(super) async fn ask(
     accept: &'static str,
     caller: Option<Caller<'_>>,
 ) -> Result<Answer, UpstreamError> {
-    let body = HashedBody::empty();
+    ask_by(Method::GET, upstream, target, accept, caller).await
+}
+
+/// Does the same by any method, with an empty JSON object as the body of a `PUT`.
+pub(super) async fn ask_by(
+    method: Method,
+    upstream: &Upstream,
+    target: &Target,
+    accept: &'static str,
+    caller: Option<Caller<'_>>,
+) -> Result<Answer, UpstreamError> {
+    let mut hasher = BodyHasher::default();
+    if method == Method::PUT {
+        hasher.push(Bytes::from_static(b"{}"));
+    }
+    let body = hasher.finish();
     let mut request = Request::new(body.frames());
+    *request.method_mut() = method.clone();
     *request.uri_mut() = target.uri();
     let host = HeaderValue::from_str(upstream.endpoint().authority().as_str());
     request.headers_mut().insert(header::HOST, host.expect("an authority holds visible characters only"));
+    if method == Method::PUT {
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
     if let Some(Caller { signer, credentials, time }) = caller {
-        let params = SigningParams { method: &Method::GET, target, body_sha256: body.sha256(), credentials, time };
+        let params = SigningParams { method: &method, target, body_sha256: body.sha256(), credentials, time };
         signer.sign(&params, request.headers_mut());
     }
     let (head, body) = upstream.send(request, Via::Pool).await?.into_parts();

@@ -26,6 +26,8 @@ struct Step {
 enum Status {
     Passed,
     Failed,
+    /// Works, and is probably not intended.
+    Warning,
     /// Not checked, or not answered by a service that the proxy does not depend on.
     Unknown,
 }
@@ -57,6 +59,10 @@ impl Report {
         self.steps.push(Step { name: step, status, text, advice });
     }
 
+    pub(super) fn add_warning(&mut self, step: &'static str, Problem { text, advice }: Problem) {
+        self.steps.push(Step { name: step, status: Status::Warning, text, advice: Some(advice) });
+    }
+
     pub(super) fn add_unknown(&mut self, step: &'static str, text: impl Into<String>) {
         self.steps.push(Step { name: step, status: Status::Unknown, text: text.into(), advice: None });
     }
@@ -68,6 +74,7 @@ impl fmt::Display for Report {
             let status = match status {
                 Status::Passed => "ok",
                 Status::Failed => "FAILED",
+                Status::Warning => "warn",
                 Status::Unknown => "?",
             };
             writeln!(f, "{status:6}  {name:13}  {text}")?;

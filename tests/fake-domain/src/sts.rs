@@ -139,6 +139,9 @@ impl State {
         let caller = credential.and_then(|rest| rest.split('/').next()).unwrap_or_default().to_owned();
         let body = request.into_body().collect().await?.to_bytes();
         let parameters = parameters(&String::from_utf8_lossy(&body));
+        if parameters.get("Action").is_none_or(|action| action != "AssumeRole") {
+            return Ok(xml(501, String::new()));
+        }
         let parameter = |name: &str| parameters.get(name).cloned().unwrap_or_default();
         let (role, session) = (parameter("RoleArn"), parameter("RoleSessionName"));
         lock(&self.calls).push(AssumedRole { role: role.clone(), session: session.clone(), parameters, caller });
