@@ -125,6 +125,7 @@ impl RequestRecord {
     }
 
     pub(crate) fn set_entry(&mut self, entry: Arc<Entry>) {
+        entry.mark_used(self.time);
         self.entry = Some(entry);
     }
 

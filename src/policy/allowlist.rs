@@ -3,6 +3,7 @@
 mod entries;
 mod entry;
 mod file;
+mod last_use;
 
 use std::{
     future,
@@ -39,6 +40,7 @@ pub fn channel(entries: Entries) -> (Publisher, Allowlist) {
 impl Publisher {
     /// Replaces the list atomically. The next request is checked against the new one.
     pub fn publish(&self, entries: Entries) {
+        entries.inherit_last_use(&self.current());
         self.0.send_replace(Arc::new(entries));
     }
 
@@ -122,6 +124,16 @@ mod tests {
         assert_eq!(reader.grant(CLIENT, now).unwrap().name, "10.1.0.0/16");
         publisher.publish(entries(&[]));
         assert_eq!(allowlist.grant(CLIENT, now), None);
+    }
+
+    #[test]
+    fn last_use_of_an_entry_survives_a_reload() {
+        let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None), ("192.0.2.0/24", None)]));
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
+        allowlist.grant(CLIENT, now).unwrap().mark_used(now);
+        publisher.publish(entries(&[("10.0.0.0/8", None), ("198.51.100.0/24", None)]));
+        let used = allowlist.entries().iter().map(|entry| entry.last_used()).collect::<Vec<_>>();
+        assert_eq!(used, [Some(now), None]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -115,6 +115,12 @@ pub(crate) struct Allowlist {
     pub entries: usize,
     /// Entries that have expired.
     pub expired: usize,
+    /// Entries in effect with a request in the last hour.
+    #[serde(default)]
+    pub used_last_hour: usize,
+    /// Entries in effect without a request in the last day, or since the start if that was later.
+    #[serde(default)]
+    pub unused_last_day: usize,
     /// The entries that expire within two weeks, the first one first.
     #[serde(default)]
     pub ending: Vec<Ending>,
@@ -222,6 +228,8 @@ pub(super) fn build(
             loaded: timestamp(state.loaded),
             entries: entries.len() - expired,
             expired,
+            used_last_hour: count_used(&entries, now, Duration::from_hours(1)),
+            unused_last_day: entries.len() - expired - count_used(&entries, now, Duration::from_hours(24)),
             ending: ending(&entries, now),
         },
         certificates: metrics
@@ -251,6 +259,12 @@ pub(super) fn build(
             })
             .collect(),
     }
+}
+
+/// Counts the entries in effect with a request within `period`.
+fn count_used(entries: &Entries, now: SystemTime, period: Duration) -> usize {
+    let is_used = |at: SystemTime| now.duration_since(at).unwrap_or_default() <= period;
+    entries.iter().filter(|entry| !entry.has_expired(now) && entry.last_used().is_some_and(is_used)).count()
 }
 
 fn ending(entries: &Entries, now: SystemTime) -> Vec<Ending> {
@@ -388,6 +402,8 @@ pub(crate) mod tests {
                 loaded: at(-7500),
                 entries: 4,
                 expired: 1,
+                used_last_hour: 2,
+                unused_last_day: 1,
                 ending: vec![Ending {
                     cidr: "198.51.100.0/24".to_owned(),
                     name: "<b>auditors</b>".to_owned(),

@@ -54,8 +54,9 @@ impl Status {
         let modified = list.modified.map_or(String::new(), |at| format!(" of {at:.0}"));
         let (entries, loaded) = (count_entries(list.entries), span(list.loaded, self.now));
         format!(
-            "{entries} in effect, {} expired; version {}{modified}, loaded {loaded} ago",
-            list.expired, list.version
+            "{entries} in effect, {} used in the last hour, {} unused in the last day, {} expired; version {}{modified}, \
+             loaded {loaded} ago",
+            list.used_last_hour, list.unused_last_day, list.expired, list.version
         )
     }
 
@@ -169,7 +170,7 @@ domain       search-trail-abc.eu-west-1.es.amazonaws.com, answered 200 90 s ago;
 credentials  AKIDEXAMPLE from the instance's role, valid for 62 min
 role         entry arn:aws:iam::123456789012:role/Contractor, 0 of 1 sessions valid; 20 s ago: AccessDenied: not authorized to perform: sts:AssumeRole
 role         read arn:aws:iam::123456789012:role/Auditor, 3 sessions, the first expires in 50 min
-allowlist    4 entries in effect, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
+allowlist    4 entries in effect, 2 used in the last hour, 1 unused in the last day, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
 certificate  /etc/trailgate/cert.pem, valid for 6 weeks
 traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 not on the allowlist
 now          3 requests in flight, 17 connections, 1 of 256 MiB of body memory used

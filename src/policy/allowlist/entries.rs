@@ -101,6 +101,15 @@ impl Entries {
         self.blocks.values().filter(|entry| entry.has_expired(now)).count()
     }
 
+    /// Takes over the last use of the entries that `older` has, too.
+    pub(super) fn inherit_last_use(&self, older: &Self) {
+        for (block, entry) in &self.blocks {
+            if let Some(older) = older.blocks.get(block).filter(|older| older.name == entry.name) {
+                entry.inherit_last_use(older);
+            }
+        }
+    }
+
     /// Counts the entries that `other` lacks or has with other values.
     pub(crate) fn missing_from(&self, other: &Self) -> usize {
         let has = |entry: &Entry| other.blocks.get(&entry.cidr).is_some_and(|it| **it == *entry);

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use ipnet::IpNet;
 use trailgate_client::{RoleArn, SessionUser};
 
+use super::last_use::LastUse;
 use crate::policy::grant::Access;
 
 /// An address block with the access that it grants.
@@ -22,6 +23,7 @@ pub struct Entry {
     pub role: Option<RoleArn>,
     /// The user of its sessions, by name and access level.
     user: SessionUser,
+    last_use: LastUse,
 }
 
 impl Entry {
@@ -29,7 +31,7 @@ impl Entry {
     #[must_use]
     pub fn new(cidr: IpNet, name: String, access: Access) -> Self {
         let user = SessionUser::new(&name, access.name());
-        Self { cidr, name, access, expires: None, role: None, user }
+        Self { cidr, name, access, expires: None, role: None, user, last_use: LastUse::default() }
     }
 
     /// Sets the expiry.
@@ -48,6 +50,21 @@ impl Entry {
     #[must_use]
     pub fn user(&self) -> &SessionUser {
         &self.user
+    }
+
+    /// Records a request of one of its clients at `now`.
+    pub(crate) fn mark_used(&self, now: SystemTime) {
+        self.last_use.record(now);
+    }
+
+    /// Returns the time of the last request of one of its clients since the proxy started, to the minute.
+    pub(crate) fn last_used(&self) -> Option<SystemTime> {
+        self.last_use.time()
+    }
+
+    /// Takes over the last use of the same entry in an older list.
+    pub(super) fn inherit_last_use(&self, older: &Self) {
+        self.last_use.inherit(&older.last_use);
     }
 
     /// Returns whether the entry has expired at `now`.
