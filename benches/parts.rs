@@ -75,7 +75,7 @@ fn access_line(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_line");
     for (name, format) in [("json", LogFormat::Json), ("text", LogFormat::Text)] {
         let writer = NonBlockingWriter::start(io::sink(), |_| String::new()).expect("a thread can be started");
-        let log = AccessLog::new(Some(writer), format, LogFailurePolicy::Serve);
+        let log = AccessLog::new(Some(writer), format, LogFailurePolicy::Serve, false);
         let recorder = RequestRecorder::new(log, Arc::default());
         let (peer, now) = (ClientAddress::new(IpAddr::from([203, 0, 113, 7])), SystemTime::now());
         let uri = Uri::from_static("/cwl-2026.01.01/_search");

@@ -62,7 +62,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     }
 
     let access_writer = config.log.access.then(|| logs.access.clone());
-    let access_log = AccessLog::new(access_writer, config.log.format, config.log.on_failure);
+    let access_log = AccessLog::new(access_writer, config.log.format, config.log.on_failure, config.log.redact_query);
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
     let is_engine_configured = config.proxy.engine.is_some();
     let upstream = Arc::new(build_upstream(domain, credentials)?);

@@ -8,4 +8,5 @@ pub mod engine;
 pub mod grant;
 pub(crate) mod host_check;
 pub(crate) mod quota;
+pub(crate) mod route;
 pub(crate) mod signing_role;

@@ -89,7 +89,7 @@ async fn request(times: u32, roles: u8) -> anyhow::Result<()> {
     let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(signing_key()));
     tokio::spawn(refresher.run());
     let writer = NonBlockingWriter::start(io::sink(), |_| String::new())?;
-    let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve);
+    let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve, false);
     let (_publisher, allowlist) = allowlist::channel(if roles == 0 { entries() } else { entries_with_roles(roles) });
     let metrics = Arc::default();
     let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));

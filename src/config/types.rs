@@ -91,4 +91,6 @@ pub struct LogConfig {
     pub access: bool,
     /// The policy for requests while the access log cannot be written.
     pub on_failure: LogFailurePolicy,
+    /// Set if the access log leaves out the query of targets.
+    pub redact_query: bool,
 }

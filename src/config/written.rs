@@ -131,6 +131,7 @@ struct Log {
     level: Level,
     access: bool,
     on_failure: LogFailurePolicy,
+    redact_query: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -175,6 +176,7 @@ impl Config {
                 level: self.log.level.0,
                 access: self.log.access,
                 on_failure: self.log.on_failure,
+                redact_query: self.log.redact_query,
             },
             domain: DomainConfig {
                 signing: SigningConfig {
@@ -399,6 +401,7 @@ impl Default for Log {
             level: Level(LevelFilter::INFO),
             access: true,
             on_failure: LogFailurePolicy::Serve,
+            redact_query: false,
         }
     }
 }

@@ -21,6 +21,8 @@ struct Shared {
     writer: Option<NonBlockingWriter>,
     format: LogFormat,
     on_failure: LogFailurePolicy,
+    /// Set if targets are logged without their query.
+    redact_query: bool,
     second: Mutex<Second>,
 }
 
@@ -68,6 +70,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) entry: Option<&'a str>,
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
+    /// The class of the call; `None` if the head is malformed.
+    pub(crate) route: Option<&'static str>,
     pub(crate) status: Option<u16>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -81,9 +85,16 @@ pub(crate) struct AccessLine<'a> {
 
 impl AccessLog {
     /// Creates a log that writes to `writer`, or discards all lines if there is none.
+    ///
+    /// With `redact_query`, targets are logged without their query.
     #[must_use]
-    pub fn new(writer: Option<NonBlockingWriter>, format: LogFormat, on_failure: LogFailurePolicy) -> Self {
-        Self(Arc::new(Shared { writer, format, on_failure, second: Mutex::default() }))
+    pub fn new(
+        writer: Option<NonBlockingWriter>,
+        format: LogFormat,
+        on_failure: LogFailurePolicy,
+        redact_query: bool,
+    ) -> Self {
+        Self(Arc::new(Shared { writer, format, on_failure, redact_query, second: Mutex::default() }))
     }
 
     /// Returns an error if a line would be lost and the policy requires it.
@@ -95,7 +106,10 @@ impl AccessLog {
     /// Writes the line that `line` builds, unless the log is off.
     pub(crate) fn write<'a>(&self, line: impl FnOnce() -> AccessLine<'a>) {
         let Some(writer) = &self.0.writer else { return };
-        let line = line();
+        let mut line = line();
+        if self.0.redact_query {
+            line.target = line.target.split_once('?').map_or(line.target, |(path, _)| path);
+        }
         let time = self.0.format_time(line.time);
         writer.push(|lines| {
             match self.0.format {
@@ -133,6 +147,7 @@ impl AccessLine<'_> {
         member(out, ",\"entry\":", &self.entry);
         member(out, ",\"method\":", self.method);
         member(out, ",\"target\":", self.target);
+        member(out, ",\"route\":", &self.route);
         member(out, ",\"status\":", &self.status);
         member(out, ",\"bytes_in\":", &self.bytes_in);
         member(out, ",\"bytes_out\":", &self.bytes_out);
@@ -157,6 +172,9 @@ impl AccessLine<'_> {
         if let Some(domain_id) = &self.domain_request_id {
             write!(out, ", domain id {}", domain_id.escape_debug())?;
         }
+        if let Some(route) = self.route {
+            write!(out, ", route {route}")?;
+        }
         self.signer.as_ref().map_or(Ok(()), |signer| write!(out, ", signed as {signer}"))
     }
 }
@@ -176,8 +194,46 @@ mod tests {
     use super::*;
 
     #[test]
+    fn redacted_query_is_in_no_format() {
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let write = |redact_query| {
+                let (reader, writer) = io::pipe().unwrap();
+                let writer = NonBlockingWriter::start(writer, |_| String::new()).unwrap();
+                let log = AccessLog::new(Some(writer.clone()), format, LogFailurePolicy::Serve, redact_query);
+                log.write(line);
+                let mut text = String::new();
+                io::BufRead::read_line(&mut io::BufReader::new(reader), &mut text).unwrap();
+                text
+            };
+            assert!(write(false).contains("secret"), "{format:?}");
+            let text = write(true);
+            assert!(text.contains("/_search") && !text.contains("secret"), "{text}");
+        }
+    }
+
+    fn line() -> AccessLine<'static> {
+        AccessLine {
+            time: SystemTime::UNIX_EPOCH,
+            id: "a",
+            client: "192.0.2.1",
+            entry: None,
+            method: "GET",
+            target: "/_search?q=secret?secret",
+            route: Some("searches"),
+            status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream_ms: None,
+            total_ms: 0.0,
+            outcome: "forwarded",
+            domain_request_id: None,
+            signer: None,
+        }
+    }
+
+    #[test]
     fn time_is_written_to_the_millisecond() {
-        let log = AccessLog::new(None, LogFormat::Json, LogFailurePolicy::Serve);
+        let log = AccessLog::new(None, LogFormat::Json, LogFailurePolicy::Serve, false);
         let milliseconds = DateTimePrinter::new().precision(Some(3));
         for at in [0, 1, 999, 1_000, 1_795_939_013_007, 1_795_939_013_070, 1_795_939_012_700, 1_795_939_199_999] {
             let time = SystemTime::UNIX_EPOCH + Duration::from_millis(at);

@@ -15,6 +15,7 @@ use crate::ops::outcome::Outcome;
 use crate::ops::request_id::RequestId;
 use crate::policy::allowlist::Entry;
 use crate::policy::client_address::ClientAddress;
+use crate::policy::route::Route;
 
 /// Records requests in the access log and in the metrics; cheap to clone.
 #[derive(Clone, Debug)]
@@ -202,17 +203,19 @@ impl Drop for RequestRecord {
 
 impl RequestRecord {
     fn to_line(&self, total: Duration) -> AccessLine<'_> {
+        let (target, path) = match &self.target {
+            LoggedTarget::Unknown => ("", None),
+            LoggedTarget::Raw(uri) => (uri.path(), Some(uri.path())),
+            LoggedTarget::Canonical(target) => (target.as_str(), Some(target.path())),
+        };
         AccessLine {
             time: self.time,
             id: self.id.as_str(),
             client: self.client.as_str(),
             entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
             method: self.method.as_str(),
-            target: match &self.target {
-                LoggedTarget::Unknown => "",
-                LoggedTarget::Raw(uri) => uri.path(),
-                LoggedTarget::Canonical(target) => target.as_str(),
-            },
+            target,
+            route: path.map(|path| Route::of(path).name()),
             status: self.status.map(|status| status.as_u16()),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,

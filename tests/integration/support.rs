@@ -119,7 +119,7 @@ impl Rig {
         tokio::spawn(refresher.run());
         let (sender, lines) = mpsc::unbounded_channel();
         let writer = NonBlockingWriter::start(Capture(sender), |lost| format!("{{\"lost\":{lost}}}\n")).unwrap();
-        let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve);
+        let access_log = AccessLog::new(Some(writer), LogFormat::Json, LogFailurePolicy::Serve, false);
         let recorder = RequestRecorder::new(access_log, Arc::clone(&metrics));
         let upstream = daemon::build_upstream(config.domain, cache).unwrap();
         let (roles, keeper) = daemon::build_roles(config.roles, &upstream);

@@ -10,6 +10,7 @@ use trailgate_client::HashedBody;
 
 use super::table::TABLE;
 use super::*;
+use crate::policy::route::Route;
 
 const ROUTES: &str = include_str!("../../../tests/data/kibana-traffic/routes.tsv");
 const REQUESTS: &str = include_str!("../../../tests/data/kibana-traffic/requests.jsonl");
@@ -504,4 +505,35 @@ fn view_passes_what_read_passes_but_saved_objects() {
 fn new_index_of_kibana_is_not_made_at_will() {
     refused("POST", "/_plugin/kibana/elasticsearch/.kibana_2/_doc");
     refused("PUT", "/_plugin/kibana/elasticsearch/.kibana_77/search/a");
+}
+
+#[test]
+fn every_row_of_the_table_has_a_route_class() {
+    for rule in TABLE {
+        for pattern in rule.paths {
+            let segments = pattern.split('/').filter(|part| *part != "…").map(|part| {
+                let part = part.trim_end_matches('?');
+                if part == "{kibana}" { ".kibana" } else { part.split('|').next().unwrap_or_default() }
+            });
+            let path = segments.collect::<Vec<_>>().join("/");
+            let prefix = if rule.backend == Backend::Kibana { "/_dashboards/" } else { "/" };
+            let route = Route::of(&format!("{prefix}{path}")).name();
+            let expected: &[&str] = match rule.what {
+                "searches" => &["searches", "open_searches", "plugins"],
+                "documents" => &["documents"],
+                "searches in steps" => &["open_searches"],
+                "the end of one's own search" => &["open_searches", "statements", "searches"],
+                "what there is" => &["metadata"],
+                "how it is" => &["status"],
+                "what plug-ins do" => &["plugins", "statements"],
+                "pages and what they are made of" => &["pages"],
+                "the saved objects of Kibana 4 to 6" | "short links to own pages" => &["saved_objects"],
+                what if what.starts_with("the console") => &["console"],
+                what if what.starts_with("index management") => &["nested_calls"],
+                what if what.starts_with("saved objects") || what.starts_with("settings") => &["saved_objects"],
+                _ => &[],
+            };
+            assert!(route != "other" && (expected.is_empty() || expected.contains(&route)), "{path}: {route}");
+        }
+    }
 }
