@@ -136,9 +136,12 @@ def configuration() -> list[str]:
 
 
 def alerts() -> list[str]:
-    rules = set(re.findall(r"alert: (\w+)", (ROOT / "config/prometheus-rules.yaml").read_text()))
-    listed = set(re.findall(r"^\| `(Trailgate\w+)` \|", (ROOT / "docs/metrics.md").read_text(), re.M))
-    return [f"docs/metrics.md: the alert {name} is not in both lists" for name in sorted(rules ^ listed)]
+    rules = (ROOT / "config/prometheus-rules.yaml").read_text()
+    linked = dict(re.findall(r"- alert: (\w+)\n(?:(?!.*- alert:).*\n)*?.*runbook_url: \S+/alerts\.html#(\w+)", rules))
+    headings = set(re.findall(r"^### (Trailgate\w+)$", (ROOT / "docs/alerts.md").read_text(), re.M))
+    names = set(re.findall(r"- alert: (\w+)", rules))
+    wrong = [f"docs/alerts.md: the alert {name} is not in both lists" for name in sorted(names ^ headings)]
+    return wrong + [f"prometheus-rules.yaml: {name} has no link to its section" for name in sorted(names) if linked.get(name) != name.lower()]
 
 
 def tests() -> list[str]:
