@@ -42,8 +42,8 @@ pub struct Metrics {
     body_bytes_out: Counter,
     /// The metrics of client connections.
     pub connections: ConnectionMetrics,
-    /// The expiry of each listener's certificate, by its file.
-    certificates: Mutex<BTreeMap<PathBuf, SystemTime>>,
+    /// The state of each listener's certificate, by its file.
+    certificates: Mutex<BTreeMap<PathBuf, CertificateState>>,
     /// The clients rejected most recently because no entry allows them.
     pub rejected_clients: RejectedClients,
 }
@@ -59,6 +59,17 @@ pub(crate) struct CompletedRequest {
     pub(crate) upstream: Option<Duration>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+}
+
+/// The certificate of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateState {
+    /// The expiry of the certificate in effect.
+    pub(crate) expires: SystemTime,
+    /// The time at which it was loaded.
+    pub(crate) loaded: SystemTime,
+    /// The error of the last reload, if it failed.
+    pub(crate) error: Option<String>,
 }
 
 /// Sums since the start, from which rates are computed.
@@ -116,18 +127,26 @@ impl Metrics {
         self.body_bytes_out.inc_by(ended.bytes_out);
     }
 
-    /// Sets the expiry of a listener's certificate, which was read from `file`.
-    pub fn certificate_ends(&self, file: &Path, at: SystemTime) {
-        self.lock_certificates().insert(file.to_owned(), at);
+    /// Sets the expiry of a listener's certificate, which was loaded from `file` at `now`.
+    pub(crate) fn set_certificate(&self, file: &Path, expires: SystemTime, now: SystemTime) {
+        let state = CertificateState { expires, loaded: now, error: None };
+        self.lock_certificates().insert(file.to_owned(), state);
     }
 
-    /// Returns the expiry of each listener's certificate, by its file.
-    pub(crate) fn certificates(&self) -> BTreeMap<PathBuf, SystemTime> {
+    /// Records that a certificate was not reloaded from `file`.
+    pub(crate) fn set_certificate_error(&self, file: &Path, error: String) {
+        if let Some(state) = self.lock_certificates().get_mut(file) {
+            state.error = Some(error);
+        }
+    }
+
+    /// Returns the state of each listener's certificate, by its file.
+    pub(crate) fn certificates(&self) -> BTreeMap<PathBuf, CertificateState> {
         self.lock_certificates().clone()
     }
 
-    fn lock_certificates(&self) -> MutexGuard<'_, BTreeMap<PathBuf, SystemTime>> {
-        // Safe despite poisoning: an insertion is the only change.
+    fn lock_certificates(&self) -> MutexGuard<'_, BTreeMap<PathBuf, CertificateState>> {
+        // Safe despite poisoning: every change is one assignment.
         self.certificates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,8 +194,8 @@ impl Metrics {
 
     fn certificate_expiry(&self) -> Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>> {
         let family = Family::<_, Gauge<f64, AtomicU64>>::default();
-        for (file, at) in self.certificates() {
-            let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        for (file, state) in self.certificates() {
+            let seconds = state.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
             family.get_or_create(&[("certificate", file.display().to_string())]).set(seconds);
         }
         family
@@ -234,7 +253,8 @@ mod tests {
     fn a_certificate_has_its_end_by_its_file() {
         let metrics = Metrics::default();
         for end in [1_800_000_000, 1_900_000_000] {
-            metrics.certificate_ends(Path::new("/etc/gate.pem"), UNIX_EPOCH + Duration::from_secs(end));
+            let expires = UNIX_EPOCH + Duration::from_secs(end);
+            metrics.set_certificate(Path::new("/etc/gate.pem"), expires, UNIX_EPOCH);
         }
         let mut registry = Registry::with_prefix("trailgate");
         metrics.register(&mut registry);

@@ -20,7 +20,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use trailgate_testkit::{ReservedPort, StoppedClock};
 
-use crate::admin::metrics::metrics;
+use crate::admin::ask;
+use crate::admin::metrics::{metrics, start_with_certificate};
 use crate::http2::{Http2, get};
 use crate::program::{Program, command, files, output, path};
 use crate::support::{Connection, Events, Rig, Setup, allow, header, patiently, rest};
@@ -78,6 +79,17 @@ async fn the_end_of_a_certificate_is_warned_of_and_measured() {
     make();
     let event = program.event("the certificate expires soon").await;
     assert_eq!((&event["level"], &event["days_left"]), (&"WARN".into(), &9.into()));
+}
+
+#[tokio::test]
+async fn failed_reload_of_a_certificate_is_in_the_status() {
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let mut program = start_with_certificate(&domain).await;
+    std::fs::write(program.file("cert.pem"), "no certificate").unwrap();
+    program.event("certificate not reloaded").await;
+    let status: serde_json::Value = serde_json::from_slice(ask(program.admin, "/status.json").await.body()).unwrap();
+    let certificate = &status["certificates"][0];
+    assert!(certificate["error"].as_str().unwrap().contains("cert.pem"), "{certificate}");
 }
 
 /// A certificate that vouches for itself, and its key.

@@ -144,6 +144,10 @@ pub(crate) struct Certificate {
     pub file: String,
     /// The expiry of the certificate.
     pub expires: Timestamp,
+    /// The time at which it was loaded.
+    pub loaded: Timestamp,
+    /// The error of the last reload, if it failed.
+    pub error: Option<String>,
 }
 
 /// The load on the proxy.
@@ -235,7 +239,12 @@ pub(super) fn build(
         certificates: metrics
             .certificates()
             .into_iter()
-            .map(|(file, expires)| Certificate { file: file.display().to_string(), expires: timestamp(expires) })
+            .map(|(file, state)| Certificate {
+                file: file.display().to_string(),
+                expires: timestamp(state.expires),
+                loaded: timestamp(state.loaded),
+                error: state.error,
+            })
             .collect(),
         history,
         traffic: Traffic {
@@ -410,7 +419,12 @@ pub(crate) mod tests {
                     expires: at(86_400 * 3),
                 }],
             },
-            certificates: vec![Certificate { file: "/etc/trailgate/cert.pem".to_owned(), expires: at(86_400 * 40) }],
+            certificates: vec![Certificate {
+                file: "/etc/trailgate/cert.pem".to_owned(),
+                expires: at(86_400 * 40),
+                loaded: at(-7500),
+                error: Some("key.pem: does not match".to_owned()),
+            }],
             history: Periods { hour: vec![point(100), point(250)], day: vec![point(5000)] },
             traffic: Traffic {
                 rates: vec![Rate { window_s: 60, requests: 12.34, failed: 0.5, refused: 0.1 }],

@@ -60,14 +60,16 @@ impl Status {
         )
     }
 
-    /// Returns the file of a certificate and the time left.
+    /// Returns the file of a certificate, its time left and the state of its reloads.
     pub(crate) fn certificate_line(&self, certificate: &Certificate) -> String {
-        let Certificate { file, expires } = certificate;
-        if *expires <= self.now {
-            format!("{file}, expired {} ago", span(*expires, self.now))
+        let Certificate { file, expires, loaded, error } = certificate;
+        let left = if *expires <= self.now {
+            format!("expired {} ago", span(*expires, self.now))
         } else {
-            format!("{file}, valid for {}", span(self.now, *expires))
-        }
+            format!("valid for {}", span(self.now, *expires))
+        };
+        let error = error.as_ref().map(|error| format!("; the last reload failed: {error}"));
+        format!("{file}, {left}, loaded {} ago{}", span(*loaded, self.now), error.unwrap_or_default())
     }
 
     /// Returns the request rates, one line per window.
@@ -171,7 +173,7 @@ credentials  AKIDEXAMPLE from the instance's role, valid for 62 min
 role         entry arn:aws:iam::123456789012:role/Contractor, 0 of 1 sessions valid; 20 s ago: AccessDenied: not authorized to perform: sts:AssumeRole
 role         read arn:aws:iam::123456789012:role/Auditor, 3 sessions, the first expires in 50 min
 allowlist    4 entries in effect, 2 used in the last hour, 1 unused in the last day, 1 expired; version 3f2a1b9c0d1e of 2027-01-14T08:00:00Z, loaded 2 h ago
-certificate  /etc/trailgate/cert.pem, valid for 6 weeks
+certificate  /etc/trailgate/cert.pem, valid for 6 weeks, loaded 2 h ago; the last reload failed: key.pem: does not match
 traffic      12.3 requests/s over 1 min, 0.5 failed, 0.1 not on the allowlist
 now          3 requests in flight, 17 connections, 1 of 256 MiB of body memory used
 

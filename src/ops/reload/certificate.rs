@@ -29,7 +29,7 @@ impl CertificateReloader {
 
     /// Follows the files until cancelled, warns before the certificate's expiry, and exports the expiry in `metrics`.
     pub async fn run(mut self, metrics: Arc<Metrics>) -> Infallible {
-        self.export_expiry(&metrics);
+        self.export(&metrics, SystemTime::now());
         let mut polls = interval(POLL_INTERVAL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval(DAY);
@@ -41,19 +41,18 @@ impl CertificateReloader {
         }
     }
 
-    fn export_expiry(&self, metrics: &Metrics) {
-        metrics.certificate_ends(self.certificate.path(), self.publisher.borrow().expires());
+    fn export(&self, metrics: &Metrics, now: SystemTime) {
+        metrics.set_certificate(self.certificate.path(), self.publisher.borrow().expires(), now);
     }
 
     async fn poll(&mut self, metrics: &Metrics) {
         // A non-short-circuiting `|`, so that both files are polled.
         if self.certificate.poll().await | self.key.poll().await {
-            self.apply();
-            self.export_expiry(metrics);
+            self.apply(metrics);
         }
     }
 
-    fn apply(&self) {
+    fn apply(&self, metrics: &Metrics) {
         let file = self.certificate.path().display();
         let now = SystemTime::now();
         let loaded = parse(&self.certificate, &self.key).and_then(|loaded| {
@@ -67,9 +66,13 @@ impl CertificateReloader {
             Ok(loaded) => {
                 tracing::info!(%file, expires = %format_time(loaded.expires()), "certificate reloaded");
                 self.publisher.send_replace(Arc::new(loaded));
-                self.warn(SystemTime::now());
+                self.export(metrics, now);
+                self.warn(now);
             }
-            Err(error) => tracing::error!(%error, "certificate not reloaded, the previous one stays in effect"),
+            Err(error) => {
+                tracing::error!(%error, "certificate not reloaded, the previous one stays in effect");
+                metrics.set_certificate_error(self.certificate.path(), error.to_string());
+            }
         }
     }
 

@@ -165,7 +165,7 @@ fn grafana_dashboard() -> Value {
 }
 
 /// Starts a program with a second listener, which has a certificate.
-async fn start_with_certificate(domain: &FakeDomain) -> Program {
+pub(crate) async fn start_with_certificate(domain: &FakeDomain) -> Program {
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     for (name, text) in SelfSigned::new().files() {
         std::fs::write(path(&folder, name), text).unwrap();
