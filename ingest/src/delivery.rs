@@ -160,7 +160,7 @@ fn start_time(now: Instant, backoff: Duration, last_try: Instant, deadline: Inst
 const LAST_TRY: Duration = Duration::from_secs(2);
 
 impl DeliveryLimits {
-    fn backoff(&self, attempt: u32) -> Duration {
+    pub(crate) fn backoff(&self, attempt: u32) -> Duration {
         let Some(doublings) = attempt.checked_sub(1) else { return Duration::ZERO };
         let longest = self.first_backoff.saturating_mul(2_u32.saturating_pow(doublings)).min(self.longest_backoff);
         longest.mul_f64((self.jitter)())

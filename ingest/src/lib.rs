@@ -2,7 +2,8 @@
 //!
 //! An event's way through the modules, each of which uses only those below it in this list:
 //!
-//! 1. [`function`] runs one invocation of the Lambda function; [`load`] runs the same steps for files.
+//! 1. [`function`] runs one invocation of the Lambda function; [`load`] runs the same steps for files, and [`verify`] compares
+//!    the index with the files.
 //! 2. [`delivery`] sends documents through a [`domain`] until each is accounted for: `delivery::bulk` builds `_bulk` bodies
 //!    and reads the responses item by item, `delivery::ledger` decides what is sent next.
 //! 3. [`setup`] installs the index template and the retention policy, [`dashboards`] the saved objects of Kibana.
@@ -13,6 +14,7 @@
 
 pub mod function;
 pub mod load;
+pub mod verify;
 
 pub mod dashboards;
 pub mod delivery;

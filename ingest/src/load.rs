@@ -15,14 +15,14 @@
 
 pub mod checkpoint;
 mod chunk_reader;
-mod classify;
+pub(crate) mod classify;
 pub mod days;
 pub mod failure_file;
-mod input;
+pub(crate) mod input;
 pub mod progress;
 pub mod source;
 pub mod tally;
-mod values;
+pub(crate) mod values;
 
 use std::sync::Arc;
 use std::time::Duration;

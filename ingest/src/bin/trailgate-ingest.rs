@@ -33,6 +33,9 @@ use trailgate_ingest::load::source::Sources;
 use trailgate_ingest::load::tally::{SkippedFiles, Summary};
 use trailgate_ingest::settings::Settings;
 use trailgate_ingest::setup;
+use trailgate_ingest::verify::keys::PublicKeys;
+use trailgate_ingest::verify::report::{Report, Verdict};
+use trailgate_ingest::verify::{Period, verify};
 
 /// CloudTrail into Elasticsearch or OpenSearch, from a command line.
 #[derive(Parser)]
@@ -46,6 +49,9 @@ struct Cli {
 enum Command {
     /// Index CloudTrail files: history, events too large for CloudWatch Logs, local trials.
     Load(LoadArgs),
+    /// Prove that the domain holds every event of a period as CloudTrail delivered it. Exits with 0 if it is proven, 1 on
+    /// differences, 2 if it cannot be decided.
+    Verify(VerifyArgs),
     /// Install dashboards, saved searches and the index pattern in the domain's Kibana or `OpenSearch` Dashboards.
     Dashboards(DashboardsArgs),
     /// Write them to files that Kibana and `OpenSearch` Dashboards can import.
@@ -99,6 +105,27 @@ struct LoadArgs {
 }
 
 #[derive(Args)]
+struct VerifyArgs {
+    /// The bucket with log files and digest files, `s3://BUCKET/AWSLogs`, or a copy in a folder.
+    #[arg(value_name = "PATH")]
+    path: String,
+    #[command(flatten)]
+    connection: Connection,
+    /// The first day of events, in UTC.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    from: Date,
+    /// The last day of events, in UTC.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    to: Date,
+    /// `CloudTrail`'s public keys: the output of `aws cloudtrail list-public-keys`.
+    #[arg(long, value_name = "FILE")]
+    public_keys: PathBuf,
+    /// Print one JSON object for each day and one with the verdict, instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct DashboardsArgs {
     #[command(flatten)]
     connection: Connection,
@@ -117,6 +144,7 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match command {
+            Command::Verify(args) => return Ok(verify_evidence(&args, &bar).await),
             Command::Load(args) => load(&args, bar).await.map(|summary| u8::from(!summary.is_complete())),
             Command::Dashboards(args) => dashboards(args).await.map(|is_changed| if is_changed { CHANGED } else { 0 }),
             Command::WriteDashboards { folder } => write_dashboards(&folder).map(|()| 0),
@@ -186,6 +214,43 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     Ok(summary)
 }
 
+/// Verifies the evidence, prints the report and returns the exit code: an error leaves the question undecided.
+async fn verify_evidence(args: &VerifyArgs, bar: &ProgressBar) -> u8 {
+    match run_verification(args, bar).await {
+        Ok(report) if args.json => {
+            print!("{}", report.json_lines());
+            report.verdict().exit_code()
+        }
+        Ok(report) => {
+            println!("{report}");
+            report.verdict().exit_code()
+        }
+        Err(error) => {
+            eprintln!("trailgate-ingest: {error:#}");
+            Verdict::Undecided.exit_code()
+        }
+    }
+}
+
+async fn run_verification(args: &VerifyArgs, bar: &ProgressBar) -> anyhow::Result<Report> {
+    let VerifyArgs { from, to, .. } = *args;
+    if from > to {
+        anyhow::bail!("--from {from} is after --to {to}");
+    }
+    let keys = PublicKeys::read(&args.public_keys)?;
+    let settings = settings(&args.connection)?;
+    let paths = std::slice::from_ref(&args.path);
+    let sources = Arc::new(Sources::find(paths, async || s3(&settings.region).await).await?);
+    let domain = args.connection.domain(&settings)?;
+    let show = |report: &Report| {
+        bar.set_position(report.files);
+        bar.set_message(format!("{} events", report.events()));
+    };
+    let report = verify(&sources, &keys, Period { from, to }, &domain, &settings.document_options, show).await;
+    bar.finish_and_clear();
+    report.map_err(|error| args.connection.with_hint(error))
+}
+
 impl LoadArgs {
     /// Returns the scope of the checkpoint: the destination and the days.
     fn scope(&self) -> String {
@@ -199,6 +264,7 @@ impl Command {
     fn is_unsigned(&self) -> bool {
         match self {
             Self::Load(args) => args.connection.unsigned,
+            Self::Verify(args) => args.connection.unsigned,
             Self::Dashboards(args) => args.connection.unsigned,
             Self::WriteDashboards { .. } => false,
         }

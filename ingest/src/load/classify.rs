@@ -4,7 +4,7 @@
 //! depth.
 
 pub(super) mod foreign;
-pub(super) mod item;
+pub(crate) mod item;
 mod members;
 mod record;
 
@@ -20,7 +20,7 @@ use crate::json::text::scalar_text;
 use crate::payload::{self, LogBatch, PayloadError};
 
 /// Returns the items in `text`, one JSON value. A known empty envelope, such as an empty `Records`, has none.
-pub(super) fn find_items(text: &str) -> Vec<Item> {
+pub(crate) fn find_items(text: &str) -> Vec<Item> {
     let mut items = Vec::new();
     Finder { items: &mut items, depth: 0 }.value(text);
     items

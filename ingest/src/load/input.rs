@@ -12,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 use self::utf16::Utf16;
 
 /// A reader that any thread may have.
-pub(super) type ByteReader = Box<dyn Read + Send>;
+pub(crate) type ByteReader = Box<dyn Read + Send>;
 
 /// Why a file's bytes are no text.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ mod names;
 pub use self::file::Source;
 
 use std::fmt;
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -91,7 +91,7 @@ impl Sources {
     }
 
     /// Opens a file, and requests one in S3. The reader must not be used on a thread of the runtime.
-    pub(super) async fn open(&self, source: &Source) -> anyhow::Result<ByteReader> {
+    pub(crate) async fn open(&self, source: &Source) -> anyhow::Result<ByteReader> {
         match &source.place {
             Location::Stdin => Ok(Box::new(std::io::stdin())),
             Location::Disk(path) => Ok(Box::new(disk::Lazy::new(path.clone()))),
@@ -104,6 +104,29 @@ impl Sources {
                 }
                 let body = object.body.into_async_read();
                 Ok(Box::new(SyncIoBridge::new_with_handle(Box::pin(body), Handle::current())))
+            }
+        }
+    }
+
+    /// Returns the signature of a digest file: the object's metadata in S3, or the file next to it with `.sig` added to
+    /// its name on disk.
+    pub(crate) async fn digest_signature(&self, source: &Source) -> anyhow::Result<Option<String>> {
+        match &source.place {
+            Location::Stdin => Ok(None),
+            Location::Disk(path) => {
+                let mut sidecar = path.clone().into_os_string();
+                sidecar.push(".sig");
+                match std::fs::read_to_string(&sidecar) {
+                    Ok(text) => Ok(Some(text.trim().to_owned())),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error).with_context(|| Path::new(&sidecar).display().to_string()),
+                }
+            }
+            Location::S3 { bucket, key } => {
+                let client = self.s3.as_ref().context("there is no client for S3")?;
+                let head = client.head_object().bucket(bucket).key(key).send().await;
+                let head = head.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+                Ok(head.metadata.and_then(|mut metadata| metadata.remove("signature")))
             }
         }
     }

@@ -15,18 +15,18 @@ use self::scan::{Scan, Step};
 
 /// A part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// The line where it begins, from 1.
     pub(super) line: u64,
     /// The bytes, of broken JSON no more than the first line.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The kind of the bytes.
-    pub(super) kind: PieceKind,
+    pub(crate) kind: PieceKind,
 }
 
 /// The kind of a part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PieceKind {
+pub(crate) enum PieceKind {
     /// One JSON value, by its brackets and quotes.
     Value,
     /// A member of an envelope, other than the array that holds its events: a token or a count.
@@ -39,7 +39,7 @@ pub(super) enum PieceKind {
 
 /// The parts of what `input` reads, in order.
 #[derive(Debug)]
-pub(super) struct ValueReader<R> {
+pub(crate) struct ValueReader<R> {
     input: R,
     buffer: Vec<u8>,
     /// The next byte of the buffer to scan.
@@ -69,7 +69,7 @@ struct Envelope {
 }
 
 impl<R: Read> ValueReader<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self {
             input,
             buffer: Vec::new(),
@@ -93,7 +93,7 @@ impl<R: Read> ValueReader<R> {
     }
 
     /// Returns the next part; none at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Piece>> {
         loop {
             let Some(byte) = self.skip_blanks()? else {
                 let Some(envelope) = self.envelopes.pop() else { return Ok(None) };

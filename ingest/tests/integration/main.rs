@@ -44,3 +44,6 @@ mod reload;
 
 /// Dashboards on every kind of engine, and what they find there.
 mod dashboards;
+
+/// The bucket against its signatures, and the domain against the bucket.
+mod verify;

@@ -4,7 +4,7 @@ use crate::payload::{LogBatch, LogEvent};
 
 /// An item found in a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::load) enum Item {
+pub(crate) enum Item {
     /// A CloudTrail record, of this account, as a log event.
     Record {
         /// The account that received it.
@@ -24,9 +24,9 @@ pub(in crate::load) enum Item {
 
 /// A value that is not indexed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::load) struct FailedValue {
+pub(crate) struct FailedValue {
     /// Why it is not indexed.
-    pub(in crate::load) reason: String,
+    pub(crate) reason: String,
     /// The value.
     pub(in crate::load) text: String,
     /// True if it is unknown, so that it may be a part of an envelope other than its records.

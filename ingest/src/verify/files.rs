@@ -1,0 +1,77 @@
+//! The digest files and log files of a bucket.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::Offset;
+
+use crate::load::days::Days;
+use crate::load::source::{Source, Sources};
+
+/// The files of a period, by day.
+#[derive(Debug, Default)]
+pub(super) struct BucketFiles {
+    pub(super) digests: Vec<BucketFile>,
+    pub(super) logs: Vec<BucketFile>,
+}
+
+/// A file of CloudTrail.
+#[derive(Clone, Debug)]
+pub(super) struct BucketFile {
+    pub(super) source: Source,
+    /// Its object key from `AWSLogs/` on.
+    pub(super) key: String,
+    /// The day of its folder.
+    pub(super) day: Date,
+}
+
+/// Lists the files that may have events of `days` or prove such files, in the order of their days.
+pub(super) fn list_files(sources: &Sources, days: Days) -> BucketFiles {
+    let mut files = BucketFiles::default();
+    for source in sources.list() {
+        let name = source.path().map_or_else(|| source.name().to_owned(), |path| path.display().to_string());
+        let Some(key) = key_of(&name).map(str::to_owned) else { continue };
+        let Some(day) = source.day().filter(|day| days.may_be_delivered(*day)) else { continue };
+        let file = BucketFile { source: source.clone(), key, day };
+        if file.key.contains("/CloudTrail-Digest/") {
+            files.digests.push(file);
+        } else if file.key.contains("/CloudTrail/") {
+            files.logs.push(file);
+        }
+    }
+    files.logs.sort_by(|a, b| (a.day, &a.key).cmp(&(b.day, &b.key)));
+    files
+}
+
+/// Returns an object's key from `AWSLogs/` on, so that copies below another folder are the same object.
+pub(super) fn key_of(name: &str) -> Option<&str> {
+    name.find("AWSLogs/").map(|start| &name[start..])
+}
+
+impl BucketFile {
+    /// Returns the folder of the account and the region: `AWSLogs/[ORGANIZATION/]ACCOUNT`, `REGION`.
+    pub(super) fn place(&self) -> Option<(&str, &str)> {
+        place_of(&self.key)
+    }
+
+    /// Returns whether its name says that it is compressed.
+    pub(super) fn is_gzip(&self) -> bool {
+        Path::new(&self.key).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
+    }
+
+    /// Returns the time in the name: about when CloudTrail delivered it.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        let name = self.key.rsplit('/').next()?;
+        let digits =
+            name.split(['_', '.']).find_map(|part| part.strip_suffix('Z').filter(|part| part.contains('T')))?;
+        let time = DateTime::strptime(if digits.len() == 13 { "%Y%m%dT%H%M" } else { "%Y%m%dT%H%M%S" }, digits).ok()?;
+        Offset::UTC.to_timestamp(time).ok()
+    }
+}
+
+/// Returns the account's folder and the region of a key.
+pub(super) fn place_of(key: &str) -> Option<(&str, &str)> {
+    let (account, rest) = key.split_once("/CloudTrail-Digest/").or_else(|| key.split_once("/CloudTrail/"))?;
+    Some((account, rest.split('/').next()?))
+}

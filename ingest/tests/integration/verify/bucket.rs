@@ -1,0 +1,183 @@
+//! Each change of the bucket is named, and nothing else is.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::civil::{Date, DateTime};
+use serde_json::{Value, json};
+use trailgate_ingest::verify::report::{Kind, Report, Verdict};
+use trailgate_ingest::verify::verify_bucket;
+use trailgate_testkit::gzip;
+
+use super::month::{Month, PERIOD, digest_key, log_key, public_keys, sign, signing_key};
+
+async fn report(month: &Month) -> Report {
+    verify_bucket(&month.sources().await, &public_keys(), PERIOD, |_| {}).await.unwrap()
+}
+
+/// The month with this change gives these findings, each by its kind and the key that it names.
+#[track_caller]
+fn test(change: impl FnOnce(&Month), verdict: Verdict, expected: &[(Kind, String)]) {
+    let month = Month::write();
+    change(&month);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(report(&month));
+    let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.clone())).collect();
+    assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{report}");
+}
+
+fn inflate(month: &Month, key: &str) -> String {
+    let bytes = std::fs::read(month.path(key)).unwrap();
+    std::io::read_to_string(flate2::read::GzDecoder::new(&bytes[..])).unwrap()
+}
+
+fn log() -> String {
+    log_key(Date::constant(2026, 1, 15), 0)
+}
+
+fn digest() -> String {
+    digest_key(DateTime::constant(2026, 1, 15, 13, 0, 0, 0))
+}
+
+#[test]
+fn unaltered_bucket_is_proven() {
+    test(|_| {}, Verdict::Proven, &[]);
+}
+
+#[test]
+fn changed_log_file_is_named() {
+    let change = |month: &Month| {
+        let text = inflate(month, &log()).replacen("eventName", "eventname", 1);
+        month.put(&log(), &gzip(&text));
+    };
+    test(change, Verdict::Differences, &[(Kind::ChangedFile, log())]);
+}
+
+#[test]
+fn log_file_cut_short_is_named() {
+    let change = |month: &Month| {
+        let bytes = std::fs::read(month.path(&log())).unwrap();
+        month.put(&log(), &bytes[..bytes.len() / 2]);
+    };
+    test(change, Verdict::Differences, &[(Kind::ChangedFile, log())]);
+}
+
+#[test]
+fn log_file_compressed_otherwise_is_proven() {
+    let change = |month: &Month| {
+        let before = std::fs::read(month.path(&log())).unwrap();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+        encoder.write_all(inflate(month, &log()).as_bytes()).unwrap();
+        let after = encoder.finish().unwrap();
+        assert_ne!(before, after);
+        month.put(&log(), &after);
+    };
+    test(change, Verdict::Proven, &[]);
+}
+
+#[test]
+fn removed_log_file_is_named() {
+    test(|month| month.remove(&log()), Verdict::Differences, &[(Kind::MissingFile, log())]);
+}
+
+#[test]
+fn added_log_file_is_named() {
+    let added = log_key(Date::constant(2026, 1, 15), 7);
+    let change = |month: &Month| month.put(&added, &gzip(&inflate(month, &log())));
+    test(change, Verdict::Differences, &[(Kind::ExtraFile, added.clone())]);
+}
+
+/// The digest of an hour without log files.
+#[test]
+fn removed_digest_is_named() {
+    let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
+    test(|month| month.remove(&key), Verdict::Differences, &[(Kind::MissingDigest, key.clone())]);
+}
+
+#[test]
+fn changed_digest_is_named() {
+    let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
+    let change = |month: &Month| {
+        let mut content: Value = serde_json::from_str(&inflate(month, &key)).unwrap();
+        content["oldestEventTime"] = json!("2026-01-15T02:00:00Z");
+        month.put(&key, &gzip(&content.to_string()));
+    };
+    test(change, Verdict::Differences, &[(Kind::InvalidDigest, key.clone())]);
+}
+
+#[test]
+fn digest_signed_with_another_key_is_named() {
+    let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
+    let change = |month: &Month| {
+        let signature = sign(&signing_key("other"), &inflate(month, &key));
+        month.put(&format!("{key}.sig"), signature.as_bytes());
+    };
+    test(change, Verdict::Differences, &[(Kind::InvalidDigest, key.clone())]);
+}
+
+#[test]
+fn digest_of_unknown_key_is_named() {
+    let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
+    let change = |month: &Month| {
+        let content = inflate(month, &key)
+            .replace(r#""digestPublicKeyFingerprint":"trail""#, r#""digestPublicKeyFingerprint":"other""#);
+        month.put(&key, &gzip(&content));
+        month.put(&format!("{key}.sig"), sign(&signing_key("other"), &content).as_bytes());
+    };
+    test(change, Verdict::Differences, &[(Kind::InvalidDigest, key.clone())]);
+}
+
+#[test]
+fn digest_at_another_key_is_named() {
+    let (from, to) = (
+        digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0)),
+        digest_key(DateTime::constant(2026, 1, 15, 3, 0, 1, 0)),
+    );
+    let change = |month: &Month| {
+        for ending in ["", ".sig"] {
+            std::fs::rename(month.path(&format!("{from}{ending}")), month.path(&format!("{to}{ending}"))).unwrap();
+        }
+    };
+    let expected = [(Kind::InvalidDigest, to.clone()), (Kind::MissingDigest, from.clone())];
+    test(change, Verdict::Differences, &expected);
+}
+
+/// A copy made without the signatures' metadata: each digest but the last is proven by the next one.
+#[test]
+fn copy_without_signatures_is_proven_but_for_its_end() {
+    let last = digest_key(DateTime::constant(2026, 2, 1, 2, 0, 0, 0));
+    let change = |month: &Month| {
+        let mut end = DateTime::constant(2026, 1, 1, 1, 0, 0, 0);
+        while end <= DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
+            month.remove(&format!("{}.sig", digest_key(end)));
+            end += jiff::ToSpan::hour(1);
+        }
+    };
+    test(change, Verdict::Undecided, &[(Kind::Unproven, last.clone())]);
+}
+
+#[test]
+fn chain_that_ends_early_is_undecided() {
+    let chain =
+        "AWSLogs/123456789012/CloudTrail-Digest/us-east-1/123456789012_CloudTrail-Digest_us-east-1_trail_us-east-1";
+    let change = |month: &Month| {
+        let mut end = DateTime::constant(2026, 1, 31, 23, 0, 0, 0);
+        while end <= DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
+            month.remove(&digest_key(end));
+            end += jiff::ToSpan::hour(1);
+        }
+    };
+    test(change, Verdict::Undecided, &[(Kind::Unproven, chain.to_owned())]);
+}
+
+/// An hour's digest with its log files: their events have no proof.
+#[test]
+fn removed_digest_of_log_files_leaves_them_unproven() {
+    let month = Month::write();
+    month.remove(&digest());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(report(&month));
+    let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.clone())).collect();
+    assert_eq!((report.unproven_files, found), (2, vec![(Kind::MissingDigest, digest())]));
+}

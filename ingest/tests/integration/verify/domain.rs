@@ -1,0 +1,166 @@
+//! Each change of the domain is named, and nothing else is, on real servers.
+
+use std::collections::BTreeMap;
+
+use hyper::Method;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use trailgate_ingest::delivery::{Delivery, DeliveryLimits};
+use trailgate_ingest::document::{DocumentId, DocumentOptions, IndexDay, build_degraded, build_document};
+use trailgate_ingest::payload::{LogBatch, LogEvent};
+use trailgate_ingest::settings::SetupPlan;
+use trailgate_ingest::setup::set_up_domain;
+use trailgate_ingest::verify::report::{Kind, Report, Verdict};
+use trailgate_ingest::verify::verify;
+
+use super::month::{Month, PERIOD, day_of, log_key, milliseconds, public_keys};
+use crate::rig::{Rig, TIMEOUT};
+use crate::server::Server;
+
+/// A domain with the month's events.
+struct Filled {
+    server: Server,
+    month: Month,
+    options: DocumentOptions,
+    document_type: &'static str,
+}
+
+impl Filled {
+    async fn new(engine: &str, id: DocumentId) -> Self {
+        let server = Server::start(engine, &[]).await;
+        let setup = set_up_domain(&server.rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await;
+        let options = DocumentOptions { id, day: IndexDay::EventTime, ..DocumentOptions::default() };
+        let month = Month::write();
+        // As a function delivers them: under ids of CloudWatch Logs, some seconds later.
+        let batch = LogBatch {
+            owner: "123456789012".to_owned(),
+            log_group: "group".to_owned(),
+            log_stream: "stream".to_owned(),
+            events: Vec::new(),
+        };
+        let log_event = |(number, event): (usize, &Value)| LogEvent {
+            id: format!("{number:056}"),
+            timestamp: milliseconds(event) + 90_000,
+            message: event.to_string(),
+            extracted_fields: Vec::new(),
+        };
+        let events: Vec<LogEvent> = month.events.iter().enumerate().map(log_event).collect();
+        let documents = events.iter().map(|event| build_document(&batch, event, &options)).collect();
+        let degrade = |number: usize, reason: &str| build_degraded(&batch, &events[number], &options, reason);
+        let delivery = Delivery::new(server.rig.domain.clone(), DeliveryLimits::default(), true);
+        let document_type = setup.engine.document_type();
+        let report = delivery.deliver(documents, &degrade, document_type, Instant::now() + TIMEOUT).await;
+        assert_eq!(report.failed.len(), 0);
+        Self { server, month, options, document_type: document_type.unwrap_or("_doc") }
+    }
+
+    fn rig(&self) -> &Rig {
+        &self.server.rig
+    }
+
+    async fn verify(&self) -> Report {
+        self.rig().ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
+        let sources = self.month.sources().await;
+        verify(&sources, &public_keys(), PERIOD, &self.rig().domain, &self.options, |_| {}).await.unwrap()
+    }
+
+    async fn expect(&self, case: &str, verdict: Verdict, expected: &[(Kind, &str)]) {
+        let report = self.verify().await;
+        let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.as_str())).collect();
+        assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{case}: {report}");
+    }
+
+    /// The document of an event: its index, its id and its source.
+    async fn document(&self, event: &str) -> (String, String, Value) {
+        let query = json!({ "query": { "term": { "eventID": event } } });
+        let hit = &self.rig().ask(Method::POST, "/cwl-*/_search", &query).await["hits"]["hits"][0];
+        (hit["_index"].as_str().unwrap().to_owned(), hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())
+    }
+
+    async fn put(&self, index: &str, id: &str, source: &Value) {
+        self.rig().ask(Method::PUT, &format!("/{index}/{}/{id}", self.document_type), source).await;
+    }
+
+    async fn delete(&self, index: &str, id: &str) {
+        self.rig().ask(Method::DELETE, &format!("/{index}/{}/{id}", self.document_type), &Value::Null).await;
+    }
+}
+
+async fn each_change_of_the_domain_is_named(engine: &str, id: DocumentId) {
+    let filled = Filled::new(engine, id).await;
+    filled.expect("unaltered", Verdict::Proven, &[]).await;
+
+    let event = filled.month.events_of(Date::constant(2026, 1, 15)).next().unwrap();
+    let event_id = event["eventID"].as_str().unwrap();
+    let (index, id, source) = filled.document(event_id).await;
+    let altered = [(Kind::AlteredEvent, event_id)];
+
+    filled.delete(&index, &id).await;
+    filled.expect("removed", Verdict::Differences, &[(Kind::MissingEvent, event_id)]).await;
+
+    let edits: BTreeMap<&str, [bool; 2]> =
+        [("field", [true, false]), ("message", [false, true]), ("both", [true, true])].into();
+    for (case, [in_field, in_message]) in edits {
+        let mut source = source.clone();
+        if in_field {
+            source["sourceIPAddress"] = json!("192.0.2.7");
+        }
+        if in_message {
+            let mut record = event.clone();
+            record["sourceIPAddress"] = json!("192.0.2.7");
+            source["@message"] = json!(record.to_string());
+        }
+        filled.put(&index, &id, &source).await;
+        filled.expect(case, Verdict::Differences, &altered).await;
+    }
+
+    filled.delete(&index, &id).await;
+    filled.put("cwl-2026.01.20", &id, &source).await;
+    filled.expect("moved", Verdict::Differences, &altered).await;
+    filled.delete("cwl-2026.01.20", &id).await;
+
+    filled.put(&index, &id, &source).await;
+    filled.put(&index, "second", &source).await;
+    filled.expect("two ids", Verdict::Differences, &[(Kind::DuplicateEvent, event_id)]).await;
+    filled.delete(&index, "second").await;
+
+    // In the day's index, and in another one under a time of the period.
+    for place in ["cwl-2026.01.15", "cwl-2020.01.01"] {
+        let mut added = source.clone();
+        added["eventID"] = json!("11111111-2222-3333-4444-555555555555");
+        filled.put(place, "added", &added).await;
+        let subject = format!("{place}/added");
+        filled.expect("added", Verdict::Differences, &[(Kind::ExtraDocument, &subject)]).await;
+        filled.delete(place, "added").await;
+    }
+
+    // Documents of a removed file are not called extra.
+    let log = log_key(day_of(event), 0);
+    filled.month.remove(&log);
+    filled.expect("removed file", Verdict::Differences, &[(Kind::MissingFile, &log)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn each_change_is_named_on_opensearch_2() {
+    each_change_of_the_domain_is_named("opensearch-2.19", DocumentId::EventId).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn each_change_is_named_on_opensearch_3() {
+    each_change_of_the_domain_is_named("opensearch-3", DocumentId::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn each_change_is_named_on_elasticsearch_5() {
+    each_change_of_the_domain_is_named("elasticsearch-5.6", DocumentId::LogEvent).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn each_change_is_named_on_elasticsearch_7() {
+    each_change_of_the_domain_is_named("elasticsearch-7.10", DocumentId::LogEvent).await;
+}

@@ -1,0 +1,181 @@
+//! A bucket of one month: real events in log files, and a digest chain that a key of the tests signs.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::Offset;
+use jiff::{Timestamp, ToSpan as _};
+use ring::digest::{SHA256, digest};
+use ring::rand::SystemRandom;
+use ring::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use trailgate_ingest::load::source::Sources;
+use trailgate_ingest::verify::Period;
+use trailgate_ingest::verify::keys::PublicKeys;
+use trailgate_testkit::{gzip, repository, sample_events};
+
+/// The bucket, as a folder, and its events.
+pub(crate) struct Month {
+    folder: TempDir,
+    pub(crate) events: Vec<Value>,
+}
+
+impl Month {
+    /// Writes January 2026: the real events spread over its days, a log file for each half of a day's events, and a digest
+    /// for each hour until two hours after its end.
+    pub(crate) fn write() -> Self {
+        let mut events = sample_events().unwrap();
+        for (number, event) in events.iter_mut().enumerate() {
+            let time = event["eventTime"].as_str().unwrap()[10..].to_owned();
+            event["eventTime"] = json!(format!("2026-01-{:02}{time}", number % 31 + 1));
+        }
+        let month = Self { folder: tempfile::tempdir().unwrap(), events };
+        month.write_chain();
+        month
+    }
+
+    fn write_chain(&self) {
+        let key = signing_key("trail");
+        let mut start = first_hour();
+        let mut previous: Option<(String, String, String)> = None;
+        while start < DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
+            let end = start + 1.hour();
+            let mut files = Vec::new();
+            if start.hour() == 12 {
+                for half in 0..2 {
+                    files.push(self.write_log(start.date(), half));
+                }
+            }
+            let object = digest_key(end);
+            let (previous_object, previous_hash, previous_signature) = previous.clone().unzip3();
+            let content = json!({
+                "awsAccountId": ACCOUNT, "digestStartTime": format!("{start}Z"), "digestEndTime": format!("{end}Z"),
+                "digestS3Bucket": "trail", "digestS3Object": object, "digestSignatureAlgorithm": "SHA256withRSA",
+                "digestPublicKeyFingerprint": "trail", "previousDigestS3Bucket": "trail",
+                "previousDigestS3Object": previous_object, "previousDigestHashValue": previous_hash,
+                "previousDigestHashAlgorithm": "SHA-256", "previousDigestSignature": previous_signature,
+                "logFiles": files,
+            });
+            let content = content.to_string();
+            let hash = sha256(content.as_bytes());
+            let signature = sign(&key, &content);
+            self.put(&object, &gzip(&content));
+            self.put(&format!("{object}.sig"), signature.as_bytes());
+            previous = Some((object, hash, signature));
+            start = end;
+        }
+    }
+
+    /// Writes half of a day's events; returns the entry of the digest.
+    fn write_log(&self, day: Date, half: usize) -> Value {
+        let events: Vec<_> = self.events_of(day).skip(half).step_by(2).collect();
+        let content = json!({ "Records": events }).to_string();
+        let object = log_key(day, half);
+        self.put(&object, &gzip(&content));
+        let times = || events.iter().filter_map(|event| event["eventTime"].as_str());
+        json!({
+            "s3Bucket": "trail", "s3Object": object, "hashValue": sha256(content.as_bytes()), "hashAlgorithm": "SHA-256",
+            "oldestEventTime": times().min(), "newestEventTime": times().max(),
+        })
+    }
+
+    pub(crate) fn events_of(&self, day: Date) -> impl Iterator<Item = &Value> {
+        let day = day.to_string();
+        self.events.iter().filter(move |event| event["eventTime"].as_str().unwrap().starts_with(&day))
+    }
+
+    pub(crate) fn path(&self, key: &str) -> PathBuf {
+        self.folder.path().join(key)
+    }
+
+    pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
+        let path = self.path(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    pub(crate) fn remove(&self, key: &str) {
+        std::fs::remove_file(self.path(key)).unwrap();
+    }
+
+    pub(crate) async fn sources(&self) -> Arc<Sources> {
+        sources(self.folder.path()).await
+    }
+}
+
+async fn sources(folder: &Path) -> Arc<Sources> {
+    let paths = [folder.display().to_string()];
+    Arc::new(Sources::find(&paths, async || unreachable!("no path is in S3")).await.unwrap())
+}
+
+/// Three options of the members of a tuple.
+trait Unzip3 {
+    fn unzip3(self) -> (Option<String>, Option<String>, Option<String>);
+}
+
+impl Unzip3 for Option<(String, String, String)> {
+    fn unzip3(self) -> (Option<String>, Option<String>, Option<String>) {
+        self.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)))
+    }
+}
+
+pub(crate) const PERIOD: Period = Period { from: Date::constant(2026, 1, 1), to: Date::constant(2026, 1, 31) };
+
+pub(crate) fn log_key(day: Date, half: usize) -> String {
+    let (folder, time) = (day.strftime("%Y/%m/%d"), day.strftime("%Y%m%dT1235Z"));
+    format!("AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{folder}/{ACCOUNT}_CloudTrail_{REGION}_{time}_{half}.json.gz")
+}
+
+pub(crate) fn digest_key(end: DateTime) -> String {
+    let (folder, time) = (end.strftime("%Y/%m/%d"), end.strftime("%Y%m%dT%H%M%SZ"));
+    let name = format!("{ACCOUNT}_CloudTrail-Digest_{REGION}_trail_{REGION}_{time}.json.gz");
+    format!("AWSLogs/{ACCOUNT}/CloudTrail-Digest/{REGION}/{folder}/{name}")
+}
+
+pub(crate) fn signing_key(name: &str) -> RsaKeyPair {
+    let path = repository("tests/data/digest-keys").join(format!("{name}.pk8"));
+    RsaKeyPair::from_pkcs8(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The public key of the chain, as `aws cloudtrail list-public-keys` prints it.
+pub(crate) fn public_keys() -> PublicKeys {
+    let value = STANDARD.encode(signing_key("trail").public_key().as_ref());
+    let list = json!({ "PublicKeyList": [{ "Value": value, "Fingerprint": "trail" }] });
+    PublicKeys::parse(&list.to_string()).unwrap()
+}
+
+/// Signs a digest as CloudTrail's documentation says.
+pub(crate) fn sign(key: &RsaKeyPair, content: &str) -> String {
+    let digest: Value = serde_json::from_str(content).unwrap();
+    let text = |name: &str| digest[name].as_str().unwrap_or("null").to_owned();
+    let mut signed = text("digestEndTime");
+    write!(signed, "\n{}/{}", text("digestS3Bucket"), text("digestS3Object")).unwrap();
+    write!(signed, "\n{}\n{}", sha256(content.as_bytes()), text("previousDigestSignature")).unwrap();
+    let mut signature = vec![0; key.public().modulus_len()];
+    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
+    hex::encode(signature)
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(digest(&SHA256, bytes))
+}
+
+pub(crate) fn milliseconds(event: &Value) -> i64 {
+    event["eventTime"].as_str().unwrap().parse::<Timestamp>().unwrap().as_millisecond()
+}
+
+pub(crate) fn day_of(event: &Value) -> Date {
+    Offset::UTC.to_datetime(Timestamp::from_millisecond(milliseconds(event)).unwrap()).date()
+}
+
+fn first_hour() -> DateTime {
+    DateTime::constant(2026, 1, 1, 0, 0, 0, 0)
+}
+
+const ACCOUNT: &str = "123456789012";
+const REGION: &str = "us-east-1";
