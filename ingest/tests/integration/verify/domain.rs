@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hyper::Method;
 use jiff::civil::Date;
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tokio::time::Instant;
 use trailgate_ingest::delivery::{Delivery, DeliveryLimits};
 use trailgate_ingest::document::{DocumentId, DocumentOptions, IndexDay, build_degraded, build_document};
@@ -13,8 +14,9 @@ use trailgate_ingest::settings::SetupPlan;
 use trailgate_ingest::setup::set_up_domain;
 use trailgate_ingest::verify::report::{Kind, Report, Verdict};
 use trailgate_ingest::verify::verify;
+use trailgate_testkit::AWS_KEY;
 
-use super::month::{Month, PERIOD, day_of, log_key, milliseconds, public_keys};
+use super::month::{Month, PERIOD, day_of, key_list, log_key, milliseconds, public_keys};
 use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
@@ -69,6 +71,27 @@ impl Filled {
         let report = self.verify().await;
         let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.as_str())).collect();
         assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{case}: {report}");
+    }
+
+    /// Runs the program; returns its exit code and the last line of its JSON.
+    async fn run(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        self.rig().ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
+        self.month.put("keys.json", key_list().as_bytes());
+        let ran = Command::new(env!("CARGO_BIN_EXE_trailgate-ingest"))
+            .args(["verify", "--json", "--region", "eu-west-1", "--service", "es", "--endpoint"])
+            .arg(self.rig().stand_in.url())
+            .arg("--public-keys")
+            .arg(self.month.path("keys.json"))
+            .args(arguments)
+            .arg(self.month.path("AWSLogs"))
+            .env_clear()
+            .envs(AWS_KEY)
+            .output()
+            .await
+            .unwrap();
+        let stdout = String::from_utf8(ran.stdout).unwrap();
+        let last = stdout.lines().last().map(serde_json::from_str);
+        (ran.status.code(), last.unwrap_or(Ok(Value::Null)).unwrap())
     }
 
     /// The document of an event: its index, its id and its source.
@@ -139,6 +162,24 @@ async fn each_change_of_the_domain_is_named(engine: &str, id: DocumentId) {
     let log = log_key(day_of(event), 0);
     filled.month.remove(&log);
     filled.expect("removed file", Verdict::Differences, &[(Kind::MissingFile, &log)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Java and Maven"]
+async fn exit_code_is_the_verdict() {
+    let filled = Filled::new("opensearch-2.19", DocumentId::EventId).await;
+    let january = ["--from", "2026-01-01", "--to", "2026-01-31"];
+    let (code, last) = filled.run(&january).await;
+    assert_eq!((code, &last["verdict"], &last["digests"]), (Some(0), &json!("proven"), &json!(746)), "{last}");
+
+    let (code, last) = filled.run(&["--from", "2026-01-01", "--to", "2026-02-10"]).await;
+    assert_eq!((code, &last["verdict"]), (Some(2), &json!("undecided")), "{last}");
+
+    let event = filled.month.events_of(Date::constant(2026, 1, 15)).next().unwrap();
+    let (index, id, _) = filled.document(event["eventID"].as_str().unwrap()).await;
+    filled.delete(&index, &id).await;
+    let (code, last) = filled.run(&january).await;
+    assert_eq!((code, &last["counts"]), (Some(1), &json!({ "missing_event": 1 })), "{last}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,9 +144,13 @@ pub(crate) fn signing_key(name: &str) -> RsaKeyPair {
 
 /// The public key of the chain, as `aws cloudtrail list-public-keys` prints it.
 pub(crate) fn public_keys() -> PublicKeys {
+    PublicKeys::parse(&key_list()).unwrap()
+}
+
+/// The same as text.
+pub(crate) fn key_list() -> String {
     let value = STANDARD.encode(signing_key("trail").public_key().as_ref());
-    let list = json!({ "PublicKeyList": [{ "Value": value, "Fingerprint": "trail" }] });
-    PublicKeys::parse(&list.to_string()).unwrap()
+    json!({ "PublicKeyList": [{ "Value": value, "Fingerprint": "trail" }] }).to_string()
 }
 
 /// Signs a digest as CloudTrail's documentation says.
