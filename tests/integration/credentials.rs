@@ -20,10 +20,19 @@ use crate::support::{Connection, allow, get, json as body, patiently, request};
 
 /// Starts the program with this environment in the place of keys, and with this in its `[aws]` table.
 async fn started(domain: &FakeDomain, aws: &str, environment: &[(&str, String)]) -> Program {
+    started_with(domain, |text| text.replace("[aws]\n", &format!("[aws]\n{aws}\n")), environment).await
+}
+
+/// The same with a configuration that `change` makes of the usual one.
+async fn started_with(
+    domain: &FakeDomain,
+    change: impl FnOnce(&str) -> String,
+    environment: &[(&str, String)],
+) -> Program {
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("[aws]\n", &format!("[aws]\n{aws}\n"))).unwrap();
+    std::fs::write(&config, change(&text)).unwrap();
     let mut run = command(&["run", "--config", &config]);
     run.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
     // No look at the machine that the tests run on.
@@ -77,6 +86,30 @@ async fn a_role_is_assumed() {
     ];
     let aws = "assume_role = \"arn:aws:iam::123456789012:role/trailgate\"";
     signs_with_what_sts_gave(&sts, aws, &environment).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
+async fn role_of_an_access_level_is_assumed_with_tags() {
+    let sts = AwsMock::moto().await.unwrap();
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ("AWS_ENDPOINT_URL_STS", sts.url()),
+    ];
+    let aws = "[aws.roles]\nfull = \"arn:aws:iam::123456789012:role/audit/Editor\"\nexternal_id = \"trailgate\"\n\
+               tags = true\nsession_duration = \"15 min\"";
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let mut program = started_with(&domain, |text| format!("{text}{aws}\n"), &environment).await;
+    // The base credentials are found before the first request.
+    assert_eq!(found(&mut program).await, "AKIDEXAMPLE");
+    let mut connection = Connection::open(program.address).await;
+    // The domain does not accept the key yet, which only moto has: the program fetches another and tries once more.
+    connection.send(get("/")).await;
+    let access_key = found(&mut program).await;
+    domain.accept(given(&sts, &access_key).await, seconds(900));
+    assert_eq!(program.status().await, StatusCode::OK);
+    assert_eq!(domain.seen().last().unwrap().refusal, None);
 }
 
 #[tokio::test]
