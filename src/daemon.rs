@@ -76,8 +76,9 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     }
     if !is_engine_configured {
         let (upstream, shared) = (Arc::clone(&upstream), Arc::clone(&shared));
-        background
-            .spawn("the engine's learning", async move { match engine::learn(&upstream, &shared.engine).await {} });
+        background.spawn("the engine's learning", async move {
+            match engine::learn(&upstream, || shared.roles.own_session(), &shared.engine).await {}
+        });
     }
     let workers = Worker::start_all(|| Proxy { shared: Arc::clone(&shared), upstream: upstream.with_own_pool() });
     let workers = workers.context("cannot start the workers")?;

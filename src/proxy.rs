@@ -228,7 +228,7 @@ impl Proxy {
         let request = UnsignedRequest { method: head.method, target, body };
         let sent = Instant::now();
         let session = self.shared.roles.session(&entry);
-        record.set_session(session.clone());
+        record.set_signer(session.as_ref().map(|session| Arc::clone(session.label())));
         let to_domain = || headers::to_domain(&head.headers, &context);
         let response = self.upstream.send_as(session.as_deref(), &request, to_domain).await?;
         ticket.answered(response.status());

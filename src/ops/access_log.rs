@@ -80,7 +80,7 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) outcome: &'a str,
     pub(crate) domain_request_id: Option<Cow<'a, str>>,
     /// Role and session that signed the request, as in the session's ARN: `Auditor/jane`.
-    pub(crate) signer: Option<String>,
+    pub(crate) signer: Option<&'a str>,
 }
 
 impl AccessLog {
@@ -155,7 +155,7 @@ impl AccessLine<'_> {
         member(out, ",\"total_ms\":", &self.total_ms);
         member(out, ",\"outcome\":", self.outcome);
         member(out, ",\"domain_request_id\":", &self.domain_request_id);
-        if let Some(signer) = &self.signer {
+        if let Some(signer) = self.signer {
             member(out, ",\"signer\":", signer);
         }
         out.push(b'}');
@@ -175,7 +175,7 @@ impl AccessLine<'_> {
         if let Some(route) = self.route {
             write!(out, ", route {route}")?;
         }
-        self.signer.as_ref().map_or(Ok(()), |signer| write!(out, ", signed as {signer}"))
+        self.signer.map_or(Ok(()), |signer| write!(out, ", signed as {signer}"))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode, Uri};
-use trailgate_client::{RoleSession, Target};
+use trailgate_client::Target;
 
 use crate::ops::access_log::{AccessLine, AccessLog, LogFailure};
 use crate::ops::metrics::{CompletedRequest, Metrics};
@@ -51,7 +51,7 @@ pub struct RequestRecord {
     upstream: Option<Duration>,
     outcome: Outcome,
     domain_request_id: Option<HeaderValue>,
-    session: Option<Arc<RoleSession>>,
+    signer: Option<Arc<str>>,
 }
 
 /// The target of a request as logged.
@@ -112,7 +112,7 @@ impl RequestRecorder {
             upstream: None,
             outcome: Outcome::ClientLeft,
             domain_request_id: None,
-            session: None,
+            signer: None,
         }
     }
 }
@@ -130,9 +130,9 @@ impl RequestRecord {
         self.entry = Some(entry);
     }
 
-    /// Sets the session that signs the request, unless the base credentials do.
-    pub(crate) fn set_session(&mut self, session: Option<Arc<RoleSession>>) {
-        self.session = session;
+    /// Sets the role and session that sign the request, unless the base credentials do.
+    pub(crate) fn set_signer(&mut self, signer: Option<Arc<str>>) {
+        self.signer = signer;
     }
 
     pub(crate) fn set_target(&mut self, target: &Target) {
@@ -223,7 +223,7 @@ impl RequestRecord {
             total_ms: to_milliseconds(total),
             outcome: self.outcome.name(),
             domain_request_id: self.domain_request_id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes())),
-            signer: self.session.as_ref().map(|session| session.label()),
+            signer: self.signer.as_deref(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use trailgate_client::{RoleArn, RoleKind, RoleSession, RoleSessions};
+use trailgate_client::{RoleArn, RoleKind, RoleSession, RoleSessions, SessionUser};
 
 use super::allowlist::{Allowlist, Entry};
 use super::grant::Access;
@@ -35,13 +35,16 @@ impl DefaultRoles {
 pub struct SigningRoles {
     defaults: Arc<DefaultRoles>,
     sessions: RoleSessions,
+    /// The user of the proxy's own requests.
+    own: Arc<SessionUser>,
 }
 
 impl SigningRoles {
     /// Creates signing roles.
     #[must_use]
     pub fn new(defaults: DefaultRoles, sessions: RoleSessions) -> Self {
-        Self { defaults: Arc::new(defaults), sessions }
+        let own = Arc::new(SessionUser::new("trailgate", Access::Read.name()));
+        Self { defaults: Arc::new(defaults), sessions, own }
     }
 
     /// Returns the session that signs the requests of `entry`, unless the base credentials do.
@@ -49,6 +52,13 @@ impl SigningRoles {
     pub fn session(&self, entry: &Entry) -> Option<Arc<RoleSession>> {
         let (kind, role) = self.defaults.role(entry)?;
         Some(self.sessions.session(kind, role, entry.user()))
+    }
+
+    /// Returns the session that signs the proxy's own requests, which read: the base role may have no right but to assume
+    /// others.
+    #[must_use]
+    pub fn own_session(&self) -> Option<Arc<RoleSession>> {
+        Some(self.sessions.session(RoleKind::Read, self.defaults.read.as_ref()?, &self.own))
     }
 
     /// Returns the roles by access level.
@@ -70,7 +80,7 @@ impl SigningRoles {
             let entries = allowlist.entries();
             let named: HashSet<_> =
                 entries.iter().filter_map(|entry| Some((self.defaults.role(entry)?.1, entry.user()))).collect();
-            self.sessions.retain(|role, user| named.contains(&(role, user)));
+            self.sessions.retain(|role, user| *user == *self.own || named.contains(&(role, user)));
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::admin::ask;
 use crate::admin::metrics::{metrics, value};
 use crate::program::{Program, command, files, path};
 use crate::support::{Connection, get, patiently};
@@ -105,6 +106,15 @@ async fn entry_without_a_role_signs_with_the_base_credentials() {
     let it = Roles::start(&roles, &entry(1, "jane", "")).await;
     assert_eq!(it.signer(1).await, "");
     assert!(it.sts.calls().is_empty());
+}
+
+#[tokio::test]
+async fn health_check_signs_with_the_role_that_reads() {
+    let it = Roles::start(&format!("read = \"{}\"", arn("Auditor")), &entry(1, "jane", "access = \"full\"")).await;
+    assert_eq!(ask(it.program.admin, "/readyz").await.status(), StatusCode::OK);
+    let seen = it.domain.seen();
+    let signers: Vec<_> = seen.iter().map(|seen| seen.signer.as_deref()).collect();
+    assert_eq!(signers, [Some("arn:aws:sts::123456789012:assumed-role/Auditor/trailgate")]);
 }
 
 #[tokio::test]

@@ -191,7 +191,7 @@ impl Rig {
             }
         };
         tokio::select! {
-            never = engine::learn(&self.proxy.upstream, &self.proxy.shared.engine) => match never {},
+            never = engine::learn(&self.proxy.upstream, || self.proxy.shared.roles.own_session(), &self.proxy.shared.engine) => match never {},
             () = patiently(known) => {}
         }
     }
@@ -199,7 +199,9 @@ impl Rig {
     /// Repeats the detection of the domain's engine.
     pub(crate) fn keep_learning(&self) -> JoinHandle<()> {
         let proxy = self.proxy.with_own_pool();
-        tokio::spawn(async move { match engine::learn(&proxy.upstream, &proxy.shared.engine).await {} })
+        tokio::spawn(async move {
+            match engine::learn(&proxy.upstream, || proxy.shared.roles.own_session(), &proxy.shared.engine).await {}
+        })
     }
 
     /// Returns the next line of the access log.

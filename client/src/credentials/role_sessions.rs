@@ -47,6 +47,7 @@ pub struct SessionLimits {
 pub struct RoleSession {
     role: RoleArn,
     user: SessionUser,
+    label: Arc<str>,
     kind: RoleKind,
     signer: Signer,
     credentials: CredentialCache,
@@ -71,8 +72,8 @@ impl RoleSession {
 
     /// Returns role and session as in the session's ARN: `Auditor/jane`.
     #[must_use]
-    pub fn label(&self) -> String {
-        [self.role.name(), "/", self.user.name.as_str()].concat()
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
     }
 
     pub(crate) fn signer(&self) -> &Signer {
@@ -160,6 +161,7 @@ impl RoleSessions {
         let session = Arc::new(RoleSession {
             role: role.clone(),
             user: user.clone(),
+            label: [role.name(), "/", user.name.as_str()].concat().into(),
             kind,
             signer: self.0.signer.with_own_key(),
             credentials,

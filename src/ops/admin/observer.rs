@@ -147,7 +147,8 @@ impl Observer {
 
     /// Requests the domain's banner. Its content does not matter here.
     async fn check_domain(&self) -> Result<(), String> {
-        let status = fetch_banner(&self.proxy.upstream).await?.status();
+        let session = self.proxy.roles.own_session();
+        let status = fetch_banner(&self.proxy.upstream, session.as_deref()).await?.status();
         if status.is_server_error() { Err(format!("the domain answers {status}")) } else { Ok(()) }
     }
 

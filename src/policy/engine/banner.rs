@@ -6,15 +6,18 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{HeaderMap, Response};
 use tokio::time::timeout;
-use trailgate_client::{SignedClient, Target, UnsignedRequest};
+use trailgate_client::{RoleSession, SignedClient, Target, UnsignedRequest};
 
 use crate::human::join_sources;
 
-/// Fetches the domain's banner, signed like a client's request. A body that breaks off is returned as empty.
-pub(crate) async fn fetch_banner(upstream: &SignedClient) -> Result<Response<Bytes>, String> {
+/// Fetches the domain's banner, signed by `session` or the base credentials. A body that breaks off is returned as empty.
+pub(crate) async fn fetch_banner(
+    upstream: &SignedClient,
+    session: Option<&RoleSession>,
+) -> Result<Response<Bytes>, String> {
     let target = Target::canonical("/", None).map_err(|error| error.to_string())?;
     let request = UnsignedRequest::get(target);
-    let response = timeout(BANNER_TIMEOUT, upstream.send(&request, HeaderMap::new)).await;
+    let response = timeout(BANNER_TIMEOUT, upstream.send_as(session, &request, HeaderMap::new)).await;
     let response = response.map_err(|_| format!("the domain did not answer within {} s", BANNER_TIMEOUT.as_secs()))?;
     let (head, body) = response.map_err(|error| join_sources(&error))?.into_parts();
     // An unread body would keep the connection out of the pool.

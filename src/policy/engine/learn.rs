@@ -1,22 +1,27 @@
 //! Engine detection: at start, at an interval, and soon after a response that contradicts the known engine.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use trailgate_client::SignedClient;
+use trailgate_client::{RoleSession, SignedClient};
 
 use super::banner::fetch_banner;
 use super::{Engine, KnownEngine};
 
-/// Keeps `known` up to date by requesting the domain's banner.
+/// Keeps `known` up to date by requesting the domain's banner, signed by what `session` returns.
 ///
 /// A failed request changes nothing, because an unreachable domain cannot be written to either. A response that names
 /// no engine makes the engine unknown, which fails closed.
-pub async fn learn(upstream: &SignedClient, known: &KnownEngine) -> Infallible {
+pub async fn learn(
+    upstream: &SignedClient,
+    session: impl Fn() -> Option<Arc<RoleSession>>,
+    known: &KnownEngine,
+) -> Infallible {
     let mut told = None;
     loop {
-        let learned = ask(upstream).await;
+        let learned = ask(upstream, session().as_deref()).await;
         let pause = if learned.is_ok() { INTERVAL } else { RETRY };
         match learned {
             Ok(engine) => {
@@ -54,8 +59,8 @@ struct Problem {
     is_answer: bool,
 }
 
-async fn ask(upstream: &SignedClient) -> Result<Engine, Problem> {
-    let answer = fetch_banner(upstream).await.map_err(|reason| Problem { reason, is_answer: false })?;
+async fn ask(upstream: &SignedClient, session: Option<&RoleSession>) -> Result<Engine, Problem> {
+    let answer = fetch_banner(upstream, session).await.map_err(|reason| Problem { reason, is_answer: false })?;
     let status = answer.status();
     if !status.is_success() {
         let is_answer = !status.is_server_error() && status.as_u16() != 429;
