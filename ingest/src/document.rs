@@ -9,6 +9,7 @@
 //! A part that no engine can index as it is ([`fit`]), or that cannot be read ([`crate::json::repair`]), is left out,
 //! and only that part; `@degraded` names it.
 
+pub(crate) mod access_line;
 pub(crate) mod extract;
 mod fit;
 pub(crate) mod identity;
@@ -28,6 +29,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 
+use self::access_line::AccessLine;
 use self::fit::Fit;
 use self::identity::{UNDATED, is_valid_id, log_event_id, read_event_time};
 use self::members::Written;
@@ -61,11 +63,13 @@ pub struct DocumentOptions {
     pub id: DocumentId,
     /// The source of the index's day.
     pub day: IndexDay,
+    /// Set if access lines of trailgate are indexed. Otherwise they are passed over.
+    pub access_log: bool,
 }
 
 impl Default for DocumentOptions {
     fn default() -> Self {
-        Self { prefix: "cwl-".to_owned(), id: DocumentId::default(), day: IndexDay::default() }
+        Self { prefix: "cwl-".to_owned(), id: DocumentId::default(), day: IndexDay::default(), access_log: false }
     }
 }
 
@@ -94,6 +98,9 @@ pub enum IndexDay {
 /// Builds the document of `event`, which is of `batch`.
 #[must_use]
 pub fn build_document(batch: &LogBatch, event: &LogEvent, options: &DocumentOptions) -> Document {
+    if let Some(line) = AccessLine::parse(&event.message) {
+        return line.build(batch, &event.message, options, None);
+    }
     with_record(&event.message, |record, flaw| {
         // The record, the message with its escapes, and the fields around them.
         let mut out = Vec::with_capacity(event.message.len() * 2 + event.message.len() / 4 + 1024);
@@ -143,6 +150,9 @@ pub fn build_document(batch: &LogBatch, event: &LogEvent, options: &DocumentOpti
 /// mapping has in the same type, and the whole message to be searched as text.
 #[must_use]
 pub fn build_degraded(batch: &LogBatch, event: &LogEvent, options: &DocumentOptions, reason: &str) -> Document {
+    if let Some(line) = AccessLine::parse(&event.message) {
+        return line.build(batch, &event.message, options, Some(&extract::truncate(Cow::Borrowed(reason))));
+    }
     with_record(&event.message, |record, _| {
         let mut out = Vec::with_capacity(event.message.len() + event.message.len() / 4 + 2048);
         out.push(b'{');

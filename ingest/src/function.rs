@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 pub use self::metrics::InvocationMetrics;
 use crate::delivery::{Delivery, DeliveryLimits, DeliveryReport};
+use crate::document::access_line::{self, GateLine};
 use crate::document::{Document, DocumentOptions, build_degraded, build_document};
 use crate::domain::Domain;
 use crate::engine::Engine;
@@ -26,6 +27,8 @@ pub struct Function {
     delivery: Delivery,
     document_options: DocumentOptions,
     plan: SetupPlan,
+    /// The plan for access lines, if they are indexed.
+    access_log_plan: Option<SetupPlan>,
     /// The domain's engine, once the domain is set up.
     engine: OnceLock<Engine>,
 }
@@ -100,6 +103,7 @@ impl Function {
             domain,
             document_options: settings.document_options.clone(),
             plan: settings.plan.clone(),
+            access_log_plan: settings.document_options.access_log.then(|| settings.plan.for_access_log()),
             engine: OnceLock::new(),
         }
     }
@@ -122,7 +126,16 @@ impl Function {
             tracing::error!(%error, "a record cannot be read");
         });
         let undecodable = undecodable.count();
-        let events = collect_events(&records);
+        let mut events = collect_events(&records);
+        let all = events.len();
+        events.retain(|found| match access_line::classify(&found.event.message) {
+            None => true,
+            Some(GateLine::Access) => self.access_log_plan.is_some(),
+            Some(GateLine::Event) => false,
+        });
+        if events.len() < all {
+            tracing::info!(lines = all - events.len(), "lines of trailgate's log are passed over");
+        }
         let (report, oldest) = self.deliver(&events, deadline).await;
         InvocationOutcome {
             metrics: InvocationMetrics::new(&report, undecodable, oldest, now),
@@ -158,8 +171,13 @@ impl Function {
         let timeout = deadline.saturating_duration_since(Instant::now()) / 20;
         let setup = set_up_domain(&self.domain, &self.plan, timeout.min(SETUP_TIMEOUT)).await;
         log_setup(&setup);
-        let is_settled = setup.template.is_ok()
+        let mut is_settled = setup.template.is_ok()
             && matches!(setup.retention, None | Some(Ok(_) | Err(SetupError::NoStateManagement(_))));
+        if let Some(plan) = &self.access_log_plan {
+            let setup = set_up_domain(&self.domain, plan, timeout.min(SETUP_TIMEOUT)).await;
+            log_setup(&setup);
+            is_settled &= setup.template.is_ok();
+        }
         if is_settled { *self.engine.get_or_init(|| setup.engine) } else { setup.engine }
     }
 }

@@ -82,6 +82,10 @@ impl Load {
         if let Some(Err(error)) = setup.retention {
             tracing::warn!(%error, "the retention policy cannot be installed");
         }
+        if settings.document_options.access_log {
+            let access_log = set_up_domain(&domain, &settings.plan.for_access_log(), TIMEOUT).await;
+            access_log.template.context("the index template of the access log cannot be installed")?;
+        }
         // A chunk is about one request; those of several chunks go in parallel.
         let limits = DeliveryLimits { timeout: TIMEOUT, parallel: 1, ..DeliveryLimits::default() };
         let document_options = settings.document_options.clone();
@@ -113,7 +117,11 @@ impl Load {
         progress.begin(wanted.len());
 
         let (out, mut chunks) = mpsc::channel(QUEUED_CHUNKS);
-        let chunk_reader = tokio::spawn(read(Arc::clone(sources), wanted, ChunkReader::new(out, self.days)));
+        let chunk_reader = tokio::spawn(read(
+            Arc::clone(sources),
+            wanted,
+            ChunkReader::new(out, self.days, self.document_options.access_log),
+        ));
         let chunk_reader = AbortOnDropHandle::new(chunk_reader);
         let index = |batch: &LogBatch, event: &LogEvent| build_document(batch, event, &self.document_options).index;
         let mut sending = FuturesUnordered::new();

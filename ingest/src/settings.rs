@@ -22,6 +22,7 @@ pub struct Settings {
     /// `INDEX_PREFIX`, `DOCUMENT_ID` (`log_event_id`, the default, or `event_id`) and `INDEX_DAY` (`log_timestamp`, the
     /// default, or `event_time`): where documents go. With `TIME_SERIES=true` they have no ids: such collections of the
     /// service `aoss` take none, so that an event that is sent twice is there twice.
+    /// `ACCESS_LOG` (`skip`, the default, or `index`): the fate of trailgate's access lines.
     pub document_options: DocumentOptions,
     /// `RETENTION_DAYS`: after how many days an index is deleted, in the plan for all of them; never by default.
     /// `ENGINE_VERSION`, such as `Elasticsearch_5.6`: what the domain runs, if it does not say so at `GET /`.
@@ -61,6 +62,7 @@ impl Settings {
                 "INDEX_DAY",
                 &[("log_timestamp", IndexDay::LogTimestamp), ("event_time", IndexDay::EventTime)],
             )?,
+            access_log: environment.choice("ACCESS_LOG", &[("skip", false), ("index", true)])?,
         };
         let is_time_series = environment.flag("TIME_SERIES", false)?;
         if is_time_series && service.as_deref() != Some("aoss") {
@@ -182,12 +184,17 @@ mod tests {
             ("RETENTION_DAYS", "90"),
             ("ENGINE_VERSION", "Elasticsearch_6.8"),
             ("GZIP", "false"),
+            ("ACCESS_LOG", "index"),
             ("CA_FILE", "/var/task/ca.pem"),
         ])
         .unwrap();
         assert_eq!(settings.region, "us-east-1");
-        let document_options =
-            DocumentOptions { prefix: "trail-".to_owned(), id: DocumentId::EventId, day: IndexDay::EventTime };
+        let document_options = DocumentOptions {
+            prefix: "trail-".to_owned(),
+            id: DocumentId::EventId,
+            day: IndexDay::EventTime,
+            access_log: true,
+        };
         assert_eq!(settings.document_options, document_options);
         let plan =
             SetupPlan::new("trail-", NonZeroU32::new(90)).unwrap().with_engine("Elasticsearch_6.8".parse().unwrap());

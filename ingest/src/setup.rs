@@ -1,7 +1,7 @@
 //! Installs the index template and the retention policy where they are missing or outdated.
 
 mod retention;
-mod template;
+pub(crate) mod template;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -92,13 +92,15 @@ async fn install_template(client: &JsonClient<'_>, engine: Engine, plan: &SetupP
     let path = template::path(engine, &name);
     let state = match client.get(&path).await? {
         None => SetupState::Installed,
-        Some(installed) => match template::installed_version(engine, &name, &installed).cmp(&template::version()?) {
-            Ordering::Less => SetupState::Replaced,
-            Ordering::Equal => return Ok(SetupState::Current),
-            Ordering::Greater => return Ok(SetupState::Newer),
-        },
+        Some(installed) => {
+            match template::installed_version(engine, &name, &installed).cmp(&template::version(plan.kind)?) {
+                Ordering::Less => SetupState::Replaced,
+                Ordering::Equal => return Ok(SetupState::Current),
+                Ordering::Greater => return Ok(SetupState::Newer),
+            }
+        }
     };
-    let mut template = template::for_engine(engine, &plan.pattern())?;
+    let mut template = template::for_engine(plan.kind, engine, &plan.pattern())?;
     let mut response = send_json(client, Method::PUT, &path, &template).await?;
     for _ in 0..MAX_PRIORITY_RAISES {
         if !template::is_of_equal_priority(response.body()) {

@@ -325,7 +325,7 @@ fn settings(connection: &Connection) -> anyhow::Result<Settings> {
         "REGION" => connection.region.clone().or_else(|| connection.unsigned.then(|| "us-east-1".to_owned())),
         "SERVICE" => connection.service.clone().or_else(|| connection.unsigned.then(|| "es".to_owned())),
         "INDEX_PREFIX" => Some(connection.index_prefix.clone()),
-        "AWS_REGION" | "ALLOW_PLAINTEXT" | "CA_FILE" | "ENGINE_VERSION" | "TIME_SERIES" | "GZIP" => {
+        "AWS_REGION" | "ALLOW_PLAINTEXT" | "CA_FILE" | "ENGINE_VERSION" | "TIME_SERIES" | "GZIP" | "ACCESS_LOG" => {
             std::env::var(variable).ok()
         }
         // The same document for a file's record and for a delivery of CloudWatch Logs, and the same as the stack's

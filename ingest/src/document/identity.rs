@@ -97,7 +97,7 @@ pub(super) fn parse_epoch(number: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(milliseconds.round() as i64).ok()
 }
 
-fn hash(text: String) -> String {
+pub(super) fn hash(text: String) -> String {
     HashedBody::from(Bytes::from(text)).sha256().to_owned()
 }
 

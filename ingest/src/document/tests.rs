@@ -138,7 +138,11 @@ fn extracted_fields_without_a_value_count_as_none() {
 #[test]
 fn ids_and_days_are_as_asked_for() {
     let shaped = |message: &str, id, day| {
-        let document = build_document(&batch(), &event(message), &DocumentOptions { prefix: "p-".to_owned(), id, day });
+        let document = build_document(
+            &batch(),
+            &event(message),
+            &DocumentOptions { prefix: "p-".to_owned(), id, day, access_log: false },
+        );
         (document.index, document.id)
     };
     let message = r#"{"eventID":"e","eventTime":"2015-01-12T23:59:59Z"}"#;

@@ -12,6 +12,7 @@ use super::classify::{self, Line};
 use super::days::Days;
 use super::input::{self, ByteReader};
 use super::values::{Piece, PieceKind, ValueReader};
+use crate::document::access_line::{self, GateLine};
 use crate::payload::{LogBatch, LogEvent};
 
 /// Log events that are sent together, of one file or of several, and notes about these files.
@@ -82,6 +83,8 @@ pub(super) struct ReceiverClosed;
 pub(super) struct ChunkReader {
     out: Sender<Chunk>,
     days: Days,
+    /// Set if access lines of trailgate are indexed.
+    access_log: bool,
     chunk: Chunk,
 }
 
@@ -97,8 +100,8 @@ struct FileCounts {
 }
 
 impl ChunkReader {
-    pub(super) fn new(out: Sender<Chunk>, days: Days) -> Self {
-        Self { out, days, chunk: Chunk::default() }
+    pub(super) fn new(out: Sender<Chunk>, days: Days, access_log: bool) -> Self {
+        Self { out, days, access_log, chunk: Chunk::default() }
     }
 
     /// Reads the file with this number and name.
@@ -210,6 +213,9 @@ impl ChunkReader {
     ) -> Result<(), ReceiverClosed> {
         for item in items {
             match item {
+                Item::Record { event, .. } if self.skips(&event) => {
+                    *found.foreign.entry(ACCESS_LINES).or_default() += 1;
+                }
                 Item::Record { owner, event, is_dated } => {
                     let batch = LogBatch {
                         owner,
@@ -222,6 +228,10 @@ impl ChunkReader {
                 Item::Delivery(mut batch) => {
                     let events = std::mem::take(&mut batch.events);
                     for event in events {
+                        if self.skips(&event) {
+                            *found.foreign.entry(ACCESS_LINES).or_default() += 1;
+                            continue;
+                        }
                         // What was delivered without a time has this one.
                         let is_dated = event.timestamp != 0;
                         self.add_event(file, line, &batch, event, is_dated, found);
@@ -234,6 +244,11 @@ impl ChunkReader {
             self.send_if_full()?;
         }
         Ok(())
+    }
+
+    /// Returns whether the event is an access line, which is not indexed by default.
+    fn skips(&self, event: &LogEvent) -> bool {
+        !self.access_log && access_line::classify(&event.message) == Some(GateLine::Access)
     }
 
     fn add_event(
@@ -288,6 +303,8 @@ fn day(event: &LogEvent) -> Date {
 
 /// The `@log_group` of events that did not come through a log group.
 const LOG_GROUP: &str = "cloudtrail-files";
+/// The kind of access lines that are passed over.
+const ACCESS_LINES: &str = "access lines of trailgate";
 /// Approximate bytes of a document in addition to its event.
 const DOCUMENT_BYTES: usize = 600;
 /// Approximate bytes of a note.

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use self::item::{FailedValue, Item, cut};
 use self::members::{Members, string_at};
 use super::values::{PieceKind, ValueReader};
+use crate::document::access_line::{self, GateLine};
 use crate::json::text::scalar_text;
 use crate::payload::{self, LogBatch, PayloadError};
 
@@ -86,6 +87,11 @@ impl Finder<'_> {
         }
         if record::is_record(members) {
             return self.items.push(record::to_item(text));
+        }
+        match access_line::classify(text) {
+            Some(GateLine::Access) => return self.items.extend(record::access_line_to_item(text)),
+            Some(GateLine::Event) => return self.items.push(Item::Foreign(GATE_EVENTS)),
+            None => {}
         }
         if let Some(failure) = members.get(FAILURE) {
             return self.failure(failure, text);
@@ -294,6 +300,9 @@ fn not_json(error: &serde_json::Error) -> String {
     // Without serde's own words, which can quote what stands there.
     format!("no JSON: line {}, column {} of it", error.line(), error.column())
 }
+
+/// The kind of the lines that trailgate logs besides access lines.
+pub(super) const GATE_EVENTS: &str = "events of trailgate";
 
 /// The key of a line in a file of failures.
 pub(super) const FAILURE: &str = "trailgateFailure";

@@ -2,12 +2,16 @@
 
 use std::num::NonZeroU32;
 
+use crate::document::access_line;
 use crate::engine::Engine;
+use crate::setup::template::TemplateKind;
 
 /// The index template and the retention policy that a domain should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupPlan {
     prefix: String,
+    /// The documents that the indices hold.
+    pub(crate) kind: TemplateKind,
     /// After how many days an index is deleted; never if none.
     pub(crate) retention: Option<NonZeroU32>,
     /// The domain's engine, if it is known without asking.
@@ -24,7 +28,18 @@ impl SetupPlan {
     pub fn new(prefix: &str, retention: Option<NonZeroU32>) -> Option<Self> {
         let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
         let begins = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        (begins && prefix.bytes().all(is_name)).then(|| Self { prefix: prefix.to_owned(), retention, engine: None })
+        (begins && prefix.bytes().all(is_name)).then(|| Self {
+            prefix: prefix.to_owned(),
+            retention,
+            engine: None,
+            kind: TemplateKind::Trail,
+        })
+    }
+
+    /// Plans the same for the indices of trailgate's access lines.
+    #[must_use]
+    pub fn for_access_log(&self) -> Self {
+        Self { prefix: access_line::PREFIX.to_owned(), kind: TemplateKind::AccessLog, ..self.clone() }
     }
 
     /// Sets the engine, so that the domain is not asked.

@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::{Engine, EngineKind, TemplateForm};
 
-/// Builds the template for one engine and one index pattern from `config/cwl-template.json`.
+/// Builds the template for one engine and one index pattern.
 ///
 /// It fails only if the file has another shape, which a test excludes.
-pub(crate) fn for_engine(engine: Engine, pattern: &str) -> Result<Value, serde_json::Error> {
-    let source: Source = serde_json::from_str(SOURCE)?;
+pub(crate) fn for_engine(kind: TemplateKind, engine: Engine, pattern: &str) -> Result<Value, serde_json::Error> {
+    let source: Source = serde_json::from_str(kind.source())?;
     let Source { priority, mut template } = source;
     if engine.kind == EngineKind::Serverless {
         // A collection decides itself how to store its indices.
@@ -59,8 +59,8 @@ pub(crate) fn path(engine: Engine, name: &str) -> String {
 }
 
 /// Returns the version of the template in this program.
-pub(crate) fn version() -> Result<u64, serde_json::Error> {
-    let source: Source = serde_json::from_str(SOURCE)?;
+pub(crate) fn version(kind: TemplateKind) -> Result<u64, serde_json::Error> {
+    let source: Source = serde_json::from_str(kind.source())?;
     Ok(version_in(&source.template.mappings).unwrap_or_default())
 }
 
@@ -130,6 +130,24 @@ fn use_strings(mapping: &mut Value) {
     }
 }
 
+/// The documents that a template is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TemplateKind {
+    /// CloudTrail's events.
+    Trail,
+    /// The access lines of trailgate.
+    AccessLog,
+}
+
+impl TemplateKind {
+    fn source(self) -> &'static str {
+        match self {
+            Self::Trail => SOURCE,
+            Self::AccessLog => include_str!("../../../config/gate-template.json"),
+        }
+    }
+}
+
 /// The file, in the form of `_index_template` of a recent engine.
 #[derive(serde::Deserialize)]
 struct Source {
@@ -165,14 +183,17 @@ mod tests {
     #[test]
     fn for_a_recent_engine_it_is_the_file_itself() {
         let file: Value = serde_json::from_str(SOURCE).unwrap();
-        assert_eq!(for_engine(OPENSEARCH, "cwl-*").unwrap(), file);
-        assert_eq!(for_engine(OPENSEARCH, "audit-*").unwrap()["index_patterns"], json!(["audit-*"]));
-        assert!(version().unwrap() > 0);
+        assert_eq!(for_engine(TemplateKind::Trail, OPENSEARCH, "cwl-*").unwrap(), file);
+        assert_eq!(
+            for_engine(TemplateKind::Trail, OPENSEARCH, "audit-*").unwrap()["index_patterns"],
+            json!(["audit-*"])
+        );
+        assert!(version(TemplateKind::Trail).unwrap() > 0);
     }
 
     #[test]
     fn elasticsearch_7_gets_a_template_without_types() {
-        let template = for_engine(elasticsearch(7), "cwl-*").unwrap();
+        let template = for_engine(TemplateKind::Trail, elasticsearch(7), "cwl-*").unwrap();
         assert_eq!(template["index_patterns"], json!(["cwl-*"]));
         assert_eq!(template["settings"]["index"]["number_of_shards"], 1);
         assert_eq!(template["mappings"]["properties"]["eventName"]["type"], "keyword");
@@ -181,12 +202,12 @@ mod tests {
 
     #[test]
     fn older_ones_get_the_mapping_below_the_document_type() {
-        let template = for_engine(elasticsearch(6), "cwl-*").unwrap();
+        let template = for_engine(TemplateKind::Trail, elasticsearch(6), "cwl-*").unwrap();
         assert_eq!(template["index_patterns"], json!(["cwl-*"]));
         assert_eq!(template["mappings"]["event"]["properties"]["eventName"]["type"], "keyword");
         assert!(template["mappings"]["event"].get("_all").is_none(), "6.x refuses to hear of it");
 
-        let template = for_engine(elasticsearch(5), "cwl-*").unwrap();
+        let template = for_engine(TemplateKind::Trail, elasticsearch(5), "cwl-*").unwrap();
         assert_eq!(template["template"], "cwl-*");
         assert!(template.get("index_patterns").is_none());
         assert_eq!(template["mappings"]["event"]["_all"]["enabled"], false);
@@ -194,7 +215,7 @@ mod tests {
 
     #[test]
     fn elasticsearch_2_gets_strings() {
-        let template = for_engine(elasticsearch(2), "cwl-*").unwrap();
+        let template = for_engine(TemplateKind::Trail, elasticsearch(2), "cwl-*").unwrap();
         let mapping = &template["mappings"]["event"];
         let exact = json!({ "type": "string", "index": "not_analyzed", "ignore_above": 1024 });
         assert_eq!(mapping["properties"]["ct"]["properties"]["bucket"], exact);
@@ -210,7 +231,7 @@ mod tests {
     #[test]
     fn a_collection_is_not_told_how_to_store() {
         let collection = Engine { kind: EngineKind::Serverless, version: (0, 0) };
-        let template = for_engine(collection, "cwl-*").unwrap();
+        let template = for_engine(TemplateKind::Trail, collection, "cwl-*").unwrap();
         let settings = &template["template"]["settings"]["index"];
         let keys: Vec<&String> = settings.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["mapping", "query"]);
@@ -218,7 +239,7 @@ mod tests {
 
     #[test]
     fn template_keeps_subtrees_whole_and_has_promoted_fields() {
-        let template = for_engine(OPENSEARCH, "cwl-*").unwrap();
+        let template = for_engine(TemplateKind::Trail, OPENSEARCH, "cwl-*").unwrap();
         let properties = &template["template"]["mappings"]["properties"];
         for subtree in ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"] {
             assert_eq!(properties[subtree], json!({ "type": "object", "enabled": false }), "{subtree}");
@@ -248,10 +269,10 @@ mod tests {
         assert_eq!(required_copies(refusal), Some(3));
         assert_eq!(required_copies(b"another reason"), None);
 
-        let mut template = for_engine(OPENSEARCH, "cwl-*").unwrap();
+        let mut template = for_engine(TemplateKind::Trail, OPENSEARCH, "cwl-*").unwrap();
         set_copies(&mut template, 3);
         assert_eq!(template["template"]["settings"]["index"]["auto_expand_replicas"], "0-2");
-        let mut template = for_engine(elasticsearch(5), "cwl-*").unwrap();
+        let mut template = for_engine(TemplateKind::Trail, elasticsearch(5), "cwl-*").unwrap();
         set_copies(&mut template, 2);
         assert_eq!(template["settings"]["index"]["auto_expand_replicas"], "0-1");
     }

@@ -1,6 +1,9 @@
 /// The checkpoint, and runs that are interrupted.
 mod checkpoint;
 
+/// Access lines in files.
+mod access_log;
+
 /// What a domain does to a run.
 mod faults;
 
@@ -39,11 +42,13 @@ pub(crate) struct Rig {
     folder: TempDir,
     /// Where S3 is.
     pub(crate) s3: String,
+    /// `ACCESS_LOG` in the program's environment.
+    access_log: &'static str,
 }
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        Self { signed: rig::Rig::new().await, folder: tempfile::tempdir().unwrap(), s3: String::new() }
+        Self { signed: rig::Rig::new().await, folder: tempfile::tempdir().unwrap(), s3: String::new(), access_log: "" }
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
@@ -78,6 +83,7 @@ impl Rig {
             .env_clear()
             .envs(AWS_KEY)
             .env("AWS_ENDPOINT_URL_S3", &self.s3)
+            .env("ACCESS_LOG", self.access_log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

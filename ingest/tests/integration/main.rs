@@ -1,6 +1,7 @@
 //! The function over real sockets: a stand-in domain that checks each signature, and real servers behind it.
 
 /// The stand-in, and the signed way to it.
+mod access_log;
 mod rig;
 
 /// Real servers behind it.

@@ -1,6 +1,8 @@
 //! Logs and findings of other services, which share CloudTrail's buckets.
 
+use super::GATE_EVENTS;
 use super::members::{Members, string_at};
+use crate::document::access_line::{self, GateLine};
 
 /// Returns the kind of an object that is known to be of another service.
 pub(super) fn kind_of_object(members: &Members<'_>) -> Option<&'static str> {
@@ -27,6 +29,9 @@ pub(super) fn kind_of_object(members: &Members<'_>) -> Option<&'static str> {
 pub(super) fn kind_of_message(message: &str) -> Option<&'static str> {
     if is_flow_log(message) {
         return Some("VPC flow logs");
+    }
+    if access_line::classify(message) == Some(GateLine::Event) {
+        return Some(GATE_EVENTS);
     }
     // A look at the keys is enough to tell that most messages are none of these.
     if !message.starts_with('{') || message.contains("\"eventVersion\"") {

@@ -2,6 +2,7 @@
 
 use super::item::Item;
 use super::members::{Members, string_at};
+use crate::document::access_line::{AccessLine, line_id};
 use crate::document::identity::{Identity, UNDATED};
 use crate::payload::LogEvent;
 
@@ -22,6 +23,13 @@ pub(super) fn to_item(text: &str) -> Item {
         event: LogEvent { id, timestamp, message, extracted_fields: Vec::new() },
         is_dated: timestamp != UNDATED,
     }
+}
+
+/// Returns an access line of trailgate as a log event.
+pub(super) fn access_line_to_item(text: &str) -> Option<Item> {
+    let timestamp = AccessLine::parse(text)?.timestamp();
+    let event = LogEvent { id: line_id(text), timestamp, message: text.to_owned(), extracted_fields: Vec::new() };
+    Some(Item::Record { owner: String::new(), event, is_dated: true })
 }
 
 /// Members of all records, or of all of one sort: an aggregated event has `eventId` and `timeWindow`.
