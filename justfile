@@ -87,10 +87,10 @@ test-engines: prepare-engines package-function (test-ignored "engines::" "emulat
 test-browser: prepare-engines (test-ignored "kibana::" "browser::")
 
 # Runs the tests against moto, Amazon's metadata mock and Prometheus (Python, Prometheus).
-test-services: (test-ignored "credentials::" "bucket::" "metrics::")
+test-services: (test-ignored "credentials::" "bucket::" "metrics::" "oracle::")
 
 # Runs all tests that those three leave out.
-test-others: prepare-engines package-function (test-ignored "--skip" "engines::" "--skip" "emulator::" "--skip" "dashboards::" "--skip" "kibana::" "--skip" "browser::" "--skip" "credentials::" "--skip" "bucket::" "--skip" "metrics::")
+test-others: prepare-engines package-function (test-ignored "--skip" "engines::" "--skip" "emulator::" "--skip" "dashboards::" "--skip" "kibana::" "--skip" "browser::" "--skip" "credentials::" "--skip" "bucket::" "--skip" "metrics::" "--skip" "oracle::")
 
 # Fuzzes each target for some seconds (a C++ compiler).
 fuzz SECONDS="20":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: setup.sh    makes target/aws/bin with moto_server, which plays S3 and STS, and AWS's own aws-lambda-rie and
+# usage: setup.sh    makes target/aws/bin with moto_server, which plays S3 and STS, the AWS command line, and aws-lambda-rie and
 # ec2-metadata-mock, which play Lambda and an instance's metadata service
 # They are kept while what is named here and in requirements.txt stays the same.
 set -euo pipefail

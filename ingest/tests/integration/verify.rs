@@ -1,3 +1,4 @@
 mod bucket;
 mod domain;
 mod month;
+mod oracle;

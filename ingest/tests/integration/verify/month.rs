@@ -103,6 +103,10 @@ impl Month {
         std::fs::remove_file(self.path(key)).unwrap();
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) async fn sources(&self) -> Arc<Sources> {
         sources(self.folder.path()).await
     }
