@@ -105,6 +105,19 @@ def test_the_journal_has_the_access_lines(running):
     running.wait(f"journalctl -u trailgate -o cat | grep -q '\"status\":{ADMITTED}'")
 
 
+def test_line_of_64_kib_stays_whole(running):
+    running.output("curl -s -o /dev/null http://127.0.0.1:8080/$(head -c 60000 /dev/zero | tr '\\0' x)")
+    running.wait("[ $(journalctl -u trailgate -o cat -n 20 | grep -c '^{.*/xxx.*}$') = 1 ]")
+    longest = "journalctl -u trailgate -o cat -n 20 | wc -L"
+    assert int(running.output(longest)) > 60000
+
+
+def test_burst_of_lines_loses_none(running):
+    # The gate rejects these at once: the escape is none.
+    running.output("curl -s -o /dev/null 'http://127.0.0.1:8080/%zz[1-70000]'")
+    running.wait("[ $(journalctl -u trailgate -o cat --since -5min | grep -c '/%zz[0-9]') = 70000 ]")
+
+
 def test_journal_has_its_bound_without_a_reboot(machine):
     assert "max 512.0M" in machine.output("journalctl -u systemd-journald -o cat | tail -n 1")
 
