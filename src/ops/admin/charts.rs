@@ -17,7 +17,7 @@ pub(super) fn request_chart(points: &[Point], slots: usize, from: &str) -> Marku
     html! {
         figure {
             figcaption {
-                b { (requests) } " requests, "
+                b { (requests) } (if requests == 1 { " request, " } else { " requests, " })
                 span.key.rejected {} (rejected) " rejected, "
                 span.key.failed {} (failed) " failed"
             }
