@@ -14,7 +14,6 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode, Version};
-use ipnet::IpNet;
 use trailgate_client::{PooledBody, SignedClient, Target, UnsignedRequest};
 
 use crate::http::discard::discard;
@@ -85,13 +84,6 @@ pub struct ProxyConfig {
     pub body: BodyLimits,
     /// The quota of each read entry.
     pub searches: SearchLimits,
-}
-
-/// The grant of the entry that matches a client.
-struct Granted {
-    access: Access,
-    block: IpNet,
-    entry: Arc<Entry>,
 }
 
 impl Shared {
@@ -205,7 +197,7 @@ impl Proxy {
         recorder.check_writable()?;
         let listener = &connection.listener;
         let client = listener.trusted_proxies.client(connection.peer.ip(), &head.headers)?;
-        let Granted { access, block, entry } = self.check_allowlist(client, record.time(), record)?;
+        let entry = self.check_allowlist(client, record.time(), record)?;
         check_supported(&head)?;
         let is_proxied = listener.trusted_proxies.contains(connection.peer.ip());
         listener.hosts.check(&head, is_proxied)?;
@@ -218,12 +210,13 @@ impl Proxy {
         if let Some(response) = self.shared.root_redirect.respond(&head.method, &head.headers, &target) {
             return Ok(redirect_response(response));
         }
-        let check = grant::decide(access, engine.get(), &head.method, &target, &head.headers, quotas.keep_alive())?;
+        let check =
+            grant::decide(entry.access, engine.get(), &head.method, &target, &head.headers, quotas.keep_alive())?;
         // The permit holds the body's memory until the request is sent and answered.
         let (body, _permit) = budget.buffer(client, body).await?;
         record.add_bytes_in(body.len() as u64);
         let load = check.run(&body)?;
-        let ticket = quotas.admit(block, load).await?;
+        let ticket = quotas.admit(entry.cidr, load).await?;
         let context = ForwardedContext::new(&connection, &head.headers);
         let request = UnsignedRequest { method: head.method, target, body };
         let sent = Instant::now();
@@ -233,7 +226,7 @@ impl Proxy {
         let response = self.upstream.send_as(session.as_deref(), &request, to_domain).await?;
         ticket.answered(response.status());
         record.set_upstream(sent.elapsed(), response.headers());
-        if access != Access::Full && may_be_unknown_route(&request.method, response.status()) {
+        if entry.access != Access::Full && may_be_unknown_route(&request.method, response.status()) {
             engine.doubt();
         }
         // The response can arrive minutes after the request, and the allowlist may have changed.
@@ -241,7 +234,13 @@ impl Proxy {
         Ok(self.stream_response(response, client, &context))
     }
 
-    fn check_allowlist(&self, client: IpAddr, now: SystemTime, record: &mut RequestRecord) -> Result<Granted, Reject> {
+    /// Returns the entry that grants `client` access at `now`.
+    fn check_allowlist(
+        &self,
+        client: IpAddr,
+        now: SystemTime,
+        record: &mut RequestRecord,
+    ) -> Result<Arc<Entry>, Reject> {
         record.set_client(client);
         let allowlist = &self.shared.allowlist;
         let entry = allowlist.grant(client, now).ok_or_else(|| match allowlist.expiry(client, now) {
@@ -249,7 +248,7 @@ impl Proxy {
             None => Reject::NotListed(client),
         })?;
         record.set_entry(Arc::clone(&entry));
-        Ok(Granted { access: entry.access, block: entry.cidr, entry })
+        Ok(entry)
     }
 
     fn stream_response(

@@ -308,6 +308,6 @@ mod tests {
         ] {
             assert_eq!(classify(other), None, "{other}");
         }
-        assert_eq!(classify(&line("/").replace("192.0.2.1", "nobody")), None);
+        assert_eq!(classify(&line("/").replace("192.0.2.1", "unknown")), None);
     }
 }
