@@ -63,5 +63,6 @@ fn report_outage(loss: &Loss) {
     }
 }
 
-/// The maximum time that a blocked pipe delays the exit.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// The maximum time for which each log delays the exit. Together with the default of `limits.drain` it stays below the
+/// unit's `TimeoutStopSec`.
+const LAST_LINES: Duration = Duration::from_secs(5);

@@ -34,7 +34,7 @@ struct Queue {
     /// Lines lost since the start.
     lost_ever: u64,
     is_writing: bool,
-    /// Lines of the batch that cannot be written at present.
+    /// Lines of the batch that is being written.
     held: u64,
     /// The error that prevents writing at present.
     error: Option<String>,
@@ -126,15 +126,19 @@ impl NonBlockingWriter {
         queue.error.is_none() && queue.lines.len() < CAPACITY / 2
     }
 
-    /// Waits until all queued lines are written, at most for `patience`. Returns the number of lines that the current
-    /// outage has cost, if there is one, including the queued ones.
+    /// Waits until all queued lines are written, at most for `patience`. Returns the number of lines that are lost if the
+    /// process exits now: those of the current outage, and those that are still queued.
     pub fn drain(&self, patience: Duration) -> Option<u64> {
         let is_busy = |queue: &mut Queue| {
             queue.error.is_none() && (queue.is_writing || !queue.lines.is_empty() || queue.lost > 0)
         };
         let waited = self.0.drained.wait_timeout_while(self.0.lock(), patience, is_busy);
         let (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        queue.outage.map(|outage| outage.lost + queue.held + count(&queue.lines))
+        let unwritten = queue.held + count(&queue.lines);
+        match queue.outage {
+            Some(outage) => Some(outage.lost + unwritten),
+            None => Some(unwritten).filter(|&lines| lines > 0),
+        }
     }
 }
 
@@ -196,6 +200,7 @@ impl<W: Write> Writer<W> {
             let mut queue = shared.filled.wait_while(shared.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
             mem::swap(&mut batch, &mut queue.lines);
             let lost = mem::take(&mut queue.lost);
+            queue.held = count(&batch);
             queue.is_writing = true;
             drop(queue);
 
@@ -219,7 +224,9 @@ impl<W: Write> Writer<W> {
             batch.clear();
             batch.shrink_to(KEEP);
 
-            shared.lock().is_writing = false;
+            let mut queue = shared.lock();
+            (queue.held, queue.is_writing) = (0, false);
+            drop(queue);
             shared.drained.notify_all();
             // Batch the lines, so that a busy proxy does not wake this thread for each one.
             thread::sleep(if shared.lock().outage.is_some() { RETRY } else { GATHER });

@@ -65,13 +65,13 @@ pub(super) fn allowlist_problem(state: &AllowlistState) -> Option<String> {
 /// A 5xx response is neither success nor failure, because a client's query can cause it.
 pub(super) fn is_answering(health: &UpstreamHealth, now: SystemTime) -> bool {
     let Some(sound) = health.last_success() else { return false };
-    let is_recent = now.duration_since(sound).is_ok_and(|age| age < LATELY);
+    let is_recent = now.duration_since(sound).is_ok_and(|age| age < RECENT);
     is_recent && health.last_failure().is_none_or(|failure| failure.at <= sound)
 }
 
 /// The time for which a response proves the domain healthy. After that a request is sent only on a probe, so an idle
 /// proxy neither becomes unready nor loads the domain.
-const LATELY: Duration = Duration::from_secs(30);
+const RECENT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -60,13 +60,13 @@ fn a_full_pipe_stalls_nobody_and_what_is_lost_is_counted() {
 }
 
 #[test]
-fn draining_waits_for_what_is_queued_but_not_for_ever() {
+fn drain_waits_for_queued_lines_and_counts_the_rest() {
     let (mut pipe, go, taken) = stuck();
     pipe.write_all(b"last\n").unwrap();
-    pipe.drain(Duration::from_millis(1));
+    assert_eq!(pipe.drain(Duration::from_millis(1)), Some(1));
     assert!(taken.try_recv().is_err());
     go.send(()).unwrap();
-    pipe.drain(Duration::from_mins(1));
+    assert_eq!(pipe.drain(Duration::from_mins(1)), None);
     assert_eq!(taken.try_recv().unwrap(), "last\n");
 }
 
