@@ -101,6 +101,11 @@ impl LoadedCertificate {
         Ok(Self { certified: Arc::new(certified), starts, expires })
     }
 
+    /// Returns the time from which on the certificate is valid.
+    pub(crate) fn starts(&self) -> SystemTime {
+        self.starts
+    }
+
     /// Returns the expiry of the certificate.
     pub(crate) fn expires(&self) -> SystemTime {
         self.expires

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +25,7 @@ pub(crate) use self::rejected_clients::RejectedClients;
 
 use crate::http::server::ConnectionMetrics;
 use crate::ops::outcome::Outcome;
+use crate::watched_file::STALE_AFTER;
 
 /// The metrics of one proxy, summed over all workers.
 #[derive(Debug)]
@@ -70,6 +71,21 @@ pub(crate) struct CertificateState {
     pub(crate) loaded: SystemTime,
     /// The error of the last reload, if it failed.
     pub(crate) error: Option<String>,
+    /// The last time at which its files were compared with the certificate in effect.
+    pub(crate) compared: Instant,
+}
+
+impl CertificateState {
+    /// Returns the time since the files were last read, if it is longer than expected: reading one of them hangs, or it
+    /// never stops changing.
+    pub(crate) fn stale(&self) -> Option<Duration> {
+        Some(self.compared.elapsed()).filter(|age| *age > STALE_AFTER)
+    }
+
+    /// Returns whether the certificate in effect is known to be the files'.
+    pub(crate) fn is_current(&self) -> bool {
+        self.error.is_none() && self.stale().is_none()
+    }
 }
 
 /// Sums since the start, from which rates are computed.
@@ -127,9 +143,10 @@ impl Metrics {
         self.body_bytes_out.inc_by(ended.bytes_out);
     }
 
-    /// Sets the expiry of a listener's certificate, which was loaded from `file` at `now`.
-    pub(crate) fn set_certificate(&self, file: &Path, expires: SystemTime, now: SystemTime) {
-        let state = CertificateState { expires, loaded: now, error: None };
+    /// Sets the expiry of a listener's certificate, which was loaded from `file` at `now`, and the time at which its
+    /// files were `compared` with it.
+    pub(crate) fn set_certificate(&self, file: &Path, expires: SystemTime, now: SystemTime, compared: Instant) {
+        let state = CertificateState { expires, loaded: now, error: None, compared };
         self.lock_certificates().insert(file.to_owned(), state);
     }
 
@@ -137,6 +154,13 @@ impl Metrics {
     pub(crate) fn set_certificate_error(&self, file: &Path, error: String) {
         if let Some(state) = self.lock_certificates().get_mut(file) {
             state.error = Some(error);
+        }
+    }
+
+    /// Sets the time at which the files of a certificate were compared with the one in effect.
+    pub(crate) fn set_certificate_compared(&self, file: &Path, compared: Instant) {
+        if let Some(state) = self.lock_certificates().get_mut(file) {
+            state.compared = compared;
         }
     }
 
@@ -190,6 +214,8 @@ impl Metrics {
         registry.register("connections_refused", "Client connections rejected at the connection limit", shed);
         let help = "Unix time of the expiry of a listener's certificate";
         registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, self.certificate_expiry());
+        let help = "1 while the certificate in effect is its files', else 0";
+        registry.register("certificate_current", help, self.certificate_current());
     }
 
     fn certificate_expiry(&self) -> Family<[(&'static str, String); 1], Gauge<f64, AtomicU64>> {
@@ -197,6 +223,14 @@ impl Metrics {
         for (file, state) in self.certificates() {
             let seconds = state.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
             family.get_or_create(&[("certificate", file.display().to_string())]).set(seconds);
+        }
+        family
+    }
+
+    fn certificate_current(&self) -> Family<[(&'static str, String); 1], Gauge> {
+        let family = Family::<_, Gauge>::default();
+        for (file, state) in self.certificates() {
+            family.get_or_create(&[("certificate", file.display().to_string())]).set(i64::from(state.is_current()));
         }
         family
     }
@@ -254,13 +288,13 @@ mod tests {
         let metrics = Metrics::default();
         for end in [1_800_000_000, 1_900_000_000] {
             let expires = UNIX_EPOCH + Duration::from_secs(end);
-            metrics.set_certificate(Path::new("/etc/gate.pem"), expires, UNIX_EPOCH);
+            metrics.set_certificate(Path::new("/etc/gate.pem"), expires, UNIX_EPOCH, Instant::now());
         }
         let mut registry = Registry::with_prefix("trailgate");
         metrics.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let lines: Vec<_> = text.lines().filter(|line| line.starts_with("trailgate_certificate")).collect();
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with("trailgate_certificate_expiry")).collect();
         let expected = "trailgate_certificate_expiry_timestamp_seconds{certificate=\"/etc/gate.pem\"} 1900000000.0";
         assert_eq!(lines, [expected]);
     }

@@ -103,6 +103,11 @@ fn certificate_advice(error: &Untrusted) -> &'static str {
         | Untrusted::ExpiredContext { .. }
         | Untrusted::NotValidYet
         | Untrusted::NotValidYetContext { .. } => "Check the certificate, then this machine's clock (`date`).",
+        // rustls has no variant of its own for it.
+        Untrusted::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
+            "The server's own certificate is a CA, as `openssl req -x509` makes by default. Make one that is none, by \
+             `-addext basicConstraints=critical,CA:FALSE`, and name it in upstream.ca_file."
+        }
         _ => "Look for a proxy or firewall that responds instead of the domain.",
     }
 }
@@ -268,8 +273,15 @@ const SIGNATURE_LIFE: i64 = 300;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use bytes::Bytes;
     use hyper::header::{HeaderMap, HeaderValue};
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls::pki_types::UnixTime;
 
     use super::*;
 
@@ -289,6 +301,31 @@ mod tests {
         assert!(problem.advice.contains("security group"), "{}", problem.advice);
         let problem = tcp(&at(io::ErrorKind::ConnectionRefused));
         assert!(problem.advice.contains("Check the port"), "{}", problem.advice);
+    }
+
+    /// Returns the finding of a server whose self-signed certificate is the only root.
+    fn verify_self_signed(is_ca: rcgen::IsCa) -> Finding {
+        let mut params = rcgen::CertificateParams::new([COLLECTION.host.to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let (name, now) = (COLLECTION.host.try_into().unwrap(), UnixTime::since_unix_epoch(NOW));
+        let result = verifier.verify_server_cert(certificate.der(), &[], &name, &[], now);
+        let endpoint = Endpoint::parse(&format!("https://{}", COLLECTION.host)).unwrap();
+        tls(&endpoint, result.map(|_| "TLS 1.3".to_owned()).map_err(io::Error::other))
+    }
+
+    /// Within the validity that rcgen gives by default.
+    const NOW: Duration = Duration::from_secs(1_795_000_000);
+
+    #[test]
+    fn self_signed_ca_as_server_certificate_has_advice() {
+        let problem = verify_self_signed(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)).unwrap_err();
+        assert!(problem.advice.contains("basicConstraints=critical,CA:FALSE"), "{} {}", problem.text, problem.advice);
+        assert!(verify_self_signed(rcgen::IsCa::ExplicitNoCa).is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::exposition::{self, Sample};
 use super::history::History;
 use super::observed_proxy::ObservedProxy;
 use super::rates::Rates;
-use super::readiness::{Check, allowlist_problem, credentials_problem, is_answering};
+use super::readiness::{Check, allowlist_problem, certificate_problem, credentials_problem, is_answering};
 use super::status::{self, Status};
 use crate::ops::log_writer::NonBlockingWriter;
 use crate::ops::reload::allowlist::AllowlistState;
@@ -72,6 +72,13 @@ impl Observer {
             let problem = format!("it cannot be written: {}", writer.problem()?);
             Some(Check::new(&format!("{name} log"), Some(problem)))
         }));
+        checks.extend(
+            self.proxy
+                .metrics
+                .certificates()
+                .iter()
+                .filter_map(|(file, state)| Some(Check::new("certificate", Some(certificate_problem(file, state)?)))),
+        );
         checks.extend(draining);
         checks
     }

@@ -1,6 +1,7 @@
 //! Readiness checks: the conditions under which the proxy can serve requests.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use trailgate_client::{UpstreamHealth, is_valid};
 
 use crate::human::round_duration;
+use crate::ops::metrics::CertificateState;
 use crate::ops::reload::allowlist::AllowlistState;
 
 /// One readiness condition and its result.
@@ -58,6 +60,16 @@ pub(super) fn allowlist_problem(state: &AllowlistState) -> Option<String> {
         ))
     };
     unread().or(wrong)
+}
+
+/// Returns why an older certificate may be in effect: its files cannot be read. An invalid file is no problem of
+/// readiness while the certificate in effect is valid.
+pub(super) fn certificate_problem(file: &Path, state: &CertificateState) -> Option<String> {
+    let (file, age) = (file.display(), round_duration(state.stale()?));
+    Some(format!(
+        "an older one may be in effect: {file} or its key has not been read for {age}, reading it hangs or it never stops \
+         changing"
+    ))
 }
 
 /// Returns whether the domain needs no health check request: it succeeded recently and has not failed since.

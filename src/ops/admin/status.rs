@@ -11,7 +11,7 @@ use trailgate_client::RoleKind;
 use super::history::Periods;
 use super::observed_proxy::ObservedProxy;
 use super::rates::Rate;
-use super::readiness::Check;
+use super::readiness::{Check, certificate_problem};
 use crate::human::round_duration;
 use crate::ops::outcome::Outcome;
 use crate::ops::reload::allowlist::AllowlistState;
@@ -243,7 +243,7 @@ pub(super) fn build(
                 file: file.display().to_string(),
                 expires: timestamp(state.expires),
                 loaded: timestamp(state.loaded),
-                error: state.error,
+                error: state.error.clone().or_else(|| certificate_problem(&file, &state)),
             })
             .collect(),
         history,

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -17,6 +17,8 @@ pub struct CertificateReloader {
     certificate: WatchedFile,
     key: WatchedFile,
     publisher: watch::Sender<Arc<LoadedCertificate>>,
+    /// The time from which on the files' certificate is valid, if that is why it was rejected.
+    starts: Option<SystemTime>,
 }
 
 impl CertificateReloader {
@@ -24,7 +26,7 @@ impl CertificateReloader {
     pub fn start(files: &CertificateFiles) -> Result<(Self, Certificate), CertificateError> {
         let (certificate, key) = (WatchedFile::open(files.certificate.clone()), WatchedFile::open(files.key.clone()));
         let (publisher, receiver) = Certificate::channel(parse(&certificate, &key)?);
-        Ok((Self { certificate, key, publisher }, receiver))
+        Ok((Self { certificate, key, publisher, starts: None }, receiver))
     }
 
     /// Follows the files until cancelled, warns before the certificate's expiry, and exports the expiry in `metrics`.
@@ -35,32 +37,40 @@ impl CertificateReloader {
         let mut days = interval(DAY);
         loop {
             tokio::select! {
-                _ = polls.tick() => self.poll(&metrics).await,
+                _ = polls.tick() => self.poll(&metrics, SystemTime::now()).await,
                 _ = days.tick() => self.warn(SystemTime::now()),
             }
         }
     }
 
     fn export(&self, metrics: &Metrics, now: SystemTime) {
-        metrics.set_certificate(self.certificate.path(), self.publisher.borrow().expires(), now);
+        let compared = self.compared();
+        metrics.set_certificate(self.certificate.path(), self.publisher.borrow().expires(), now, compared);
     }
 
-    async fn poll(&mut self, metrics: &Metrics) {
+    /// Returns the last time at which both files were compared with the certificate in effect.
+    fn compared(&self) -> Instant {
+        self.certificate.confirmed().min(self.key.confirmed())
+    }
+
+    async fn poll(&mut self, metrics: &Metrics, now: SystemTime) {
         // A non-short-circuiting `|`, so that both files are polled.
-        if self.certificate.poll().await | self.key.poll().await {
-            self.apply(metrics);
+        let is_new = self.certificate.poll().await | self.key.poll().await;
+        metrics.set_certificate_compared(self.certificate.path(), self.compared());
+        if is_new || self.starts.is_some_and(|starts| starts <= now) {
+            self.apply(metrics, now);
         }
     }
 
-    fn apply(&self, metrics: &Metrics) {
+    fn apply(&mut self, metrics: &Metrics, now: SystemTime) {
+        self.starts = None;
         let file = self.certificate.path().display();
-        let now = SystemTime::now();
         let loaded = parse(&self.certificate, &self.key).and_then(|loaded| {
             // Clients reject a certificate outside its validity, so it never replaces a valid one.
             let is_worse = self.publisher.borrow().check_time(now).is_ok();
-            let wrong = loaded.check_time(now).err().filter(|_| is_worse);
-            wrong
-                .map_or(Ok(loaded), |reason| Err(CertificateError { file: self.certificate.path().to_owned(), reason }))
+            let Some(reason) = loaded.check_time(now).err().filter(|_| is_worse) else { return Ok(loaded) };
+            self.starts = Some(loaded.starts()).filter(|starts| *starts > now);
+            Err(CertificateError { file: self.certificate.path().to_owned(), reason })
         });
         match loaded {
             Ok(loaded) => {
@@ -98,3 +108,6 @@ fn parse(certificate: &WatchedFile, key: &WatchedFile) -> Result<LoadedCertifica
 const DAY: Duration = Duration::from_hours(24);
 /// The time before its expiry from which on a certificate causes warnings.
 const WARN_BEFORE: Duration = Duration::from_hours(14 * 24);
+
+#[cfg(test)]
+mod tests;
