@@ -14,7 +14,7 @@ use crate::policy::grant::Access;
 
 /// A SigV4-signing reverse proxy in front of an AWS Elasticsearch or OpenSearch domain.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = EXIT_CODES)]
+#[command(version, max_term_width = 80, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// The command.
     #[command(subcommand)]

@@ -37,9 +37,9 @@ use trailgate_ingest::verify::keys::PublicKeys;
 use trailgate_ingest::verify::report::{Report, Verdict};
 use trailgate_ingest::verify::{Period, verify};
 
-/// CloudTrail into Elasticsearch or OpenSearch, from a command line.
+/// Load, verify and show CloudTrail events in an Elasticsearch or OpenSearch domain.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, max_term_width = 80)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,9 +52,9 @@ enum Command {
     /// Prove that the domain holds every event of a period as CloudTrail delivered it. Exits with 0 if it is proven, 1 on
     /// differences, 2 if it cannot be decided.
     Verify(VerifyArgs),
-    /// Install dashboards, saved searches and the index pattern in the domain's Kibana or `OpenSearch` Dashboards.
+    /// Install dashboards, saved searches and the index pattern in the domain's Kibana or OpenSearch Dashboards.
     Dashboards(DashboardsArgs),
-    /// Write them to files that Kibana and `OpenSearch` Dashboards can import.
+    /// Write the dashboards to files that Kibana and OpenSearch Dashboards can import.
     WriteDashboards {
         /// The folder to write to.
         folder: PathBuf,
@@ -117,7 +117,7 @@ struct VerifyArgs {
     /// The last day of events, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     to: Date,
-    /// `CloudTrail`'s public keys: the output of `aws cloudtrail list-public-keys`.
+    /// CloudTrail's public keys: the output of `aws cloudtrail list-public-keys`.
     #[arg(long, value_name = "FILE")]
     public_keys: PathBuf,
     /// Print one JSON object for each day and one with the verdict, instead of a table.
