@@ -125,9 +125,10 @@ fn service_name(label: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns whether `label` has the form of a region, words and a number: `eu-west-1`, `us-gov-east-1`,
-/// `us-isob-east-1`.
-fn is_region(label: &str) -> bool {
+/// Returns whether `label` has the form of an AWS region, words and a number: `eu-west-1`, `us-gov-east-1`,
+/// `us-isob-east-1`. The list of regions grows, so it is not compared with one.
+#[must_use]
+pub fn is_region(label: &str) -> bool {
     let parts: Vec<&str> = label.split('-').collect();
     let Some((number, words)) = parts.split_last() else { return false };
     words.len() >= 2

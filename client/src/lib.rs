@@ -56,7 +56,7 @@ pub use self::credentials::{
     RoleKind, RoleSession, RoleSessionKeeper, RoleSessions, RoleState, SessionLimits, innermost, is_valid,
     load_sdk_roots, provider, sdk_config, source,
 };
-pub use self::endpoint::{Endpoint, EndpointError};
+pub use self::endpoint::{Endpoint, EndpointError, is_region};
 pub use self::error::{FailureKind, RequestError};
 pub use self::forbidden::Forbidden;
 pub use self::health::{Failure, LastResponse, UpstreamHealth};

@@ -4,7 +4,7 @@ mod plan;
 
 use std::path::PathBuf;
 
-use trailgate_client::{Endpoint, EndpointError};
+use trailgate_client::{Endpoint, EndpointError, is_region};
 
 pub use self::plan::SetupPlan;
 use crate::document::{DocumentId, DocumentOptions, IndexDay};
@@ -49,6 +49,9 @@ impl Settings {
         let endpoint = environment.endpoint()?;
         let region = environment.text("REGION").or_else(|| endpoint.region().map(str::to_owned));
         let region = region.or_else(|| environment.text("AWS_REGION"));
+        if let Some(region) = region.as_ref().filter(|region| !is_region(region)) {
+            return Err(problem("REGION", format!("{region:?} is not a region: write one like \"eu-west-1\"")));
+        }
         let service = match environment.text("SERVICE") {
             Some(service) if service == "es" || service == "aoss" => Some(service),
             Some(other) => return Err(problem("SERVICE", format!("{other:?} is neither \"es\" nor \"aoss\""))),
@@ -226,6 +229,7 @@ mod tests {
             &[("ENDPOINT", "a.test"), ("REGION", "eu-west-1")],
             "SERVICE: is not set, and ENDPOINT does not name a service",
         );
+        refuse(&[ENDPOINT, ("REGION", "moon")], "REGION: \"moon\" is not a region: write one like \"eu-west-1\"");
         refuse(&[ENDPOINT, ("SERVICE", "ec2")], "SERVICE: \"ec2\" is neither \"es\" nor \"aoss\"");
         refuse(&[ENDPOINT, ("DOCUMENT_ID", "id")], "DOCUMENT_ID: \"id\" is none of log_event_id, event_id");
         refuse(&[ENDPOINT, ("INDEX_DAY", "now")], "INDEX_DAY: \"now\" is none of log_timestamp, event_time");

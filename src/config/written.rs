@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
-use trailgate_client::{AssumeRoleSettings, Endpoint, NotRoleArn, RoleArn, SessionLimits, UpstreamConfig};
+use trailgate_client::{AssumeRoleSettings, Endpoint, NotRoleArn, RoleArn, SessionLimits, UpstreamConfig, is_region};
 
 use super::listen::{Listens, hosts};
 use super::problem::{Problem, problem_at};
@@ -244,8 +244,7 @@ impl Aws {
     fn region(&self) -> Result<Option<&str>, Problem> {
         let Some(written) = &self.region else { return Ok(None) };
         let region = written.get_ref();
-        let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if region.is_empty() || !region.bytes().all(is_region) {
+        if !is_region(region) {
             return Err(problem_at(written, format!("{region:?} is not a region: write one like \"eu-west-1\"")));
         }
         Ok(Some(region))

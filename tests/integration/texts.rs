@@ -61,6 +61,8 @@ fn help_of_each_command_is_the_snapshot() {
         &["allow", "who", "--help"],
     ];
     let texts: String = commands.iter().map(|arguments| run(folder.path(), arguments)).collect();
+    let long: Vec<_> = texts.lines().filter(|line| line.chars().count() > 80).collect();
+    assert_eq!(long, Vec::<&str>::new(), "help fits into 80 columns");
     insta::assert_snapshot!(texts);
 }
 
