@@ -1,4 +1,4 @@
-//! How many events a second become documents, on one core: each step by itself, and all the way to a bulk body.
+//! A benchmark of one core: the number of events a second that become documents, by step and up to a bulk body.
 
 use std::hint::black_box;
 use std::io::Write as _;
@@ -63,7 +63,7 @@ fn body(documents: &[Document]) -> Vec<u8> {
     body
 }
 
-/// What CloudWatch Logs would send of the sample's events. It is also written where `PAYLOAD` says, for others to read.
+/// Returns the payload that CloudWatch Logs would send for the sample's events; writes it to the file in `PAYLOAD`, too.
 fn payload() -> Vec<u8> {
     let events = sample_lines().unwrap();
     let event = |(time, message)| json!({ "id": format!("{time:056}"), "timestamp": time, "message": message });

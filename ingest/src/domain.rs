@@ -105,7 +105,7 @@ pub struct RequestBody {
     pub is_gzip: bool,
 }
 
-/// Why there is no whole response.
+/// The reason why there is no complete response.
 #[derive(Debug, thiserror::Error)]
 pub enum DomainError {
     /// The request has no canonical target.

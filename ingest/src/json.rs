@@ -42,7 +42,7 @@ pub(crate) struct Node<'a> {
     next: usize,
 }
 
-/// Why a text cannot be parsed.
+/// The reason why a text cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
     /// It is not one valid JSON value.

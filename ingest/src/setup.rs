@@ -51,7 +51,7 @@ pub enum SetupState {
     Newer,
 }
 
-/// Why the template or the policy is not as planned.
+/// The reason why the template or the policy is not as planned.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A request failed.

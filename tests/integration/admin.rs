@@ -1,4 +1,4 @@
-/// What is counted, and who reads it.
+/// Metrics, and access to them.
 pub(crate) mod metrics;
 
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ async fn send(admin: SocketAddr, method: &str, target: &str) -> Response<Bytes> 
     Connection::open(admin).await.send(request).await
 }
 
-/// What `/readyz` says, line by line.
+/// Returns the status and the lines of `/readyz`.
 async fn readiness(program: &Program) -> (StatusCode, Vec<String>) {
     let response = ask(program.admin, "/readyz").await;
     let text = String::from_utf8(response.body().to_vec()).unwrap();
@@ -222,7 +222,7 @@ async fn status_says_who_was_refused_and_how_to_let_them_in() {
     assert!(page.contains("<strong>127.0.0.1</strong> 2 times"), "{page}");
 }
 
-/// What `trailgate status` prints of a program that took any port for its admin address.
+/// Returns the exit code and the output of `trailgate status` for a program that listens on a random admin port.
 async fn printed(program: &Program, arguments: &[&str]) -> (Option<i32>, String) {
     let config = path(&program.folder, "status.toml");
     let text = std::fs::read_to_string(path(&program.folder, "trailgate.toml")).unwrap();

@@ -1,4 +1,4 @@
-//! What others than our own client see of the gate: Chromium, curl and h2load.
+//! The proxy with foreign clients: Chromium, curl and h2load.
 
 use bytes::Bytes;
 use fake_domain::{FakeDomain, Options};
@@ -13,7 +13,7 @@ use crate::program::Program;
 use crate::support::{Rig, Setup, patiently, request};
 use crate::tls::secure;
 
-/// What a program prints; it must end well.
+/// Asserts that a program succeeds, and returns its output.
 async fn output(command: &mut Command) -> String {
     let output = patiently(command.kill_on_drop(true).output()).await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

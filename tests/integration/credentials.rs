@@ -1,4 +1,4 @@
-//! Where the program finds what it signs with, and what happens as that changes.
+//! The sources of the program's credentials, and changes of them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ async fn found(program: &mut Program) -> String {
     program.event("AWS credentials found").await["access_key_id"].as_str().unwrap().to_owned()
 }
 
-/// What a test does with keys that STS gave: the domain takes them, and the program signs with them.
+/// Asserts that the program signs with keys from STS and the domain accepts them.
 async fn signs_with_what_sts_gave(sts: &AwsMock, aws: &str, environment: &[(&str, String)]) {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = started(&domain, aws, environment).await;
@@ -282,7 +282,7 @@ async fn last_keys_serve_until_expiry_without_metadata_service() {
     patiently(is_back).await;
 }
 
-/// What gives `content` to whoever asks for `path`.
+/// Starts a server that answers requests for `path` with `content`.
 async fn giving(folder: &TempDir, path: &str, content: &Value) -> AwsMock {
     let file = folder.path().join(path);
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();

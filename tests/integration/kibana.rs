@@ -14,7 +14,7 @@ use self::session::{STEP, Session, words};
 use crate::program::{Program, command, path};
 use crate::support::allow;
 
-/// Whether a panel shows something: events, bars, or a text.
+/// Returns true if a panel shows events, bars or a text.
 fn shows_something(panel: &Value) -> bool {
     let text = panel["text"].as_str().unwrap().trim();
     panel["bars"].as_u64().unwrap() > 0 || !(text.is_empty() || text == "No results found")
@@ -105,5 +105,5 @@ async fn started_anew(mut gate: Program) -> Program {
 
 const BENJAMIN: &str = "user/benjamin";
 
-/// Where Kibana's page is, which is one page with everything in it.
+/// The path of Kibana, which is a single-page application.
 const KIBANA: &str = "/_plugin/kibana/app/kibana";

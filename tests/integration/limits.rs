@@ -229,7 +229,7 @@ async fn connection_too_many_that_sends_reads_its_whole_answer() {
     }
 }
 
-/// What comes back for a request on this connection, which may be reset behind the answer.
+/// Returns the response to a request on this connection, which may be reset after the response.
 async fn get_on(mut stream: TcpStream) -> Option<RawAnswer> {
     let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     let mut answer = Vec::new();

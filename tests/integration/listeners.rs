@@ -29,7 +29,7 @@ async fn sent(rig: &Rig, proxy_header: &str) -> String {
     rig.raw(format!("{proxy_header}{REQUEST}").as_bytes()).await
 }
 
-/// What was sent is not read, so the connection may be reset.
+/// Asserts that the connection is closed. The bytes sent stay unread, so it may be reset instead.
 async fn is_closed(rig: &Rig, proxy_header: &str) {
     let mut stream = rig.open().await;
     stream.write_all(format!("{proxy_header}{REQUEST}").as_bytes()).await.unwrap();

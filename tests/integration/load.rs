@@ -89,7 +89,7 @@ fn memory(program: &Program, name: &str) -> u64 {
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// What 1,300 connections may take beside the budget for bodies, the answers on their way included.
+/// The memory that 1,300 connections may use on top of the body budget, responses in flight included.
 const FIXED_MIB: u64 = 48;
 
 static LARGE: [u8; 4 * 1024 * 1024] = [0; 4 * 1024 * 1024];

@@ -2,22 +2,22 @@
 
 mod support;
 
-/// What reaches the domain, and what comes back.
+/// Requests as the domain receives them, and responses as the client does.
 mod forward;
 
 /// The same, exchange by exchange, of two recorded sessions of a browser.
 mod recorded;
 
-/// What a client with a read grant could do harm with.
+/// Attacks by a client with a read grant.
 mod attacks;
 
-/// Who is let in, and for how long.
+/// Allowed clients, and changes of the allowlist.
 mod allowlist;
 
-/// What those who are let in may do.
+/// The access that a grant permits.
 mod grants;
 
-/// What is written of each request.
+/// The access log of each request.
 mod access_log;
 
 /// An access log that cannot be written.
@@ -26,13 +26,13 @@ mod log_failure;
 /// The real program: its files, its signals, its exit codes.
 mod program;
 
-/// What the operator is told: health, metrics, status.
+/// The operator's view: health, metrics, status.
 mod admin;
 
-/// What systemd is told, and what it passes on.
+/// Notifications to systemd, and sockets passed by it.
 mod systemd;
 
-/// Where the program finds what it signs with, and what happens as that changes.
+/// The sources of the program's credentials, and changes of them.
 mod credentials;
 
 /// Requests that are signed with a role of an entry, and the sessions that do it.
@@ -47,13 +47,13 @@ mod texts;
 /// The allowlist from the shell.
 mod allow;
 
-/// What is found wrong, fault by fault.
+/// Faults that `doctor` reports, one by one.
 mod doctor;
 
-/// What is shipped beside the program.
+/// Files shipped with the program.
 mod generate;
 
-/// What happens to requests in flight when the gate stops.
+/// Requests in flight at shutdown.
 mod shutdown;
 
 /// Real servers behind the gate, driven by their official clients.
@@ -71,7 +71,7 @@ mod tls;
 /// HTTP/2 towards the client.
 mod http2;
 
-/// What others than our own client see of the gate.
+/// The proxy with foreign clients.
 mod browser;
 
 /// An analyst's session with a real Kibana.
@@ -80,7 +80,7 @@ mod kibana;
 /// Several listeners, the way to https, and load balancers that pass on TCP.
 mod listeners;
 
-/// What a client may take: size, time, memory, connections.
+/// Limits for a client: size, time, memory, connections.
 mod limits;
 
 /// Many clients that behave badly at once.

@@ -19,9 +19,9 @@ use crate::support::{Connection, allow, get, patiently};
 /// The program, started with files of its own.
 pub(crate) struct Program {
     pub(crate) child: Child,
-    /// Where it listens for clients.
+    /// The address that clients connect to.
     pub(crate) address: SocketAddr,
-    /// Where it listens for the operator.
+    /// The address that the operator connects to.
     pub(crate) admin: SocketAddr,
     stdout: Lines<BufReader<ChildStdout>>,
     stderr: Lines<BufReader<ChildStderr>>,
@@ -50,7 +50,7 @@ impl Program {
         Self::of(run, folder).await
     }
 
-    /// What `command` starts, once it listens.
+    /// Starts `command` and waits until it listens.
     pub(crate) async fn of(mut command: Command, folder: TempDir) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();

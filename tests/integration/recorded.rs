@@ -23,7 +23,7 @@ struct Exchange {
     target: String,
     request_headers: Vec<(String, String)>,
     request_body: Option<String>,
-    /// Where the body itself was not recorded.
+    /// The body's size, if the body itself was not recorded.
     request_body_size: Option<usize>,
     status: u16,
     response_headers: Vec<(String, String)>,
@@ -133,7 +133,7 @@ fn without(headers: &[(String, String)], names: &[&str]) -> Headers {
     left
 }
 
-/// What reached the domain has to be what the browser sent, but for what the gate's description lists.
+/// Asserts that the domain received the browser's request, except for the changes that trailgate documents.
 fn assert_arrived(sent: &Exchange, arrived: &Seen, domain: SocketAddr) {
     let request = format!("{} {}", sent.method, sent.target);
     assert_eq!((&arrived.method, &arrived.target), (&sent.method, &sent.canonical_target()), "{request}");
@@ -194,10 +194,10 @@ async fn replays_byte_for_byte(recording: &[u8]) {
     assert!(count > 300, "{count}");
 }
 
-/// What ends at each hop, of what was recorded (RFC 9110, section 7.6.1).
+/// The recorded hop-by-hop headers (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 3] = ["connection", "keep-alive", "transfer-encoding"];
 
-/// What the gate sets for the domain, whatever a client sent, and the client's `Connection`.
+/// The headers that trailgate sets for the domain regardless of the client's, and the client's `Connection`.
 const SET_ANEW: [&str; 9] = [
     "authorization",
     "connection",

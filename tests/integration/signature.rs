@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use trailgate_client::{Signer, SigningParams, Target};
 use trailgate_testkit::signing_key;
 
-/// What servers read in more than one way, mixed with all else.
+/// Returns strings that servers parse in more than one way, mixed with arbitrary text.
 fn tricky() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![

@@ -11,7 +11,7 @@ use crate::admin::ask;
 use crate::program::{Program, command, files, path};
 use crate::support::{allow, patiently};
 
-/// What stands in for systemd: the socket that it is told on.
+/// A stand-in for systemd: its notification socket.
 struct Manager {
     socket: UnixDatagram,
     folder: TempDir,

@@ -151,7 +151,7 @@ fn harm(method: &str, path: &str) -> &'static str {
     }
 }
 
-/// Whether the engine has written nothing for this request.
+/// Returns true if the engine has written nothing for this request.
 fn is_rejected(response: &Response<Bytes>) -> bool {
     if !response.status().is_success() {
         return true;

@@ -99,7 +99,7 @@ pub enum BarSplit {
     Into(Vec<(String, String)>),
 }
 
-/// Why a text is no definition of dashboards.
+/// The reason why a text does not define dashboards.
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionsError {
     /// It is no TOML of the right shape.

@@ -32,7 +32,7 @@ pub struct InstallPlan {
     pub is_forced: bool,
 }
 
-/// Why the dashboards are not installed.
+/// The reason why the dashboards are not installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// A request failed.

@@ -56,7 +56,7 @@ pub struct DeliveryReport {
 pub struct FailedDocument {
     /// Its number among those that were to be delivered.
     pub document: usize,
-    /// Why, without what is in it.
+    /// The reason, without any of the document's content.
     pub reason: String,
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct JsonResponse {
     reply: DomainResponse,
 }
 
-/// Why a request did not get the response that it needs.
+/// The reason why a request did not get the response that it needs.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonRequestError {
     /// There is no whole response.
@@ -37,7 +37,7 @@ pub enum JsonRequestError {
     NoResponse {
         /// Method and path.
         request: String,
-        /// Why not.
+        /// The reason.
         error: DomainError,
     },
     /// The domain rejected the request, or its response is not JSON of the expected shape.

@@ -17,7 +17,7 @@ pub(crate) struct Repaired {
     pub(crate) flaw: Flaw,
 }
 
-/// Why a message is no valid JSON.
+/// The reason why a message is not valid JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     /// It is nested deeper than [`MAX_DEPTH`].

@@ -50,7 +50,7 @@ pub(super) enum FileNote {
         file: usize,
         /// The first line and the last.
         lines: Option<(u64, u64)>,
-        /// Why.
+        /// The value and the reason.
         failed: FailedValue,
     },
     /// Values of another kind were passed over in a file that has events too.

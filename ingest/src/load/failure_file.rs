@@ -23,7 +23,7 @@ pub(super) struct FailureRecord<'a> {
     /// The lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lines: Option<(u64, u64)>,
-    /// Why it is not indexed.
+    /// The reason why it is not indexed.
     pub(super) reason: &'a str,
     /// The text, if it is no event.
     #[serde(skip_serializing_if = "Option::is_none")]

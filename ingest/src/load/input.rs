@@ -14,7 +14,7 @@ use self::utf16::Utf16;
 /// A reader that any thread may have.
 pub(crate) type ByteReader = Box<dyn Read + Send>;
 
-/// Why a file's bytes are no text.
+/// The reason why a file's bytes are not text.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ByteReaderError {
     /// It cannot be read.

@@ -1,8 +1,8 @@
-//! Why a payload cannot be read.
+//! The errors of a payload that cannot be read.
 
 use serde_json::error::Category;
 
-/// Why a payload has no log events.
+/// The reason why a payload has no log events.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
     /// It is not JSON, or not of the shape that it should have.

@@ -35,7 +35,7 @@ pub(super) struct LogFile {
     pub(super) oldest_event_time: Option<Timestamp>,
 }
 
-/// Why a signature does not prove a digest.
+/// The reason why a signature does not prove a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SignatureError {
     #[error("no public key of CloudTrail has its fingerprint")]

@@ -19,7 +19,7 @@ pub(super) struct LogContent {
     pub(super) sha256: String,
     /// The events and their accounts.
     pub(super) events: Vec<(String, LogEvent)>,
-    /// Why parts of it are no events.
+    /// The reasons why parts of it are not events.
     pub(super) unreadable: Vec<String>,
 }
 

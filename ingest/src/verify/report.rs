@@ -90,7 +90,7 @@ pub struct Finding {
     pub day: Option<String>,
     /// The object key, the event id, or the document's index and id.
     pub subject: String,
-    /// What is wrong.
+    /// A description of the problem.
     pub reason: String,
 }
 

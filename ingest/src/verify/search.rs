@@ -153,5 +153,5 @@ const MAX_ATTEMPTS: u32 = 8;
 const WINDOW: usize = 10_000;
 /// The documents of one page of a scroll.
 const PAGE: usize = 5_000;
-/// How long the domain keeps a scroll's context between two pages.
+/// The time for which the domain keeps a scroll context between two pages.
 const SCROLL: &str = "2m";

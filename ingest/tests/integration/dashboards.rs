@@ -49,7 +49,7 @@ fn queries(definitions: &Definitions, panel: &Panel) -> Vec<String> {
     }
 }
 
-/// What a panel counts by: the fields one within the other, and the time.
+/// Returns a panel's aggregations: its fields, nested, or the time.
 fn aggregations(definitions: &Definitions, panel: &Panel) -> Value {
     let terms = |field: &String| json!({ "terms": { "field": field } });
     match &panel.content {
@@ -111,7 +111,7 @@ async fn each_panel_finds_what_it_is_for(name: &str) {
     assert_eq!(empty.into_iter().collect::<Vec<_>>(), NOT_IN_THE_SAMPLE);
 }
 
-/// How much later the sample events were logged, if by turns: as late as there are bars for.
+/// Delays between a sample event and its log record, used in rotation: one for each bar.
 const LAGS: [SignedDuration; 4] = [
     SignedDuration::from_mins(4),
     SignedDuration::from_mins(14),

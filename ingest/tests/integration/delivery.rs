@@ -62,7 +62,7 @@ fn documents(count: usize, bytes: usize) -> Vec<Document> {
     (0..count).map(|number| with(number, &json!({ "number": number, "padding": "x".repeat(bytes) }))).collect()
 }
 
-/// What is made of a document that does not fit.
+/// Returns the degraded document of one that does not fit.
 fn degraded(number: usize, reason: &str) -> Document {
     Document { is_degraded: true, ..with(number, &json!({ "number": number, "reason": reason })) }
 }

@@ -15,7 +15,7 @@ use crate::server::Server;
 
 type Document = Map<String, Value>;
 
-/// What became of documents.
+/// The counts of documents found and rejected, and of mapped fields.
 struct InvocationOutcome {
     found: u64,
     rejected: BTreeMap<String, usize>,
@@ -166,7 +166,7 @@ async fn index(rig: &Rig, engine: Engine, index: &str, documents: &[Document]) -
     InvocationOutcome { found, rejected, fields: fields(mapping) }
 }
 
-/// Why an item was refused, without what is of this item alone.
+/// Returns the reason why an item was rejected, cut so that items with the same cause have the same reason.
 fn reason(item: &Value) -> String {
     let cause = item["error"]["caused_by"]["reason"].as_str().unwrap_or_default();
     format!("{} {cause}", item["error"]["reason"].as_str().unwrap_or_default()).chars().take(200).collect()

@@ -90,7 +90,7 @@ async fn system_fields_leave_the_records_fields_on(engine: &str) {
     }
 }
 
-/// Why the first of 20 events is not in the index.
+/// Returns the reason why the first of 20 events is not in the index.
 async fn refusal(rig: &Rig) -> String {
     let messages: Vec<_> = (0..20).map(|_| record(r#""readOnly":false"#)).collect();
     let outcome = invoke(rig, log_data_of(0, &messages)).await;

@@ -27,7 +27,7 @@ async fn invoke_within(function: &Function, payload: &Value, time: Duration) -> 
     with_timeout(function.invoke(payload.to_string().as_bytes(), Instant::now() + time, now)).await
 }
 
-/// How many documents there are, as soon as the domain behaves again.
+/// Clears the domain's faults and returns the number of documents.
 async fn count(rig: &Rig) -> u64 {
     rig.stand_in.clear_faults();
     rig.get("/cwl-*/_count").await["count"].as_u64().unwrap()

@@ -4,7 +4,7 @@ mod checkpoint;
 /// Access lines in files.
 mod access_log;
 
-/// What a domain does to a run.
+/// Faults of the domain during a run.
 mod faults;
 
 /// Files as the field keeps them.
@@ -13,7 +13,7 @@ mod files;
 /// Files of every framing and nesting.
 mod property;
 
-/// What people are told.
+/// Messages to the operator.
 mod messages;
 
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ use trailgate_testkit::{AWS_KEY, repository};
 
 use crate::rig;
 
-/// What a run of the program left.
+/// The exit code and output of a run of the program.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -40,7 +40,7 @@ pub(crate) struct Rig {
     /// The domain, and a signed way to look into it.
     signed: rig::Rig,
     folder: TempDir,
-    /// Where S3 is.
+    /// The endpoint of S3.
     pub(crate) s3: String,
     /// `ACCESS_LOG` in the program's environment.
     access_log: &'static str,

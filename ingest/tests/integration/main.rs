@@ -7,13 +7,13 @@ mod rig;
 /// Real servers behind it.
 mod server;
 
-/// What Lambda calls the function with.
+/// The payloads that Lambda passes to the function.
 mod payloads;
 
 /// Every event is in the index once, or is said not to be, whatever the domain does.
 mod delivery;
 
-/// What the function answers to what Lambda calls it with.
+/// The function's responses to invocations by Lambda.
 mod invocation;
 
 /// The program, in front of a stand-in for Lambda.

@@ -1,4 +1,4 @@
-//! What Lambda calls the function with.
+//! The payloads that Lambda passes to the function.
 
 use std::ops::Range;
 

@@ -61,7 +61,7 @@ impl Rig {
     }
 }
 
-/// What the stand-in accepts by default.
+/// Returns the signing key that the stand-in accepts by default.
 pub(crate) fn signing_key() -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(trailgate_testkit::signing_key(None))
 }

@@ -13,7 +13,7 @@ pub(crate) struct File {
     _folder: TempDir,
 }
 
-/// What the program said.
+/// The program's exit code and output.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -37,7 +37,7 @@ impl File {
         allow(&self.path, arguments)
     }
 
-    /// What the program says if it does what it is asked.
+    /// Runs the program, asserts success, and returns its output.
     #[track_caller]
     pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let said = self.allow(arguments);

@@ -22,7 +22,7 @@ pub(crate) struct Case {
     pub(crate) environment: Vec<(&'static str, String)>,
 }
 
-/// What the program said.
+/// The program's exit code and reported steps.
 pub(crate) struct Diagnosis {
     pub(crate) code: Option<i32>,
     pub(crate) steps: Vec<Value>,

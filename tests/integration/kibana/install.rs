@@ -11,7 +11,7 @@ use super::{let_in, reader};
 use crate::program::Program;
 use crate::support::{Connection, allow, json, request};
 
-/// What `trailgate-ingest dashboards` says, or why it fails.
+/// Runs `trailgate-ingest dashboards` and returns its output, or its errors if it fails.
 async fn install(gate: &Program) -> Result<String, String> {
     let endpoint = format!("http://{}", gate.address);
     let mut command = Command::new(program("trailgate-ingest").unwrap());
@@ -21,7 +21,7 @@ async fn install(gate: &Program) -> Result<String, String> {
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// How many dashboards Kibana's own page finds.
+/// Returns the number of dashboards that Kibana's own page finds.
 async fn dashboards(gate: &Program) -> u64 {
     let target = "/_plugin/kibana/elasticsearch/.kibana/dashboard/_search?size=0";
     let headers = [("content-type", "application/json"), ("kbn-version", "5.1.1")];

@@ -1,4 +1,4 @@
-//! How long a page takes to load.
+//! The time that a page takes to load.
 
 use fake_domain::{FakeDomain, Options};
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ fn median(rounds: &[Round], way: usize, cache: usize) -> f64 {
     if took.len() % 2 == 1 { took[middle] } else { f64::midpoint(took[middle - 1], took[middle]) }
 }
 
-/// How much longer it takes through the gate, as a factor.
+/// Returns the load time through the proxy as a multiple of the time without it.
 fn factor(rounds: &[Round], cache: usize) -> f64 {
     median(rounds, 1, cache) / median(rounds, 0, cache)
 }

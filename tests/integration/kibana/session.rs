@@ -30,7 +30,7 @@ impl Script {
         Self { _child: child, stdin, stdout: BufReader::new(stdout).lines() }
     }
 
-    /// What the next step brings.
+    /// Returns the result of the next step.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> T {
         let line = timeout(STEP, self.stdout.next_line()).await.expect("the browser is stuck").unwrap();
         serde_json::from_str(&line.expect("the browser has ended")).unwrap()
@@ -45,7 +45,7 @@ impl Script {
 /// An analyst's session.
 pub(super) struct Session {
     script: Script,
-    /// What fails without a gate as well.
+    /// The requests that fail without the proxy as well.
     usual: BTreeSet<String>,
 }
 
@@ -57,7 +57,7 @@ impl Session {
         Self { script: Script::start("kibana.mjs", &arguments).await, usual }
     }
 
-    /// What fails in the steps of a session without a gate, which opens the page at `url`.
+    /// Returns the requests that fail in a session without the proxy, which opens the page at `url`.
     pub(super) async fn failures(url: &str) -> BTreeSet<String> {
         let mut session = Self::open(url, BTreeSet::new()).await;
         let mut failures = failed(&session.step(STEPS[0]).await);
@@ -68,7 +68,7 @@ impl Session {
         failures
     }
 
-    /// What the page shows after the next step, which has this name.
+    /// Returns the page's content after the next step, which has this name.
     pub(super) async fn step(&mut self, name: &str) -> Value {
         let (step, shown): (String, Value) = self.script.next().await;
         assert_eq!(step, name, "{shown}");

@@ -1,4 +1,4 @@
-//! What a signing proxy must not let pass.
+//! Requests that a signing proxy must not forward.
 
 use trailgate::HeadError;
 

@@ -1,4 +1,4 @@
-//! What is odd but has one reading, and must reach the domain as that.
+//! Unusual requests with only one interpretation, which must reach the domain with it.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::patiently;
 
-/// What a test has logged.
+/// The events that a test has logged.
 #[derive(Clone, Default)]
 pub(crate) struct Events(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! Why the domain did not index a bulk item or accept a request, and what follows from it.
+//! The reasons why the domain did not index a bulk item or accept a request, and the consequences.
 
 use std::fmt;
 

@@ -26,7 +26,7 @@ pub enum BulkOutcome {
 pub struct BulkItem {
     /// The document's id, if the response has it.
     pub id: Option<String>,
-    /// Why it is not in the index; none if it is.
+    /// The reason why it is not in the index; none if it is.
     pub error: Option<BulkError>,
 }
 

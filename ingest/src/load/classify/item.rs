@@ -25,7 +25,7 @@ pub(crate) enum Item {
 /// A value that is not indexed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FailedValue {
-    /// Why it is not indexed.
+    /// The reason why it is not indexed.
     pub(crate) reason: String,
     /// The value.
     pub(in crate::load) text: String,

@@ -18,7 +18,7 @@ pub struct Source {
 pub struct SkippedFile {
     /// Its name.
     pub name: String,
-    /// Why it is not read.
+    /// The reason why it is not read.
     pub reason: &'static str,
 }
 

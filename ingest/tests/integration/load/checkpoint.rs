@@ -127,7 +127,7 @@ async fn begun(rig: &Rig) -> (tokio::process::Child, Arc<Notify>) {
     (child, release)
 }
 
-/// How many documents there are in the index, as soon as the domain behaves again.
+/// Clears the domain's faults and returns the number of documents in the index.
 async fn count(rig: &Rig) -> u64 {
     rig.domain().clear_faults();
     rig.signed.get("/cwl-*/_count").await["count"].as_u64().unwrap()

@@ -13,7 +13,7 @@ fn lines() -> String {
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
-/// How often each fault is still to happen.
+/// The number of times that each fault is still to happen.
 static LEFT: [AtomicUsize; 7] = [const { AtomicUsize::new(3) }; 7];
 
 fn rule<const NTH: usize>(seen: &Seen) -> Option<Fault> {
