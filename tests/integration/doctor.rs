@@ -280,6 +280,35 @@ async fn role_that_cannot_be_assumed_fails_with_its_statement() {
     assert_eq!(texts[0]["text"], format!("{} can be assumed", role("Auditor")));
 }
 
+#[tokio::test]
+async fn doctor_signs_its_own_requests_with_the_role_that_reads() {
+    let domain = domain().await;
+    let sts = domain.sts().await.unwrap();
+    let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
+    case.config += "[aws.roles]\nread = \"arn:aws:iam::123456789012:role/Auditor\"\n";
+    let found = case.examine().await;
+    found.passes("request", "the domain accepts the signature");
+    found.passes("home", "/_plugin/kibana/ exists");
+    let accepted = domain.seen().into_iter().filter(|seen| seen.refusal.is_none());
+    let signers: Vec<_> = accepted.map(|seen| (seen.target, seen.signer)).collect();
+    let auditor = Some("arn:aws:sts::123456789012:assumed-role/Auditor/trailgate-doctor".to_owned());
+    assert!(signers.len() >= 3 && signers.iter().all(|(_, signer)| *signer == auditor), "{signers:#?}");
+}
+
+#[tokio::test]
+async fn doctor_does_not_sign_with_the_base_role_instead() {
+    let domain = domain().await;
+    let sts = domain.sts().await.unwrap();
+    let role = "arn:aws:iam::123456789012:role/Auditor";
+    sts.answer_for(role, StsAnswer::Error(403, "AccessDenied", "not authorized to perform: sts:AssumeRole"));
+    let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
+    case.config.extend(["[aws.roles]\nread = \"", role, "\"\n"]);
+    let found = case.examine().await;
+    found.fails("role", "sts:AssumeRole", "to the trust policy");
+    assert_eq!(found.unknown(), ["identity", "request", "product", "home"]);
+    assert!(domain.seen().iter().all(|seen| seen.refusal.is_some()), "a request was signed");
+}
+
 /// The domain denies the signed `GET /` in these words.
 async fn denied(body: Value) -> Diagnosis {
     let (domain, sts) = (domain().await, sts(200, &caller()).await);

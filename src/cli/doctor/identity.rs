@@ -70,7 +70,7 @@ pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
 }
 
 /// The owner of the credentials according to STS.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Identity {
     /// The ARN of a user, or of a session in a role.
     Known(String),

@@ -37,28 +37,37 @@ pub(super) async fn check(
         }
         return;
     };
-    let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(base.credentials.clone()));
-    let refreshing = tokio::spawn(refresher.run());
-    let assumer = config.roles.settings.clone().assumer(cache);
     for (role, is_for_readers) in roles.iter().take(MAX_ROLES) {
         let access = if *is_for_readers { Access::Read } else { Access::Full };
-        let user = SessionUser::new("trailgate-doctor", access.name());
-        match assumer(role, &user).provide_credentials().await {
+        match assume(config, role, access, base).await {
             Ok(credentials) => {
                 report.add("role", Ok(format!("{role} can be assumed")));
                 if let Some(reachable) = reachable {
                     try_out(config, role, *is_for_readers, &credentials, reachable, report).await;
                 }
             }
-            Err(error) => {
-                let reason = trailgate_client::innermost(&error);
-                report.add("role", Err(not_assumed(role, &reason, base.identity.arn())));
-            }
+            Err(reason) => report.add("role", Err(not_assumed(role, &reason, base.identity.arn()))),
         }
     }
-    refreshing.abort();
     if let Some(more) = roles.len().checked_sub(MAX_ROLES).filter(|more| *more > 0) {
         report.add_unknown("role", format!("{more} more roles are not tried: --role ARN checks one"));
+    }
+}
+
+/// Assumes `role` as the proxy does. The error is AWS's reason.
+pub(super) async fn assume(
+    config: &Config,
+    role: &RoleArn,
+    access: Access,
+    base: &SignerIdentity,
+) -> Result<Credentials, String> {
+    let (cache, refresher) = CredentialCache::new(SharedCredentialsProvider::new(base.credentials.clone()));
+    let assumer = config.roles.settings.clone().assumer(cache);
+    let user = SessionUser::new("trailgate-doctor", access.name());
+    let provider = assumer(role, &user);
+    tokio::select! {
+        found = provider.provide_credentials() => found.map_err(|error| trailgate_client::innermost(&error)),
+        () = refresher.run() => Err("the renewal of the base credentials has ended".to_owned()),
     }
 }
 
