@@ -6,7 +6,8 @@
 //!    the index with the files.
 //! 2. [`delivery`] sends documents through a [`domain`] until each is accounted for: `delivery::bulk` builds `_bulk` bodies
 //!    and reads the responses item by item, `delivery::ledger` decides what is sent next.
-//! 3. [`setup`] installs the index template and the retention policy, [`dashboards`] the saved objects of Kibana.
+//! 3. [`setup`] installs the index template and the retention policy, `setup::roles` the roles of a domain with fine-grained
+//!    access control, [`dashboards`] the saved objects of Kibana.
 //! 4. [`domain`] sends signed requests; [`settings`] parses the environment; [`engine`] names the server that the domain runs.
 //! 5. [`document`] turns a log event into the document to index; `document::extract` adds the promoted fields.
 //! 6. [`payload`] decodes the payload of an invocation into batches of log events.

@@ -1,12 +1,14 @@
 //! The function's settings, read from its environment.
 
 mod plan;
+mod role_plan;
 
 use std::path::PathBuf;
 
 use trailgate_client::{Endpoint, EndpointError, is_region};
 
 pub use self::plan::SetupPlan;
+pub use self::role_plan::{RolePlan, ThirdParty};
 use crate::document::{DocumentId, DocumentOptions, IndexDay};
 
 /// The settings of the function. They exist only if every value is valid.
@@ -27,6 +29,8 @@ pub struct Settings {
     /// `RETENTION_DAYS`: after how many days an index is deleted, in the plan for all of them; never by default.
     /// `ENGINE_VERSION`, such as `Elasticsearch_5.6`: what the domain runs, if it does not say so at `GET /`.
     pub plan: SetupPlan,
+    /// `SECURITY_API` and the roles: the function maps roles and indexes nothing; none by default.
+    pub roles: Option<RolePlan>,
     /// `GZIP`: whether requests are compressed as long as the domain takes that; `true` by default.
     pub gzip: bool,
     /// `CA_FILE`: the certificates that may sign the domain's, if not the platform's.
@@ -80,6 +84,7 @@ impl Settings {
             } else {
                 document_options
             },
+            roles: environment.role_plan()?,
             gzip: environment.flag("GZIP", true)?,
             ca_file: environment.text("CA_FILE").map(PathBuf::from),
             endpoint,

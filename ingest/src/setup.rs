@@ -1,6 +1,7 @@
 //! Installs the index template and the retention policy where they are missing or outdated.
 
 mod retention;
+pub mod roles;
 pub(crate) mod template;
 
 use std::cmp::Ordering;

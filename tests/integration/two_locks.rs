@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 use fake_domain::{FakeDomain, Options};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::sleep;
-use trailgate_testkit::Engine;
+use tokio::time::{Instant, sleep};
+use trailgate_ingest::domain::Domain;
+use trailgate_ingest::settings::Settings;
+use trailgate_ingest::setup::roles::map_roles;
+use trailgate_testkit::{Engine, signing_key};
 
 use crate::program::command;
 use crate::roles::{Roles, arn, connect, entry, role_line};
@@ -26,6 +30,8 @@ const UNLOCKED: u8 = 3;
 const THIRD_PARTY: u8 = 4;
 const EDITOR: u8 = 5;
 const READING_EDITOR: u8 = 6;
+/// A third party by the example of the documentation.
+const CONTRACTOR: u8 = 7;
 
 /// An engine with the security plug-in behind the domain, filled with events of two accounts.
 struct Locks {
@@ -45,12 +51,36 @@ impl Locks {
             entry(THIRD_PARTY.into(), "third party", &role_line("ThirdParty")),
             entry(EDITOR.into(), "editor", &full("Editor")),
             entry(READING_EDITOR.into(), "reading editor", &role_line("Master")),
+            entry(CONTRACTOR.into(), "contractor", &role_line("Contractor")),
         ];
         let roles = format!("read = \"{}\"", arn("Auditor"));
         let roles = Roles::before(domain, &roles, &(list.concat() + more)).await;
         let it = Self { roles, _engine: engine };
+        it.map_roles().await;
         it.fill().await;
         it
+    }
+
+    /// Maps the roles as the stack's function does, signed with the master's role, which is all that the plug-in knows.
+    async fn map_roles(&self) {
+        let settings = Settings::read(|variable| match variable {
+            // From the address of the master's entry.
+            "ENDPOINT" => Some(format!("http://{}", self.roles.program.address)),
+            "REGION" => Some("eu-west-1".to_owned()),
+            "SERVICE" => Some("es".to_owned()),
+            "SECURITY_API" => Some("/_plugins/_security/api".to_owned()),
+            "INGEST_ROLES" => Some(arn("Function")),
+            "AUDITOR_ROLE" => Some(arn("Auditor")),
+            "EDITOR_ROLE" => Some(arn("Editor")),
+            "THIRD_PARTY_ROLE" => Some(arn("ThirdParty")),
+            "THIRD_PARTY_ACCOUNT" => Some(OWN_ACCOUNT.to_owned()),
+            _ => None,
+        })
+        .unwrap();
+        let domain = Domain::connect(&settings, SharedCredentialsProvider::new(signing_key(None))).unwrap();
+        let plan = settings.roles.unwrap();
+        let mapped = map_roles(&domain, &plan, Instant::now() + Duration::from_mins(1)).await.unwrap();
+        assert_eq!(mapped.mapped.len(), 4);
     }
 
     /// Writes ten events of one account and five of another.
@@ -249,10 +279,18 @@ async fn editor_role_writes_events_and_no_users() {
     let it = Locks::start(&[], "").await;
     let event = r#"{"eventName":"New"}"#;
     assert_eq!(it.send(EDITOR, "PUT", "/cwl-2026.11.23/_doc/1", event).await.status(), StatusCode::CREATED);
+    let template = r#"{"index_patterns":["cwl-*"],"template":{"settings":{"number_of_replicas":0}}}"#;
+    let made = it.send(EDITOR, "PUT", "/_index_template/trailgate-cwl", template).await;
+    assert_eq!(made.status(), StatusCode::OK, "{made:?}");
+    let dashboard = r#"{"type":"dashboard","dashboard":{"title":"Events"}}"#;
+    let saved = it.send(EDITOR, "PUT", "/.kibana_1/_doc/dashboard:1", dashboard).await;
+    assert_eq!(saved.status(), StatusCode::CREATED, "{saved:?}");
     let mapping = r#"{"backend_roles":["arn:aws:iam::123456789012:role/Editor"]}"#;
     for (method, target, body) in [
         ("PUT", "/_plugins/_security/api/rolesmapping/all_access", mapping),
-        ("DELETE", "/_plugins/_security/api/rolesmapping/trailgate_auditor", ""),
+        ("PUT", "/_plugins/_security/api/internalusers/me", r#"{"password":"correct horse battery staple 1A"}"#),
+        ("GET", "/_plugins/_security/api/internalusers", ""),
+        ("DELETE", "/_plugins/_security/api/rolesmapping/trailgate-auditor", ""),
         ("PUT", "/other/_doc/1", event),
         ("PUT", "/_cluster/settings", r#"{"persistent":{"action.destructive_requires_name":"true"}}"#),
     ] {
@@ -294,14 +332,52 @@ async fn third_party_sees_the_events_of_its_account_only() {
     };
     let (all, accounts, _) = counts(MASTER).await;
     assert!(all.iter().all(|count| *count == 15) && accounts == 2, "{all:?}");
-    let (own, accounts, hits) = counts(THIRD_PARTY).await;
-    assert!(own.iter().all(|count| *count == truth) && accounts == 1, "{own:?}");
-    for hit in hits["hits"].as_array().unwrap() {
-        assert_eq!(hit["_source"]["recipientAccountId"], OWN_ACCOUNT);
-        assert!(hit["_source"].get("sourceIPAddress").is_none(), "a field that is hidden: {hit}");
+    for client in [THIRD_PARTY, CONTRACTOR] {
+        let (own, accounts, hits) = counts(client).await;
+        assert!(own.iter().all(|count| *count == truth) && accounts == 1, "{own:?}");
+        for hit in hits["hits"].as_array().unwrap() {
+            assert_eq!(hit["_source"]["recipientAccountId"], OWN_ACCOUNT);
+            let address = hit["_source"].get("sourceIPAddress");
+            assert_eq!(address.is_none(), client == CONTRACTOR, "a field that the example hides: {hit}");
+        }
+        // A document of another account is not there, by its id, either.
+        assert_eq!(it.send(client, "GET", "/cwl-2026.11.22/_doc/1", "").await.status(), StatusCode::NOT_FOUND);
     }
-    // A document of another account is not there, by its id, either.
-    assert_eq!(it.send(THIRD_PARTY, "GET", "/cwl-2026.11.22/_doc/1", "").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn third_party_opens_dashboards_and_writes_nothing() {
+    let list = entry(8, "unlocked third party", &format!("access = \"full\"\n{}", role_line("ThirdParty")));
+    let it = Locks::start(&[], &list).await;
+    let dashboard = r#"{"type":"dashboard","dashboard":{"title":"Events"}}"#;
+    let saved = it.send(EDITOR, "PUT", "/.kibana_1/_doc/dashboard:1?refresh=true", dashboard).await;
+    assert_eq!(saved.status(), StatusCode::CREATED, "{saved:?}");
+    assert_eq!(it.get(8, "/.kibana_1/_doc/dashboard:1").await["found"], true);
+    let before = it.state().await;
+    let passed: Vec<_> = {
+        let mut passed = Vec::new();
+        for (method, path) in writes() {
+            let response = it.send(8, method, &path, harm(method, &path)).await;
+            if !is_rejected(&response) && !HARMLESS.contains(&(method, path.as_str())) {
+                passed.push(format!("{method} {path}: {} {:?}", response.status(), response.body()));
+            }
+        }
+        passed
+    };
+    assert!(passed.is_empty(), "{passed:#?}");
+    let saved = it.send(8, "PUT", "/.kibana_1/_doc/dashboard:1", dashboard).await;
+    assert_eq!(saved.status(), StatusCode::FORBIDDEN, "{saved:?}");
+    assert_eq!(it.state().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java"]
+async fn roles_mapped_again_stay_the_same() {
+    let it = Locks::start(&[], "").await;
+    let before = it.state().await;
+    it.map_roles().await;
+    assert_eq!(it.state().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ use trailgate_ingest::domain::Domain;
 use trailgate_ingest::function::reload::{ReloadRequest, ReloadResult};
 use trailgate_ingest::function::{BatchResponse, Function};
 use trailgate_ingest::settings::Settings;
+use trailgate_ingest::setup::roles::{MappedRoles, map_roles};
 
 // A function has a fraction of a processor, and one invocation at a time.
 #[tokio::main(flavor = "current_thread")]
@@ -43,17 +44,26 @@ fn start() -> anyhow::Result<Program> {
     Ok(Program { function, settings, domain })
 }
 
-/// The response to an invocation: the records that failed, or the result of a reload.
+/// The response to an invocation: the records that failed, the result of a reload, or the roles that are mapped.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum FunctionResponse {
     Records(BatchResponse),
     Reload(ReloadResult),
+    Roles(MappedRoles),
 }
 
 async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<FunctionResponse, Diagnostic> {
     let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
     let deadline = Instant::now() + left.saturating_sub(MARGIN);
+    // The payload is not read: a gate may invoke this function, and has no say in what it does.
+    if let Some(plan) = &program.settings.roles {
+        let mapped = map_roles(&program.domain, plan, deadline).await;
+        return mapped.map(FunctionResponse::Roles).map_err(|error| {
+            tracing::error!(%error, request_id = event.context.request_id, "the roles are not mapped");
+            Diagnostic { error_type: "Roles".to_owned(), error_message: error.to_string() }
+        });
+    }
     if let Some(request) = ReloadRequest::parse(event.payload.get().as_bytes()) {
         return reload(program, request, deadline).await.map(FunctionResponse::Reload).map_err(|error| {
             let message = format!("{error:#}");
