@@ -22,12 +22,15 @@ MISTAKEN = {"AWS::ElasticLoadBalancingV2::Listener", "AWS::ElasticLoadBalancingV
 def cut(**parameters):
     """The template without the ignored resources; what refers to one gets `stub-NAME` in its place.
 
-    moto also leaves a null in a list where `AWS::NoValue` takes an element away, so such elements are decided here.
+    moto also leaves a null in a list where `AWS::NoValue` takes an element away, so such elements are decided here. In an
+    update it looks at functions whose condition does not hold, which are cut, too.
     """
     template = load()
     stack = Stack(**parameters)
     resources = template["Resources"]
     gone = {name for name, resource in resources.items() if resource["Type"] in IGNORED | MISTAKEN}
+    functions = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Function"}
+    gone |= {name for name in functions if not stack.holds(resources[name].get("Condition"))}
     template["Resources"] = {name: resource for name, resource in resources.items() if name not in gone}
     template.pop("Metadata")
     for resource in template["Resources"].values():

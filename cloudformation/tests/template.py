@@ -149,6 +149,10 @@ class Stack:
         index, values = argument
         return self._value(values)[int(index)]
 
+    def _join(self, argument):
+        separator, values = argument
+        return separator.join(self._value(values))
+
     def _split(self, argument):
         separator, text = argument
         return self._value(text).split(separator)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from test_gate import ROOT
-from test_roles import mapped
+from test_roles import EDITOR, Mapping
 
 DASHBOARDS = ROOT / "dashboards/kibana-7-opensearch.ndjson"
 PAGES = [("OpenSearch_2.19", "/_dashboards", "opensearch-dashboards"), ("Elasticsearch_7.10", "/_plugin/kibana", "kibana")]
@@ -49,8 +49,8 @@ def dashboards():
 
 def install(aws, folder, dashboards, engine="OpenSearch_2.19"):
     url = f"http://127.0.0.1:{dashboards.server_port}"
-    with mapped(aws, folder, engine, url, "install-dashboards", DASHBOARDS) as done:
-        return done
+    with Mapping(aws, folder, url, EngineVersion=engine) as mapping:
+        return mapping.run("install-dashboards", DASHBOARDS)
 
 
 @pytest.mark.parametrize(("engine", "page", "product"), PAGES)
@@ -61,6 +61,7 @@ def test_first_gate_imports_the_dashboards(aws, tmp_path, dashboards, engine, pa
     body, headers = dashboards.posted[f"{page}/api/saved_objects/_import"]
     assert DASHBOARDS.read_bytes() in body
     assert headers["osd-xsrf"] == headers["kbn-xsrf"] == "true"
+    assert headers["x-proxy-roles"] == EDITOR
     settings, _ = dashboards.posted[f"{page}/api/{product}/settings"]
     assert json.loads(settings) == {"changes": {"defaultIndex": "cwl-*"}}
 

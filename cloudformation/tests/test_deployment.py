@@ -101,7 +101,7 @@ def test_moto_ignores_what_is_cut_out_and_nothing_else():
 
 def test_the_stack_comes_up_with_all_outputs(deployment):
     assert deployment.describe()["StackStatus"] == "CREATE_COMPLETE"
-    assert deployment.outputs().keys() == load()["Outputs"].keys()
+    assert deployment.outputs().keys() == Stack().outputs.keys()
     assert deployment.outputs()["KibanaProxyEndpoint"] == f"https://{deployment.id('GateAddress')}/_dashboards/"
 
 
@@ -117,13 +117,15 @@ def test_log_groups_have_their_retention(aws, deployment):
     assert days == {"CloudTrail/trailgate": 365, deployment.id("FunctionLogGroup"): 30}
 
 
-def test_each_role_is_for_one_service(aws, deployment):
+def test_each_role_is_for_one_service_or_the_gates(aws, deployment):
     trusted = {}
+    gates = deployment.outputs()["GateRoleArn"]
     for role in Stack().names("AWS::IAM::Role"):
         found = aws.client("iam").get_role(RoleName=deployment.id(role))["Role"]
         (statement,) = found["AssumeRolePolicyDocument"]["Statement"]
-        trusted[role] = statement["Principal"]["Service"]
+        (trusted[role],) = statement["Principal"].values()
     assert trusted == {
+        "AuditorRole": gates,
         "CloudTrailRole": "cloudtrail.amazonaws.com",
         "FunctionRole": "lambda.amazonaws.com",
         "ReloadRole": "lambda.amazonaws.com",

@@ -49,15 +49,57 @@ def test_domain_in_the_vpc_admits_gate_and_function_only():
     assert "VPCOptions" not in Stack().properties("CloudTrailESDomain")
 
 
-def test_fine_grained_access_control_has_the_gate_as_master():
+def test_fine_grained_domain_has_a_role_of_no_gate_as_master():
     stack = Stack(FineGrainedAccessControl="true")
     options = stack.properties("CloudTrailESDomain")["AdvancedSecurityOptions"]
+    assert options["MasterUserOptions"]["MasterUserARN"].endswith("role/MasterRole")
+    settings = stack.settings()
+    assert (settings["MAP_ROLES"], settings["SECURITY_API"], settings["MASTER_ROLE"]) == ("MapRolesFunction", "", "")
+    assert settings["READ_ROLE"].endswith("role/AuditorRole") and settings["FULL_ROLE"].endswith("role/EditorRole")
+    plain = Stack().settings()
+    assert plain["READ_ROLE"].endswith("role/AuditorRole")
+    assert (plain["FULL_ROLE"], plain["MAP_ROLES"]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("engine", "api"),
+    [
+        ("Elasticsearch_7.10", "/_opendistro/_security/api"),
+        ("OpenSearch_2.19", "/_plugins/_security/api"),
+        ("OpenSearch_3.3", "/_plugins/_security/api"),
+    ],
+)
+def test_roles_are_mapped_by_the_engine_s_api(engine, api):
+    stack = Stack(FineGrainedAccessControl="true", EngineVersion=engine)
+    variables = stack.properties("MapRolesFunction")["Environment"]["Variables"]
+    assert variables["SECURITY_API"] == api
+    assert [role.rsplit("/")[-1] for role in variables["INGEST_ROLES"].split(",")] == ["FunctionRole", "ReloadRole"]
+    assert variables["FORMER_MASTER_ROLE"].endswith("role/GateRole")
+
+
+def test_first_of_two_launches_keeps_the_gates_role_as_master():
+    stack = Stack(FineGrainedAccessControl="true", GateRoleIsMaster="true", EngineVersion="Elasticsearch_7.10")
+    options = stack.properties("CloudTrailESDomain")["AdvancedSecurityOptions"]
     assert options["MasterUserOptions"]["MasterUserARN"].endswith("role/GateRole")
-    assert stack.settings()["SECURITY_API"] == "/_plugins/_security/api"
-    assert stack.settings()["FUNCTION_ROLE"].endswith("role/FunctionRole")
-    old = Stack(FineGrainedAccessControl="true", EngineVersion="Elasticsearch_7.10")
-    assert old.settings()["SECURITY_API"] == "/_opendistro/_security/api"
-    assert Stack().settings()["SECURITY_API"] == ""
+    assert stack.properties("MapRolesFunction")["Environment"]["Variables"]["FORMER_MASTER_ROLE"] == ""
+    settings = stack.settings()
+    assert settings["SECURITY_API"] == "/_opendistro/_security/api"
+    assert settings["MASTER_ROLE"].endswith("role/MasterRole")
+
+
+def test_change_of_the_third_party_starts_a_gate():
+    def template(**parameters):
+        stack = Stack(FineGrainedAccessControl="true", **parameters)
+        return stack.properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
+
+    assert template(ThirdPartyAccountId="222222222222") != template(ThirdPartyAccountId="333333333333")
+
+
+@pytest.mark.parametrize("parameter", [{"GateRoleIsMaster": "true"}, {"ThirdPartyAccountId": "222222222222"}])
+def test_roles_of_the_domain_need_fine_grained_access_control(parameter):
+    complaint = ["GateRoleIsMaster and ThirdPartyAccountId need FineGrainedAccessControl"]
+    assert Stack(**parameter).complaints() == complaint
+    assert Stack(**parameter, FineGrainedAccessControl="true").complaints() == []
 
 
 def test_default_node_holds_the_default_retention():

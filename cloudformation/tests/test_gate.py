@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 
-from template import REGION, STACK, Stack
+from template import ACCOUNT, REGION, STACK, Stack
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = ROOT / "packer/files"
@@ -30,8 +30,8 @@ class Gate:
         settings = settings.replace("ADDRESS=GateAddress", "ADDRESS=198.51.100.9")
         (folder / "stack.env").write_text(settings)
 
-    def run(self, program, *arguments):
-        environment = self.aws.environment | {"PATH": f"{GATE}:{self.aws.environment['PATH']}"}
+    def run(self, program, *arguments, **variables):
+        environment = self.aws.environment | {"PATH": f"{GATE}:{self.aws.environment['PATH']}"} | variables
         command = [FILES / program, self.folder, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -97,7 +97,17 @@ def test_gate_of_a_fleet_trusts_the_load_balancer(aws, tmp_path, gate):
 def test_configuration_names_the_domain_and_its_pages(aws, tmp_path, engine, home):
     configuration = Gate(aws, tmp_path, EngineVersion=engine).configure()
     assert configuration["upstream"] == {"endpoint": f"https://search-trail-abc.{REGION}.es.amazonaws.com", "home": home}
-    assert configuration["aws"] == {"region": REGION, "service": "es"}
+    roles = {"read": f"arn:aws:iam::{ACCOUNT}:role/AuditorRole", "tags": True}
+    assert configuration["aws"] == {"region": REGION, "service": "es", "roles": roles}
+
+
+def test_full_entries_of_a_fine_grained_domain_have_a_role(aws, tmp_path):
+    gate = Gate(aws, tmp_path, FineGrainedAccessControl="true")
+    roles = gate.configure()["aws"]["roles"]
+    assert roles["full"] == f"arn:aws:iam::{ACCOUNT}:role/EditorRole"
+    aws.put_allowlist(entry("203.0.113.7"))
+    gate.run("follow")
+    assert gate.check().returncode == 0, gate.check().stderr
 
 
 def test_a_host_name_is_the_only_one_that_is_answered(aws, tmp_path):

@@ -50,9 +50,11 @@ def test_user_data_writes_every_setting():
         "BEHIND_LOAD_BALANCER": "false",
         "CERTIFICATE_SECRET": "",
         "ALLOWLIST_PARAMETER": f"/trailgate/{STACK}/allowlist",
+        "READ_ROLE": f"arn:aws:iam::{ACCOUNT}:role/AuditorRole",
+        "FULL_ROLE": "",
+        "MAP_ROLES": "",
         "SECURITY_API": "",
-        "FUNCTION_ROLE": f"arn:aws:iam::{ACCOUNT}:role/FunctionRole",
-        "RELOAD_ROLE": f"arn:aws:iam::{ACCOUNT}:role/ReloadRole",
+        "MASTER_ROLE": "",
     }
 
 

@@ -12,6 +12,7 @@ from played import ACCOUNT, NO_STACK, REGION, Played, events, stack
 FOLDER = pathlib.Path(__file__).parent.parent
 NAMES = ["AllowedIPForEsCluster", "EngineVersion", "CodeBucket", "FunctionCodeKey", "GateBundleKey", "GateBundleSha256"]
 NAMES += ["CloudTrailName", "LogGroupName", "DomainName", "DomainInVpc", "IndexRetentionDays"]
+NAMES += ["FineGrainedAccessControl", "GateRoleIsMaster"]
 NOT_FOUND = "An error occurred (404) when calling the HeadBucket operation: Not Found"
 FORBIDDEN = "An error occurred (403) when calling the HeadBucket operation: Forbidden"
 EXPIRED = "An error occurred (ExpiredToken) when calling DescribeStackEvents: The security token included in the request is expired"
@@ -308,6 +309,36 @@ def test_upgrade_by_the_chain_is_asked_for(launch, before, after):
     done = launch.exists(EngineVersion=before)("audit", f"EngineVersion={after}")
     assert done.returncode == 0, done.stderr
     assert launch.sent()["EngineVersion"] == after
+
+
+@pytest.mark.parametrize(
+    ("before", "given"),
+    [
+        # A stack from before the parameter, and one that gets fine-grained access control.
+        ({"FineGrainedAccessControl": "true"}, []),
+        ({"FineGrainedAccessControl": "true"}, ["GateRoleIsMaster=false"]),
+        ({"FineGrainedAccessControl": "false", "GateRoleIsMaster": "false"}, ["FineGrainedAccessControl=true"]),
+    ],
+)
+def test_change_of_the_master_in_one_launch_is_refused(launch, before, given):
+    done = launch.exists(**before)("audit", *given)
+    assert done.returncode == 2
+    assert "launch with FineGrainedAccessControl=true GateRoleIsMaster=true first" in done.stderr
+    assert not launch.aws.calls("cloudformation create-change-set")
+
+
+@pytest.mark.parametrize(
+    ("before", "given"),
+    [
+        ({"FineGrainedAccessControl": "true"}, ["GateRoleIsMaster=true"]),
+        ({"FineGrainedAccessControl": "true", "GateRoleIsMaster": "true"}, ["GateRoleIsMaster=false"]),
+        ({"FineGrainedAccessControl": "true", "GateRoleIsMaster": "false"}, []),
+        ({"FineGrainedAccessControl": "false"}, []),
+    ],
+)
+def test_change_of_the_master_in_two_launches_is_asked_for(launch, before, given):
+    done = launch.exists(**before)("audit", *given)
+    assert done.returncode == 0, done.stderr
 
 
 def test_refresh_replaces_the_gates_and_waits(launch):

@@ -1,10 +1,10 @@
-"""The function's rights in a domain with fine-grained access control, as the gate gives them by signed requests.
+"""The rights in a domain with fine-grained access control, as a gate has the stack's function map them.
 
-OpenSearch has its own security plug-in here, so it decides. For Elasticsearch no registry has one; there it is seen that
-the same requests go where AWS documents that API ("Fine-grained access control in Amazon OpenSearch Service").
+OpenSearch has its own security plug-in here, so it decides; the stand-in domain names the role that signed. For
+Elasticsearch no registry has one; there it is seen that the same requests go where AWS documents that API ("Fine-grained
+access control in Amazon OpenSearch Service").
 """
 
-import base64
 import contextlib
 import http.server
 import json
@@ -17,62 +17,83 @@ import time
 import urllib.error
 import urllib.request
 
+import boto3
 import pytest
 
-from template import ACCOUNT
+import lambdas
+from template import ACCOUNT, REGION, Stack
 from test_gate import GATE, ROOT, Gate
 
-FUNCTION = f"arn:aws:iam::{ACCOUNT}:role/FunctionRole"
 ENGINES = ROOT / "tests/engines"
-
-# Whoever the stand-in lets pass is nobody to the engine behind it, and its master; others have passwords.
-CONFIG = """
-_meta: { type: config, config_version: 2 }
-config:
-  dynamic:
-    http: { anonymous_auth_enabled: true }
-    authc:
-      basic:
-        http_enabled: true
-        order: 0
-        http_authenticator: { type: basic, challenge: false }
-        authentication_backend: { type: internal }
-"""
-MASTER = """
-_meta: { type: rolesmapping, config_version: 2 }
-all_access: { backend_roles: [opendistro_security_anonymous_backendrole] }
-"""
+OPENSEARCH = "OpenSearch_2.19"
 
 
-@contextlib.contextmanager
-def mapped(aws, folder, engine, url, program="map-roles", *arguments):
-    """Runs map-roles, or `program`, with a proxy before the stand-in, which forwards signed requests to `url`."""
-    serve = [GATE / "fake-domain", "serve", "--elasticsearch", url]
-    serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
-    try:
-        endpoint = serving.stdout.readline().removeprefix("listening on ").strip()
-        gate = Gate(aws, folder, EngineVersion=engine, FineGrainedAccessControl="true")
+def arn(role):
+    return f"arn:aws:iam::{ACCOUNT}:role/{role}"
+
+
+AUDITOR, EDITOR, FUNCTION, RELOAD = map(arn, ("AuditorRole", "EditorRole", "FunctionRole", "ReloadRole"))
+GATES, MASTER, THIRD_PARTY = map(arn, ("GateRole", "MasterRole", "ThirdPartyRole"))
+
+
+# What the domain's master is mapped to.
+MASTERS = ("all_access", "security_manager")
+# Who is not named is a master, too, so that tests may look and fill.
+NOBODY = "opendistro_security_anonymous_backendrole"
+
+
+class Mapping:
+    """A gate of a stack with these parameters, before a domain whose engine is at `url`, and the function of the stack."""
+
+    def __init__(self, aws, folder, url, **parameters):
+        self.stack = Stack(FineGrainedAccessControl="true", **parameters)
+        self._close = contextlib.ExitStack()
+        serve = [GATE / "fake-domain", "serve", "--sts", "--elasticsearch", url]
+        serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
+        self._close.callback(lambda: (serving.terminate(), serving.wait(10)))
+        endpoint, sts = (serving.stdout.readline().split(" on ")[1].strip() for _ in range(2))
+        client = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+        self._sts = boto3.client("sts", endpoint_url=sts, **client)
+        self.gate = Gate(aws, folder, FineGrainedAccessControl="true", **parameters)
         settings = (folder / "stack.env").read_text()
         (folder / "stack.env").write_text(re.sub("ENDPOINT=.*", f"ENDPOINT={endpoint}", settings))
-        yield gate.run(program, *arguments)
-    finally:
-        serving.terminate()
-        serving.wait(10)
+        variables = self.stack.properties("MapRolesFunction")["Environment"]["Variables"] | {"ENDPOINT": endpoint}
+        running = lambdas.running(GATE / "bootstrap", variables, self.keys("MasterRole"))
+        self.function = self._close.enter_context(running)
+        # The gate's own requests are signed by its role.
+        own = self.keys("GateRole")
+        self._environment = {
+            "AWS_ENDPOINT_URL_LAMBDA": self.function.url,
+            "AWS_ENDPOINT_URL_STS": sts,
+            "AWS_ACCESS_KEY_ID": own["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": own["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": own["SessionToken"],
+        }
+
+    def keys(self, role):
+        return self._sts.assume_role(RoleArn=arn(role), RoleSessionName="test")["Credentials"]
+
+    def run(self, program="map-roles", *arguments, **variables):
+        return self.gate.run(program, *arguments, **self._environment | variables)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self._close.close()
 
 
 class OpenSearch:
-    """A node with the security plug-in, asked as a user whose password is known."""
-
-    PASSWORD = "correct horse battery staple 1A"
+    """A node with the security plug-in, which believes that a request is signed with a role, and without one by its master."""
 
     def __init__(self, url):
         self.url = url
 
-    def ask(self, method, path, body=None, user=None):
-        """The status and the JSON that a request gets; nobody in particular asks where there is no user."""
+    def ask(self, method, path, body=None, role=None):
+        """The status and the JSON that a request gets."""
         headers = {"content-type": "application/json"}
-        if user:
-            headers["authorization"] = "Basic " + base64.b64encode(f"{user}:{self.PASSWORD}".encode()).decode()
+        if role:
+            headers |= {"x-forwarded-for": "127.0.0.1", "x-proxy-user": role, "x-proxy-roles": role}
         request = urllib.request.Request(self.url + path, body and body.encode(), headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
@@ -80,34 +101,52 @@ class OpenSearch:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
+    def change_master(self, role, names=MASTERS):
+        """Maps what a master has to another role, as AWS does when the domain's master changes."""
+        for name in names:
+            mapping = json.dumps({"backend_roles": [role, NOBODY]})
+            assert self.ask("PUT", f"/_plugins/_security/api/rolesmapping/{name}", mapping)[0] in (200, 201)
 
-@pytest.fixture(scope="module")
-def opensearch(tmp_path_factory):
+    def masters(self):
+        """Returns the roles that are mapped to what a master has."""
+        found = [self.ask("GET", f"/_plugins/_security/api/rolesmapping/{name}")[1][name] for name in MASTERS]
+        return [sorted(set(mapping["backend_roles"]) - {NOBODY}) for mapping in found]
+
+    def statuses(self, *roles):
+        """Returns the status that each role gets."""
+        return [self.ask("GET", "/", role=role)[0] for role in roles]
+
+
+@contextlib.contextmanager
+def node(folder):
     run = ENGINES / "run.sh"
     subprocess.run([run, "opensearch-security", "--prepare"], check=True, timeout=600)
-    folder = tmp_path_factory.mktemp("opensearch")
     config = folder / "config/opensearch-security"
-    shutil.copytree(ENGINES / "opensearch-security/target/server/lib/config", config)
-    (config / "config.yml").write_text(CONFIG)
-    (config / "roles_mapping.yml").write_text(MASTER)
-    (config / "internal_users.yml").write_text("_meta: { type: internalusers, config_version: 2 }\n")
+    shutil.copytree(ENGINES / "opensearch-security/config", config)
+    settings = (config / "config.yml").read_text()
+    (config / "config.yml").write_text(settings.replace("anonymous_auth_enabled: false", "anonymous_auth_enabled: true"))
+    mapped = "".join(f"{name}: {{ backend_roles: [{NOBODY}] }}\n" for name in MASTERS)
+    (config / "roles_mapping.yml").write_text("_meta: { type: rolesmapping, config_version: 2 }\n" + mapped)
+    # The plug-in itself has all_access only.
+    roles = "_meta: { type: roles, config_version: 2 }\nsecurity_manager: { cluster_permissions: [cluster_monitor] }\n"
+    (config / "roles.yml").write_text(roles)
     made = ["-keyout", folder / "config/key.pem", "-out", folder / "config/certificate.pem"]
     certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=local", *made]
     subprocess.run(certificate, check=True, capture_output=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with open(folder / "log", "w") as log:
-        node = subprocess.Popen([run, "opensearch-security", str(port), folder], stdout=log, stderr=log)
+        process = subprocess.Popen([run, "opensearch-security", str(port), folder], stdout=log, stderr=log)
     try:
         engine = OpenSearch(f"http://127.0.0.1:{port}")
         end = time.monotonic() + 120
         while not answers(engine):
-            assert node.poll() is None and time.monotonic() < end, (folder / "log").read_text()
+            assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
             time.sleep(0.5)
         yield engine
     finally:
-        node.terminate()
-        node.wait(60)
+        process.terminate()
+        process.wait(60)
 
 
 def answers(engine):
@@ -119,13 +158,23 @@ def answers(engine):
 
 
 @pytest.fixture(scope="module")
-def function(aws, opensearch, tmp_path_factory):
-    """Asks the node as somebody who has the function's role."""
-    with mapped(aws, tmp_path_factory.mktemp("gate"), "OpenSearch_2.19", opensearch.url) as done:
-        assert done.returncode == 0, done.stdout + done.stderr
-    user = json.dumps({"password": OpenSearch.PASSWORD, "backend_roles": [FUNCTION]})
-    assert opensearch.ask("PUT", "/_plugins/_security/api/internalusers/function", user)[0] == 201
-    return lambda method, path, body=None: opensearch.ask(method, path, body, "function")
+def opensearch(tmp_path_factory):
+    with node(tmp_path_factory.mktemp("opensearch")) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def mapped(aws, opensearch, tmp_path_factory):
+    """A domain of which map-roles has had the roles mapped; asks it by a role."""
+    opensearch.change_master(MASTER)
+    folder = tmp_path_factory.mktemp("gate")
+    with Mapping(aws, folder, opensearch.url, EngineVersion=OPENSEARCH, ThirdPartyAccountId="222222222222") as mapping:
+        done = mapping.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    roles = ["trailgate-ingest", "trailgate-auditor", "trailgate-editor", "trailgate-third-party"]
+    assert json.loads(done.stdout) == {"mapped": roles}
+    assert mapping.function.invoked == ["MapRolesFunction"]
+    return lambda role, method, path, body=None: opensearch.ask(method, path, body, role)
 
 
 def document(index):
@@ -133,21 +182,23 @@ def document(index):
     return f'{{"index":{{"_index":"{index}","_id":"1"}}}}\n{{"eventName":"ConsoleLogin"}}\n'
 
 
-def test_the_function_prepares_and_writes_its_indices(function):
+@pytest.mark.parametrize("role", [FUNCTION, RELOAD, EDITOR])
+def test_role_that_indexes_prepares_and_writes_its_indices(mapped, role):
     template = {"index_patterns": ["cwl-*"], "template": {"settings": {"number_of_replicas": 0}}}
-    assert function("GET", "/")[0] == 200
-    assert function("PUT", "/_index_template/trailgate-cwl", json.dumps(template))[0] == 200
-    assert function("GET", "/_index_template/trailgate-cwl")[0] == 200
+    assert mapped(role, "GET", "/")[0] == 200
+    assert mapped(role, "PUT", "/_index_template/trailgate-cwl", json.dumps(template))[0] == 200
+    assert mapped(role, "GET", "/_index_template/trailgate-cwl")[0] == 200
     # The second brings the mapping a field more. The plug-in for retention is not there to be asked.
     for event in ("", ' "errorCode": "AccessDenied",'):
         body = document("cwl-2026.01.01").replace('{"eventName', f'{{{event}"eventName')
-        status, answer = function("POST", "/_bulk", body)
+        status, answer = mapped(role, "POST", "/_bulk", body)
         assert (status, answer["errors"]) == (200, False), answer
 
 
+@pytest.mark.parametrize("role", [FUNCTION, EDITOR, AUDITOR])
 @pytest.mark.parametrize("index", ["other", ".opendistro_security", "cwl"])
-def test_bulk_request_of_the_function_writes_no_other_index(function, index):
-    status, answer = function("POST", "/_bulk", document(index))
+def test_bulk_request_writes_no_other_index(mapped, role, index):
+    status, answer = mapped(role, "POST", "/_bulk", document(index))
     assert (status, answer["items"][0]["index"]["status"]) == (200, 403)
 
 
@@ -160,33 +211,103 @@ def test_bulk_request_of_the_function_writes_no_other_index(function, index):
         ("DELETE", "/_plugins/_security/api/rolesmapping/trailgate-ingest"),
     ],
 )
-def test_function_neither_reads_nor_deletes_nor_grants(function, method, path):
-    assert function("POST", "/_bulk", document("cwl-2026.01.01"))[0] == 200
-    assert function(method, path)[0] == 403
+def test_function_neither_reads_nor_deletes_nor_grants(mapped, method, path):
+    assert mapped(FUNCTION, "POST", "/_bulk", document("cwl-2026.01.01"))[0] == 200
+    assert mapped(FUNCTION, method, path)[0] == 403
 
 
-def test_user_without_the_function_s_role_lacks_its_rights(function, opensearch):
-    user = json.dumps({"password": OpenSearch.PASSWORD, "backend_roles": [f"{FUNCTION}2"]})
-    assert opensearch.ask("PUT", "/_plugins/_security/api/internalusers/other", user)[0] == 201
-    assert opensearch.ask("POST", "/_bulk", document("cwl-2026.01.01"), "other")[0] == 403
+@pytest.mark.parametrize("role", [AUDITOR, THIRD_PARTY])
+def test_role_that_reads_writes_no_event(mapped, role):
+    assert mapped(FUNCTION, "POST", "/_bulk?refresh=true", document("cwl-2026.01.02"))[0] == 200
+    assert mapped(role, "GET", "/cwl-*/_search")[0] == 200
+    for method, path in [("PUT", "/cwl-2026.01.02/_doc/2"), ("DELETE", "/cwl-2026.01.02"), ("PUT", "/cwl-new")]:
+        assert mapped(role, method, path, "{}")[0] == 403
 
 
-def test_mapping_roles_again_changes_nothing(aws, opensearch, function, tmp_path):
-    paths = [f"/_plugins/_security/api/{kind}/trailgate-ingest" for kind in ("roles", "rolesmapping")]
+def test_third_party_counts_the_events_of_its_account(mapped):
+    events = [("1", "111111111111"), ("2", "222222222222"), ("3", "222222222222")]
+    lines = [
+        f'{{"index":{{"_index":"cwl-2026.01.03","_id":"{name}"}}}}\n{{"recipientAccountId":"{account}"}}\n'
+        for name, account in events
+    ]
+    assert not mapped(FUNCTION, "POST", "/_bulk?refresh=true", "".join(lines))[1]["errors"]
+    counts = [mapped(role, "GET", "/cwl-2026.01.03/_count")[1]["count"] for role in (AUDITOR, THIRD_PARTY)]
+    assert counts == [3, 2]
+
+
+@pytest.mark.parametrize("role", [GATES, f"{FUNCTION}2"])
+def test_role_that_is_not_mapped_has_no_right(mapped, role):
+    assert mapped(role, "GET", "/")[0] == 403
+    assert mapped(role, "POST", "/_bulk", document("cwl-2026.01.01"))[0] == 403
+
+
+def test_mapping_roles_again_changes_nothing(aws, opensearch, mapped, tmp_path):
+    paths = [f"/_plugins/_security/api/{kind}" for kind in ("roles", "rolesmapping")]
     before = [opensearch.ask("GET", path) for path in paths]
-    with mapped(aws, tmp_path, "OpenSearch_2.19", opensearch.url) as done:
-        assert done.returncode == 0, done.stdout + done.stderr
+    third_party = {"ThirdPartyAccountId": "222222222222"}
+    with Mapping(aws, tmp_path, opensearch.url, EngineVersion=OPENSEARCH, **third_party) as mapping:
+        assert mapping.run().returncode == 0
     assert [opensearch.ask("GET", path) for path in paths] == before
+
+
+def test_payload_of_a_gate_changes_nothing_of_what_is_mapped(aws, opensearch, mapped, tmp_path):
+    before = opensearch.ask("GET", "/_plugins/_security/api/rolesmapping")
+    with Mapping(aws, tmp_path, opensearch.url, EngineVersion=OPENSEARCH, ThirdPartyAccountId="222222222222") as mapping:
+        wanted = {"awslogs": {"data": ""}, "AUDITOR_ROLE": GATES, "reload": {"prefix": "s3://a/", "hour": "2026-01-01T00"}}
+        answer, failed = mapping.function.invoke(json.dumps(wanted).encode())
+    assert (json.loads(answer)["mapped"][0], failed) == ("trailgate-ingest", False)
+    assert opensearch.ask("GET", "/_plugins/_security/api/rolesmapping") == before
+
+
+def test_two_launches_hand_the_master_over_and_reject_nobody(aws, tmp_path):
+    """The old gates sign with the gates' role until the second launch, the new ones with the roles of clients."""
+    folders = [tmp_path / name for name in ("node", "first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    with node(folders[0]) as engine:
+        engine.change_master(GATES)
+        with Mapping(aws, folders[1], engine.url, EngineVersion=OPENSEARCH, GateRoleIsMaster="true") as first:
+            for _ in range(2):
+                done = first.run()
+                assert done.returncode == 0, done.stdout + done.stderr
+        assert engine.masters() == [[GATES, MASTER]] * 2
+        assert engine.statuses(GATES, AUDITOR, EDITOR, FUNCTION) == [200] * 4
+        # AWS names all_access only.
+        engine.change_master(MASTER, ["all_access"])
+        assert engine.statuses(AUDITOR, EDITOR, FUNCTION) == [200] * 3
+        with Mapping(aws, folders[2], engine.url, EngineVersion=OPENSEARCH) as second:
+            assert second.run().returncode == 0
+        assert engine.masters() == [[MASTER]] * 2
+        assert engine.statuses(GATES, AUDITOR, EDITOR, FUNCTION) == [403, 200, 200, 200]
+
+
+def test_gate_does_not_join_while_roles_are_not_mapped(aws, opensearch, tmp_path):
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "sleep").chmod(0o755)
+    opensearch.change_master("arn:aws:iam::123456789012:role/Other")
+    try:
+        with Mapping(aws, tmp_path, opensearch.url, EngineVersion=OPENSEARCH) as mapping:
+            done = mapping.run(PATH=f"{tmp_path}:{GATE}:{aws.environment['PATH']}")
+        assert done.returncode == 1
+        assert "cannot map roles: see the log of the function MapRolesFunction" in done.stderr
+        assert len(mapping.function.invoked) == 10
+    finally:
+        opensearch.change_master(MASTER)
 
 
 class Recorder(http.server.BaseHTTPRequestHandler):
     """Answers like the security API, and keeps what it was asked."""
 
+    def do_GET(self):
+        self._answer(404, b'{"status":"NOT_FOUND"}')
+
     def do_PUT(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, body))
-        answer = b'{"status":"CREATED"}'
-        self.send_response(201)
+        self._answer(201, b'{"status":"CREATED"}')
+
+    def _answer(self, status, answer):
+        self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -206,10 +327,15 @@ def security_api():
 
 
 def test_elasticsearch_roles_go_to_open_distro_s_api(aws, tmp_path, security_api):
-    with mapped(aws, tmp_path, "Elasticsearch_7.10", f"http://127.0.0.1:{security_api.server_port}") as done:
-        assert done.returncode == 0, done.stderr
-    (role_path, role), (mapping_path, mapping) = security_api.requests
-    path = "/_opendistro/_security/api"
-    assert (role_path, mapping_path) == (f"{path}/roles/trailgate-ingest", f"{path}/rolesmapping/trailgate-ingest")
-    assert [permission["index_patterns"] for permission in role["index_permissions"]] == [["cwl-*"]]
-    assert mapping == {"backend_roles": [FUNCTION, FUNCTION.replace("FunctionRole", "ReloadRole")]}
+    url = f"http://127.0.0.1:{security_api.server_port}"
+    with Mapping(aws, tmp_path, url, EngineVersion="Elasticsearch_7.10") as mapping:
+        done = mapping.run()
+    assert done.returncode == 0, done.stderr
+    requests = dict(security_api.requests)
+    api = "/_opendistro/_security/api"
+    names = ("trailgate-ingest", "trailgate-auditor", "trailgate-editor")
+    assert list(requests) == [f"{api}/{kind}/{name}" for name in names for kind in ("roles", "rolesmapping")]
+    mapped = [requests[f"{api}/rolesmapping/{name}"]["backend_roles"] for name in names]
+    assert mapped == [[FUNCTION, RELOAD], [AUDITOR], [EDITOR]]
+    permissions = requests[f"{api}/roles/trailgate-ingest"]["index_permissions"]
+    assert [permission["index_patterns"] for permission in permissions] == [["cwl-*"]]

@@ -91,17 +91,18 @@ def answers(url):
 
 @pytest.fixture(scope="module")
 def domain():
-    """The stand-in for a domain, which takes what the role has signed, and nothing else; its URL."""
-    serve = (ROOT / "target/debug/fake-domain", "serve", "--region", REGION)
+    """The stand-in for a domain, which takes what the role or a session of its STS has signed; the URLs of both."""
+    serve = (ROOT / "target/debug/fake-domain", "serve", "--region", REGION, "--sts")
     with running(*serve, env=os.environ | KEYS, stdout=subprocess.PIPE, text=True) as serving:
-        yield serving.stdout.readline().removeprefix("listening on ").strip()
+        yield tuple(serving.stdout.readline().split(" on ")[1].strip() for _ in range(2))
 
 
 class Instance:
     """A machine that the stack has started, before its user data runs."""
 
-    def __init__(self, machine, aws, name, settings):
+    def __init__(self, machine, aws, sts, name, settings):
         self.machine = machine
+        self._endpoints = f"AWS_ENDPOINT_URL={aws.endpoint} AWS_ENDPOINT_URL_STS={sts}"
         self.id = name
         self._aws = aws
         self._settings = settings
@@ -113,12 +114,12 @@ class Instance:
         for written, found in self._settings.items():
             script = script.replace(f"{written}\n", f"{found}\n")
         self.machine.write("/tmp/user-data", script)
-        done = self.machine.run(f"AWS_ENDPOINT_URL={self._aws.endpoint} bash /tmp/user-data")
+        done = self.machine.run(f"{self._endpoints} bash /tmp/user-data")
         return done, self.machine.output("cat /tmp/signal")
 
     def reach_aws(self):
         """Points the services at AWS, until the next boot."""
-        self.machine.output(f"systemctl set-environment AWS_ENDPOINT_URL={self._aws.endpoint}")
+        self.machine.output(f"systemctl set-environment {self._endpoints}")
 
     def address(self):
         """Returns EC2's description of the stack's address."""
@@ -132,7 +133,7 @@ class Instance:
 
 @pytest.fixture(scope="module")
 def instance(aws, domain, tmp_path_factory):
-    ec2, s3 = aws.client("ec2"), aws.client("s3")
+    (endpoint, sts), ec2, s3 = domain, aws.client("ec2"), aws.client("s3")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.upload_file(BUNDLE, "code", "gate.tar.gz")
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
@@ -141,7 +142,7 @@ def instance(aws, domain, tmp_path_factory):
 
     # What the template's resources are called, and what they are.
     settings = {
-        "ENDPOINT=https://CloudTrailESDomain.DomainEndpoint": f"ENDPOINT={domain}",
+        "ENDPOINT=https://CloudTrailESDomain.DomainEndpoint": f"ENDPOINT={endpoint}",
         "ADDRESS=GateAddress": f"ADDRESS={address['PublicIp']}",
         "ADDRESS_ALLOCATION=GateAddress.AllocationId": f"ADDRESS_ALLOCATION={address['AllocationId']}",
     }
@@ -149,7 +150,7 @@ def instance(aws, domain, tmp_path_factory):
         for path, body in PROGRAMS.items():
             machine.write(path, f"#!/bin/sh\n{body}\n")
             machine.output(f"chmod +x {path}")
-        made = Instance(machine, aws, started["InstanceId"], settings)
+        made = Instance(machine, aws, sts, started["InstanceId"], settings)
         made.reach_aws()
         yield made
 

@@ -45,6 +45,9 @@ struct Serve {
     /// The Kibana to pass requests on to.
     #[arg(long, value_name = "URL", requires = "elasticsearch")]
     kibana: Option<Uri>,
+    /// Serves an STS, too, whose sessions the domain accepts; the second line names its URL.
+    #[arg(long)]
+    sts: bool,
     /// Speaks TLS, under a certificate of its own making.
     #[arg(long)]
     tls: bool,
@@ -79,7 +82,11 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         fs::write(&file, pem).with_context(|| format!("write {}", file.display()))?;
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let sts = if arguments.sts { Some(domain.sts().await?) } else { None };
     println!("listening on {}", domain.url());
+    if let Some(sts) = &sts {
+        println!("STS on {}", sts.url());
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
