@@ -46,10 +46,15 @@ impl Roles {
     }
 
     pub(crate) async fn before(domain: FakeDomain, roles: &str, allowlist: &str) -> Self {
+        Self::launch(domain, roles, allowlist, "engine = \"OpenSearch_2.19\"\n").await
+    }
+
+    /// Starts the program with this line in its table `[upstream]`.
+    async fn launch(domain: FakeDomain, roles: &str, allowlist: &str, engine: &str) -> Self {
         let sts = domain.sts().await.unwrap();
         let folder = files(&domain.url(), allowlist);
         let config = path(&folder, "trailgate.toml");
-        let text = std::fs::read_to_string(&config).unwrap();
+        let text = std::fs::read_to_string(&config).unwrap().replace("engine = \"OpenSearch_2.19\"\n", engine);
         std::fs::write(&config, format!("{text}[aws.roles]\n{roles}\n")).unwrap();
         let mut run = command(&["run", "--config", &config]);
         run.env("AWS_ENDPOINT_URL_STS", sts.url()).env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", folder.path());
@@ -115,6 +120,16 @@ async fn health_check_signs_with_the_role_that_reads() {
     let seen = it.domain.seen();
     let signers: Vec<_> = seen.iter().map(|seen| seen.signer.as_deref()).collect();
     assert_eq!(signers, [Some("arn:aws:sts::123456789012:assumed-role/Auditor/trailgate")]);
+}
+
+#[tokio::test]
+async fn engine_detection_signs_with_the_role_that_reads() {
+    let roles = format!("read = \"{}\"", arn("Auditor"));
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let mut it = Roles::launch(domain, &roles, &entry(1, "jane", "access = \"full\""), "").await;
+    it.program.event("learned the domain's engine").await;
+    let signers: BTreeSet<_> = it.domain.seen().into_iter().map(|seen| seen.signer.unwrap_or_default()).collect();
+    assert_eq!(signers, BTreeSet::from(["arn:aws:sts::123456789012:assumed-role/Auditor/trailgate".to_owned()]));
 }
 
 #[tokio::test]
