@@ -63,7 +63,7 @@ fn body(documents: &[Document]) -> Vec<u8> {
     body
 }
 
-/// Returns the payload that CloudWatch Logs would send for the sample's events; writes it to the file in `PAYLOAD`, too.
+/// Returns CloudWatch Logs' payload of the sample's events; writes it to the file that `PAYLOAD` names, too.
 fn payload() -> Vec<u8> {
     let events = sample_lines().unwrap();
     let event = |(time, message)| json!({ "id": format!("{time:056}"), "timestamp": time, "message": message });
