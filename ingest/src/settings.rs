@@ -79,12 +79,12 @@ impl Settings {
             region: region.ok_or_else(|| problem("REGION", "is not set, and ENDPOINT does not name a region"))?,
             service: service.ok_or_else(|| problem("SERVICE", "is not set, and ENDPOINT does not name a service"))?,
             plan: environment.plan(&document_options.prefix)?,
+            roles: environment.role_plan(document_options.access_log)?,
             document_options: if is_time_series {
                 DocumentOptions { id: DocumentId::None, ..document_options }
             } else {
                 document_options
             },
-            roles: environment.role_plan()?,
             gzip: environment.flag("GZIP", true)?,
             ca_file: environment.text("CA_FILE").map(PathBuf::from),
             endpoint,

@@ -279,6 +279,12 @@ async fn editor_role_writes_events_and_no_users() {
     let it = Locks::start(&[], "").await;
     let event = r#"{"eventName":"New"}"#;
     assert_eq!(it.send(EDITOR, "PUT", "/cwl-2026.11.23/_doc/1", event).await.status(), StatusCode::CREATED);
+    assert_eq!(
+        it.send(MASTER, "PUT", "/gate-2026.11.23/_doc/1?refresh=true", event).await.status(),
+        StatusCode::CREATED
+    );
+    assert_eq!(it.get(EDITOR, "/gate-*/_count").await["count"], 1);
+    assert_eq!(it.send(UNLOCKED, "GET", "/gate-2026.11.23/_count", "").await.status(), StatusCode::FORBIDDEN);
     let template = r#"{"index_patterns":["cwl-*"],"template":{"settings":{"number_of_replicas":0}}}"#;
     let made = it.send(EDITOR, "PUT", "/_index_template/trailgate-cwl", template).await;
     assert_eq!(made.status(), StatusCode::OK, "{made:?}");
@@ -292,6 +298,8 @@ async fn editor_role_writes_events_and_no_users() {
         ("GET", "/_plugins/_security/api/internalusers", ""),
         ("DELETE", "/_plugins/_security/api/rolesmapping/trailgate-auditor", ""),
         ("PUT", "/other/_doc/1", event),
+        // Access lines are evidence, too.
+        ("PUT", "/gate-2026.11.23/_doc/1", event),
         ("PUT", "/_cluster/settings", r#"{"persistent":{"action.destructive_requires_name":"true"}}"#),
     ] {
         let response = it.send(EDITOR, method, target, body).await;

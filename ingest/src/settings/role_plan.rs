@@ -18,6 +18,8 @@ pub struct RolePlan {
     pub editor: RoleArn,
     /// `THIRD_PARTY_ROLE` and `THIRD_PARTY_ACCOUNT`: it reads the events of one account.
     pub third_party: Option<ThirdParty>,
+    /// `ACCESS_LOG=index`: the roles that write events write trailgate's access lines, too.
+    pub access_log: bool,
     /// `FORMER_MASTER_ROLE`: it is no longer the domain's master.
     pub former_master: Option<RoleArn>,
 }
@@ -33,7 +35,7 @@ pub struct ThirdParty {
 
 impl<F: Fn(&str) -> Option<String>> Environment<F> {
     /// Returns the plan, or none without `SECURITY_API`.
-    pub(super) fn role_plan(&self) -> Result<Option<RolePlan>, SettingsError> {
+    pub(super) fn role_plan(&self, access_log: bool) -> Result<Option<RolePlan>, SettingsError> {
         let Some(api) = self.text("SECURITY_API") else { return Ok(None) };
         if !APIS.contains(&api.as_str()) {
             return Err(problem("SECURITY_API", format!("{api:?} is none of {}", APIS.join(", "))));
@@ -47,6 +49,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             auditor: required("AUDITOR_ROLE")?,
             editor: required("EDITOR_ROLE")?,
             third_party: self.third_party()?,
+            access_log,
             former_master: self.role("FORMER_MASTER_ROLE")?,
         }))
     }
@@ -93,7 +96,7 @@ mod tests {
             let found = variables.iter().rev().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned()).filter(|value| !value.is_empty())
         });
-        environment.role_plan()
+        environment.role_plan(true)
     }
 
     #[track_caller]
@@ -120,6 +123,7 @@ mod tests {
             auditor: role("Auditor"),
             editor: role("Editor"),
             third_party: Some(ThirdParty { role: role("ThirdParty"), account: "222222222222".to_owned() }),
+            access_log: true,
             former_master: Some(role("Gate")),
         };
         assert_eq!(plan, Ok(Some(expected)));

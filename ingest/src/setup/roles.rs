@@ -44,7 +44,7 @@ pub async fn map_roles(domain: &Domain, plan: &RolePlan, deadline: Instant) -> R
 fn definitions(plan: &RolePlan) -> Vec<(&'static str, Value, Vec<&str>)> {
     let ingest = plan.ingest.iter().map(RoleArn::as_str).collect();
     let mut all = vec![
-        ("trailgate-ingest", ingest_role(), ingest),
+        ("trailgate-ingest", ingest_role(plan.access_log), ingest),
         ("trailgate-auditor", auditor_role(), vec![plan.auditor.as_str()]),
         ("trailgate-editor", editor_role(), vec![plan.editor.as_str()]),
     ];
@@ -54,13 +54,14 @@ fn definitions(plan: &RolePlan) -> Vec<(&'static str, Value, Vec<&str>)> {
     all
 }
 
-/// Returns the role that writes events.
-fn ingest_role() -> Value {
+/// Returns the role that writes events, and access lines if the stack indexes them.
+fn ingest_role(access_log: bool) -> Value {
+    let patterns: &[&str] = if access_log { &["cwl-*", ACCESS_LINES] } else { &["cwl-*"] };
     json!({
         "cluster_permissions":
             ["cluster_monitor", "cluster_composite_ops", "cluster_manage_index_templates", "cluster:admin/opendistro/ism/*"],
         "index_permissions": [{
-            "index_patterns": ["cwl-*"],
+            "index_patterns": patterns,
             "allowed_actions": ["create_index", "write", "indices:admin/mapping/put"],
         }],
     })
@@ -99,14 +100,15 @@ fn auditor_role() -> Value {
     })
 }
 
-/// Returns the role that writes events and saved objects, and prepares indices as the function does. It manages no users,
-/// roles or settings.
+/// Returns the role that writes events and saved objects, and prepares indices as the function does. It reads access
+/// lines, and manages no users, roles or settings.
 fn editor_role() -> Value {
     json!({
         "cluster_permissions":
             ["cluster_monitor", "cluster_composite_ops", "cluster_manage_index_templates", "cluster:admin/opendistro/ism/*"],
         "index_permissions": [
             { "index_patterns": ["cwl-*"], "allowed_actions": ["indices_all"] },
+            { "index_patterns": [ACCESS_LINES], "allowed_actions": READS },
             { "index_patterns": SAVED_OBJECTS, "allowed_actions": ["indices_all"] },
         ],
         "tenant_permissions": [{ "tenant_patterns": ["global_tenant"], "allowed_actions": ["kibana_all_write"] }],
@@ -207,6 +209,8 @@ const READS: [&str; 7] = [
     "indices:admin/resolve/index",
     "indices:monitor/*",
 ];
+/// The indices of trailgate's access lines.
+const ACCESS_LINES: &str = "gate-*";
 /// The indices of saved objects.
 const SAVED_OBJECTS: [&str; 2] = [".kibana*", ".opensearch_dashboards*"];
 /// The domain's roles that its master is mapped to.
@@ -215,3 +219,26 @@ const MASTER_ROLES: [&str; 2] = ["all_access", "security_manager"];
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between a request and its repetition.
 const PAUSE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_lines_are_written_only_where_they_are_indexed() {
+        let patterns = |access_log| ingest_role(access_log)["index_permissions"][0]["index_patterns"].clone();
+        assert_eq!(patterns(false), json!(["cwl-*"]));
+        assert_eq!(patterns(true), json!(["cwl-*", "gate-*"]));
+    }
+
+    #[test]
+    fn account_of_the_third_party_is_the_only_one_in_its_query() {
+        let role = third_party_role("222222222222");
+        let query: Value = serde_json::from_str(role["index_permissions"][0]["dls"].as_str().unwrap()).unwrap();
+        let terms = [
+            json!({ "term": { "recipientAccountId": "222222222222" } }),
+            json!({ "term": { "userIdentity.accountId": "222222222222" } }),
+        ];
+        assert_eq!(query, json!({ "bool": { "should": terms, "minimum_should_match": 1 } }));
+    }
+}
