@@ -1,7 +1,7 @@
 //! The dashboards' way into a real Kibana through the gate.
 
 use fake_domain::{FakeDomain, Options};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 use trailgate_testkit::{KibanaStack, program};
@@ -11,22 +11,31 @@ use super::{let_in, reader};
 use crate::program::Program;
 use crate::support::{Connection, allow, json, request};
 
-/// Runs `trailgate-ingest dashboards` and returns its output, or its errors if it fails.
-async fn install(gate: &Program) -> Result<String, String> {
+/// Runs `trailgate-ingest dashboards`, and returns its output, or its exit code and all that it prints.
+async fn install(gate: &Program) -> Result<String, (Option<i32>, String)> {
     let endpoint = format!("http://{}", gate.address);
     let mut command = Command::new(program("trailgate-ingest").unwrap());
     let run = command.args(["dashboards", "--unsigned", "--endpoint", &endpoint]).output();
     let output = timeout(STEP, run).await.unwrap().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    if output.status.success() { Ok(stdout) } else { Err((output.status.code(), stdout + &stderr)) }
 }
 
-/// Returns the number of dashboards that Kibana's own page finds.
-async fn dashboards(gate: &Program) -> u64 {
-    let target = "/_plugin/kibana/elasticsearch/.kibana/dashboard/_search?size=0";
+/// Returns the dashboards that Kibana's own page finds.
+async fn dashboards(gate: &Program) -> Vec<Value> {
+    let target = "/_plugin/kibana/elasticsearch/.kibana/dashboard/_search?size=100";
     let headers = [("content-type", "application/json"), ("kbn-version", "5.1.1")];
     let search = request("POST", target, &headers, json!({ "query": { "match_all": {} } }).to_string());
-    json(&Connection::open(gate.address).await.send(search).await)["hits"]["total"].as_u64().unwrap()
+    json(&Connection::open(gate.address).await.send(search).await)["hits"]["hits"].as_array().unwrap().clone()
+}
+
+/// Changes the title of a dashboard.
+async fn change(gate: &Program, dashboard: &Value) {
+    let target = format!("/.kibana/dashboard/{}/_update?refresh=true", dashboard["_id"].as_str().unwrap());
+    let body = json!({ "doc": { "title": "Without root's calls" } }).to_string();
+    let update = request("POST", &target, &[("content-type", "application/json")], body);
+    assert_eq!(json(&Connection::open(gate.address).await.send(update).await)["result"], "updated");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,19 +47,27 @@ async fn dashboards_install_through_the_proxy_as_the_grant_permits() {
 
     // Kibana 5 keeps its objects in an index, and many at once could be of any.
     let_in(&mut gate, &reader()).await;
-    let refused = install(&gate).await.unwrap_err();
+    let (code, refused) = install(&gate).await.unwrap_err();
+    assert_eq!(code, Some(1), "{refused}");
     assert!(refused.contains("trailgate-ingest: PUT /.kibana/_mapping/search: 403 Forbidden"), "{refused}");
     assert!(refused.contains("read_only_grant"), "{refused}");
-    assert_eq!(dashboards(&gate).await, 0);
+    assert_eq!(dashboards(&gate).await, Vec::<Value>::new());
 
     let_in(&mut gate, &allow("127.0.0.1")).await;
     let installed = install(&gate).await.unwrap();
     assert!(installed.contains(" objects installed, 0 replaced, 0 there already\n"), "{installed}");
     assert!(installed.ends_with("the index pattern is the default one now\n"), "{installed}");
-    assert_eq!(dashboards(&gate).await, 4);
+    let found = dashboards(&gate).await;
+    assert_eq!(found.len(), 4);
 
     // To see that all are there changes nothing.
     let_in(&mut gate, &reader()).await;
     let again = install(&gate).await.unwrap();
     assert!(again.contains(": 0 objects installed, 0 replaced, "), "{again}");
+
+    let_in(&mut gate, &allow("127.0.0.1")).await;
+    change(&gate, &found[0]).await;
+    let (code, changed) = install(&gate).await.unwrap_err();
+    assert_eq!(code, Some(3), "{changed}");
+    assert!(changed.contains("kept as somebody changed it: dashboard "), "{changed}");
 }
