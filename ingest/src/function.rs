@@ -150,14 +150,19 @@ impl Function {
             return (DeliveryReport::default(), None);
         }
         let engine = self.set_up_domain(deadline).await;
-        let documents: Vec<Document> =
-            events.iter().map(|found| build_document(found.batch, found.event, &self.document_options)).collect();
-        let oldest = oldest_time(&documents, events);
-        let degrade = |index: usize, reason: &str| {
-            let EventRef { batch, event, .. } = events[index];
-            build_degraded(batch, event, &self.document_options, reason)
-        };
-        let report = self.delivery.deliver(documents, &degrade, engine.document_type(), deadline).await;
+        let (mut report, mut oldest) = (DeliveryReport::default(), None);
+        let mut left = events;
+        while !left.is_empty() {
+            let window = left.split_off(..window_length(left)).expect("the window is a part of what is left");
+            let documents: Vec<Document> =
+                window.iter().map(|found| build_document(found.batch, found.event, &self.document_options)).collect();
+            oldest = [oldest, oldest_time(&documents, window)].into_iter().flatten().min();
+            let degrade = |index: usize, reason: &str| {
+                let EventRef { batch, event, .. } = window[index];
+                build_degraded(batch, event, &self.document_options, reason)
+            };
+            report.append(self.delivery.deliver(documents, &degrade, engine.document_type(), deadline).await);
+        }
         (report, oldest)
     }
 
@@ -192,6 +197,22 @@ impl InvocationError {
         }
     }
 }
+
+/// Returns the number of events, at least one, that become documents together. A payload holds 1 MiB in gzip, which can
+/// be hundreds of thousands of small events, and a document takes several times the memory of a small event.
+fn window_length(events: &[EventRef<'_>]) -> usize {
+    let mut bytes = 0;
+    let fits = events.iter().take_while(|found| {
+        bytes += found.event.message.len() + DOCUMENT_OVERHEAD;
+        bytes <= WINDOW_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// Bytes of the events that become documents together: enough for all requests in flight.
+const WINDOW_BYTES: usize = 32 * 1024 * 1024;
+/// Approximate bytes that a document takes besides its message.
+const DOCUMENT_OVERHEAD: usize = 1024;
 
 fn collect_events(records: &[Record]) -> Vec<EventRef<'_>> {
     let batches =

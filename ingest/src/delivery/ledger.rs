@@ -51,6 +51,19 @@ pub struct DeliveryReport {
     pub failed: Vec<FailedDocument>,
 }
 
+impl DeliveryReport {
+    /// Adds the report of the documents that follow these.
+    pub fn append(&mut self, next: Self) {
+        let failed = next.failed.into_iter();
+        self.failed.extend(failed.map(|it| FailedDocument { document: self.received + it.document, ..it }));
+        self.received += next.received;
+        self.indexed += next.indexed;
+        self.degraded += next.degraded;
+        self.retried += next.retried;
+        self.bytes += next.bytes;
+    }
+}
+
 /// A document that is not in the index as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedDocument {

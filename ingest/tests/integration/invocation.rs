@@ -125,6 +125,17 @@ async fn only_the_records_of_a_stream_that_failed_are_named() {
 }
 
 #[tokio::test]
+async fn record_behind_many_small_events_fails_by_itself() {
+    let (rig, function) = start().await;
+    rig.stand_in.judge_items(|_, source| {
+        (source["@id"] == "40005").then_some(ItemRefusal { status: 404, kind: "index_not_found_exception" })
+    });
+    let outcome = invoke(&function, &kinesis(&[("a", log_data(0..40_000)), ("b", log_data(40_000..40_010))])).await;
+    assert_eq!(failures(&outcome), ["b"]);
+    assert_eq!((outcome.metrics.received, outcome.metrics.indexed), (40_010, 40_009));
+}
+
+#[tokio::test]
 async fn a_message_of_the_queue_that_failed_is_named_once() {
     let (rig, function) = start().await;
     rig.stand_in.judge_items(|_, source| {
