@@ -110,7 +110,7 @@ class OpenSearch:
     def masters(self):
         """Returns the roles that are mapped to what a master has."""
         found = [self.ask("GET", f"/_plugins/_security/api/rolesmapping/{name}")[1][name] for name in MASTERS]
-        return [sorted(set(mapping["backend_roles"]) - {NOBODY}) for mapping in found]
+        return [sorted(role for role in mapping["backend_roles"] if role != NOBODY) for mapping in found]
 
     def statuses(self, *roles):
         """Returns the status that each role gets."""
