@@ -32,6 +32,7 @@
 //! 5. [`Signer`] computes the signature.
 //! 6. [`Upstream`] connects, sends the request, and returns a response with a [`PooledBody`].
 //! 7. [`SignedClient`] combines all of this, retries, and keeps [`UpstreamHealth`] and [`ClientStats`].
+//! 8. [`JsonCall`] is a call of another AWS service.
 //!
 //! Times are [`SystemTime`](std::time::SystemTime), durations [`Duration`](std::time::Duration), lengths bytes.
 
@@ -42,6 +43,7 @@ mod endpoint;
 mod error;
 mod forbidden;
 mod health;
+mod json_call;
 mod role;
 mod sign;
 mod signed_client;
@@ -60,6 +62,7 @@ pub use self::endpoint::{Endpoint, EndpointError, is_region};
 pub use self::error::{FailureKind, RequestError};
 pub use self::forbidden::Forbidden;
 pub use self::health::{Failure, LastResponse, UpstreamHealth};
+pub use self::json_call::JsonCall;
 pub use self::role::{NotRoleArn, RoleArn, SessionName, SessionUser};
 pub use self::sign::{Signer, SigningParams, is_signing_header};
 pub use self::signed_client::{SignedClient, UnsignedRequest};

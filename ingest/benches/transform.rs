@@ -58,7 +58,7 @@ fn batch(payload: &[u8]) -> LogBatch {
 fn body(documents: &[Document]) -> Vec<u8> {
     let mut body = Vec::with_capacity(documents.iter().map(bulk::estimate_bytes).sum());
     for document in documents {
-        bulk::append_document(&mut body, document, None);
+        bulk::append_document(&mut body, document, None, bulk::BulkAction::Index);
     }
     body
 }

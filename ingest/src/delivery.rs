@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{Method, StatusCode};
 use tokio::time::{Instant, sleep_until};
 
-use self::bulk::{BulkError, BulkItem, BulkOutcome, Verdict};
+use self::bulk::{BulkAction, BulkError, BulkItem, BulkOutcome, Verdict};
 use self::gzip::{GzipSupport, compress, may_be_rejected_for_gzip};
 use self::ledger::{Batch, Ledger};
 pub use self::ledger::{DeliveryReport, FailedDocument};
@@ -24,6 +24,7 @@ use crate::domain::{Domain, DomainError, DomainResponse, RequestBody};
 pub struct Delivery {
     domain: Arc<Domain>,
     limits: DeliveryLimits,
+    action: BulkAction,
     gzip: Mutex<GzipSupport>,
 }
 
@@ -62,7 +63,13 @@ impl Delivery {
     #[must_use]
     pub fn new(domain: Arc<Domain>, limits: DeliveryLimits, gzip: bool) -> Self {
         let gzip = if gzip { GzipSupport::Untried { failures: 0 } } else { GzipSupport::Off };
-        Self { domain, limits, gzip: Mutex::new(gzip) }
+        Self { domain, limits, action: BulkAction::default(), gzip: Mutex::new(gzip) }
+    }
+
+    /// Sends documents with this action.
+    #[must_use]
+    pub fn with_action(self, action: BulkAction) -> Self {
+        Self { action, ..self }
     }
 
     /// Sends `documents` until each is in the index or rejected for good, but not past `deadline`.
@@ -88,7 +95,7 @@ impl Delivery {
                     ledger.give_up(batch);
                     continue;
                 };
-                let body = ledger.body(&batch, mapping_type).into();
+                let body = ledger.body(&batch, mapping_type, self.action).into();
                 // A batch that waits counts as in flight: a busy domain gets fewer requests at once.
                 in_flight.push(async move {
                     sleep_until(start).await;

@@ -14,7 +14,7 @@
 //! single value.
 
 pub mod checkpoint;
-mod chunk_reader;
+pub(crate) mod chunk_reader;
 pub(crate) mod classify;
 pub mod days;
 pub mod failure_file;
@@ -41,8 +41,8 @@ use self::failure_file::FailureFile;
 use self::progress::Progress;
 use self::source::{Source, Sources};
 use self::tally::{IndexOf, Summary, Tally};
-use crate::delivery::DeliveryReport;
-use crate::delivery::{Delivery, DeliveryLimits};
+use crate::delivery::bulk::BulkAction;
+use crate::delivery::{Delivery, DeliveryLimits, DeliveryReport};
 use crate::document::{Document, DocumentOptions, build_degraded, build_document};
 use crate::domain::Domain;
 use crate::payload::{LogBatch, LogEvent};
@@ -57,8 +57,9 @@ pub struct Load {
     to: Option<Arc<LoadTarget>>,
 }
 
+/// A domain that is set up for events of files.
 #[derive(Debug)]
-struct LoadTarget {
+pub struct LoadTarget {
     delivery: Delivery,
     mapping_type: Option<&'static str>,
     document_options: DocumentOptions,
@@ -73,29 +74,8 @@ impl Load {
 
     /// Creates a run into `domain`, and installs the index template there.
     pub async fn into_domain(domain: Arc<Domain>, settings: &Settings, days: Days) -> anyhow::Result<Self> {
-        let setup = set_up_domain(&domain, &settings.plan, TIMEOUT).await;
-        match setup.template {
-            Ok(SetupState::Installed) => tracing::info!("the index template is installed"),
-            Ok(_) => {}
-            Err(error) => return Err(error).context("the index template cannot be installed"),
-        }
-        if let Some(Err(error)) = setup.retention {
-            tracing::warn!(%error, "the retention policy cannot be installed");
-        }
-        if settings.document_options.access_log {
-            let access_log = set_up_domain(&domain, &settings.plan.for_access_log(), TIMEOUT).await;
-            access_log.template.context("the index template of the access log cannot be installed")?;
-        }
-        // A chunk is about one request; those of several chunks go in parallel.
-        let limits = DeliveryLimits { timeout: TIMEOUT, parallel: 1, ..DeliveryLimits::default() };
-        let document_options = settings.document_options.clone();
-        let delivery = Delivery::new(domain, limits, settings.gzip);
-        let to = LoadTarget {
-            delivery,
-            mapping_type: setup.engine.document_type(),
-            document_options: document_options.clone(),
-        };
-        Ok(Self { document_options, days, to: Some(Arc::new(to)) })
+        let to = LoadTarget::set_up(domain, settings, BulkAction::Index).await?;
+        Ok(Self { document_options: settings.document_options.clone(), days, to: Some(Arc::new(to)) })
     }
 
     /// Reads `sources` and indexes their events, until `stop` returns true.
@@ -161,6 +141,50 @@ impl Load {
 }
 
 impl LoadTarget {
+    /// Sets up `domain` for events that are missing there. A document that has the id of one stays as it is.
+    pub async fn for_missing(domain: Arc<Domain>, settings: &Settings) -> anyhow::Result<Self> {
+        Self::set_up(domain, settings, BulkAction::Create).await
+    }
+
+    async fn set_up(domain: Arc<Domain>, settings: &Settings, action: BulkAction) -> anyhow::Result<Self> {
+        let setup = set_up_domain(&domain, &settings.plan, TIMEOUT).await;
+        match setup.template {
+            Ok(SetupState::Installed) => tracing::info!("the index template is installed"),
+            Ok(_) => {}
+            Err(error) => return Err(error).context("the index template cannot be installed"),
+        }
+        if let Some(Err(error)) = setup.retention {
+            tracing::warn!(%error, "the retention policy cannot be installed");
+        }
+        if settings.document_options.access_log {
+            let access_log = set_up_domain(&domain, &settings.plan.for_access_log(), TIMEOUT).await;
+            access_log.template.context("the index template of the access log cannot be installed")?;
+        }
+        // A chunk is about one request; those of several chunks go in parallel.
+        let limits = DeliveryLimits { timeout: TIMEOUT, parallel: 1, ..DeliveryLimits::default() };
+        Ok(Self {
+            delivery: Delivery::new(domain, limits, settings.gzip).with_action(action),
+            mapping_type: setup.engine.document_type(),
+            document_options: settings.document_options.clone(),
+        })
+    }
+
+    /// Indexes events; returns the number of those that are in the index now.
+    pub(crate) async fn create_missing(&self, events: Vec<(Arc<LogBatch>, LogEvent)>) -> u64 {
+        let documents =
+            events.iter().map(|(batch, event)| build_document(batch, event, &self.document_options)).collect();
+        let degrade = |index: usize, reason: &str| {
+            let (batch, event) = &events[index];
+            build_degraded(batch, event, &self.document_options, reason)
+        };
+        let deadline = Instant::now() + CHUNK_TIMEOUT;
+        let report = self.delivery.deliver(documents, &degrade, self.mapping_type, deadline).await;
+        if let Some(first) = report.failed.first() {
+            tracing::warn!(failed = report.failed.len(), reason = first.reason, "missing events are not indexed");
+        }
+        (report.indexed + report.degraded) as u64
+    }
+
     async fn send(self: Arc<Self>, chunk: Chunk) -> (Chunk, DeliveryReport) {
         let documents: Vec<Document> = chunk
             .events

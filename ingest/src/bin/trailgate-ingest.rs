@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use clap::{Args, Parser, Subcommand};
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use jiff::civil::Date;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::filter_fn;
@@ -24,18 +25,19 @@ use trailgate_ingest::dashboards::saved;
 use trailgate_ingest::dashboards::{self, file};
 use trailgate_ingest::document::DocumentOptions;
 use trailgate_ingest::domain::Domain;
-use trailgate_ingest::load::Load;
 use trailgate_ingest::load::checkpoint::Checkpoint;
 use trailgate_ingest::load::days::Days;
 use trailgate_ingest::load::failure_file::FailureFile;
 use trailgate_ingest::load::progress::{AboveBar, Progress};
 use trailgate_ingest::load::source::Sources;
 use trailgate_ingest::load::tally::{SkippedFiles, Summary};
+use trailgate_ingest::load::{Load, LoadTarget};
 use trailgate_ingest::settings::Settings;
 use trailgate_ingest::setup;
+use trailgate_ingest::verify::audit_report::{AuditContext, ReportFile};
 use trailgate_ingest::verify::keys::PublicKeys;
 use trailgate_ingest::verify::report::{Report, Verdict};
-use trailgate_ingest::verify::{Period, verify};
+use trailgate_ingest::verify::{ComparedDomain, Evidence, Period, digest_regions, load_missing, verify};
 
 /// Load, verify and show CloudTrail events in an Elasticsearch or OpenSearch domain.
 #[derive(Parser)]
@@ -117,12 +119,22 @@ struct VerifyArgs {
     /// The last day of events, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     to: Date,
-    /// CloudTrail's public keys: the output of `aws cloudtrail list-public-keys`.
+    /// CloudTrail's public keys: the output of `aws cloudtrail list-public-keys`. By default they are fetched from
+    /// CloudTrail in each region that has digests.
     #[arg(long, value_name = "FILE")]
-    public_keys: PathBuf,
+    public_keys: Option<PathBuf>,
     /// Print one JSON object for each day and one with the verdict, instead of a table.
     #[arg(long)]
     json: bool,
+    /// Load the events of proven files that are missing, and verify again. No document is replaced.
+    #[arg(long)]
+    load_missing: bool,
+    /// Write a report that an auditor can file, to a new file whose name ends with `.html` or `.md`.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The checkpoint: a file that records which days are compared, to resume an interrupted run. Removed at the end.
+    #[arg(long, value_name = "FILE", default_value = ".trailgate-ingest.verify")]
+    done: PathBuf,
 }
 
 #[derive(Args)]
@@ -144,7 +156,7 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match command {
-            Command::Verify(args) => return Ok(verify_evidence(&args, &bar).await),
+            Command::Verify(args) => return Ok(verify_evidence(&args, bar).await),
             Command::Load(args) => load(&args, bar).await.map(|summary| u8::from(!summary.is_complete())),
             Command::Dashboards(args) => dashboards(args).await.map(|is_changed| if is_changed { CHANGED } else { 0 }),
             Command::WriteDashboards { folder } => write_dashboards(&folder).map(|()| 0),
@@ -215,16 +227,9 @@ async fn load(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
 }
 
 /// Verifies the evidence, prints the report and returns the exit code: an error leaves the question undecided.
-async fn verify_evidence(args: &VerifyArgs, bar: &ProgressBar) -> u8 {
+async fn verify_evidence(args: &VerifyArgs, bar: ProgressBar) -> u8 {
     match run_verification(args, bar).await {
-        Ok(report) if args.json => {
-            print!("{}", report.json_lines());
-            report.verdict().exit_code()
-        }
-        Ok(report) => {
-            println!("{report}");
-            report.verdict().exit_code()
-        }
+        Ok(report) => report.verdict().exit_code(),
         Err(error) => {
             eprintln!("trailgate-ingest: {error:#}");
             Verdict::Undecided.exit_code()
@@ -232,23 +237,84 @@ async fn verify_evidence(args: &VerifyArgs, bar: &ProgressBar) -> u8 {
     }
 }
 
-async fn run_verification(args: &VerifyArgs, bar: &ProgressBar) -> anyhow::Result<Report> {
+async fn run_verification(args: &VerifyArgs, bar: ProgressBar) -> anyhow::Result<Report> {
     let VerifyArgs { from, to, .. } = *args;
     if from > to {
         anyhow::bail!("--from {from} is after --to {to}");
     }
-    let keys = PublicKeys::read(&args.public_keys)?;
+    let file = args.report.as_deref().map(ReportFile::parse).transpose()?;
     let settings = settings(&args.connection)?;
-    let paths = std::slice::from_ref(&args.path);
-    let sources = Arc::new(Sources::find(paths, async || s3(&settings.region).await).await?);
-    let domain = args.connection.domain(&settings)?;
-    let show = |report: &Report| {
-        bar.set_position(report.files);
-        bar.set_message(format!("{} events", report.events()));
+    let days = Days { from: Some(from), to: Some(to) };
+    let sources = Sources::find_days(&args.path, days, async || s3(&settings.region).await).await?;
+    let sources = Arc::new(sources);
+    let period = Period { from, to };
+    let keys = args.public_keys(&sources, period, &settings.region).await?;
+    let evidence = Evidence { sources, keys, period };
+    let domain = Arc::new(args.connection.domain(&settings)?);
+    let compared = ComparedDomain { domain, options: settings.document_options.clone() };
+    let mut done = Checkpoint::open(&args.done, &args.scope())?;
+    let progress = Progress::new(bar.clone());
+    let hint = |error| args.connection.with_hint(error);
+    let (before, report) = if args.load_missing {
+        let target = LoadTarget::for_missing(Arc::clone(&compared.domain), &settings).await.map_err(hint)?;
+        let before = load_missing(&evidence, &compared, target, &mut done, &progress).await.map_err(hint)?;
+        bar.suspend(|| args.print(&before, Some("before_loading")));
+        let after = verify(&evidence, &compared, &mut Checkpoint::in_memory(), &progress).await.map_err(hint)?;
+        (Some(before), after)
+    } else {
+        (None, verify(&evidence, &compared, &mut done, &progress).await.map_err(hint)?)
     };
-    let report = verify(&sources, &keys, Period { from, to }, &domain, &settings.document_options, show).await;
     bar.finish_and_clear();
-    report.map_err(|error| args.connection.with_hint(error))
+    args.print(&report, before.as_ref().map(|_| "after_loading"));
+    if let Some(file) = file {
+        file.write(&args.audit_context(period), before.as_ref(), &report)?;
+    }
+    done.clear()?;
+    Ok(report)
+}
+
+impl VerifyArgs {
+    /// Reads the public keys, or fetches them from CloudTrail.
+    async fn public_keys(&self, sources: &Sources, period: Period, region: &str) -> anyhow::Result<PublicKeys> {
+        if let Some(file) = &self.public_keys {
+            return PublicKeys::read(file);
+        }
+        let provider = provider(region, None);
+        let credentials = provider.provide_credentials().await.context("there are no credentials of AWS")?;
+        let endpoint = std::env::var("AWS_ENDPOINT_URL_CLOUDTRAIL").ok();
+        PublicKeys::fetch(&digest_regions(sources, period), period, credentials, endpoint.as_deref()).await
+    }
+
+    fn audit_context(&self, period: Period) -> AuditContext {
+        let keys = self.public_keys.as_ref();
+        AuditContext {
+            time: Timestamp::now(),
+            path: self.path.clone(),
+            endpoint: self.connection.endpoint.clone(),
+            prefix: self.connection.index_prefix.clone(),
+            keys: keys.map_or_else(|| "CloudTrail, ListPublicKeys".to_owned(), |file| file.display().to_string()),
+            period,
+        }
+    }
+
+    /// Prints a report; `stage` tells that before the missing events were loaded from that after it.
+    fn print(&self, report: &Report, stage: Option<&str>) {
+        if self.json {
+            print!("{}", report.json_lines(stage));
+            return;
+        }
+        println!("{report}");
+        if stage == Some("before_loading") {
+            println!("{} missing events loaded; verified again:", report.loaded);
+        }
+    }
+
+    /// Returns the scope of the checkpoint: what is compared, and by which version.
+    fn scope(&self) -> String {
+        let Self { path, connection: Connection { endpoint, index_prefix, .. }, from, to, load_missing, .. } = self;
+        let (endpoint, version) = (endpoint.trim_end_matches('/'), env!("CARGO_PKG_VERSION"));
+        format!("verify {version}\n{path}\n{endpoint}\n{index_prefix}\n{from}\n{to}\n{load_missing}")
+    }
 }
 
 impl LoadArgs {

@@ -18,12 +18,24 @@ pub const PATH: &str = "/_bulk?filter_path=errors,items.*._id,items.*.status,ite
 /// The media type of the bodies.
 pub const CONTENT_TYPE: &str = "application/x-ndjson";
 
+/// The effect on a document that has the same id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BulkAction {
+    /// It is replaced. With an id this is idempotent, and without one every engine accepts it.
+    #[default]
+    Index,
+    /// It stays as it is.
+    Create,
+}
+
 /// Appends the two lines that index `document`: the action and the source.
-///
-/// The action is always `index`: with an id it is idempotent, and without one every engine accepts it.
-pub fn append_document(body: &mut Vec<u8>, document: &Document, mapping_type: Option<&str>) {
+pub fn append_document(body: &mut Vec<u8>, document: &Document, mapping_type: Option<&str>, action: BulkAction) {
     let metadata = Metadata { index: &document.index, mapping_type, id: document.id.as_deref() };
-    serde_json::to_writer(&mut *body, &Action { index: metadata }).expect("three strings can be written to memory");
+    let action = match action {
+        BulkAction::Index => ActionLine::Index(metadata),
+        BulkAction::Create => ActionLine::Create(metadata),
+    };
+    serde_json::to_writer(&mut *body, &action).expect("three strings can be written to memory");
     body.push(b'\n');
     let start = body.len();
     body.extend_from_slice(&document.source);
@@ -42,8 +54,10 @@ pub fn estimate_bytes(document: &Document) -> usize {
 }
 
 #[derive(Serialize)]
-struct Action<'a> {
-    index: Metadata<'a>,
+#[serde(rename_all = "lowercase")]
+enum ActionLine<'a> {
+    Index(Metadata<'a>),
+    Create(Metadata<'a>),
 }
 
 #[derive(Serialize)]
@@ -78,7 +92,7 @@ mod tests {
     #[track_caller]
     fn appends(document: &Document, mapping_type: Option<&str>, expected: &str) {
         let mut body = Vec::new();
-        append_document(&mut body, document, mapping_type);
+        append_document(&mut body, document, mapping_type, BulkAction::Index);
         assert_eq!(String::from_utf8(body).unwrap(), expected);
     }
 
@@ -99,6 +113,14 @@ mod tests {
     }
 
     #[test]
+    fn create_leaves_a_document_of_the_id() {
+        let mut body = Vec::new();
+        append_document(&mut body, &document(Some("1"), "{}"), None, BulkAction::Create);
+        let expected = "{\"create\":{\"_index\":\"cwl-2026.01.31\",\"_id\":\"1\"}}\n{}\n";
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+
+    #[test]
     fn line_break_in_a_source_becomes_a_space() {
         appends(&document(None, "{\n\"a\":\n1}"), None, "{\"index\":{\"_index\":\"cwl-2026.01.31\"}}\n{ \"a\": 1}\n");
     }
@@ -107,7 +129,7 @@ mod tests {
     fn estimate_is_never_too_low() {
         let document = document(Some("3671984621"), "{\"a\":1}");
         let mut body = Vec::new();
-        append_document(&mut body, &document, Some("_doc"));
+        append_document(&mut body, &document, Some("_doc"), BulkAction::Create);
         assert!((body.len()..body.len() + 64).contains(&estimate_bytes(&document)));
     }
 }

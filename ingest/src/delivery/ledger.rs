@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use super::bulk::{self, BulkError, BulkItem, BulkOutcome, Verdict};
+use super::bulk::{self, BulkAction, BulkError, BulkItem, BulkOutcome, Verdict};
 use crate::document::Document;
 
 /// The state of a set of documents on their way into the index. It decides, and sends nothing itself.
@@ -104,11 +104,11 @@ impl Ledger {
 
     /// Builds the request body of a batch.
     #[must_use]
-    pub(super) fn body(&self, batch: &Batch, mapping_type: Option<&str>) -> Vec<u8> {
+    pub(super) fn body(&self, batch: &Batch, mapping_type: Option<&str>, action: BulkAction) -> Vec<u8> {
         let mut body =
             Vec::with_capacity(batch.members.iter().map(|&member| bulk::estimate_bytes(&self.documents[member])).sum());
         for &member in &batch.members {
-            bulk::append_document(&mut body, &self.documents[member], mapping_type);
+            bulk::append_document(&mut body, &self.documents[member], mapping_type, action);
         }
         body
     }

@@ -59,8 +59,18 @@ impl Checkpoint {
 
     /// Records that a file is done.
     pub fn add(&mut self, source: &Source) -> anyhow::Result<()> {
-        let (Some((file, log)), Some(version)) = (&mut self.log, source.version()) else { return Ok(()) };
-        let line = format!("{} {version}\n", self.scope);
+        source.version().map_or(Ok(()), |version| self.record(&version))
+    }
+
+    /// Returns the texts that earlier runs recorded, in no order.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().map(String::as_str)
+    }
+
+    /// Records a text of one line.
+    pub(crate) fn record(&mut self, text: &str) -> anyhow::Result<()> {
+        let Some((file, log)) = &mut self.log else { return Ok(()) };
+        let line = format!("{} {text}\n", self.scope);
         log.write_all(line.as_bytes()).with_context(|| format!("{}: the checkpoint cannot be written", file.display()))
     }
 

@@ -302,7 +302,7 @@ fn day(event: &LogEvent) -> Date {
 }
 
 /// The `@log_group` of events that did not come through a log group.
-const LOG_GROUP: &str = "cloudtrail-files";
+pub(crate) const LOG_GROUP: &str = "cloudtrail-files";
 /// The kind of access lines that are passed over.
 const ACCESS_LINES: &str = "access lines of trailgate";
 /// Approximate bytes of a document in addition to its event.

@@ -33,7 +33,7 @@ impl Progress {
     }
 
     /// Sets the number of files to read.
-    pub(super) fn begin(&self, files: usize) {
+    pub(crate) fn begin(&self, files: usize) {
         match self {
             Self::Bar(bar) => bar.set_length(files as u64),
             // No holder can panic: the lock guards a number and an instant.
@@ -43,17 +43,21 @@ impl Progress {
 
     /// Shows the counts; a file counts once its events are indexed.
     pub(super) fn show(&self, summary: &Summary) {
-        let message = || format!("{} events indexed", summary.indexed + summary.degraded);
+        self.show_count(summary.files_done, &format!("{} events indexed", summary.indexed + summary.degraded));
+    }
+
+    /// Shows how many files are done, and a message.
+    pub(crate) fn show_count(&self, done: usize, message: &str) {
         match self {
             Self::Bar(bar) => {
-                bar.set_position(summary.files_done as u64);
-                bar.set_message(message());
+                bar.set_position(done as u64);
+                bar.set_message(message.to_owned());
             }
             Self::Lines { state } => {
                 let Ok(mut state) = state.lock() else { return };
                 if state.1.elapsed() >= EVERY {
                     state.1 = Instant::now();
-                    eprintln!("{} of {} files, {}", summary.files_done, state.0, message());
+                    eprintln!("{done} of {} files, {message}", state.0);
                 }
             }
         }

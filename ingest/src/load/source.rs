@@ -13,11 +13,14 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::DisplayErrorContext;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::civil::Date;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio_util::io::SyncIoBridge;
 
 use self::file::{Location, SkippedFile};
+use super::days::Days;
 use super::input::ByteReader;
 
 /// All files of a run, in the order in which they are read, and the client for those in S3.
@@ -131,6 +134,40 @@ impl Sources {
         }
     }
 
+    /// Finds the files below `path` that may have events of `days`. In S3 it lists the folders of these days only, which
+    /// CloudTrail lays out as `…/2026/01/31/`.
+    pub async fn find_days(path: &str, days: Days, client: impl AsyncFnOnce() -> Client) -> anyhow::Result<Self> {
+        let Some((bucket, prefix)) = path.strip_prefix(S3).map(|place| place.split_once('/').unwrap_or((place, "")))
+        else {
+            return Self::find(&[path.to_owned()], client).await;
+        };
+        let mut sources = Self::find(&[], async || unreachable!("no path is in S3")).await?;
+        let client = sources.s3.insert(client().await).clone();
+        // Below a folder that is named without its slash.
+        let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
+        let mut folders = vec![prefix];
+        while !folders.is_empty() {
+            let lists = folders.iter().map(|folder| list_folders(&client, bucket, folder));
+            let lists: anyhow::Result<Vec<Vec<String>>> =
+                stream::iter(lists).buffered(PARALLEL_LISTS).try_collect().await;
+            let lists = lists.with_context(|| path.to_owned())?;
+            let mut next = Vec::new();
+            for folder in lists.into_iter().flatten() {
+                match days_of_folder(&folder) {
+                    Some((first, last)) if !days.may_be_delivered_within(first, last) => {}
+                    Some((first, last)) if first == last => {
+                        sources.add_bucket(&format!("{bucket}/{folder}")).await.with_context(|| path.to_owned())?;
+                    }
+                    _ if names::reason_to_skip(&format!("{S3}{bucket}/{folder}a.json.gz")).is_some() => {}
+                    _ => next.push(folder),
+                }
+            }
+            folders = next;
+        }
+        sources.list.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(sources)
+    }
+
     async fn add_bucket(&mut self, place: &str) -> anyhow::Result<()> {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         let Some(client) = &self.s3 else { bail!("there is no way to S3") };
@@ -159,6 +196,36 @@ impl Sources {
     }
 }
 
+/// Returns the folders in a folder of a bucket.
+async fn list_folders(client: &Client, bucket: &str, folder: &str) -> anyhow::Result<Vec<String>> {
+    let pages = client.list_objects_v2().bucket(bucket).prefix(folder).delimiter("/");
+    let mut pages = pages.into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+        found.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix));
+    }
+    Ok(found)
+}
+
+/// Returns the first day and the last of a folder that ends with a year, a month or a day.
+fn days_of_folder(folder: &str) -> Option<(Date, Date)> {
+    let mut names = folder.trim_end_matches('/').rsplit('/');
+    let number = |name: Option<&str>, digits: usize| name.filter(|name| name.len() == digits)?.parse::<i16>().ok();
+    let last = [names.next(), names.next(), names.next()];
+    let date = |year: i16, month: i16, day: i16| Date::new(year, month.try_into().ok()?, day.try_into().ok()?).ok();
+    if let (Some(day), Some(month), Some(year)) = (number(last[0], 2), number(last[1], 2), number(last[2], 4)) {
+        let day = date(year, month, day)?;
+        return Some((day, day));
+    }
+    if let (Some(month), Some(year)) = (number(last[0], 2), number(last[1], 4)) {
+        let first = date(year, month, 1)?;
+        return Some((first, first.last_of_month()));
+    }
+    let year = number(last[0], 4)?;
+    Some((date(year, 1, 1)?, date(year, 12, 31)?))
+}
+
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources").field("list", &self.list).finish_non_exhaustive()
@@ -166,5 +233,27 @@ impl fmt::Debug for Sources {
 }
 
 const S3: &str = "s3://";
+/// Folders that are listed in parallel.
+const PARALLEL_LISTS: usize = 8;
 /// Objects up to here are read as a whole while others are still worked on: most of CloudTrail's are this small.
 const SMALL: i64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_of_a_year_a_month_or_a_day_has_its_days() {
+        for (folder, expected) in [
+            ("AWSLogs/111122223333/CloudTrail/eu-west-1/2026/", Some("2026-01-01 2026-12-31")),
+            ("AWSLogs/111122223333/CloudTrail/eu-west-1/2026/02/", Some("2026-02-01 2026-02-28")),
+            ("AWSLogs/111122223333/CloudTrail/eu-west-1/2026/02/03/", Some("2026-02-03 2026-02-03")),
+            ("AWSLogs/111122223333/CloudTrail/eu-west-1/", None),
+            ("AWSLogs/111122223333/", None),
+            ("AWSLogs/2026/31/", None),
+        ] {
+            let days = days_of_folder(folder).map(|(first, last)| format!("{first} {last}"));
+            assert_eq!(days.as_deref(), expected, "{folder}");
+        }
+    }
+}

@@ -1,31 +1,45 @@
 //! The digest chain of each account, region and trail.
+//!
+//! Digests are read in the order of their keys, which end with their times: of each chain one is kept, until the next is
+//! read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::stream::{self, StreamExt as _};
-use jiff::tz::Offset;
+use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan as _};
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::Period;
+use super::compare::day_of;
 use super::digest::Digest;
 use super::files::{BucketFile, BucketFiles, key_of, place_of};
 use super::keys::PublicKeys;
 use super::log_file;
-use super::report::{Finding, Kind, Report};
+use super::report::{ChainSummary, Finding, Kind, Report};
+use crate::load::progress::Progress;
 use crate::load::source::Sources;
 
 /// The digests' evidence about log files.
 #[derive(Debug, Default)]
 pub(super) struct BucketEvidence {
-    /// The hashes of log files by their keys.
-    hashes: HashMap<String, String>,
+    /// The log files that valid digests list, by the hashes of their keys.
+    listed: HashMap<u128, ListedFile>,
     /// The times that valid digests cover, by account and region.
     covered: BTreeMap<(String, String), Vec<(Timestamp, Timestamp)>>,
     /// The log files that a digest lists and the bucket lacks.
     pub(super) missing: Vec<MissingFile>,
+}
+
+/// A log file as a valid digest lists it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListedFile {
+    sha256: [u8; 32],
+    /// The days of the first event and of the last, if it has them.
+    days: Option<(Date, Date)>,
 }
 
 /// A log file that the bucket lacks.
@@ -47,9 +61,9 @@ struct ReadDigest {
 }
 
 impl BucketEvidence {
-    /// Returns the hash that a valid digest has for a log file.
-    pub(super) fn hash_of(&self, key: &str) -> Option<&str> {
-        self.hashes.get(key).map(String::as_str)
+    /// Returns what a valid digest has for a log file.
+    pub(super) fn listed(&self, key: &str) -> Option<ListedFile> {
+        self.listed.get(&hash_key(key)).copied()
     }
 
     /// Returns whether valid digests cover the time of a log file's delivery, so that one of them would list it.
@@ -58,6 +72,20 @@ impl BucketEvidence {
         let Some(covered) = self.covered.get(&(account.to_owned(), region.to_owned())) else { return false };
         let is_covered = |time: Timestamp| covered.iter().any(|(start, end)| *start <= time && time < *end);
         is_covered(time) && is_covered(time + DELIVERY_MINUTES.minutes())
+    }
+}
+
+impl ListedFile {
+    /// Returns whether this is the file's hash, in hexadecimal digits.
+    pub(super) fn has_hash(&self, sha256: &str) -> bool {
+        hex::encode(self.sha256).eq_ignore_ascii_case(sha256)
+    }
+
+    /// Sets the days that a file may have events of.
+    pub(super) fn set_days(&self, file: &mut BucketFile) {
+        let Some((oldest, newest)) = self.days else { return };
+        file.read_day = file.day.min(oldest.tomorrow().unwrap_or(oldest));
+        file.last_day = newest;
     }
 }
 
@@ -76,31 +104,41 @@ pub(super) async fn verify_digests(
     keys: &PublicKeys,
     period: Period,
     report: &mut Report,
+    progress: &Progress,
 ) -> anyhow::Result<BucketEvidence> {
-    let mut chains: BTreeMap<String, Vec<ReadDigest>> = BTreeMap::new();
+    let present: BTreeSet<&str> = files.logs.iter().map(|file| file.key.as_str()).collect();
+    let mut verifier = Verifier { keys, period, present, evidence: BucketEvidence::default(), report };
+    // The last digest of each chain: the next one may prove it.
+    let mut chains: BTreeMap<String, ReadDigest> = BTreeMap::new();
     let reads = stream::iter(files.digests.clone()).map(|file| async {
         let read = read(sources, &file).await;
         (file, read)
     });
     let mut reads = std::pin::pin!(reads.buffered(OPEN_DIGESTS));
     while let Some((file, read)) = reads.next().await {
-        report.digests += 1;
+        verifier.report.digests += 1;
         match read {
             Ok((digest, sha256, signature)) => {
-                chains.entry(chain_of(&file.key)).or_default().push(ReadDigest { file, digest, sha256, signature });
+                let name = chain_of(&file.key);
+                let read = ReadDigest { file, digest, sha256, signature };
+                match chains.get(&name) {
+                    Some(last) => verifier.verify(&name, last, Some(&read)),
+                    None => verifier.begin_chain(&name, &read),
+                }
+                chains.insert(name, read);
             }
             Err(error) => {
-                report.add(Finding::new(Kind::InvalidDigest, Some(file.day), &file.key, format!("{error:#}")));
+                let finding = Finding::new(Kind::InvalidDigest, Some(file.day), &file.key, format!("{error:#}"));
+                verifier.report.add(finding);
             }
         }
+        progress.show_count(usize::try_from(verifier.report.digests).unwrap_or(usize::MAX), "reading digests");
     }
-    let mut evidence = BucketEvidence::default();
-    let present: BTreeSet<&str> = files.logs.iter().map(|file| file.key.as_str()).collect();
-    for (name, mut chain) in chains {
-        chain.sort_by_key(|read| read.digest.end());
-        report.chains.insert(name.clone());
-        verify_chain(&name, &chain, keys, period, &present, &mut evidence, report);
+    for (name, last) in chains {
+        verifier.verify(&name, &last, None);
+        verifier.end_chain(&name, &last);
     }
+    let Verifier { evidence, report, .. } = verifier;
     // An account and a region without any digest.
     let places: BTreeSet<_> = files.logs.iter().filter_map(BucketFile::place).collect();
     for (account, region) in places {
@@ -129,17 +167,34 @@ fn chain_of(key: &str) -> String {
     format!("{folders}/{trail}")
 }
 
-fn verify_chain(
-    name: &str,
-    chain: &[ReadDigest],
-    keys: &PublicKeys,
+/// The verification of digests as it goes on.
+struct Verifier<'a> {
+    keys: &'a PublicKeys,
     period: Period,
-    present: &BTreeSet<&str>,
-    evidence: &mut BucketEvidence,
-    report: &mut Report,
-) {
-    for (index, read) in chain.iter().enumerate() {
-        let next = chain.get(index + 1);
+    /// The keys of all log files.
+    present: BTreeSet<&'a str>,
+    evidence: BucketEvidence,
+    report: &'a mut Report,
+}
+
+impl Verifier<'_> {
+    fn begin_chain(&mut self, name: &str, first: &ReadDigest) {
+        let start = first.digest.digest_start_time;
+        self.report.chains.insert(name.to_owned(), ChainSummary { valid: 0, start, end: start });
+        if start > self.period.start() {
+            let reason = format!("the first digest begins at {start}");
+            self.report.add(Finding::new(Kind::Unproven, Some(self.period.from), name, reason));
+        }
+    }
+
+    fn end_chain(&mut self, name: &str, last: &ReadDigest) {
+        let Some(end) = last.digest.end().filter(|end| *end < self.period.end()) else { return };
+        let reason = format!("the last digest ends at {end}");
+        self.report.add(Finding::new(Kind::Unproven, Some(self.period.to), name, reason));
+    }
+
+    /// Verifies a digest of the chain, and that the next one continues it.
+    fn verify(&mut self, name: &str, read: &ReadDigest, next: Option<&ReadDigest>) {
         let digest = &read.digest;
         let names_this = |next: &&ReadDigest| {
             next.digest.previous_digest_s3_object.as_deref().and_then(key_of) == Some(read.file.key.as_str())
@@ -147,30 +202,59 @@ fn verify_chain(
         let named_by_next = next.filter(names_this);
         let signature =
             read.signature.as_deref().or_else(|| named_by_next?.digest.previous_digest_signature.as_deref());
-        let is_valid = check_digest(read, signature, keys, report);
+        let is_valid = check_digest(read, signature, self.keys, self.report);
         if let Some(next) = named_by_next
             && is_valid
             && next.digest.previous_digest_hash_value.as_deref() != Some(read.sha256.as_str())
         {
             let reason = "the next digest has another hash of it";
-            report.add(Finding::new(Kind::InvalidDigest, Some(read.file.day), &read.file.key, reason));
+            self.report.add(Finding::new(Kind::InvalidDigest, Some(read.file.day), &read.file.key, reason));
         }
         if let Some(next) = next.filter(|_| named_by_next.is_none()) {
-            report_break(name, read, next, report);
+            report_break(name, read, next, self.report);
         }
         if is_valid {
-            report.fingerprints.insert(digest.digest_public_key_fingerprint.clone());
-            add_files(read, period, present, evidence, report);
+            self.report.fingerprints.insert(digest.digest_public_key_fingerprint.clone());
+            if let Some(chain) = self.report.chains.get_mut(name) {
+                chain.valid += 1;
+                chain.end = digest.end().unwrap_or(chain.end).max(chain.end);
+            }
+            self.add_files(read);
         }
     }
-    let start = Offset::UTC.to_timestamp(period.from.at(0, 0, 0, 0)).unwrap_or_default();
-    let end = period.to.tomorrow().and_then(|day| Offset::UTC.to_timestamp(day.at(0, 0, 0, 0))).unwrap_or_default();
-    if let Some(first) = chain.first().filter(|first| first.digest.digest_start_time > start) {
-        let reason = format!("the first digest begins at {}", first.digest.digest_start_time);
-        report.add(Finding::new(Kind::Unproven, Some(period.from), name, reason));
-    }
-    if let Some(last) = chain.last().and_then(|last| last.digest.end()).filter(|last| *last < end) {
-        report.add(Finding::new(Kind::Unproven, Some(period.to), name, format!("the last digest ends at {last}")));
+
+    /// Adds the log files that a valid digest lists.
+    fn add_files(&mut self, read: &ReadDigest) {
+        let digest = &read.digest;
+        if let (Some((account, region)), Some(end)) = (read.file.place(), digest.end()) {
+            let covered = self.evidence.covered.entry((account.to_owned(), region.to_owned())).or_default();
+            match covered.last_mut() {
+                Some((_, last)) if *last == digest.digest_start_time => *last = end,
+                _ => covered.push((digest.digest_start_time, end)),
+            }
+        }
+        for listed in &digest.log_files {
+            let key = key_of(&listed.s3_object).unwrap_or(&listed.s3_object);
+            let mut sha256 = [0; 32];
+            if listed.hash_algorithm != "SHA-256" || hex::decode_to_slice(&listed.hash_value, &mut sha256).is_err() {
+                let reason = format!("its hash is {}, which is not read here", listed.hash_algorithm);
+                self.report.add(Finding::new(Kind::Unreadable, Some(read.file.day), key, reason));
+                continue;
+            }
+            let times = listed.oldest_event_time.zip(listed.newest_event_time);
+            let days = times.map(|(oldest, newest)| (day_of(oldest), day_of(newest)));
+            self.evidence.listed.insert(hash_key(key), ListedFile { sha256, days });
+            // Files of the day before the period are not listed, and not needed.
+            let is_wanted = day_of_key(key).is_none_or(|day| self.period.days().may_be_delivered(day));
+            if is_wanted && !self.present.contains(key) {
+                let reason = format!("{} lists it", read.file.key);
+                self.report.add(Finding::new(Kind::MissingFile, Some(read.file.day), key, reason));
+                if let Some((oldest, newest)) = times {
+                    let region = place_of(key).map(|(_, region)| region.to_owned()).unwrap_or_default();
+                    self.evidence.missing.push(MissingFile { region, oldest, newest });
+                }
+            }
+        }
     }
 }
 
@@ -207,44 +291,16 @@ fn report_break(name: &str, read: &ReadDigest, next: &ReadDigest, report: &mut R
     report.add(Finding::new(Kind::Unproven, day, name, reason));
 }
 
-/// Adds the log files that a valid digest lists.
-fn add_files(
-    read: &ReadDigest,
-    period: Period,
-    present: &BTreeSet<&str>,
-    evidence: &mut BucketEvidence,
-    report: &mut Report,
-) {
-    let digest = &read.digest;
-    if let (Some((account, region)), Some(end)) = (read.file.place(), digest.end()) {
-        let covered = evidence.covered.entry((account.to_owned(), region.to_owned())).or_default();
-        covered.push((digest.digest_start_time, end));
-    }
-    for listed in &digest.log_files {
-        let key = key_of(&listed.s3_object).unwrap_or(&listed.s3_object);
-        if listed.hash_algorithm != "SHA-256" {
-            let reason = format!("its hash is {}, which is not read here", listed.hash_algorithm);
-            report.add(Finding::new(Kind::Unreadable, Some(read.file.day), key, reason));
-            continue;
-        }
-        evidence.hashes.insert(key.to_owned(), listed.hash_value.clone());
-        // Files of the day before the period are not listed, and not needed.
-        let is_wanted = day_of_key(key).is_none_or(|day| period.days().may_be_delivered(day));
-        if is_wanted && !present.contains(key) {
-            let reason = format!("{} lists it", read.file.key);
-            report.add(Finding::new(Kind::MissingFile, Some(read.file.day), key, reason));
-            if let (Some(oldest), Some(newest)) = (listed.oldest_event_time, listed.newest_event_time) {
-                let region = place_of(key).map(|(_, region)| region.to_owned()).unwrap_or_default();
-                evidence.missing.push(MissingFile { region, oldest, newest });
-            }
-        }
-    }
-}
-
-fn day_of_key(key: &str) -> Option<jiff::civil::Date> {
+fn day_of_key(key: &str) -> Option<Date> {
     let mut folders = key.rsplit('/').skip(1);
     let (day, month, year) = (folders.next()?, folders.next()?, folders.next()?);
-    jiff::civil::Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
+    Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
+}
+
+/// Returns sixteen bytes that identify an object key.
+fn hash_key(key: &str) -> u128 {
+    let hash = digest(&SHA256, key.as_bytes());
+    hash.as_ref().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
 
 /// The longest time from the time in a log file's name to its delivery, in minutes; CloudTrail names it by five minutes.

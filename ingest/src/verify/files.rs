@@ -24,23 +24,26 @@ pub(super) struct BucketFile {
     pub(super) key: String,
     /// The day of its folder.
     pub(super) day: Date,
+    /// The first day after all that it may have events of an earlier day: files are read in this order.
+    pub(super) read_day: Date,
+    /// The last day that it may have events of.
+    pub(super) last_day: Date,
 }
 
-/// Lists the files that may have events of `days` or prove such files, in the order of their days.
+/// Lists the files that may have events of `days` or prove such files, in the order of their keys.
 pub(super) fn list_files(sources: &Sources, days: Days) -> BucketFiles {
     let mut files = BucketFiles::default();
     for source in sources.list() {
         let name = source.path().map_or_else(|| source.name().to_owned(), |path| path.display().to_string());
         let Some(key) = key_of(&name).map(str::to_owned) else { continue };
         let Some(day) = source.day().filter(|day| days.may_be_delivered(*day)) else { continue };
-        let file = BucketFile { source: source.clone(), key, day };
+        let file = BucketFile { source: source.clone(), key, day, read_day: day, last_day: day };
         if file.key.contains("/CloudTrail-Digest/") {
             files.digests.push(file);
         } else if file.key.contains("/CloudTrail/") {
             files.logs.push(file);
         }
     }
-    files.logs.sort_by(|a, b| (a.day, &a.key).cmp(&(b.day, &b.key)));
     files
 }
 
@@ -53,6 +56,12 @@ impl BucketFile {
     /// Returns the folder of the account and the region: `AWSLogs/[ORGANIZATION/]ACCOUNT`, `REGION`.
     pub(super) fn place(&self) -> Option<(&str, &str)> {
         place_of(&self.key)
+    }
+
+    /// Returns the account and the region.
+    pub(super) fn account_and_region(&self) -> Option<(&str, &str)> {
+        let (folder, region) = self.place()?;
+        Some((folder.rsplit('/').next()?, region))
     }
 
     /// Returns whether its name says that it is compressed.

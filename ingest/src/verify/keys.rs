@@ -1,22 +1,31 @@
 //! CloudTrail's public keys.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::time::SystemTime;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use aws_credential_types::Credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::ToSpan as _;
 use serde::Deserialize;
+use serde_json::json;
+use trailgate_client::{Endpoint, JsonCall, Upstream, UpstreamConfig, load_roots};
+
+use super::Period;
 
 /// Public keys by fingerprint, each as DER in the form of PKCS #1.
 #[derive(Clone, Debug, Default)]
 pub struct PublicKeys(HashMap<String, Vec<u8>>);
 
-/// The output of `aws cloudtrail list-public-keys`.
+/// The output of `aws cloudtrail list-public-keys`, and a page of it.
 #[derive(Deserialize)]
 struct KeyList {
     #[serde(rename = "PublicKeyList")]
     keys: Vec<Key>,
+    #[serde(rename = "NextToken")]
+    next_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -37,8 +46,64 @@ impl PublicKeys {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let advice = "is not the output of aws cloudtrail list-public-keys";
         let list: KeyList = serde_json::from_str(text).context(advice)?;
-        let keys = list.keys.into_iter().map(|key| anyhow::Ok((key.fingerprint, STANDARD.decode(key.value)?)));
-        Ok(Self(keys.collect::<anyhow::Result<_>>().context(advice)?))
+        let mut keys = Self::default();
+        keys.add(list.keys).context(advice)?;
+        Ok(keys)
+    }
+
+    /// Fetches the keys that signed the digests of a period from CloudTrail in each region, which has keys of its own.
+    /// `endpoint` replaces CloudTrail's endpoint of every region.
+    pub async fn fetch(
+        regions: &BTreeSet<String>,
+        period: Period,
+        credentials: Credentials,
+        endpoint: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut keys = Self::default();
+        for region in regions {
+            let fetched = keys.fetch_region(region, period, &credentials, endpoint).await;
+            fetched.with_context(|| {
+                format!("cannot list CloudTrail's public keys in {region}; name a file of them with --public-keys")
+            })?;
+        }
+        Ok(keys)
+    }
+
+    async fn fetch_region(
+        &mut self,
+        region: &str,
+        period: Period,
+        credentials: &Credentials,
+        endpoint: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let endpoint = endpoint.map_or_else(|| format!("https://cloudtrail.{region}.{domain}"), str::to_owned);
+        let upstream = Upstream::new(Endpoint::parse(&endpoint)?, load_roots(None)?, UpstreamConfig::default());
+        // The digests before the period and after it belong to the chain.
+        let (start, end) = (period.start() - 48.hours(), period.end() + 48.hours());
+        let mut next_token: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut body = json!({ "StartTime": start.as_second(), "EndTime": end.as_second() });
+            if let Some(token) = next_token.take() {
+                body["NextToken"] = token.into();
+            }
+            let call = JsonCall { region, service: "cloudtrail", target: LIST_PUBLIC_KEYS, body: body.to_string() };
+            let page = call.send(&upstream, credentials.clone(), SystemTime::now()).await?;
+            let page: KeyList = serde_json::from_slice(&page).context("the response is no list of keys")?;
+            self.add(page.keys)?;
+            next_token = page.next_token;
+            if next_token.is_none() {
+                return Ok(());
+            }
+        }
+        bail!("the list has more than {MAX_PAGES} pages")
+    }
+
+    fn add(&mut self, keys: Vec<Key>) -> anyhow::Result<()> {
+        for key in keys {
+            self.0.insert(key.fingerprint, STANDARD.decode(key.value)?);
+        }
+        Ok(())
     }
 
     /// Returns the key with this fingerprint.
@@ -46,3 +111,7 @@ impl PublicKeys {
         self.0.get(fingerprint).map(Vec::as_slice)
     }
 }
+
+const LIST_PUBLIC_KEYS: &str = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListPublicKeys";
+/// A month has some keys for each region.
+const MAX_PAGES: usize = 100;

@@ -1,39 +1,57 @@
 //! The findings of a verification, the counts of each day, and the verdict.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod findings;
+mod text;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 use jiff::civil::Date;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+
+pub use self::findings::{Finding, Kind};
+use self::findings::{Findings, KEPT};
+pub(in crate::verify) use self::text::visible;
 
 /// All that a verification found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Digest files that were read.
     pub digests: u64,
-    /// Log files that were read.
-    pub files: u64,
-    /// Log files whose hash is the one in a valid digest.
-    pub proven_files: u64,
-    /// Log files of the period that no valid digest covers.
-    pub unproven_files: u64,
-    /// Account, region and trail of each digest chain.
-    pub chains: BTreeSet<String>,
+    /// The digest chains by account, region and trail.
+    pub chains: BTreeMap<String, ChainSummary>,
     /// The fingerprints of the keys that signed valid digests.
     pub fingerprints: BTreeSet<String>,
+    /// The accounts that have files.
+    pub accounts: BTreeSet<String>,
+    /// The regions that have files.
+    pub regions: BTreeSet<String>,
     /// True if the domain is compared, too.
     pub compares_domain: bool,
     /// Requests to the domain.
     pub requests: u64,
-    days: BTreeMap<Date, DayCounts>,
-    findings: Vec<Finding>,
-    /// The number of findings of each kind, also of those that are not kept.
-    counts: BTreeMap<Kind, u64>,
+    /// Missing events that were loaded after they were reported.
+    pub loaded: u64,
+    /// What is wrong with the digests, and with what has no day.
+    bucket: Findings,
+    days: BTreeMap<Date, DayRecord>,
+    /// The findings of days that are compared as a whole.
+    kept: BTreeMap<Kind, u64>,
+}
+
+/// The digests of one chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainSummary {
+    /// Digests with a valid signature.
+    pub valid: u64,
+    /// The beginning of the first.
+    pub start: Timestamp,
+    /// The end of the last.
+    pub end: Timestamp,
 }
 
 /// The counts of one day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayCounts {
     /// Events in log files.
     pub in_bucket: u64,
@@ -53,45 +71,29 @@ pub struct DayCounts {
     pub not_compared: u64,
 }
 
-/// The kind of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A digest file that is not as CloudTrail signed it.
-    InvalidDigest,
-    /// A digest file that the next one names, and the bucket lacks.
-    MissingDigest,
-    /// A log file that differs from the hash in its digest.
-    ChangedFile,
-    /// A log file that a digest lists, and the bucket lacks.
-    MissingFile,
-    /// A log file that no digest lists, though digests cover its time.
-    ExtraFile,
-    /// An event without a document.
-    MissingEvent,
-    /// A document that differs from its event.
-    AlteredEvent,
-    /// Several documents of one event.
-    DuplicateEvent,
-    /// A document without an event.
-    ExtraDocument,
-    /// A time or a digest for which there is no proof.
-    Unproven,
-    /// Something that cannot be read.
-    Unreadable,
+/// All that a verification keeps of one day: its line of the checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DayRecord {
+    pub(super) counts: DayCounts,
+    /// Log files whose last event is of this day.
+    pub(super) files: u64,
+    /// Those whose hash is the one in a valid digest.
+    pub(super) proven_files: u64,
+    /// Those that no valid digest covers.
+    pub(super) unproven_files: u64,
+    pub(super) findings: Findings,
+    /// Documents of the day's events in the indices of days, by index.
+    pub(super) in_index: BTreeMap<Date, IndexTally>,
+    /// Documents of the day's events that the scan of another day finds, too.
+    pub(super) elsewhere: Vec<u128>,
 }
 
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Its kind.
-    pub kind: Kind,
-    /// The day, if it has one.
-    pub day: Option<String>,
-    /// The object key, the event id, or the document's index and id.
-    pub subject: String,
-    /// A description of the problem.
-    pub reason: String,
+/// The documents of one index that have an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct IndexTally {
+    pub(super) matched: u64,
+    /// True if one of them may be counted twice, so that the number alone proves nothing.
+    pub(super) is_uncertain: bool,
 }
 
 /// The verdict of a verification.
@@ -106,94 +108,114 @@ pub enum Verdict {
     Undecided,
 }
 
-impl Finding {
-    pub(super) fn new(kind: Kind, day: Option<Date>, subject: &str, reason: impl Into<String>) -> Self {
-        Self { kind, day: day.map(|day| day.to_string()), subject: subject.to_owned(), reason: reason.into() }
-    }
-}
-
-impl Kind {
-    fn is_difference(self) -> bool {
-        !matches!(self, Self::Unproven | Self::Unreadable)
-    }
-
-    /// Returns what an operator should do.
-    fn advice(self) -> &'static str {
-        match self {
-            Self::InvalidDigest | Self::ChangedFile => {
-                "restore the object's earlier version, and look for PutObject in the bucket's data events"
-            }
-            Self::MissingDigest | Self::MissingFile => {
-                "restore the object, and look for DeleteObject in the bucket's data events"
-            }
-            Self::ExtraFile => "find who wrote it: CloudTrail did not",
-            Self::MissingEvent => "load the day's files again: trailgate-ingest load --from DAY --to DAY",
-            Self::AlteredEvent => "find who changed the document in the domain's audit log; the file has the event",
-            Self::DuplicateEvent => "compare DOCUMENT_ID of the function and of load: they have different ids",
-            Self::ExtraDocument => "find who wrote the document: no file of CloudTrail has it",
-            Self::Unproven => "verify a period that digests cover, or obtain the digests",
-            Self::Unreadable => "make the file readable and verify again",
-        }
-    }
-}
-
 impl Report {
-    pub(super) fn day(&mut self, day: Date) -> &mut DayCounts {
+    pub(super) fn day(&mut self, day: Date) -> &mut DayRecord {
         self.days.entry(day).or_default()
     }
 
+    /// Adds a finding of the digests, or one without a day.
     pub(super) fn add(&mut self, finding: Finding) {
-        let count = self.counts.entry(finding.kind).or_default();
-        *count += 1;
-        if *count <= KEPT_FINDINGS {
-            self.findings.push(finding);
-        }
+        self.bucket.add(finding);
     }
 
-    /// Returns the findings, the first thousand of each kind.
+    /// Closes a day: it has all its findings. Returns its record.
+    pub(super) fn close(&mut self, day: Date) -> &DayRecord {
+        let record = self.days.entry(day).or_default();
+        record.findings.sort();
+        let kept = &mut self.kept;
+        record.findings.retain(|kind| {
+            let count = kept.entry(kind).or_default();
+            *count += 1;
+            *count <= KEPT
+        });
+        record
+    }
+
+    /// Adds the record of a day that an earlier run closed.
+    pub(super) fn restore(&mut self, day: Date, record: DayRecord) {
+        self.days.insert(day, record);
+        self.close(day);
+    }
+
+    /// Returns the documents that have an event, in the index of a day.
+    pub(super) fn in_index(&self, index: Date) -> IndexTally {
+        let tallies = self.days.values().filter_map(|record| record.in_index.get(&index));
+        tallies.fold(IndexTally::default(), |sum, tally| IndexTally {
+            matched: sum.matched + tally.matched,
+            is_uncertain: sum.is_uncertain || tally.is_uncertain,
+        })
+    }
+
+    /// Returns the counts of each day that has events or documents.
+    pub fn days(&self) -> impl Iterator<Item = (Date, DayCounts)> {
+        let days = self.days.iter().map(|(day, record)| (*day, record.counts));
+        days.filter(|(_, counts)| *counts != DayCounts::default())
+    }
+
+    /// Returns the findings: all of a few, and the first of many of one kind.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.bucket.kept().chain(self.days.values().flat_map(|record| record.findings.kept()))
+    }
+
+    /// Returns the number of findings of each kind, also of those that are not kept.
     #[must_use]
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
+    pub fn counts(&self) -> BTreeMap<Kind, u64> {
+        let mut counts = BTreeMap::new();
+        for findings in self.days.values().map(|record| &record.findings).chain([&self.bucket]) {
+            for (kind, count) in findings.counts() {
+                *counts.entry(kind).or_default() += count;
+            }
+        }
+        counts
     }
 
-    /// Returns the events in log files so far.
+    /// Returns the number of log files.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        self.days.values().map(|record| record.files).sum()
+    }
+
+    /// Returns the number of log files whose hash is the one in a valid digest.
+    #[must_use]
+    pub fn proven_files(&self) -> u64 {
+        self.days.values().map(|record| record.proven_files).sum()
+    }
+
+    /// Returns the number of log files of the period that no valid digest covers.
+    #[must_use]
+    pub fn unproven_files(&self) -> u64 {
+        self.days.values().map(|record| record.unproven_files).sum()
+    }
+
+    /// Returns the number of events in the bucket.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.days.values().map(|day| day.in_bucket).sum()
+        self.days.values().map(|record| record.counts.in_bucket).sum()
     }
 
     /// Returns the verdict.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        if self.counts.keys().any(|kind| kind.is_difference()) {
+        let counts = self.counts();
+        if counts.keys().any(|kind| kind.is_difference()) {
             return Verdict::Differences;
         }
-        let is_whole = self.counts.is_empty() && self.unproven_files == 0 && self.digests > 0;
+        let is_whole = counts.is_empty() && self.unproven_files() == 0 && self.digests > 0;
         if is_whole { Verdict::Proven } else { Verdict::Undecided }
     }
+}
 
-    /// Returns one line of JSON for each day, and one with the findings and the verdict.
-    #[must_use]
-    pub fn json_lines(&self) -> String {
-        let mut lines = String::new();
-        for (day, counts) in &self.days {
-            let mut line = json!(counts);
-            line["day"] = json!(day.to_string());
-            lines.push_str(&line.to_string());
-            lines.push('\n');
-        }
-        let counts: BTreeMap<String, u64> =
-            self.counts.iter().map(|(kind, count)| (kind_name(*kind), *count)).collect();
-        let Self { digests, files, proven_files, unproven_files, fingerprints, chains, requests, findings, .. } = self;
-        let last = json!({
-            "verdict": self.verdict(), "digests": digests, "files": files, "proven_files": proven_files,
-            "unproven_files": unproven_files, "compares_domain": self.compares_domain, "requests": requests,
-            "fingerprints": fingerprints, "chains": chains, "counts": counts, "findings": findings,
-            "version": env!("CARGO_PKG_VERSION"),
-        });
-        lines.push_str(&last.to_string());
-        lines.push('\n');
-        lines
+impl DayCounts {
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { in_bucket, in_domain, missing, altered, duplicated, extra, degraded, not_compared } = other;
+        self.in_bucket += in_bucket;
+        self.in_domain += in_domain;
+        self.missing += missing;
+        self.altered += altered;
+        self.duplicated += duplicated;
+        self.extra += extra;
+        self.degraded += degraded;
+        self.not_compared += not_compared;
     }
 }
 
@@ -207,46 +229,13 @@ impl Verdict {
             Self::Undecided => 2,
         }
     }
-}
 
-/// Displays a table by day, the findings with what to do, and the verdict.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = ["bucket", "domain", "missing", "altered", "duplicated", "extra", "degraded", "not compared"];
-        let domain = if self.compares_domain { &names[1..] } else { &[] };
-        write!(f, "{:10} {:>10}", "day", names[0])?;
-        domain.iter().try_for_each(|name| write!(f, " {name:>12}"))?;
-        writeln!(f)?;
-        for (day, counts) in &self.days {
-            let DayCounts { in_bucket, in_domain, missing, altered, duplicated, extra, degraded, not_compared } =
-                counts;
-            write!(f, "{day} {in_bucket:>10}")?;
-            let counts = [in_domain, missing, altered, duplicated, extra, degraded, not_compared];
-            counts.iter().take(domain.len()).try_for_each(|count| write!(f, " {count:>12}"))?;
-            writeln!(f)?;
+    /// Returns what the verdict says.
+    pub(super) fn sentence(self) -> &'static str {
+        match self {
+            Self::Proven => "proven: everything is there and unaltered",
+            Self::Differences => "differences: not everything is as CloudTrail delivered it",
+            Self::Undecided => "undecided: nothing differs, but not everything could be compared",
         }
-        let Self { proven_files, files, digests, unproven_files, .. } = self;
-        writeln!(f, "{proven_files} of {files} log files proven by {digests} digests, {unproven_files} not covered")?;
-        for Finding { kind, subject, reason, .. } in &self.findings {
-            writeln!(f, "{}: {subject}: {reason}", kind_name(*kind))?;
-        }
-        for (kind, count) in &self.counts {
-            writeln!(f, "{count} {}: {}", kind_name(*kind), kind.advice())?;
-        }
-        f.write_str(match self.verdict() {
-            Verdict::Proven => "proven: everything is there and unaltered",
-            Verdict::Differences => "differences: not everything is as CloudTrail delivered it",
-            Verdict::Undecided => "undecided: nothing differs, but not everything could be compared",
-        })
     }
 }
-
-fn kind_name(kind: Kind) -> String {
-    match json!(kind) {
-        Value::String(name) => name,
-        other => other.to_string(),
-    }
-}
-
-/// The findings that are kept of each kind, so that memory is bounded.
-const KEPT_FINDINGS: u64 = 1_000;

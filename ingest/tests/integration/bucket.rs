@@ -11,7 +11,7 @@ use crate::rig::signing_key;
 
 /// A bucket of a server that plays S3.
 pub(crate) struct Bucket {
-    client: Client,
+    pub(crate) client: Client,
     pub(crate) endpoint: String,
     _s3: AwsMock,
 }

@@ -10,10 +10,10 @@ use trailgate_ingest::verify::report::{Kind, Report, Verdict};
 use trailgate_ingest::verify::verify_bucket;
 use trailgate_testkit::gzip;
 
-use super::month::{Month, PERIOD, digest_key, log_key, public_keys, sign, signing_key};
+use super::month::{Month, PERIOD, digest_key, log_key, no_progress, sign, signing_key};
 
 async fn report(month: &Month) -> Report {
-    verify_bucket(&month.sources().await, &public_keys(), PERIOD, |_| {}).await.unwrap()
+    verify_bucket(&month.evidence(PERIOD).await, &no_progress()).await.unwrap()
 }
 
 /// The month with this change gives these findings, each by its kind and the key that it names.
@@ -23,7 +23,7 @@ fn test(change: impl FnOnce(&Month), verdict: Verdict, expected: &[(Kind, String
     change(&month);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(report(&month));
-    let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.clone())).collect();
+    let found: Vec<_> = report.findings().map(|it| (it.kind, it.subject.clone())).collect();
     assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{report}");
 }
 
@@ -178,6 +178,6 @@ fn removed_digest_of_log_files_leaves_them_unproven() {
     month.remove(&digest());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(report(&month));
-    let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.clone())).collect();
-    assert_eq!((report.unproven_files, found), (2, vec![(Kind::MissingDigest, digest())]));
+    let found: Vec<_> = report.findings().map(|it| (it.kind, it.subject.clone())).collect();
+    assert_eq!((report.unproven_files(), found), (2, vec![(Kind::MissingDigest, digest())]));
 }

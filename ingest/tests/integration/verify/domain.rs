@@ -1,6 +1,7 @@
 //! Each change of the domain is named, and nothing else is, on real servers.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 
 use hyper::Method;
 use jiff::civil::Date;
@@ -9,27 +10,28 @@ use tokio::process::Command;
 use tokio::time::Instant;
 use trailgate_ingest::delivery::{Delivery, DeliveryLimits};
 use trailgate_ingest::document::{DocumentId, DocumentOptions, IndexDay, build_degraded, build_document};
+use trailgate_ingest::load::checkpoint::Checkpoint;
 use trailgate_ingest::payload::{LogBatch, LogEvent};
 use trailgate_ingest::settings::SetupPlan;
 use trailgate_ingest::setup::set_up_domain;
 use trailgate_ingest::verify::report::{Kind, Report, Verdict};
-use trailgate_ingest::verify::verify;
+use trailgate_ingest::verify::{ComparedDomain, verify};
 use trailgate_testkit::AWS_KEY;
 
-use super::month::{Month, PERIOD, day_of, key_list, log_key, milliseconds, public_keys};
+use super::month::{Month, PERIOD, day_of, key_list, log_key, milliseconds, no_progress};
 use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
 /// A domain with the month's events.
-struct Filled {
-    server: Server,
-    month: Month,
+pub(super) struct Filled {
+    pub(super) server: Server,
+    pub(super) month: Month,
     options: DocumentOptions,
     document_type: &'static str,
 }
 
 impl Filled {
-    async fn new(engine: &str, id: DocumentId) -> Self {
+    pub(super) async fn new(engine: &str, id: DocumentId) -> Self {
         let server = Server::start(engine, &[]).await;
         let setup = set_up_domain(&server.rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await;
         let options = DocumentOptions { id, day: IndexDay::EventTime, ..DocumentOptions::default() };
@@ -54,7 +56,9 @@ impl Filled {
         let document_type = setup.engine.document_type();
         let report = delivery.deliver(documents, &degrade, document_type, Instant::now() + TIMEOUT).await;
         assert_eq!(report.failed.len(), 0);
-        Self { server, month, options, document_type: document_type.unwrap_or("_doc") }
+        let filled = Self { server, month, options, document_type: document_type.unwrap_or("_doc") };
+        filled.refresh().await;
+        filled
     }
 
     fn rig(&self) -> &Rig {
@@ -62,50 +66,80 @@ impl Filled {
     }
 
     async fn verify(&self) -> Report {
-        self.rig().ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
-        let sources = self.month.sources().await;
-        verify(&sources, &public_keys(), PERIOD, &self.rig().domain, &self.options, |_| {}).await.unwrap()
+        self.refresh().await;
+        let domain = ComparedDomain { domain: self.rig().domain.clone(), options: self.options.clone() };
+        let evidence = self.month.evidence(PERIOD).await;
+        verify(&evidence, &domain, &mut Checkpoint::in_memory(), &no_progress()).await.unwrap()
     }
 
     async fn expect(&self, case: &str, verdict: Verdict, expected: &[(Kind, &str)]) {
         let report = self.verify().await;
-        let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.as_str())).collect();
+        let found: Vec<_> = report.findings().map(|it| (it.kind, it.subject.as_str())).collect();
         assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{case}: {report}");
     }
 
     /// Runs the program; returns its exit code and the last line of its JSON.
     async fn run(&self, arguments: &[&str]) -> (Option<i32>, Value) {
+        let (code, lines) = self.run_lines(arguments).await;
+        (code, lines.last().cloned().unwrap_or_default())
+    }
+
+    /// Runs the program; returns its exit code and the lines of its JSON.
+    pub(super) async fn run_lines(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+        self.refresh().await;
+        self.run_now(arguments).await
+    }
+
+    /// The same without a refresh before.
+    pub(super) async fn run_now(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+        let ran = self.command(arguments).output().await.unwrap();
+        let stdout = String::from_utf8(ran.stdout).unwrap();
+        let lines: Result<_, _> = stdout.lines().map(serde_json::from_str).collect();
+        (ran.status.code(), lines.unwrap())
+    }
+
+    pub(super) async fn refresh(&self) {
         self.rig().ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
+    }
+
+    /// Returns a command for the program.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         self.month.put("keys.json", key_list().as_bytes());
-        let ran = Command::new(env!("CARGO_BIN_EXE_trailgate-ingest"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate-ingest"));
+        command
             .args(["verify", "--json", "--region", "eu-west-1", "--service", "es", "--endpoint"])
             .arg(self.rig().stand_in.url())
             .arg("--public-keys")
             .arg(self.month.path("keys.json"))
+            .arg("--done")
+            .arg(self.month.path("done"))
             .args(arguments)
             .arg(self.month.path("AWSLogs"))
             .env_clear()
             .envs(AWS_KEY)
-            .output()
-            .await
-            .unwrap();
-        let stdout = String::from_utf8(ran.stdout).unwrap();
-        let last = stdout.lines().last().map(serde_json::from_str);
-        (ran.status.code(), last.unwrap_or(Ok(Value::Null)).unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Returns whether the domain got so many requests whose targets begin so.
+    pub(super) fn has_seen(&self, target: &str, times: usize) -> bool {
+        self.rig().stand_in.seen().iter().filter(|seen| seen.target.starts_with(target)).count() >= times
     }
 
     /// The document of an event: its index, its id and its source.
-    async fn document(&self, event: &str) -> (String, String, Value) {
+    pub(super) async fn document(&self, event: &str) -> (String, String, Value) {
         let query = json!({ "query": { "term": { "eventID": event } } });
         let hit = &self.rig().ask(Method::POST, "/cwl-*/_search", &query).await["hits"]["hits"][0];
         (hit["_index"].as_str().unwrap().to_owned(), hit["_id"].as_str().unwrap().to_owned(), hit["_source"].clone())
     }
 
-    async fn put(&self, index: &str, id: &str, source: &Value) {
+    pub(super) async fn put(&self, index: &str, id: &str, source: &Value) {
         self.rig().ask(Method::PUT, &format!("/{index}/{}/{id}", self.document_type), source).await;
     }
 
-    async fn delete(&self, index: &str, id: &str) {
+    pub(super) async fn delete(&self, index: &str, id: &str) {
         self.rig().ask(Method::DELETE, &format!("/{index}/{}/{id}", self.document_type), &Value::Null).await;
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use indicatif::ProgressBar;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use jiff::{Timestamp, ToSpan as _};
@@ -14,10 +15,12 @@ use ring::rand::SystemRandom;
 use ring::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use trailgate_ingest::load::progress::Progress;
 use trailgate_ingest::load::source::Sources;
-use trailgate_ingest::verify::Period;
 use trailgate_ingest::verify::keys::PublicKeys;
+use trailgate_ingest::verify::{Evidence, Period};
 use trailgate_testkit::{gzip, repository, sample_events};
+use walkdir::WalkDir;
 
 /// The bucket, as a folder, and its events.
 pub(crate) struct Month {
@@ -34,23 +37,25 @@ impl Month {
             let time = event["eventTime"].as_str().unwrap()[10..].to_owned();
             event["eventTime"] = json!(format!("2026-01-{:02}{time}", number % 31 + 1));
         }
+        Self::with_logs(events, |month, day| (0..2).map(|half| month.write_log(day, half)).collect())
+    }
+
+    /// Writes January 2026 with the log files of each day that `write_logs` writes by [`Month::put_log`].
+    pub(crate) fn with_logs(events: Vec<Value>, write_logs: impl Fn(&Self, Date) -> Vec<Value>) -> Self {
         let month = Self { folder: tempfile::tempdir().unwrap(), events };
-        month.write_chain();
+        month.write_chain(|day| write_logs(&month, day));
         month
     }
 
-    fn write_chain(&self) {
+    /// Writes the digests of the month; `write_logs` writes the log files of a day, which come at noon, and returns what
+    /// a digest lists of them.
+    fn write_chain(&self, write_logs: impl Fn(Date) -> Vec<Value>) {
         let key = signing_key("trail");
         let mut start = first_hour();
         let mut previous: Option<(String, String, String)> = None;
         while start < DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
             let end = start + 1.hour();
-            let mut files = Vec::new();
-            if start.hour() == 12 {
-                for half in 0..2 {
-                    files.push(self.write_log(start.date(), half));
-                }
-            }
+            let files = if start.hour() == 12 { write_logs(start.date()) } else { Vec::new() };
             let object = digest_key(end);
             let (previous_object, previous_hash, previous_signature) = previous.clone().unzip3();
             let content = json!({
@@ -74,13 +79,18 @@ impl Month {
     /// Writes half of a day's events; returns the entry of the digest.
     fn write_log(&self, day: Date, half: usize) -> Value {
         let events: Vec<_> = self.events_of(day).skip(half).step_by(2).collect();
-        let content = json!({ "Records": events }).to_string();
-        let object = log_key(day, half);
-        self.put(&object, &gzip(&content));
         let times = || events.iter().filter_map(|event| event["eventTime"].as_str());
+        let (oldest, newest) = (times().min().unwrap(), times().max().unwrap());
+        self.put_log(day, half, &json!({ "Records": events }).to_string(), oldest, newest)
+    }
+
+    /// Writes a log file; returns what a digest lists of it.
+    pub(crate) fn put_log(&self, day: Date, number: usize, content: &str, oldest: &str, newest: &str) -> Value {
+        let object = log_key(day, number);
+        self.put(&object, &gzip(content));
         json!({
             "s3Bucket": "trail", "s3Object": object, "hashValue": sha256(content.as_bytes()), "hashAlgorithm": "SHA-256",
-            "oldestEventTime": times().min(), "newestEventTime": times().max(),
+            "oldestEventTime": oldest, "newestEventTime": newest,
         })
     }
 
@@ -103,12 +113,29 @@ impl Month {
         std::fs::remove_file(self.path(key)).unwrap();
     }
 
+    /// Removes the digests from noon of the last day on: no digest covers its log files.
+    pub(crate) fn remove_last_digests(&self) {
+        let mut end = DateTime::constant(2026, 1, 31, 13, 0, 0, 0);
+        while end <= DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
+            self.remove(&digest_key(end));
+            end += 1.hour();
+        }
+    }
+
+    /// Returns the keys of the bucket's objects.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let objects = WalkDir::new(self.path("AWSLogs")).into_iter().map(Result::unwrap);
+        let objects = objects.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "gz"));
+        objects.map(|entry| entry.path().strip_prefix(self.folder()).unwrap().display().to_string()).collect()
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(crate) async fn sources(&self) -> Arc<Sources> {
-        sources(self.folder.path()).await
+    /// Returns the files as the evidence of a period.
+    pub(crate) async fn evidence(&self, period: Period) -> Evidence {
+        Evidence { sources: sources(self.folder.path()).await, keys: public_keys(), period }
     }
 }
 
@@ -187,3 +214,8 @@ fn first_hour() -> DateTime {
 
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "us-east-1";
+
+/// Shows no progress.
+pub(crate) fn no_progress() -> Progress {
+    Progress::Bar(ProgressBar::hidden())
+}

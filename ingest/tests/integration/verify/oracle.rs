@@ -7,7 +7,7 @@ use trailgate_ingest::verify::{Period, verify_bucket};
 use trailgate_testkit::{AwsMock, gzip, repository};
 
 use super::bucket::inflate;
-use super::month::{Month, digest_key, key_list, log_key, public_keys, sign, signing_key};
+use super::month::{Month, digest_key, key_list, log_key, no_progress, sign, signing_key};
 
 type Change<'a> = &'a dyn Fn(&Month);
 
@@ -59,7 +59,7 @@ async fn verdict_on_a_bucket_is_that_of_validate_logs() {
         let month = Month::write();
         change(&month);
         let (is_valid, output) = validate_logs(&month).await;
-        let report = verify_bucket(&month.sources().await, &public_keys(), period, |_| {}).await.unwrap();
+        let report = verify_bucket(&month.evidence(period).await, &no_progress()).await.unwrap();
         assert_eq!(report.verdict() == Verdict::Proven, is_valid, "{name}: {report}\n{output}");
     }
 }
@@ -73,7 +73,7 @@ async fn added_file_is_found_by_verify_alone() {
     month.put(&added, &gzip(&inflate(&month, &log_key(Date::constant(2026, 1, 15), 0))));
     assert!(validate_logs(&month).await.0);
     let period = Period { from: Date::constant(2026, 1, 14), to: Date::constant(2026, 1, 16) };
-    let report = verify_bucket(&month.sources().await, &public_keys(), period, |_| {}).await.unwrap();
-    let found: Vec<_> = report.findings().iter().map(|it| (it.kind, it.subject.clone())).collect();
+    let report = verify_bucket(&month.evidence(period).await, &no_progress()).await.unwrap();
+    let found: Vec<_> = report.findings().map(|it| (it.kind, it.subject.clone())).collect();
     assert_eq!(found, [(Kind::ExtraFile, added)]);
 }

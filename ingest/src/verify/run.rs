@@ -1,0 +1,417 @@
+//! One run of a verification: reads files, compares batches of events while others are read, and scans days.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::chain::{self, BucketEvidence, MissingFile};
+use super::compare::{
+    Compared, FileEvent, FileEvidence, compare_events, day_of, event_day, is_expected_index, time_of,
+};
+use super::files::{BucketFile, list_files};
+use super::log_file::{self, LogContent};
+use super::report::{DayRecord, Finding, Kind, Report};
+use super::search::{Hit, Search};
+use super::{Evidence, Period};
+use crate::document::DocumentOptions;
+use crate::load::LoadTarget;
+use crate::load::checkpoint::Checkpoint;
+use crate::load::chunk_reader::LOG_GROUP;
+use crate::load::progress::Progress;
+use crate::load::source::Sources;
+use crate::payload::LogBatch;
+
+/// The domain that is compared, and how.
+#[derive(Clone)]
+pub(super) struct Comparison {
+    pub(super) search: Arc<Search>,
+    pub(super) options: Arc<DocumentOptions>,
+    /// The destination of missing events, if they are loaded.
+    pub(super) target: Option<Arc<LoadTarget>>,
+}
+
+/// The result of a batch, and the number of events that were loaded.
+type Batch = AbortOnDropHandle<anyhow::Result<(Compared, u64)>>;
+
+pub(super) struct Run {
+    period: Period,
+    report: Report,
+    evidence: BucketEvidence,
+    comparison: Option<Comparison>,
+    /// Events whose documents are not searched for yet, and their bytes.
+    queued: Vec<FileEvent>,
+    queued_bytes: usize,
+    in_flight: FuturesUnordered<Batch>,
+    /// The documents that belong to an event of a file, by the event's day.
+    matched: BTreeMap<Date, HashSet<u128>>,
+    /// Documents that the scan of another day finds, too.
+    elsewhere: HashSet<u128>,
+    /// The next day to scan; those before it are closed.
+    next_day: Date,
+    /// False once an event was later than its file: a run that resumes would pass over it.
+    is_resumable: bool,
+}
+
+/// A day that is closed, as a line of the checkpoint.
+#[derive(Serialize, Deserialize)]
+struct ClosedDay {
+    day: Date,
+    record: DayRecord,
+}
+
+impl Run {
+    /// Verifies the evidence, and then the domain against it. `done` has the days that an earlier run closed.
+    pub(super) async fn execute(
+        evidence: &Evidence,
+        comparison: Option<Comparison>,
+        done: &mut Checkpoint,
+        progress: &Progress,
+    ) -> anyhow::Result<Report> {
+        let Evidence { sources, keys, period } = evidence;
+        let mut files = list_files(sources, period.days());
+        progress.begin(files.digests.len() + files.logs.len());
+        let mut report = Report::default();
+        report.compares_domain = comparison.is_some();
+        for (name, reason) in sources.failures() {
+            report.add(Finding::new(Kind::Unreadable, None, name, reason));
+        }
+        for file in files.digests.iter().chain(&files.logs) {
+            if let Some((account, region)) = file.account_and_region() {
+                // No allocation for a name that is there.
+                if !report.accounts.contains(account) {
+                    report.accounts.insert(account.to_owned());
+                }
+                if !report.regions.contains(region) {
+                    report.regions.insert(region.to_owned());
+                }
+            }
+        }
+        let evidence = chain::verify_digests(sources, &files, keys, *period, &mut report, progress).await?;
+        let mut run = Self {
+            period: *period,
+            report,
+            evidence,
+            comparison,
+            queued: Vec::new(),
+            queued_bytes: 0,
+            in_flight: FuturesUnordered::new(),
+            matched: BTreeMap::new(),
+            elsewhere: HashSet::new(),
+            next_day: period.from,
+            is_resumable: true,
+        };
+        run.restore(done)?;
+        let digests = files.digests.len();
+        let wanted = run.choose(std::mem::take(&mut files.logs));
+        run.read_all(sources, wanted, done, digests, progress).await?;
+        if let Some(comparison) = &run.comparison {
+            run.report.requests = comparison.search.requests();
+        }
+        Ok(run.report)
+    }
+
+    /// Restores the days that an earlier run closed, up to the first that it did not.
+    fn restore(&mut self, done: &Checkpoint) -> anyhow::Result<()> {
+        let mut days: BTreeMap<Date, DayRecord> = BTreeMap::new();
+        for line in done.texts() {
+            let ClosedDay { day, record } = serde_json::from_str(line)?;
+            days.insert(day, record);
+        }
+        while let Some(record) = days.remove(&self.next_day) {
+            self.elsewhere.extend(&record.elsewhere);
+            self.report.restore(self.next_day, record);
+            self.next_day = self.next_day.tomorrow()?;
+        }
+        Ok(())
+    }
+
+    /// Returns the files to read, in the order in which days can be closed.
+    fn choose(&mut self, files: Vec<BucketFile>) -> Vec<BucketFile> {
+        let mut wanted = Vec::with_capacity(files.len());
+        for mut file in files {
+            let listed = self.evidence.listed(&file.key);
+            if let Some(listed) = listed {
+                listed.set_days(&mut file);
+            }
+            if self.record_day(&file) < self.next_day {
+                continue;
+            }
+            if listed.is_none() && self.evidence.covers(&file) {
+                let day = self.record_day(&file);
+                let record = self.report.day(day);
+                record.files += 1;
+                record.findings.add(Finding::new(
+                    Kind::ExtraFile,
+                    Some(file.day),
+                    &file.key,
+                    "no digest lists this file",
+                ));
+                continue;
+            }
+            wanted.push(file);
+        }
+        wanted.sort_by(|a, b| (a.read_day, &a.key).cmp(&(b.read_day, &b.key)));
+        wanted
+    }
+
+    /// Returns the day whose record has the counts of a file: no later file has events of it.
+    fn record_day(&self, file: &BucketFile) -> Date {
+        file.last_day.max(self.period.from)
+    }
+
+    async fn read_all(
+        &mut self,
+        sources: &Arc<Sources>,
+        files: Vec<BucketFile>,
+        done: &mut Checkpoint,
+        before: usize,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        let reads = stream::iter(files).map(|file| {
+            let sources = Arc::clone(sources);
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let read = read_log(&sources, &file).await;
+                (file, read)
+            }))
+        });
+        let mut reads = std::pin::pin!(reads.buffered(READ_AHEAD));
+        let mut files_read = before;
+        while let Some(read) = reads.next().await {
+            let (file, read) = read?;
+            // All files that may have events of a day are read once those of the day after the next begin.
+            while file.read_day > self.next_day.tomorrow()? && self.period.contains(self.next_day) {
+                self.close_day(done).await?;
+            }
+            self.add_file(&file, read);
+            while self.queued_bytes >= BATCH_BYTES || self.queued.len() >= EVENTS_PER_BATCH {
+                self.start_batch();
+                if self.in_flight.len() >= PARALLEL_BATCHES {
+                    self.finish_batch().await?;
+                }
+            }
+            files_read += 1;
+            progress.show_count(files_read, &format!("{} events compared", self.report.events()));
+        }
+        while self.period.contains(self.next_day) {
+            self.close_day(done).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares what is queued, scans the next day and records it in the checkpoint.
+    async fn close_day(&mut self, done: &mut Checkpoint) -> anyhow::Result<()> {
+        let day = self.next_day;
+        while !self.queued.is_empty() {
+            self.start_batch();
+        }
+        while !self.in_flight.is_empty() {
+            self.finish_batch().await?;
+        }
+        if let Some(comparison) = self.comparison.clone() {
+            self.scan(&comparison, day).await?;
+        }
+        self.matched.retain(|matched_day, _| *matched_day > day);
+        let record = self.report.close(day);
+        if self.is_resumable {
+            let line = serde_json::to_string(&ClosedDay { day, record: record.clone() })?;
+            done.record(&line)?;
+        }
+        self.next_day = day.tomorrow()?;
+        Ok(())
+    }
+
+    /// Counts a log file, compares its hash, and queues its events.
+    fn add_file(&mut self, file: &BucketFile, read: anyhow::Result<LogContent>) {
+        let record_day = self.record_day(file);
+        let listed = self.evidence.listed(&file.key);
+        let record = self.report.day(record_day);
+        record.files += 1;
+        let log = match read {
+            Ok(log) => log,
+            Err(error) => {
+                let kind = if listed.is_some() { Kind::ChangedFile } else { Kind::Unreadable };
+                let reason = format!("cannot be read: {error:#}");
+                record.findings.add(Finding::new(kind, Some(file.day), &file.key, reason));
+                return;
+            }
+        };
+        let day = |milliseconds| day_of(Timestamp::from_millisecond(milliseconds).unwrap_or_default());
+        let evidence = match listed {
+            Some(listed) if listed.has_hash(&log.sha256) => FileEvidence::Proven,
+            Some(_) => FileEvidence::Changed,
+            None => FileEvidence::Unproven,
+        };
+        match evidence {
+            FileEvidence::Proven => record.proven_files += 1,
+            FileEvidence::Changed => {
+                let reason = "its SHA-256 differs from the one in the digest";
+                record.findings.add(Finding::new(Kind::ChangedFile, Some(file.day), &file.key, reason));
+            }
+            FileEvidence::Unproven => {
+                let mut days = log.events.iter().map(|(_, event)| day(event.timestamp));
+                if self.period.contains(file.day) || days.any(|day| self.period.contains(day)) {
+                    record.unproven_files += 1;
+                }
+            }
+        }
+        for reason in log.unreadable {
+            record.findings.add(Finding::new(Kind::Unreadable, Some(file.day), &file.key, reason));
+        }
+        let mut batch: Option<Arc<LogBatch>> = None;
+        for (owner, event) in log.events {
+            let day = day(event.timestamp);
+            // An earlier run has compared those of a closed day.
+            if !self.period.contains(day) || day < self.next_day {
+                continue;
+            }
+            self.is_resumable &= day <= file.last_day;
+            self.report.day(day).counts.in_bucket += 1;
+            if self.comparison.is_none() {
+                continue;
+            }
+            let batch = match &batch {
+                Some(batch) if batch.owner == owner => Arc::clone(batch),
+                _ => {
+                    // As `load` makes it.
+                    let (log_group, log_stream) = (LOG_GROUP.to_owned(), file.source.name().to_owned());
+                    Arc::clone(batch.insert(Arc::new(LogBatch { owner, log_group, log_stream, events: Vec::new() })))
+                }
+            };
+            self.queued_bytes += event.message.len();
+            self.queued.push(FileEvent { day, batch, event, evidence });
+        }
+    }
+
+    /// Starts to compare the first of the queued events.
+    fn start_batch(&mut self) {
+        let mut bytes = 0;
+        let fits = |event: &&FileEvent| {
+            bytes += event.event.message.len();
+            bytes <= BATCH_BYTES
+        };
+        let count = self.queued.iter().take(EVENTS_PER_BATCH).take_while(fits).count().max(1);
+        let rest = self.queued.split_off(count.min(self.queued.len()));
+        let events = std::mem::replace(&mut self.queued, rest);
+        self.queued_bytes -= events.iter().map(|it| it.event.message.len()).sum::<usize>();
+        let Some(comparison) = self.comparison.clone() else { return };
+        self.in_flight.push(AbortOnDropHandle::new(tokio::spawn(comparison.compare(events))));
+    }
+
+    async fn finish_batch(&mut self) -> anyhow::Result<()> {
+        let Some(finished) = self.in_flight.next().await else { return Ok(()) };
+        let (compared, loaded) = finished??;
+        self.report.loaded += loaded;
+        for (day, counts) in compared.days {
+            self.report.day(day).counts.add(counts);
+        }
+        for (day, finding) in compared.findings {
+            self.report.day(day).findings.add(finding);
+        }
+        for (day, document) in compared.matched {
+            let record = self.report.day(day);
+            let is_new = self.matched.entry(day).or_default().insert(document.key);
+            if let Some(index) = document.index.filter(|_| is_new) {
+                let tally = record.in_index.entry(index).or_default();
+                tally.matched += 1;
+                tally.is_uncertain |= document.is_uncertain;
+            }
+            if document.is_elsewhere && self.elsewhere.insert(document.key) {
+                record.elsewhere.push(document.key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the documents of `day`, by index or by time, that no file has.
+    async fn scan(&mut self, comparison: &Comparison, day: Date) -> anyhow::Result<()> {
+        let search = &comparison.search;
+        // Each document that has an event was found: if there are no more in the index, none is without one.
+        let tally = self.report.in_index(day);
+        if tally.is_uncertain || search.count_in_index(day).await? != tally.matched {
+            let mut pages = search.open_index(day).await?;
+            while let Some(hits) = search.next_page(&mut pages).await? {
+                self.judge(comparison, day, &hits);
+            }
+        }
+        let mut pages = search.open_other_indices(day).await?;
+        while let Some(hits) = search.next_page(&mut pages).await? {
+            self.judge(comparison, day, &hits);
+        }
+        Ok(())
+    }
+
+    /// Adds the documents that have no event of a file.
+    fn judge(&mut self, comparison: &Comparison, day: Date, hits: &[Hit]) {
+        let prefix = &comparison.options.prefix;
+        for hit in hits {
+            let key = hit.key();
+            if self.elsewhere.contains(&key) || self.matched.values().any(|keys| keys.contains(&key)) {
+                continue;
+            }
+            let time = time_of(&hit.source, "eventTime");
+            let event_day = event_day(&hit.source);
+            // The scan of its own day judges it.
+            if event_day.is_some_and(|event_day| event_day != day && self.period.contains(event_day)) {
+                continue;
+            }
+            // A late delivery of the day before the period, in the index of the day of its delivery.
+            let is_edge = event_day.is_some_and(|day| day < self.period.from)
+                && is_expected_index(&hit.index, prefix, Date::MIN, &hit.source);
+            let is_missing_files = time.is_some_and(|time| {
+                self.evidence.missing.iter().any(|file: &MissingFile| file.may_have(time, &hit.source))
+            });
+            let delivered = time_of(&hit.source, "@timestamp").map(day_of);
+            let record = self.report.day(day);
+            if is_edge || is_missing_files {
+                record.counts.not_compared += 1;
+                continue;
+            }
+            record.counts.in_domain += 1;
+            record.counts.extra += 1;
+            let last = self.period.to.tomorrow().unwrap_or(self.period.to);
+            let reason = match delivered.filter(|delivered| *delivered > last) {
+                None => "no file has this document's event".to_owned(),
+                Some(delivered) => format!(
+                    "no file has this document's event; its @timestamp is of {delivered}: verify with --to {delivered}, \
+                     which reads the files of that day"
+                ),
+            };
+            record.findings.add(Finding::new(Kind::ExtraDocument, Some(day), &hit.place(), reason));
+        }
+    }
+}
+
+impl Comparison {
+    /// Finds and compares the documents of events, and loads what is missing if that is wanted.
+    async fn compare(self, events: Vec<FileEvent>) -> anyhow::Result<(Compared, u64)> {
+        let ids: Vec<String> = events.iter().map(|it| it.event.id.clone()).collect();
+        let found = self.search.find(&ids).await?;
+        let options = Arc::clone(&self.options);
+        let mut compared = spawn_blocking(move || compare_events(events, &found, &options)).await?;
+        let missing = std::mem::take(&mut compared.missing);
+        let Some(target) = self.target.filter(|_| !missing.is_empty()) else { return Ok((compared, 0)) };
+        let missing = missing.into_iter().map(|it| (it.batch, it.event)).collect();
+        Ok((compared, target.create_missing(missing).await))
+    }
+}
+
+async fn read_log(sources: &Sources, file: &BucketFile) -> anyhow::Result<LogContent> {
+    let input = sources.open(&file.source).await?;
+    let is_gzip = file.is_gzip();
+    spawn_blocking(move || log_file::read(input, is_gzip)).await?
+}
+
+/// Events whose documents are searched for in one request.
+const EVENTS_PER_BATCH: usize = 500;
+/// Bytes of such events: the response has about twice as many.
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Batches that are compared in parallel.
+const PARALLEL_BATCHES: usize = 3;
+/// Log files that are read ahead.
+const READ_AHEAD: usize = 2;
