@@ -14,20 +14,20 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 use trailgate_testkit::{AWS_KEY, Engine, sample_events};
 
-use self::month::{Month, key_list};
+use self::month::{Month, Shape, key_list, log_key};
 
 fn main() {
     let Some(events) = std::env::args().skip(1).find_map(|argument| argument.parse::<usize>().ok()) else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let files_a_day = events.div_ceil(31_000).max(1);
     let samples = sample_events().unwrap();
-    let month = Month::with_logs(Vec::new(), |month, day| {
+    let month = Month::with_logs(Vec::new(), Shape::default(), |month, hour| {
+        let day = hour.date();
         let write = |number: usize| {
             let copies: Vec<Value> = samples.iter().map(|event| copy(event, day, number)).collect();
-            let content = json!({ "Records": copies }).to_string();
-            month.put_log(day, number, &content, &format!("{day}T00:00:00Z"), &format!("{day}T23:59:59Z"))
+            month.write_log(&log_key(day, number), &copies.iter().collect::<Vec<_>>())
         };
-        (0..files_a_day).map(write).collect()
+        if hour.hour() == 12 { (0..files_a_day).map(write).collect() } else { Vec::new() }
     });
     month.put("keys.json", key_list().as_bytes());
     println!("{} events in {} log files", files_a_day * 31_000, files_a_day * 31);

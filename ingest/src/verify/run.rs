@@ -1,6 +1,7 @@
 //! One run of a verification: reads files, compares batches of events while others are read, and scans days.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
@@ -227,7 +228,7 @@ impl Run {
     }
 
     /// Counts a log file, compares its hash, and queues its events.
-    fn add_file(&mut self, file: &BucketFile, read: anyhow::Result<LogContent>) {
+    fn add_file(&mut self, file: &BucketFile, read: Result<LogContent, ReadError>) {
         let record_day = self.record_day(file);
         let listed = self.evidence.listed(&file.key);
         let record = self.report.day(record_day);
@@ -235,7 +236,10 @@ impl Run {
         let log = match read {
             Ok(log) => log,
             Err(error) => {
-                let kind = if listed.is_some() { Kind::ChangedFile } else { Kind::Unreadable };
+                let (kind, error) = match error {
+                    ReadError::Malformed(error) if listed.is_some() => (Kind::ChangedFile, error),
+                    ReadError::Malformed(error) | ReadError::Unavailable(error) => (Kind::Unreadable, error),
+                };
                 let reason = format!("cannot be read: {error:#}");
                 record.findings.add(Finding::new(kind, Some(file.day), &file.key, reason));
                 return;
@@ -264,10 +268,18 @@ impl Run {
             record.findings.add(Finding::new(Kind::Unreadable, Some(file.day), &file.key, reason));
         }
         let mut batch: Option<Arc<LogBatch>> = None;
+        let mut late = 0_u64;
         for (owner, event) in log.events {
             let day = day(event.timestamp);
+            if !self.period.contains(day) {
+                continue;
+            }
+            if day.tomorrow().is_ok_and(|next| next < file.read_day) {
+                late += 1;
+                continue;
+            }
             // An earlier run has compared those of a closed day.
-            if !self.period.contains(day) || day < self.next_day {
+            if day < self.next_day {
                 continue;
             }
             self.is_resumable &= day <= file.last_day;
@@ -285,6 +297,12 @@ impl Run {
             };
             self.queued_bytes += event.message.len();
             self.queued.push(FileEvent { day, batch, event, evidence });
+        }
+        if late > 0 {
+            let reason =
+                format!("has {late} events of days that were closed before: no digest says that it is so late");
+            let finding = Finding::new(Kind::Unproven, Some(file.day), &file.key, reason);
+            self.report.day(record_day).findings.add(finding);
         }
     }
 
@@ -401,10 +419,23 @@ impl Comparison {
     }
 }
 
-async fn read_log(sources: &Sources, file: &BucketFile) -> anyhow::Result<LogContent> {
-    let input = sources.open(&file.source).await?;
+/// Why a log file has no content.
+#[derive(Debug)]
+enum ReadError {
+    /// It cannot be opened: that says nothing of its content.
+    Unavailable(anyhow::Error),
+    /// What came is no log file.
+    Malformed(anyhow::Error),
+}
+
+async fn read_log(sources: &Sources, file: &BucketFile) -> Result<LogContent, ReadError> {
+    let input = sources.open(&file.source).await.map_err(ReadError::Unavailable)?;
     let is_gzip = file.is_gzip();
-    spawn_blocking(move || log_file::read(input, is_gzip)).await?
+    let read = spawn_blocking(move || log_file::read(input, is_gzip)).await;
+    read.map_err(anyhow::Error::from).flatten().map_err(|error| match error.downcast_ref::<io::Error>() {
+        Some(reason) if reason.kind() == ErrorKind::PermissionDenied => ReadError::Unavailable(error),
+        _ => ReadError::Malformed(error),
+    })
 }
 
 /// Events whose documents are searched for in one request.

@@ -2,6 +2,7 @@ mod audit_report;
 mod bucket;
 mod cloudtrail;
 mod domain;
+mod edges;
 mod missing;
 mod month;
 mod oracle;

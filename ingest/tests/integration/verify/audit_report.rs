@@ -46,7 +46,7 @@ async fn report_says_what_was_compared_and_found() {
         "| Regions | us-east-1 |",
         "| Verified at | 1970-01-01T00:00:00Z |",
         "- Key fingerprint: trail",
-        "| 2026-01-15 | 15 |",
+        "| 2026-01-15 | 16 |",
     ] {
         assert!(report.contains(line), "{line}\n{report}");
     }

@@ -10,7 +10,7 @@ use trailgate_ingest::verify::report::{Kind, Report, Verdict};
 use trailgate_ingest::verify::verify_bucket;
 use trailgate_testkit::gzip;
 
-use super::month::{Month, PERIOD, digest_key, log_key, no_progress, sign, signing_key};
+use super::month::{Month, PERIOD, Shape, digest_key, log_key, no_progress, sign, signing_key};
 
 async fn report(month: &Month) -> Report {
     verify_bucket(&month.evidence(PERIOD).await, &no_progress()).await.unwrap()
@@ -180,4 +180,34 @@ fn removed_digest_of_log_files_leaves_them_unproven() {
     let report = runtime.block_on(report(&month));
     let found: Vec<_> = report.findings().map(|it| (it.kind, it.subject.clone())).collect();
     assert_eq!((report.unproven_files(), found), (2, vec![(Kind::MissingDigest, digest())]));
+}
+
+/// Several hours' digests: the next one names the last of them.
+#[test]
+fn chain_cut_in_the_middle_is_named() {
+    let hours = [3, 4, 5].map(|hour| digest_key(DateTime::constant(2026, 1, 15, hour, 0, 0, 0)));
+    let change = |month: &Month| hours.iter().for_each(|key| month.remove(key));
+    test(change, Verdict::Differences, &[(Kind::MissingDigest, hours[2].clone())]);
+}
+
+/// The new chain has no digest before it, so that nothing proves what was before.
+#[test]
+fn trail_that_was_created_again_is_undecided() {
+    let restart = Some(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
+    let month = Month::write_as(Shape { restart, ..Shape::default() });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(report(&month));
+    let found: Vec<_> = report.findings().map(|it| (it.kind, it.reason.as_str())).collect();
+    let reason = "the chain ends at 2026-01-15T03:00:00Z and begins again at 2026-01-15T03:00:00Z: logging was off, or the \
+                  trail is new";
+    assert_eq!((report.verdict(), &found[..]), (Verdict::Undecided, &[(Kind::Unproven, reason)][..]));
+}
+
+#[test]
+fn organisation_trail_is_proven() {
+    let month = Month::write_as(Shape { root: "AWSLogs/o-abc123/", ..Shape::default() });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(report(&month));
+    assert_eq!((report.verdict(), report.proven_files()), (Verdict::Proven, 62), "{report}");
+    assert_eq!(report.accounts.iter().collect::<Vec<_>>(), ["123456789012"]);
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
+use fake_domain::{Fault, Times};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,6 +21,7 @@ use trailgate_testkit::AWS_KEY;
 
 use super::month::{Month, PERIOD, key_list, no_progress};
 use crate::bucket::{Bucket, NAME};
+use crate::rig::Rig;
 
 /// A stand-in for CloudTrail that lists public keys, one on each page.
 struct CloudTrail {
@@ -93,7 +95,9 @@ async fn bucket_in_s3_is_verified_with_keys_from_cloudtrail() {
         }
         put.body(ByteStream::from(std::fs::read(month.path(&key)).unwrap())).send().await.unwrap();
     }
-    let rig = crate::rig::Rig::new().await;
+    let rig = Rig::new().await;
+    let empty = r#"{"_shards":{"failed":0},"hits":{"hits":[]},"count":0}"#;
+    rig.stand_in.fault(Fault::status(200, empty), Times::UntilCleared);
     let report = month.path("evidence.html");
     let ran = Command::new(env!("CARGO_BIN_EXE_trailgate-ingest"))
         .args(["verify", "--json", "--region", "eu-west-1", "--service", "es", "--endpoint", &rig.stand_in.url()])

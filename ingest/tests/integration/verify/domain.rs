@@ -26,16 +26,20 @@ use crate::server::Server;
 pub(super) struct Filled {
     pub(super) server: Server,
     pub(super) month: Month,
-    options: DocumentOptions,
+    pub(super) options: DocumentOptions,
     document_type: &'static str,
 }
 
 impl Filled {
     pub(super) async fn new(engine: &str, id: DocumentId) -> Self {
+        Self::with(engine, id, Month::write()).await
+    }
+
+    /// A domain with the events of another month.
+    pub(super) async fn with(engine: &str, id: DocumentId, month: Month) -> Self {
         let server = Server::start(engine, &[]).await;
         let setup = set_up_domain(&server.rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await;
         let options = DocumentOptions { id, day: IndexDay::EventTime, ..DocumentOptions::default() };
-        let month = Month::write();
         // As a function delivers them: under ids of CloudWatch Logs, some seconds later.
         let batch = LogBatch {
             owner: "123456789012".to_owned(),
@@ -65,14 +69,14 @@ impl Filled {
         &self.server.rig
     }
 
-    async fn verify(&self) -> Report {
+    pub(super) async fn verify(&self) -> Report {
         self.refresh().await;
         let domain = ComparedDomain { domain: self.rig().domain.clone(), options: self.options.clone() };
         let evidence = self.month.evidence(PERIOD).await;
         verify(&evidence, &domain, &mut Checkpoint::in_memory(), &no_progress()).await.unwrap()
     }
 
-    async fn expect(&self, case: &str, verdict: Verdict, expected: &[(Kind, &str)]) {
+    pub(super) async fn expect(&self, case: &str, verdict: Verdict, expected: &[(Kind, &str)]) {
         let report = self.verify().await;
         let found: Vec<_> = report.findings().map(|it| (it.kind, it.subject.as_str())).collect();
         assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{case}: {report}");

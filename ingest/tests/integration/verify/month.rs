@@ -26,37 +26,70 @@ use walkdir::WalkDir;
 pub(crate) struct Month {
     folder: TempDir,
     pub(crate) events: Vec<Value>,
+    shape: Shape,
+}
+
+/// The differences between trails.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// The beginning of keys: an organisation trail has its id there.
+    pub(crate) root: &'static str,
+    /// The hour in which the trail was created again, without a digest before it.
+    pub(crate) restart: Option<DateTime>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { root: "AWSLogs/", restart: None }
+    }
 }
 
 impl Month {
     /// Writes January 2026: the real events spread over its days, a log file for each half of a day's events, and a digest
     /// for each hour until two hours after its end.
     pub(crate) fn write() -> Self {
-        let mut events = sample_events().unwrap();
-        for (number, event) in events.iter_mut().enumerate() {
-            let time = event["eventTime"].as_str().unwrap()[10..].to_owned();
-            event["eventTime"] = json!(format!("2026-01-{:02}{time}", number % 31 + 1));
-        }
-        Self::with_logs(events, |month, day| (0..2).map(|half| month.write_log(day, half)).collect())
+        Self::write_as(Shape::default())
     }
 
-    /// Writes January 2026 with the log files of each day that `write_logs` writes by [`Month::put_log`].
-    pub(crate) fn with_logs(events: Vec<Value>, write_logs: impl Fn(&Self, Date) -> Vec<Value>) -> Self {
-        let month = Self { folder: tempfile::tempdir().unwrap(), events };
-        month.write_chain(|day| write_logs(&month, day));
+    /// The same as another trail writes it.
+    pub(crate) fn write_as(shape: Shape) -> Self {
+        Self::with_logs(sample_month(), shape, Self::write_halves)
+    }
+
+    /// Writes January 2026 with the log files of each hour that `write_logs` writes by [`Month::put_log`].
+    pub(crate) fn with_logs(
+        events: Vec<Value>,
+        shape: Shape,
+        write_logs: impl Fn(&Self, DateTime) -> Vec<Value>,
+    ) -> Self {
+        let month = Self { folder: tempfile::tempdir().unwrap(), events, shape };
+        month.write_chain(write_logs);
         month
     }
 
-    /// Writes the digests of the month; `write_logs` writes the log files of a day, which come at noon, and returns what
-    /// a digest lists of them.
-    fn write_chain(&self, write_logs: impl Fn(Date) -> Vec<Value>) {
+    /// Writes a log file for each half of a day's events at noon.
+    fn write_halves(&self, hour: DateTime) -> Vec<Value> {
+        if hour.hour() != 12 {
+            return Vec::new();
+        }
+        let halves = (0..2).map(|half| {
+            let events: Vec<&Value> = self.events_of(hour.date()).skip(half).step_by(2).collect();
+            self.write_log(&log_key(hour.date(), half), &events)
+        });
+        halves.collect()
+    }
+
+    fn write_chain(&self, write_logs: impl Fn(&Self, DateTime) -> Vec<Value>) {
         let key = signing_key("trail");
         let mut start = first_hour();
         let mut previous: Option<(String, String, String)> = None;
         while start < DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
             let end = start + 1.hour();
-            let files = if start.hour() == 12 { write_logs(start.date()) } else { Vec::new() };
-            let object = digest_key(end);
+            let files = write_logs(self, start);
+            let object = self.key(&digest_key(end));
+            if self.shape.restart == Some(start) {
+                previous = None;
+            }
             let (previous_object, previous_hash, previous_signature) = previous.clone().unzip3();
             let content = json!({
                 "awsAccountId": ACCOUNT, "digestStartTime": format!("{start}Z"), "digestEndTime": format!("{end}Z"),
@@ -76,22 +109,25 @@ impl Month {
         }
     }
 
-    /// Writes half of a day's events; returns the entry of the digest.
-    fn write_log(&self, day: Date, half: usize) -> Value {
-        let events: Vec<_> = self.events_of(day).skip(half).step_by(2).collect();
+    /// Writes events to a log file; returns the entry of the digest.
+    pub(crate) fn write_log(&self, key: &str, events: &[&Value]) -> Value {
         let times = || events.iter().filter_map(|event| event["eventTime"].as_str());
         let (oldest, newest) = (times().min().unwrap(), times().max().unwrap());
-        self.put_log(day, half, &json!({ "Records": events }).to_string(), oldest, newest)
+        self.put_log(key, &json!({ "Records": events }).to_string(), oldest, newest)
     }
 
-    /// Writes a log file; returns what a digest lists of it.
-    pub(crate) fn put_log(&self, day: Date, number: usize, content: &str, oldest: &str, newest: &str) -> Value {
-        let object = log_key(day, number);
+    /// Writes a log file; returns the entry of the digest.
+    pub(crate) fn put_log(&self, key: &str, content: &str, oldest: &str, newest: &str) -> Value {
+        let object = self.key(key);
         self.put(&object, &gzip(content));
         json!({
             "s3Bucket": "trail", "s3Object": object, "hashValue": sha256(content.as_bytes()), "hashAlgorithm": "SHA-256",
             "oldestEventTime": oldest, "newestEventTime": newest,
         })
+    }
+
+    fn key(&self, key: &str) -> String {
+        key.replacen("AWSLogs/", self.shape.root, 1)
     }
 
     pub(crate) fn events_of(&self, day: Date) -> impl Iterator<Item = &Value> {
@@ -137,6 +173,16 @@ impl Month {
     pub(crate) async fn evidence(&self, period: Period) -> Evidence {
         Evidence { sources: sources(self.folder.path()).await, keys: public_keys(), period }
     }
+}
+
+/// Returns the real events, spread over the days of January 2026.
+pub(crate) fn sample_month() -> Vec<Value> {
+    let mut events = sample_events().unwrap();
+    for (number, event) in events.iter_mut().enumerate() {
+        let time = event["eventTime"].as_str().unwrap()[10..].to_owned();
+        event["eventTime"] = json!(format!("2026-01-{:02}{time}", number % 31 + 1));
+    }
+    events
 }
 
 async fn sources(folder: &Path) -> Arc<Sources> {
