@@ -68,6 +68,8 @@ pub(crate) struct AccessLine<'a> {
     pub(crate) id: &'a str,
     pub(crate) client: &'a str,
     pub(crate) entry: Option<&'a str>,
+    /// The access level of the entry.
+    pub(crate) access: Option<&'static str>,
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
     /// The class of the call; `None` if the head is malformed.
@@ -145,6 +147,7 @@ impl AccessLine<'_> {
         member(out, ",\"id\":", self.id);
         member(out, ",\"client\":", self.client);
         member(out, ",\"entry\":", &self.entry);
+        member(out, ",\"access\":", &self.access);
         member(out, ",\"method\":", self.method);
         member(out, ",\"target\":", self.target);
         member(out, ",\"route\":", &self.route);
@@ -174,6 +177,9 @@ impl AccessLine<'_> {
         }
         if let Some(route) = self.route {
             write!(out, ", route {route}")?;
+        }
+        if let Some(access) = self.access {
+            write!(out, ", access {access}")?;
         }
         self.signer.map_or(Ok(()), |signer| write!(out, ", signed as {signer}"))
     }
@@ -217,6 +223,7 @@ mod tests {
             id: "a",
             client: "192.0.2.1",
             entry: None,
+            access: None,
             method: "GET",
             target: "/_search?q=secret?secret",
             route: Some("searches"),

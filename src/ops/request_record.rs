@@ -213,6 +213,7 @@ impl RequestRecord {
             id: self.id.as_str(),
             client: self.client.as_str(),
             entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
+            access: self.entry.as_ref().map(|entry| entry.access.name()),
             method: self.method.as_str(),
             target,
             route: path.map(|path| Route::of(path).name()),

@@ -26,6 +26,7 @@ async fn a_request_is_one_line() {
     let expected = json!({
         "client": "127.0.0.1",
         "entry": "auditor",
+        "access": "full",
         "method": "POST",
         "target": "/cwl-%2A/_count?q=a%20b",
         "route": "searches",
@@ -46,6 +47,7 @@ async fn a_refusal_is_one_line() {
     let expected = json!({
         "client": "127.0.0.1",
         "entry": null,
+        "access": null,
         "method": "GET",
         "target": "/_search",
         "route": "searches",

@@ -37,6 +37,8 @@ pub(crate) struct AccessLine<'a> {
     #[serde(borrow)]
     entry: Option<Cow<'a, str>>,
     #[serde(borrow)]
+    access: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     method: Cow<'a, str>,
     #[serde(borrow)]
     target: Cow<'a, str>,
@@ -81,6 +83,7 @@ struct Fields<'a> {
     request_id: &'a str,
     client: IpAddr,
     entry: &'a Option<Cow<'a, str>>,
+    access: &'a Option<Cow<'a, str>>,
     method: &'a str,
     target: &'a str,
     route: &'a Option<Cow<'a, str>>,
@@ -141,6 +144,7 @@ impl<'a> AccessLine<'a> {
             request_id: &self.id,
             client: self.client,
             entry: &self.entry,
+            access: &self.access,
             method: &self.method,
             target: &self.target,
             route: &self.route,
@@ -220,7 +224,7 @@ mod tests {
     fn line(target: &str) -> String {
         let target = json!(target);
         format!(
-            r#"{{"time":"2026-11-29T23:59:59.999Z","id":"00ab","client":"192.0.2.1","entry":"auditor","method":"GET","target":{target},"route":"searches","status":200,"bytes_in":0,"bytes_out":12,"upstream_ms":1.5,"total_ms":2.25,"outcome":"forwarded","domain_request_id":null}}"#
+            r#"{{"time":"2026-11-29T23:59:59.999Z","id":"00ab","client":"192.0.2.1","entry":"auditor","access":"read","method":"GET","target":{target},"route":"searches","status":200,"bytes_in":0,"bytes_out":12,"upstream_ms":1.5,"total_ms":2.25,"outcome":"forwarded","domain_request_id":null}}"#
         )
     }
 
@@ -245,8 +249,8 @@ mod tests {
         let source: Value = serde_json::from_slice(&document.source).unwrap();
         let expected = json!({
             "@timestamp": "2026-11-29T23:59:59.999Z", "@message": message, "instance": "i-1", "request_id": "00ab",
-            "client": "192.0.2.1", "entry": "auditor", "method": "GET", "target": "/cwl-%2A,-b/_search?q=a",
-            "route": "searches", "indices": ["cwl-*", "-b"], "status": 200, "outcome": "forwarded", "bytes_in": 0,
+            "client": "192.0.2.1", "entry": "auditor", "access": "read", "method": "GET",
+            "target": "/cwl-%2A,-b/_search?q=a", "route": "searches", "indices": ["cwl-*", "-b"], "status": 200, "outcome": "forwarded", "bytes_in": 0,
             "bytes_out": 12, "upstream_ms": 1.5, "total_ms": 2.25, "domain_request_id": null, "signer": null,
         });
         assert_eq!(source, expected);
