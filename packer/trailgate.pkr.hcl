@@ -114,6 +114,8 @@ build {
       "mkdir /root/trailgate",
       "tar -xzf /tmp/trailgate.tar.gz -C /root/trailgate",
       "/root/trailgate/provision.sh",
+      // A machine outside a stack has no log group.
+      source.type == "amazon-ebs" ? "/usr/libexec/trailgate/install-shipper" : "true",
       "rm -r /root/trailgate /tmp/trailgate.tar.gz",
     ]
   }

@@ -2,7 +2,7 @@
 
 import re
 
-TOKEN = re.compile(r'\s*(\(|\)|&&|\|\||!=|=|NOT EXISTS|IS TRUE|IS FALSE|\$\.[\w.]+|"[^"]*")')
+TOKEN = re.compile(r'\s*(\(|\)|&&|\|\||!=|=|NOT EXISTS|IS TRUE|IS FALSE|\$\.[\w.]+|"[^"]*"|\d+)')
 MISSING = object()
 
 
@@ -47,7 +47,11 @@ def _term(tokens):
         return lambda event: _field(event, path) is MISSING
     if operator in ("IS TRUE", "IS FALSE"):
         return lambda event: _field(event, path) is (operator == "IS TRUE")
-    text = tokens.pop(0).strip('"')
+    text = tokens.pop(0)
+    if text.isdigit():
+        assert operator == "="
+        return lambda event: _field(event, path) == int(text)
+    text = text.strip('"')
     # Only a star has a meaning, at either end.
     expression = re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
 

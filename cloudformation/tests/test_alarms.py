@@ -52,6 +52,9 @@ def test_every_alarm_notifies_the_topic():
         ("trailgate", "ready"),
         ("trailgate", "allowlist_refused"),
         ("trailgate", "image_age_days"),
+        ("trailgate/audit", "GateState"),
+        ("trailgate/audit", "Refusal"),
+        ("trailgate/audit", "FullWrite"),
         ("AWS/AutoScaling", "GroupInServiceInstances"),
         ("AWS/EC2", "CPUSurplusCreditBalance"),
     }

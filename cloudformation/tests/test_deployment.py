@@ -114,7 +114,7 @@ def test_the_bucket_is_encrypted(aws, deployment):
 def test_log_groups_have_their_retention(aws, deployment):
     groups = aws.client("logs").describe_log_groups()["logGroups"]
     days = {group["logGroupName"]: group["retentionInDays"] for group in groups}
-    assert days == {"CloudTrail/trailgate": 365, deployment.id("FunctionLogGroup"): 30}
+    assert days == {"CloudTrail/trailgate": 365, deployment.id("GateLogGroup"): 365, deployment.id("FunctionLogGroup"): 30}
 
 
 def test_each_role_is_for_one_service_or_the_gates(aws, deployment):

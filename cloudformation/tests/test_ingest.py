@@ -23,6 +23,7 @@ def test_function_has_its_runtime_and_the_domain_s_address():
         "DOCUMENT_ID": "event_id",
         "INDEX_DAY": "event_time",
         "RETENTION_DAYS": "90",
+        "ACCESS_LOG": "skip",
     }
 
 

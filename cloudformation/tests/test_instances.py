@@ -55,6 +55,7 @@ def test_user_data_writes_every_setting():
         "MAP_ROLES": "",
         "SECURITY_API": "",
         "MASTER_ROLE": "",
+        "LOG_GROUP": "GateLogGroup",
     }
 
 

@@ -80,6 +80,7 @@ def test_text_that_is_no_block_is_rejected(text):
         {"GateImageId": "ami-1", "GateBundleKey": "", "GateBundleSha256": ""},
         {"DomainInstanceType": "r6g.large.search", "IndexRetentionDays": ""},
         {"CreateTrail": "false"},
+        {"IndexAccessLog": "true", "IndexRetentionDays": "9"},
     ],
 )
 def test_parameters_that_agree_are_accepted(parameters):
@@ -98,6 +99,10 @@ def test_parameters_that_agree_are_accepted(parameters):
         (
             {"IndexRetentionDays": ""},
             "A node of t3.small.search holds the indices of 18 days; for more choose a larger DomainInstanceType",
+        ),
+        (
+            {"IndexAccessLog": "true"},
+            "With IndexAccessLog a node of t3.small.search holds 9 days; for more choose a larger DomainInstanceType",
         ),
         (
             {"CreateTrail": "false", "OrganizationId": "o-exampleorgid"},
