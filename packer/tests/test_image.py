@@ -1,7 +1,8 @@
 """The image: packer's amazon-ebs source, with moto as EC2 and Debian in systemd-nspawn as the instance.
 
 moto starts no instance, so packer is told where one is, and what region to take unseen. What it does to a machine, and
-what it asks of EC2, are the same; that Amazon Linux is what it meets there, nothing here shows.
+what it asks of EC2, are the same; that Amazon Linux is what it meets there, nothing here shows. Its package manager, which
+Debian lacks, writes down its arguments.
 """
 
 import os
@@ -18,8 +19,10 @@ SOURCE = 'source "amazon-ebs" "gate" {\n'
 
 @pytest.fixture(scope="module")
 def instance():
-    """A machine that has Amazon Linux's user."""
+    """A machine that has Amazon Linux's user and a stand-in of its package manager."""
     with booted() as machine:
+        machine.write("/usr/bin/dnf", '#!/bin/sh\necho "$@" >>/root/dnf')
+        machine.output("chmod +x /usr/bin/dnf && mkdir /etc/yum.repos.d")
         machine.output("useradd --create-home ec2-user && echo 'ec2-user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/user")
         machine.output("cp -r .ssh ~ec2-user && chown -R ec2-user: ~ec2-user")
         yield machine
@@ -69,6 +72,13 @@ def test_it_comes_from_amazon_linux_2023_and_leaves_no_instance(aws, image):
     (base,) = ec2.describe_images(ImageIds=[builder["ImageId"]])["Images"]
     assert base["Name"].startswith("al2023-ami-2023.")
     assert builder["State"]["Name"] == "terminated"
+
+
+def test_image_has_the_log_shipper_from_a_signed_repository(instance, image):
+    assert re.fullmatch(r"-y -q install vector-\d+\.\d+\.\d+", instance.output("cat /root/dnf"))
+    repository = instance.output("cat /etc/yum.repos.d/vector.repo").splitlines()
+    assert {"gpgcheck=1", "repo_gpgcheck=1"} <= set(repository)
+    assert not [line for line in repository if "http://" in line]
 
 
 def test_the_instance_was_provisioned_and_cleared_of_the_bundle(instance, image):
