@@ -339,3 +339,20 @@ def test_elasticsearch_roles_go_to_open_distro_s_api(aws, tmp_path, security_api
     assert mapped == [[FUNCTION, RELOAD], [AUDITOR], [EDITOR]]
     permissions = requests[f"{api}/roles/trailgate-ingest"]["index_permissions"]
     assert [permission["index_patterns"] for permission in permissions] == [["cwl-*"]]
+
+
+def test_indexed_access_log_is_written_by_the_function_and_read_by_editors(aws, tmp_path, security_api):
+    url = f"http://127.0.0.1:{security_api.server_port}"
+    with Mapping(aws, tmp_path, url, IndexAccessLog="true") as mapping:
+        done = mapping.run()
+    assert done.returncode == 0, done.stderr
+    may = {
+        path.rsplit("/", 1)[1]: permission["allowed_actions"]
+        for path, role in security_api.requests
+        if "/roles/" in path
+        for permission in role["index_permissions"]
+        if "gate-*" in permission["index_patterns"]
+    }
+    assert list(may) == ["trailgate-ingest", "trailgate-editor"]
+    assert may["trailgate-ingest"] == ["create_index", "write", "indices:admin/mapping/put"]
+    assert not {"write", "indices_all", "delete"} & set(may["trailgate-editor"])

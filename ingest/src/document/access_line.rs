@@ -110,7 +110,9 @@ pub(crate) fn classify(message: &str) -> Option<GateLine> {
     let event: EventLine<'_> = serde_json::from_str(message).ok()?;
     let is_event = event.timestamp.is_some()
         && event.level.is_some()
-        && event.target.is_some_and(|target| target.split(':').next() == Some("trailgate"));
+        && event
+            .target
+            .is_some_and(|target| matches!(target.split(':').next(), Some("trailgate" | "trailgate_client")));
     (is_event || event.lost_lines.is_some()).then_some(GateLine::Event)
 }
 
@@ -303,6 +305,8 @@ mod tests {
         assert_eq!(classify(&line("/")), Some(GateLine::Access));
         let started = r#"{"timestamp":"2026-11-29T00:00:00Z","level":"INFO","message":"m","target":"trailgate"}"#;
         assert_eq!(classify(started), Some(GateLine::Event));
+        let by_client = started.replace("\"trailgate\"", "\"trailgate_client::credentials::refresh\"");
+        assert_eq!(classify(&by_client), Some(GateLine::Event));
         assert_eq!(classify(r#"{"lost_lines":3}"#), Some(GateLine::Event));
         for other in [
             r#"{"eventVersion":"1.08","eventTime":"2026-01-31T11:58:00Z"}"#,
