@@ -1,5 +1,6 @@
 //! Access control: client identification, allowlist, CSRF and DNS rebinding protection, read grants and quotas.
 
+pub(crate) mod access_log;
 pub mod allowlist;
 pub(crate) mod cidr;
 pub(crate) mod client_address;

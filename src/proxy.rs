@@ -26,9 +26,10 @@ use crate::ops::metrics::Metrics;
 use crate::ops::outcome::Outcome;
 use crate::ops::request_id::{REQUEST_ID, RequestId};
 use crate::ops::request_record::{RequestRecord, RequestRecorder};
+use crate::policy::access_log::AccessLogPresence;
 use crate::policy::allowlist::{Allowlist, Entry};
 use crate::policy::engine::{Engine, KnownEngine};
-use crate::policy::grant::{self, Access};
+use crate::policy::grant::{self, Access, AccessLogView, ReadOnly};
 use crate::policy::quota::{Quotas, SearchLimits};
 use crate::policy::signing_role::SigningRoles;
 use crate::proxy::response_body::{BodySource, ResponseBody, StreamingBody};
@@ -55,6 +56,8 @@ pub struct Shared {
     pub budget: MemoryBudget,
     /// The domain's engine, which decides what a read grant covers.
     pub engine: KnownEngine,
+    /// The presence of the access log's indices, which a read grant hides.
+    pub(crate) access_log: AccessLogPresence,
     /// The redirect of browsers from `/`.
     pub root_redirect: RootRedirect,
     /// The quotas of each read entry: open searches and scrolls.
@@ -103,6 +106,7 @@ impl Shared {
             roles,
             budget: MemoryBudget::new(config.body, metrics.buffer_wait.clone()),
             engine,
+            access_log: AccessLogPresence::default(),
             root_redirect: config.root_redirect,
             quotas: Arc::new(Quotas::new(config.searches)),
             contact: config.contact,
@@ -210,12 +214,30 @@ impl Proxy {
         if let Some(response) = self.shared.root_redirect.respond(&head.method, &head.headers, &target) {
             return Ok(redirect_response(response));
         }
-        let check =
-            grant::decide(entry.access, engine.get(), &head.method, &target, &head.headers, quotas.keep_alive())?;
+        let decide = |view| {
+            let Parts { method, headers, .. } = &head;
+            grant::decide(entry.access, view, engine.get(), method, &target, headers, quotas.keep_alive())
+        };
+        let mut view = if entry.access_log { AccessLogView::Visible } else { AccessLogView::Hidden };
+        let mut check = decide(view);
+        if let Err(denied) = &check
+            && self.may_pass_without_access_log(denied).await
+        {
+            view = AccessLogView::Visible;
+            check = decide(view);
+        }
+        let check = check?;
         // The permit holds the body's memory until the request is sent and answered.
         let (body, _permit) = budget.buffer(client, body).await?;
         record.add_bytes_in(body.len() as u64);
-        let load = check.run(&body)?;
+        let mut load = check.run(&body);
+        if let Err(denied) = &load
+            && view == AccessLogView::Hidden
+            && self.may_pass_without_access_log(denied).await
+        {
+            load = decide(AccessLogView::Visible)?.run(&body);
+        }
+        let load = load?;
         let ticket = quotas.admit(entry.cidr, load).await?;
         let context = ForwardedContext::new(&connection, &head.headers);
         let request = UnsignedRequest { method: head.method, target, body };
@@ -232,6 +254,12 @@ impl Proxy {
         // The response can arrive minutes after the request, and the allowlist may have changed.
         self.check_allowlist(client, SystemTime::now(), record)?;
         Ok(self.stream_response(response, client, &context))
+    }
+
+    /// Returns whether a call was denied only because of an access log that the domain does not have.
+    async fn may_pass_without_access_log(&self, denied: &ReadOnly) -> bool {
+        let Shared { access_log, roles, .. } = &*self.shared;
+        denied.is_of_access_log() && access_log.is_absent(&self.upstream, roles.own_session().as_deref()).await
     }
 
     /// Returns the entry that grants `client` access at `now`.

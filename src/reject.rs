@@ -167,6 +167,9 @@ impl Reject {
             Self::Expired(..) => "Ask the operator to renew the grant.",
             Self::UnknownHost(_) => "Open the address that the operator gave you.",
             Self::CrossSite(_) => "Open the page by its own address, and repeat the action there.",
+            Self::ReadOnly(call) if call.is_of_access_log() => {
+                "Name the indices to search, such as cwl-*. Ask the operator if you have to search the access log."
+            }
             Self::ReadOnly(_) => {
                 "Requests that read still work. Ask the operator for full access if you have to write."
             }

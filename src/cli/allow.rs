@@ -190,7 +190,10 @@ fn entry(add: &Add, now: SystemTime) -> anyhow::Result<Entry> {
         ensure!(expires > now, "the grant would have ended at {expires} already");
     }
     let entry = Entry::new(add.cidr, add.name.clone(), add.access);
-    Ok(entry.until(expires.map(SystemTime::try_from).transpose()?).signed_by(add.role.clone()))
+    Ok(entry
+        .until(expires.map(SystemTime::try_from).transpose()?)
+        .signed_by(add.role.clone())
+        .with_access_log(add.access_log))
 }
 
 /// Returns the expiry of a grant from `now` on, in whole seconds. A day has 24 hours: the expiry is in UTC.

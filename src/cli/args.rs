@@ -138,6 +138,9 @@ pub struct Add {
     /// End of the grant: "2026-12-31T18:00:00Z".
     #[arg(long, value_name = "TIME")]
     pub until: Option<Timestamp>,
+    /// Permit searching the access log in gate-* as well.
+    #[arg(long)]
+    pub access_log: bool,
     /// Role that signs the entry's requests, instead of that of its access level.
     #[arg(long, value_name = "ARN")]
     pub role: Option<RoleArn>,

@@ -4,6 +4,7 @@
 //! read is rejected (fails closed). Kibana's requests can carry nested calls to the engine. [`nested_call`] extracts
 //! them, and the same rules decide them. A [`BodyCheck`] remains if the decision needs the request's body.
 
+mod access_log;
 mod body_check;
 mod body_rule;
 mod content;
@@ -30,6 +31,8 @@ use hyper::http::HeaderName;
 use serde::Serialize;
 use trailgate_client::Target;
 
+pub use self::access_log::AccessLogView;
+use self::access_log::Scope;
 pub use self::body_check::BodyCheck;
 use self::body_rule::BodyRule;
 pub use self::contexts::Load;
@@ -71,11 +74,23 @@ impl fmt::Display for Access {
 
 /// The reason why a read grant does not cover a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call} {why}: this address may read only")]
+#[error("{call} {why}{}", if self.is_of_access_log() { "" } else { ": this address may read only" })]
 pub struct ReadOnly {
     /// Method and path of the rejected call, which may be a nested one.
     call: String,
     why: DenyReason,
+}
+
+impl ReadOnly {
+    fn of_access_log(self) -> Self {
+        Self { why: self.why.of_access_log(), ..self }
+    }
+
+    /// Returns whether the call was rejected because it could reach the access log's indices.
+    #[must_use]
+    pub fn is_of_access_log(&self) -> bool {
+        matches!(self.why, DenyReason::AccessLog(_) | DenyReason::AccessLogDoubt(_))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,27 +131,53 @@ enum DenyReason {
     KeepAlive { asked: String, longest: Duration },
     #[error("keeps a search open for long unless it says otherwise: add keep_alive, of at most {} s", .0.as_secs())]
     NoKeepAlive(Duration),
+    #[error(
+        "searches {0}, and so the access log (gate-*), for which this entry needs access_log = true: \
+         name other indices, such as cwl-*, or exclude it, as *,-gate-* does"
+    )]
+    AccessLog(String),
+    #[error("{0}, and this entry may not read the access log (gate-*)")]
+    AccessLogDoubt(Box<Self>),
 }
 
-/// The decision by a request's head: the rule for its body, and its load.
+impl DenyReason {
+    const HIDING_CURSOR: Self = Self::Named("has a cursor, which could read the access log (gate-*): select less");
+
+    /// Marks a reason that would be none if the client could see the access log.
+    fn of_access_log(self) -> Self {
+        match self {
+            why @ (Self::AccessLog(_) | Self::AccessLogDoubt(_)) => why,
+            why => Self::AccessLogDoubt(Box::new(why)),
+        }
+    }
+
+    /// Returns the reason for a call that names these indices, or none.
+    fn access_log(indices: Option<&str>) -> Self {
+        Self::AccessLog(indices.map_or_else(|| "all indices".to_owned(), json::shown))
+    }
+}
+
+/// The decision by a request's head: the rule for its body, the indices that it can reach, and its load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Decision {
     body_rule: BodyRule,
+    scope: Scope,
     load: Load,
 }
 
 /// Decides on a request by its head, and returns the check that its body has to pass.
 ///
-/// `engine` is the domain's engine, if it is known. `longest` is the longest permitted keep-alive of a search.
+/// `access_log` says if the client may search the access log's indices. `engine` is the domain's engine, if it is known. `longest` is the longest permitted keep-alive of a search.
 pub fn decide(
     access: Access,
+    access_log: AccessLogView,
     engine: Option<Engine>,
     method: &Method,
     target: &Target,
     headers: &HeaderMap,
     longest: Duration,
 ) -> Result<BodyCheck, ReadOnly> {
-    let call = Call { method: method.as_str(), target, context: Context { access, engine, longest } };
+    let call = Call { method: method.as_str(), target, context: Context { access, access_log, engine, longest } };
     match access {
         Access::Full => Ok(BodyCheck::nothing()),
         // A server that honours these headers executes another method than the one decided on.
@@ -157,6 +198,7 @@ struct Call<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Context {
     access: Access,
+    access_log: AccessLogView,
     /// The domain's engine, if it is known.
     engine: Option<Engine>,
     /// The longest permitted keep-alive of a search.
@@ -235,7 +277,8 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
         _ if call.method == "GET" || call.method == "HEAD" => Load::None,
         _ => Load::Call,
     };
-    Ok(Decision { body_rule: ask(rule, call, segments)?, load })
+    let scope = access_log::of_kibana(call, rule, segments).map_err(ReadOnly::of_access_log)?;
+    Ok(Decision { body_rule: ask(rule, call, segments)?, scope, load })
 }
 
 fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
@@ -244,7 +287,10 @@ fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
         return Err(call.deny(call.context.engine.map_or(DenyReason::EngineUnknown, DenyReason::NotOnEngine)));
     }
-    contexts::decide(call, segments, ask(rule, call, segments)?)
+    let body_rule = ask(rule, call, segments)?;
+    let (body_rule, load) = contexts::decide(call, segments, body_rule)?;
+    let scope = access_log::of_engine(call, segments).map_err(ReadOnly::of_access_log)?;
+    Ok(Decision { body_rule, scope, load })
 }
 
 /// Applies `rule` to the path and the query, and returns the rule for the body.
@@ -270,8 +316,14 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
         }
         Verdict::Statement(language) => {
             for (key, value) in parameters_beside_body(call)? {
-                if ["sql", "query", "ppl"].contains(&key.as_str()) && !language.reads(&value) {
+                if !["sql", "query", "ppl"].contains(&key.as_str()) {
+                    continue;
+                }
+                if !language.reads(&value) {
                     return Err(call.deny(DenyReason::Statement));
+                }
+                if call.context.access_log == AccessLogView::Hidden {
+                    access_log::check_statement(&value).map_err(|why| call.deny(why.of_access_log()))?;
                 }
             }
             Ok(BodyRule::Statement(language))

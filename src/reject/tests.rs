@@ -5,20 +5,28 @@ use hyper::{HeaderMap, Method};
 use trailgate_client::Target;
 
 use super::*;
-use crate::policy::grant::{self, Access};
+use crate::policy::grant::{self, Access, AccessLogView};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
 
 fn read_only(method: &Method, path: &str) -> Reject {
     let target = Target::canonical(path, None).unwrap();
-    let decision = grant::decide(Access::Read, None, method, &target, &HeaderMap::new(), Duration::from_mins(1));
+    let decision = grant::decide(
+        Access::Read,
+        AccessLogView::Hidden,
+        None,
+        method,
+        &target,
+        &HeaderMap::new(),
+        Duration::from_mins(1),
+    );
     decision.unwrap_err().into()
 }
 
 #[test]
 fn texts_of_rejections_are_the_snapshot() {
     let expired = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
-    let rejections: [Reject; 34] = [
+    let rejections: [Reject; 35] = [
         HeadError::BareLf.into(),
         HeadError::RequestLine.into(),
         HeadError::Target.into(),
@@ -38,6 +46,7 @@ fn texts_of_rejections_are_the_snapshot() {
         CrossSite.into(),
         read_only(&Method::POST, "/cwl-2026.11.29/_doc"),
         read_only(&Method::DELETE, "/cwl-*"),
+        read_only(&Method::GET, "/*/_count"),
         QuotaError::Calls { limit: 16 }.into(),
         QuotaError::Contexts { limit: 8 }.into(),
         TargetError::Climb.into(),

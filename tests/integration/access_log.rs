@@ -60,6 +60,29 @@ async fn a_refusal_is_one_line() {
 }
 
 #[tokio::test]
+async fn hostile_target_of_a_refused_request_is_one_line() {
+    let rig = Rig::with(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
+    let long = [b"/".to_vec(), b"%22%7D%0A".repeat(7 * 1024)].concat();
+    let targets: [&[u8]; 5] = [
+        &long,
+        b"/\xff\xfe\x80/_search",
+        b"/%FF%00%C0%0A{\"time\":1}",
+        b"/\"}{\"client\":\"203.0.113.9\",\"outcome\":\"forwarded\"}",
+        b"/\x1b[31m\r{\"lost_lines\":3}",
+    ];
+    for (number, target) in targets.into_iter().enumerate() {
+        let head = [b"GET ", target, b" HTTP/1.1\r\nhost: gate.test\r\nconnection: close\r\n\r\n"].concat();
+        rig.raw(&head).await;
+        let line = rig.access_line().await;
+        assert_eq!(line["client"], "127.0.0.1", "{number}: {line}");
+        assert_ne!(line["outcome"], "forwarded", "{number}: {line}");
+        // What is logged next is the next request, not a rest of this one.
+        rig.get(&format!("/next-{number}")).await;
+        assert_eq!(rig.access_line().await["target"], format!("/next-{number}"));
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_before_the_answer_is_logged() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::Hang, Times::Once);

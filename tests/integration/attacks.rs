@@ -159,7 +159,10 @@ async fn every_attack_is_rejected_in_every_spelling() {
     rig.learn_engine().await;
     let before = rig.domain.seen().len();
     all_are_rejected(&rig, &["/_plugin/kibana", "/_dashboards", "/_dashboards/w/x"]).await;
-    assert_eq!(rig.domain.seen().len(), before);
+    // The proxy itself asks if there is an access log.
+    let seen = rig.domain.seen();
+    let others = seen[before..].iter().filter(|seen| !(seen.method == "HEAD" && seen.target.starts_with("/gate-%2A?")));
+    assert_eq!(others.count(), 0);
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+mod access_log;
 mod read_grant;
 
 use std::time::Duration;

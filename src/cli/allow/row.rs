@@ -25,6 +25,9 @@ pub(super) struct Row {
     /// The entry's own role.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role: Option<String>,
+    /// True if the entry may search the access log's indices.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) access_log: bool,
     /// The expiry as text.
     #[serde(skip)]
     ends: String,
@@ -55,7 +58,7 @@ impl Row {
         };
         let (cidr, name) = (cidr::text(entry.cidr), entry.name.clone());
         let role = entry.role.as_ref().map(ToString::to_string);
-        Self { line: *line, cidr, name, access: entry.access, state, expires, role, ends }
+        Self { line: *line, cidr, name, access: entry.access, state, expires, role, access_log: entry.access_log, ends }
     }
 
     pub(super) fn is_of(&self, block: IpNet) -> bool {
@@ -74,9 +77,17 @@ impl fmt::Display for Row {
         if self.expires.is_some() {
             write!(f, ", {}", self.end())?;
         }
+        if self.access_log {
+            write!(f, ", may search the access log")?;
+        }
         self.role.as_ref().map_or(Ok(()), |role| write!(f, ", signed by {role}"))
     }
 }
 
 /// The time before its expiry from which an entry counts as ending soon, so that people can request an extension.
 const SOON: Duration = Duration::from_hours(7 * 24);
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}

@@ -256,6 +256,9 @@ fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
     if entry.access != Access::default() {
         values.push(("access", Value::from(entry.access.to_string())));
     }
+    if entry.access_log {
+        values.push(("access_log", true.into()));
+    }
     if let Some(role) = &entry.role {
         values.push(("role", role.as_str().into()));
     }

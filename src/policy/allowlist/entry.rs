@@ -21,6 +21,8 @@ pub struct Entry {
     pub expires: Option<SystemTime>,
     /// The role that signs its requests, unless it is the default of the access level.
     pub role: Option<RoleArn>,
+    /// True if its clients may search the access log's indices.
+    pub access_log: bool,
     /// The user of its sessions, by name and access level.
     user: SessionUser,
     last_use: LastUse,
@@ -31,7 +33,7 @@ impl Entry {
     #[must_use]
     pub fn new(cidr: IpNet, name: String, access: Access) -> Self {
         let user = SessionUser::new(&name, access.name());
-        Self { cidr, name, access, expires: None, role: None, user, last_use: LastUse::default() }
+        Self { cidr, name, access, expires: None, role: None, access_log: false, user, last_use: LastUse::default() }
     }
 
     /// Sets the expiry.
@@ -44,6 +46,12 @@ impl Entry {
     #[must_use]
     pub fn signed_by(self, role: Option<RoleArn>) -> Self {
         Self { role, ..self }
+    }
+
+    /// Sets if its clients may search the access log's indices.
+    #[must_use]
+    pub fn with_access_log(self, access_log: bool) -> Self {
+        Self { access_log, ..self }
     }
 
     /// Returns the user of its sessions.

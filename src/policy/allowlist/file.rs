@@ -51,6 +51,7 @@ struct WrittenEntry {
     access: Option<Spanned<String>>,
     expires: Option<Spanned<Value>>,
     role: Option<Spanned<String>>,
+    access_log: Option<bool>,
 }
 
 /// Parses the text of an allowlist. `file` is only for the messages.
@@ -68,7 +69,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
         says_so |= written.allow.as_ref().is_some_and(Vec::is_empty);
         for entry in written.allow.unwrap_or_default() {
             let header = base + entry.span().start;
-            let WrittenEntry { cidr, name, access, expires, role } = entry.into_inner();
+            let WrittenEntry { cidr, name, access, expires, role, access_log } = entry.into_inner();
 
             let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
             let start = base + written.span().start;
@@ -101,7 +102,8 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
                 Some(written) => Some(self::role(written.get_ref()).map_err(at(base + written.span().start))?),
                 None => None,
             };
-            entries.push(Entry::new(cidr, name, access).until(expires).signed_by(role));
+            let entry = Entry::new(cidr, name, access).until(expires).signed_by(role);
+            entries.push(entry.with_access_log(access_log.unwrap_or_default()));
         }
     }
     Ok(Parsed { entries, says_so })

@@ -8,11 +8,15 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use trailgate_client::HashedBody;
 
+use super::access_log::{check_engine_body, check_page_body};
 use super::body_rule::BodyRule;
-use super::content::Content;
+use super::content::{Content, Media};
 use super::contexts::{Load, check_keep_alive, check_scroll_body, check_search_body};
 use super::statement::Language;
-use super::{Access, Call, Context, Decision, DenyReason, ReadOnly, json, nested_call, objects, search, timelion};
+use super::{
+    Access, AccessLogView, Call, Context, Decision, DenyReason, ReadOnly, Scope, json, nested_call, objects, search,
+    timelion,
+};
 
 /// A check of the request's body, which completes the decision.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub struct BodyCheck {
 
 impl BodyCheck {
     pub(super) fn new(decision: Decision, call: &Call<'_>, headers: &HeaderMap) -> Self {
-        if decision.body_rule == BodyRule::None {
+        if decision.body_rule == BodyRule::None && decision.scope == Scope::Open {
             return Self { decision, ..Self::nothing() };
         }
         Self { decision, call: call.to_string(), content: Content::of(headers), context: call.context }
@@ -34,22 +38,28 @@ impl BodyCheck {
 
     /// Creates a check that passes any body and counts no load.
     pub(super) fn nothing() -> Self {
-        let decision = Decision { body_rule: BodyRule::None, load: Load::None };
-        let context = Context { access: Access::Full, engine: None, longest: Duration::ZERO };
+        let decision = Decision { body_rule: BodyRule::None, scope: Scope::Open, load: Load::None };
+        let access_log = AccessLogView::Visible;
+        let context = Context { access: Access::Full, access_log, engine: None, longest: Duration::ZERO };
         Self { decision, call: String::new(), content: Content::UNREAD, context }
     }
 
     /// Checks the body and returns the request's load. A body without a rule is not read.
     pub fn run(self, body: &HashedBody) -> Result<Load, ReadOnly> {
-        let Decision { body_rule, load } = self.decision;
+        let Decision { body_rule, scope, load } = self.decision;
+        if body.is_empty() && scope.needs_body() {
+            return Err(ReadOnly { call: self.call, why: DenyReason::access_log(None) });
+        }
         // An empty body cannot make the request a write.
-        if body_rule == BodyRule::None || body.is_empty() {
+        if body_rule == BodyRule::None && scope == Scope::Open || body.is_empty() {
             return Ok(load);
         }
         let changed = match body_rule {
             // A rejection names the nested call.
             BodyRule::ApiCaller => return self.api_caller(body, load),
-            body_rule => self.ask(body_rule, body),
+            body_rule => self
+                .ask(body_rule, body)
+                .and_then(|changed| self.check_scope(body).map(|()| changed).map_err(DenyReason::of_access_log)),
         };
         let changed = changed.map_err(|why| ReadOnly { call: self.call, why })?;
         Ok(changed.unwrap_or(load))
@@ -71,7 +81,31 @@ impl BodyCheck {
                 check_search_body(self.content, body, body_rule, self.context.longest)
             }
             BodyRule::Import => objects::check_import(&self.content.form(body)?).map(|()| None),
-            _ => ask_json(body_rule, &json::parse(&self.content.json(body)?)?).map(|()| None),
+            _ => {
+                let body = json::parse(&self.content.json(body)?)?;
+                ask_json(body_rule, &body)?;
+                let named = check_page_body(self.decision.scope, body_rule, &body);
+                named.map(|()| None).map_err(DenyReason::of_access_log)
+            }
+        }
+    }
+
+    /// Rejects a body of an engine call that names the access log. [`Self::ask`] does this for the bodies of pages.
+    fn check_scope(&self, body: &HashedBody) -> Result<(), DenyReason> {
+        match self.decision.body_rule {
+            BodyRule::Statement(_) if self.decision.scope != Scope::Open => check_page_body(
+                self.decision.scope,
+                self.decision.body_rule,
+                &json::parse_once(&self.content.json(body)?)?,
+            ),
+            BodyRule::None | BodyRule::Searches | BodyRule::Template if self.decision.scope != Scope::Open => {
+                if self.content.media() == Media::Binary {
+                    return Err(DenyReason::Unreadable);
+                }
+                let is_template = self.decision.body_rule == BodyRule::Template;
+                check_engine_body(self.decision.scope, is_template, &self.content.decode_search(body)?)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -12,7 +12,7 @@ use trailgate_client::HashedBody;
 use super::body_rule::BodyRule;
 use super::content::{Content, Media};
 use super::json::shown;
-use super::{Call, Decision, DenyReason, ReadOnly};
+use super::{Call, DenyReason, ReadOnly};
 
 /// The load of a request on the domain, which the quota of its entry counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Load {
 /// Returns the body rule and the load of an engine call whose route left `body_rule`.
 ///
 /// Rejects a keep-alive above the limit, in the query or in its `source`.
-pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) -> Result<Decision, ReadOnly> {
+pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) -> Result<(BodyRule, Load), ReadOnly> {
     let query = call.target.query().unwrap_or_default();
     let asked = if query.contains("scroll") || query.contains("keep_alive") { asked(call)? } else { None };
     let is_among = |names: &[&str]| segments.iter().any(|segment| names.contains(segment));
@@ -68,7 +68,7 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) ->
         // The engine reads it in place of the body.
         check_searches(source.as_bytes(), body_rule, call.context.longest).map_err(|why| call.deny(why))?;
     }
-    Ok(Decision { body_rule, load })
+    Ok((body_rule, load))
 }
 
 /// Returns the keep-alive that the query requests. Rejects one above the limit.

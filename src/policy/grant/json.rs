@@ -11,9 +11,21 @@ use super::DenyReason;
 ///
 /// Parsers differ in which of two duplicates they keep, so the server could act on another value than the one checked.
 pub(super) fn parse(text: &[u8]) -> Result<Value, DenyReason> {
-    let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| DenyReason::Unreadable)?;
+    let value = parse_once(text)?;
     reject_prototypes(&value)?;
     Ok(value)
+}
+
+/// Parses JSON without duplicate members, for the engine, which has no prototypes.
+pub(super) fn parse_once(text: &[u8]) -> Result<Value, DenyReason> {
+    let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| DenyReason::Unreadable)?;
+    Ok(value)
+}
+
+/// Parses values one after another, as [`parse_once`] does.
+pub(super) fn parse_many(text: &[u8]) -> impl Iterator<Item = Result<Value, DenyReason>> {
+    let values = serde_json::Deserializer::from_slice(text).into_iter::<Unambiguous>();
+    values.map(|value| value.map(|Unambiguous(value)| value).map_err(|_| DenyReason::Unreadable))
 }
 
 /// Rejects a member or a string that names a JavaScript prototype (prototype pollution).

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use trailgate_client::Target;
 
+use super::access_log::check_engine_body;
 use super::body_rule::BodyRule;
 use super::contexts::{Load, check_searches};
 use super::search::{check_plain, known, object};
@@ -75,12 +76,17 @@ fn transport(
         return Err(deny(DenyReason::Unknown));
     }
     let inner = Call { method: &method, target: &target, context };
-    let Decision { body_rule, load } = inner.decide_all_readings(of_engine)?;
+    let Decision { body_rule, scope, load } = inner.decide_all_readings(of_engine)?;
     let body = match data.get("body") {
+        None | Some(Value::Null) if scope.needs_body() => return Err(inner.deny(DenyReason::access_log(None))),
         None | Some(Value::Null) => return Ok(Some(load)),
         Some(body) if body.is_object() => body.to_string(),
         Some(_) => return Err(deny(DenyReason::Unreadable)),
     };
+    if matches!(body_rule, BodyRule::None | BodyRule::Searches | BodyRule::Template) {
+        let is_template = body_rule == BodyRule::Template;
+        check_engine_body(scope, is_template, body.as_bytes()).map_err(|why| inner.deny(why.of_access_log()))?;
+    }
     match body_rule {
         BodyRule::None => Ok(Some(load)),
         BodyRule::Searches | BodyRule::Template => {
@@ -190,7 +196,9 @@ mod tests {
     #[track_caller]
     fn api(body: &str, passes: bool) {
         let engine = Some("OpenSearch_2.19".parse().unwrap());
-        let context = Context { access: crate::policy::grant::Access::Read, engine, longest: Duration::from_mins(5) };
+        let access_log = crate::policy::grant::AccessLogView::Visible;
+        let access = crate::policy::grant::Access::Read;
+        let context = Context { access, access_log, engine, longest: Duration::from_mins(5) };
         let check = |call: Value| check_api_call(&call, "POST /_dashboards/api/ism/apiCaller", context);
         let found = json::parse(body.as_bytes()).ok().map(check);
         assert_eq!(matches!(found, Some(Ok(_))), passes, "{body} {found:?}");

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::DenyReason;
+use super::access_log::names::list_reaches;
 use super::json::shown;
 use super::search::{check_plain, known, object};
 
@@ -69,6 +70,92 @@ pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
         }
     }
     if depth == 0 { Ok(()) } else { Err(DenyReason::Unreadable) }
+}
+
+/// Rejects an expression that passed [`check`], if it searches an index of the access log, or does not name one.
+///
+/// Without the argument `index`, Kibana searches an index of its settings, which is every index by default.
+pub(super) fn check_indices(expression: &str) -> Result<(), DenyReason> {
+    /// A call or a group that is not closed yet.
+    struct Group {
+        searches: bool,
+        names_index: bool,
+        arguments: usize,
+    }
+    let mut groups: Vec<Group> = Vec::new();
+    let mut rest = expression;
+    let mut is_argument = false;
+    while let Some(c) = rest.chars().next() {
+        if c.is_ascii_whitespace() {
+            rest = rest.trim_ascii_start();
+            continue;
+        }
+        if is_argument && let Some(group) = groups.last_mut().filter(|group| group.searches) {
+            group.arguments += 1;
+            match index_argument(rest) {
+                Some(Ok(index)) if !list_reaches(index) => group.names_index = true,
+                Some(Err(why)) => return Err(why),
+                Some(Ok(_)) => return Err(DenyReason::access_log(None)),
+                // The fourth argument is the index, unless it has another name.
+                None if group.arguments > 3 && !is_named(rest) => return Err(DenyReason::access_log(None)),
+                None => {}
+            }
+        }
+        rest = &rest[c.len_utf8()..];
+        is_argument = c == ',' || c == '(';
+        match c {
+            '"' | '\'' => rest = after_text(rest, c).ok_or(DenyReason::Unreadable)?,
+            '(' => groups.push(Group { searches: false, names_index: false, arguments: 0 }),
+            ')' => {
+                let group = groups.pop().ok_or(DenyReason::Unreadable)?;
+                if group.searches && !group.names_index {
+                    return Err(DenyReason::access_log(None));
+                }
+            }
+            '.' => {
+                let end = rest.find(|c: char| !is_name(c)).unwrap_or(rest.len());
+                let (name, after) = rest.split_at(end);
+                if let Some(arguments) = after.strip_prefix('(') {
+                    let name = name.rsplit('.').next().unwrap_or_default();
+                    let searches = ["es", "elasticsearch", "opensearch"].contains(&name);
+                    groups.push(Group { searches, names_index: false, arguments: 0 });
+                    is_argument = true;
+                    rest = arguments;
+                } else {
+                    rest = after;
+                }
+            }
+            _ => {}
+        }
+    }
+    if groups.is_empty() { Ok(()) } else { Err(DenyReason::Unreadable) }
+}
+
+/// Returns the value of an argument `index=…`, if `text` begins with one.
+fn index_argument(text: &str) -> Option<Result<&str, DenyReason>> {
+    let value = text.strip_prefix("index")?.trim_ascii_start().strip_prefix('=')?.trim_ascii_start();
+    let quote = value.chars().next().filter(|c| ['"', '\''].contains(c));
+    let Some(quote) = quote else {
+        let name = value[..value.find([',', ')']).unwrap_or(value.len())].trim_ascii();
+        return Some(if is_literal(name) { Ok(name) } else { Err(DenyReason::Unreadable) });
+    };
+    let inner = &value[1..];
+    let after = after_text(inner, quote)?;
+    let quoted = &inner[..inner.len() - after.len() - 1];
+    Some(if quoted.contains('\\') { Err(DenyReason::Unreadable) } else { Ok(quoted) })
+}
+
+/// Returns whether an unquoted value is a text to Timelion, and neither a function nor a keyword.
+fn is_literal(name: &str) -> bool {
+    !name.starts_with(['.', '@', '$'])
+        && !name.contains(|c: char| c.is_ascii_whitespace() || "('\"=".contains(c))
+        && !["null", "true", "false", "undefined"].contains(&name)
+}
+
+/// Returns whether an argument has a name.
+fn is_named(text: &str) -> bool {
+    let end = text.find(|c: char| !is_name(c)).unwrap_or(text.len());
+    end > 0 && text[end..].trim_ascii_start().starts_with('=')
 }
 
 /// Rejects a text that contains a call of a function that fetches, because the text may become an expression later.

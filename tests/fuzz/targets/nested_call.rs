@@ -10,7 +10,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use trailgate::grant::{Access, decide};
+use trailgate::grant::{Access, AccessLogView, decide};
 use trailgate_client::{HashedBody, Target};
 
 const ROUTES: [&str; 6] = [
@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let engine = "OpenSearch_2.19".parse().ok();
     let longest = Duration::from_secs(300);
-    let check = decide(Access::Read, engine, &Method::POST, &target, &headers, longest).expect("the route is in the table");
+    let check = decide(Access::Read, AccessLogView::Visible, engine, &Method::POST, &target, &headers, longest).expect("the route is in the table");
     let body = Bytes::copy_from_slice(body);
     if body.is_empty() || check.run(&HashedBody::from(body.clone())).is_err() {
         return;

@@ -40,7 +40,8 @@ fn byte_order_mark_and_crlf_stay() {
 
 fn auditor() -> Entry {
     let role = "arn:aws:iam::123456789012:role/audit/Auditor".parse().unwrap();
-    Entry::new(cidr::parse("192.0.2.1").unwrap(), "a, # \"b\"".into(), Access::Full).signed_by(Some(role))
+    let entry = Entry::new(cidr::parse("192.0.2.1").unwrap(), "a, # \"b\"".into(), Access::Full);
+    entry.signed_by(Some(role)).with_access_log(true)
 }
 
 /// Builds an array with one item per pair: the text before the item's comma, and the text after it.

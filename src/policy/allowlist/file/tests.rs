@@ -32,6 +32,14 @@ fn access_is_read_unless_it_says_full() {
 }
 
 #[test]
+fn access_log_is_hidden_unless_the_entry_says_so() {
+    let entry = |line: &str| parsed(&format!("[[allow]]\ncidr = \"203.0.113.7\"\nname = 'x'\n{line}\n"));
+    assert!(!entry("").unwrap()[0].access_log && !entry("access_log = false").unwrap()[0].access_log);
+    assert!(entry("access_log = true").unwrap()[0].access_log);
+    assert!(entry("access_log = \"true\"").is_err());
+}
+
+#[test]
 fn role_is_the_arn_of_a_role() {
     let role = |arn: &str| {
         let text = format!("[[allow]]\ncidr = \"203.0.113.7\"\nname = 'x'\nrole = {arn:?}\n");
@@ -138,11 +146,11 @@ fn what_is_not_the_format_is_refused_in_one_line() {
     refuses("[[alow]]\n", "a.toml:1: unknown field `alow`, expected `allow`, in: [[alow]]");
     refuses(
         "[[allow]]\nnmae = 'x'\n",
-        "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, in: nmae = 'x'",
+        "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, `access_log`, in: nmae = 'x'",
     );
     refuses(
         "[[allow]]\n\"a\\nb\" = 1\n",
-        "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `access`, `expires`, `role`, in: \"a\\nb\" = 1",
+        "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `access`, `expires`, `role`, `access_log`, in: \"a\\nb\" = 1",
     );
     refuses("[[allow]]\nname = 'x'\nname = 'y'\n", "a.toml:3: duplicate key, in: name = 'y'");
     refuses("[[allow]]\nname = \"x\n", "a.toml:2: invalid basic string, expected `\"`, in: name = \"x");
@@ -176,7 +184,7 @@ fn long_list_means_the_same_as_its_parts() {
     assert_eq!(parsed(&text).unwrap().len(), 5000);
     refuses(
         &(text.clone() + "[[allow]]\nnmae = 1\n"),
-        "a.toml:15003: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, in: nmae = 1",
+        "a.toml:15003: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, `access_log`, in: nmae = 1",
     );
     let twice = text.clone() + &entry(1);
     refuses(
