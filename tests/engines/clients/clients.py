@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""usage: clients.py ENGINE ENDPOINT
+"""usage: clients.py ENGINE ENDPOINT [--gzip]
 
 Drives the engine behind ENDPOINT (such as http://127.0.0.1:8080) with that engine's official Python
 client, and asserts that what it reads back is exactly what it wrote. ENGINE is opensearch-2.19,
 elasticsearch-7.10 or elasticsearch-5.6. Run setup.sh first: this script goes on by itself in the
-environment that was made there for ENGINE.
+environment that was made there for ENGINE. With --gzip all requests and responses are compressed.
 
 One line a step, and the count on the last. At the first mismatch: a message, and exit code 1.
 All indices begin with a name drawn for the run and are deleted at the end, so runs do not meet.
@@ -31,7 +31,7 @@ def enter_environment(engine):
     os.execv(python, [python, os.path.abspath(__file__), *sys.argv[1:]])
 
 
-if len(sys.argv) != 3 or sys.argv[1] not in ENGINES:
+if len(sys.argv) < 3 or sys.argv[3:] not in ([], ["--gzip"]) or sys.argv[1] not in ENGINES:
     print(__doc__, file=sys.stderr)
     sys.exit(2)
 enter_environment(sys.argv[1])
@@ -55,10 +55,10 @@ class Steps(Searches, Names):
 
 
 def main():
-    name, endpoint = sys.argv[1:]
+    name, endpoint, *options = sys.argv[1:]
     # The clients log every 404 and 409, and most of those are wanted here.
     logging.getLogger(frame.package.__name__).setLevel(logging.CRITICAL)
-    run = Steps(name, endpoint)
+    run = Steps(name, endpoint, compress=bool(options))
     version = ".".join(str(part) for part in frame.package.__version__[:3])
     print(f"{name}: {frame.package.__name__} {version} against {endpoint}", flush=True)
     done = 0

@@ -142,12 +142,14 @@ FIELDS = {
 
 
 class Run:
-    def __init__(self, name, endpoint):
+    def __init__(self, name, endpoint, compress=False):
         self.name = name
         self.e = Elasticsearch5() if name == "elasticsearch-5.6" else Engine()
         self.endpoint = endpoint
         # No retries: a failure is to be seen, not smoothed over.
         self.options = {"max_retries": 0, "timeout": 60}
+        if compress:
+            self.options["http_compress"] = True
         self.client = Client([endpoint], **self.options)
         self.run = f"clients-{random.SystemRandom().getrandbits(32):08x}"
         self.events = f"{self.run}-events"

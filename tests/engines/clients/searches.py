@@ -81,7 +81,7 @@ class Searches(Run):
 
     def bulk_gzip(self):
         """_bulk with gzip, requests and answers"""
-        zipped = Client([self.endpoint], http_compress=True, **self.options)
+        zipped = Client([self.endpoint], **{**self.options, "http_compress": True})
         self.bulk_of(zipped, 200, 350)
         for n in (200, 349):
             read = zipped.get(index=self.events, id=event(n)["eventID"])
@@ -95,7 +95,7 @@ class Searches(Run):
             for n in range(begin, EVENTS)
         ]
         options = {"http_compress": True} if self.e.gzip else {}
-        client = Client([self.endpoint], **self.options, **options)
+        client = Client([self.endpoint], **{**self.options, **options})
         done = list(helpers.parallel_bulk(client, actions, thread_count=4, chunk_size=10))
         same("documents", len(done), EVENTS - begin)
         same("all well", all(ok for ok, _ in done), True)
@@ -277,7 +277,7 @@ class Searches(Run):
             text += "".join(random.choices(letters, k=50_000))
         clients = [self.client]
         if self.e.gzip:
-            clients.append(Client([self.endpoint], http_compress=True, **self.options))
+            clients.append(Client([self.endpoint], **{**self.options, "http_compress": True}))
         for n, client in enumerate(clients):
             document = {"requestParameters": {"text": text, "n": n}}
             client.index(index=self.events, id="large", body=document, **self.e.typed)
