@@ -133,12 +133,13 @@ impl Function {
             Some(GateLine::Access) => self.access_log_plan.is_some(),
             Some(GateLine::Event) => false,
         });
-        if events.len() < all {
-            tracing::info!(lines = all - events.len(), "lines of trailgate's log are passed over");
+        let passed_over = all - events.len();
+        if passed_over > 0 {
+            tracing::info!(lines = passed_over, "lines of trailgate's log are passed over");
         }
         let (report, oldest) = self.deliver(&events, deadline).await;
         InvocationOutcome {
-            metrics: InvocationMetrics::new(&report, undecodable, oldest, now),
+            metrics: InvocationMetrics { passed_over, ..InvocationMetrics::new(&report, undecodable, oldest, now) },
             response: build_response(&records, &events, &report, granularity),
         }
     }

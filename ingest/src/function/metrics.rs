@@ -20,6 +20,8 @@ pub struct InvocationMetrics {
     pub failed: usize,
     /// Records that cannot be read.
     pub undecodable: usize,
+    /// Lines of trailgate's log that are not indexed: its events, and access lines unless they are asked for.
+    pub passed_over: usize,
     /// Bytes of the documents.
     pub bytes: usize,
     /// Milliseconds from the oldest event to now; none without events.
@@ -37,6 +39,7 @@ impl InvocationMetrics {
             retried: report.retried,
             failed: report.failed.len(),
             undecodable,
+            passed_over: 0,
             bytes: report.bytes,
             lag_ms: oldest.map(|oldest| (now.as_millisecond() - oldest.as_millisecond()).max(0)),
         }
@@ -54,6 +57,9 @@ impl InvocationMetrics {
             ("undecodable", "Count", json!(self.undecodable)),
             ("bytes", "Bytes", json!(self.bytes)),
         ];
+        if self.passed_over > 0 {
+            values.push(("passed_over", "Count", json!(self.passed_over)));
+        }
         values.extend(self.lag_ms.map(|lag| ("lag_ms", "Milliseconds", json!(lag))));
         let definitions: Vec<_> = values.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
         let mut line = Map::new();
@@ -126,5 +132,13 @@ mod tests {
         assert_eq!(lag(None), None);
         assert_eq!(lag(Some(at(9_000))), Some(0));
         assert!(!InvocationMetrics::default().line("ingest", at(0)).contains("lag_ms"));
+    }
+
+    #[test]
+    fn lines_passed_over_are_a_metric_once_there_are_any() {
+        let line =
+            |passed_over| InvocationMetrics { passed_over, ..InvocationMetrics::default() }.line("ingest", at(0));
+        assert!(line(3).contains(r#"{"Name":"passed_over","Unit":"Count"}"#) && line(3).contains(r#""passed_over":3"#));
+        assert!(!line(0).contains("passed_over"));
     }
 }

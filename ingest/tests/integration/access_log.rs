@@ -56,7 +56,7 @@ async fn access_lines_are_passed_over_by_default() {
     let function = function(&mut rig, false);
     let outcome = invoke(&function, &[access_line(1, "/"), r#"{"eventName":"A"}"#.to_owned()]).await;
     assert!(outcome.response.is_ok());
-    assert_eq!((outcome.metrics.received, outcome.metrics.indexed), (1, 1));
+    assert_eq!((outcome.metrics.received, outcome.metrics.indexed, outcome.metrics.passed_over), (1, 1, 1));
     assert_eq!(rig.get("/cwl-*/_count").await["count"], 1);
 }
 
