@@ -18,7 +18,7 @@ async fn attacks_leave_kibana_and_its_engine_as_they_were() {
     let domain = Options { backend: stack.backend(), ..Options::default() };
     let rig = Rig::with(Setup { domain, ..Setup::default() }).await;
     let content_type = [("content-type", "application/json")];
-    for index in ["cwl-2026.11.22", "cwl-2026.11.23"] {
+    for index in ["cwl-2026.11.22", "cwl-2026.11.23", "gate-2026.11.29"] {
         let target = format!("/{index}/cloudtrail/1?refresh=true");
         let event = "{\"@timestamp\":\"2026-11-22T00:00:00Z\",\"eventName\":\"DeleteTrail\"}";
         assert_eq!(rig.send(request("PUT", &target, &content_type, event)).await.status(), 201);
