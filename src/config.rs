@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_enough() {
+    fn endpoint_alone_is_a_valid_configuration() {
         let config = parse(SMALLEST).unwrap();
         assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8080");
         assert_eq!(
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_address_is_tcp_or_a_socket_or_off() {
+    fn admin_address_is_tcp_a_socket_or_off() {
         let admin =
             |address: &str| parse(&format!("{SMALLEST}[admin]\naddress = {address:?}\n")).map(|it| it.admin.address);
         assert_eq!(admin("unix:admin.sock"), Ok(AdminAddress::Unix("/etc/trailgate/admin.sock".into())));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_the_shipped_file_is_one_that_is_known() {
+    fn every_key_of_the_shipped_file_is_known() {
         let shipped = include_str!("../config/trailgate.toml");
         let is_key =
             |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
@@ -142,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_durations_are_written_for_people() {
+    fn sizes_and_durations_have_units() {
         let config = parse(&format!("{SMALLEST}[limits]\nmax_body = \"1.5 MiB\"\ndrain = \"2 min\"\n")).unwrap();
         assert_eq!(config.proxy.body.max_body, 3 * 512 * 1024);
         assert_eq!(config.connections.drain, Duration::from_mins(2));
     }
 
     #[test]
-    fn an_error_names_file_line_and_key() {
+    fn error_has_file_line_and_key() {
         refuse(
             &format!("{SMALLEST}[limits]\nmax_body = \"many\"\n"),
             "4: limits.max_body: \"many\" is not a size: write a number and B, KiB, MiB or GiB, as in \"100 MiB\"",
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_must_be_usable() {
+    fn unusable_endpoint_is_rejected() {
         refuse(
             "[upstream]\nendpoint = \"https://a.test/x\"\n",
             "2: upstream.endpoint: \"https://a.test/x\" has a path: write only scheme and host",
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn region_and_role_must_look_like_what_they_are() {
+    fn malformed_region_or_role_is_rejected() {
         let aws = |line: &str| format!("{SMALLEST}[aws]\n{line}\n");
         refuse(&aws("region = \"\""), "4: aws.region: \"\" is not a region: write one like \"eu-west-1\"");
         let message = "is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"";
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn one_body_must_fit_into_the_memory_for_all() {
+    fn max_body_above_the_buffer_memory_is_rejected() {
         refuse(
             &format!("{SMALLEST}[limits]\nbuffer_memory = \"64 MiB\"\n"),
             "4: limits.buffer_memory: is less than limits.max_body, so the largest body would never fit",
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_home_page_is_a_path_or_off() {
+    fn home_page_is_a_path_or_off() {
         assert_eq!(
             parse(&format!("{SMALLEST}home = \"off\"\n")).unwrap().proxy.root_redirect,
             RootRedirect::disabled()

@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_text_of_an_old_file_is_final() {
+    fn text_of_an_old_file_is_final() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("list"), "text").unwrap();
         assert!(!Reading::take(&dir.path().join("list")).is_settled, "new");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_is_not_regular_is_refused_at_once() {
+    fn file_that_is_not_regular_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         mkfifo(&fifo, Mode::S_IRWXU).unwrap();
@@ -332,7 +332,7 @@ mod tests {
 
     // Tokio's paused clock does not advance by itself while a blocking operation runs.
     #[tokio::test(start_paused = true)]
-    async fn look_that_hangs_is_left_and_the_next_ones_pause() {
+    async fn look_that_hangs_is_abandoned_and_next_ones_pause() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("list"), "text").unwrap();
         let mut file = WatchedFile::open(dir.path().join("list"));

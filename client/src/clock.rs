@@ -67,21 +67,21 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_behind_is_put_forward() {
+    fn clock_that_is_behind_is_moved_forward() {
         let clock = Clock::default();
         assert_eq!(clock.correct(at(1_000), at(1_600)), Some(600));
         assert_eq!(clock.at(at(2_000)), at(2_600));
     }
 
     #[test]
-    fn a_clock_that_is_ahead_is_put_back() {
+    fn clock_that_is_ahead_is_moved_back() {
         let clock = Clock::default();
         assert_eq!(clock.correct(at(1_600), at(1_000)), Some(-600));
         assert_eq!(clock.at(at(2_000)), at(1_400));
     }
 
     #[test]
-    fn a_correction_that_changes_nothing_is_not_news() {
+    fn correction_within_seconds_is_not_reported() {
         let clock = Clock::default();
         assert_eq!(clock.correct(at(1_000), at(1_002)), None);
         assert_eq!(clock.correct(at(1_000), at(1_600)), Some(600));

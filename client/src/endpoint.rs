@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aws_host_names_region_and_service() {
+    fn aws_host_yields_region_and_service() {
         host("search-trail-abc123.us-east-1.es.amazonaws.com", Some(("us-east-1", "es")));
         host("vpc-trail-abc123.eu-central-1.es.amazonaws.com", Some(("eu-central-1", "es")));
         host("search-trail-abc123.cn-north-1.es.amazonaws.com.cn", Some(("cn-north-1", "es")));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn another_host_names_neither() {
+    fn other_host_yields_no_region_or_service() {
         host("logs.example.com", None);
         host("logs.us-east-1.es.example.com", None);
         host("ec2.us-east-1.amazonaws.com", None);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_an_origin_and_nothing_else() {
+    fn endpoint_that_is_no_origin_is_rejected() {
         refuse("", EndpointError::NoUrl);
         refuse("/path", EndpointError::NoUrl);
         refuse("ftp://host", EndpointError::Scheme);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_header_leaves_out_the_schemes_own_port() {
+    fn host_header_omits_the_default_port() {
         let authority = |text| Endpoint::parse(text).unwrap().authority().to_string();
         assert_eq!(authority("https://Search-X.example:443/"), "search-x.example");
         assert_eq!(authority("https://search-x.example:9243"), "search-x.example:9243");
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_exposed_unless_it_stays_on_this_machine() {
+    fn plain_http_is_exposed_unless_on_loopback() {
         let exposed = |text| Endpoint::parse(text).unwrap().is_exposed();
         assert!(exposed("http://10.0.0.5:9200"));
         assert!(exposed("http://search.example"));

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_out_of_time_gives_the_domains_time() {
+    fn expired_signature_yields_the_domains_time() {
         let domain_time = Some(SystemTime::UNIX_EPOCH + Duration::from_mins(24_015_636));
         let skew = Forbidden::Skew { domain_time };
         assert_eq!(read("Signature expired: 20150830T120000Z is now earlier than 20150830T123100Z"), skew);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_permission_is_an_answer_like_others() {
+    fn missing_permission_is_an_ordinary_403() {
         assert_eq!(read("User: anonymous is not authorized to perform: es:ESHttpGet"), Forbidden::Other);
         assert_eq!(Forbidden::read(&HeaderMap::new(), b"<html>Forbidden</html>"), Forbidden::Other);
         assert_eq!(Forbidden::read(&HeaderMap::new(), br#"{"error":{"type":"security_exception"}}"#), Forbidden::Other);

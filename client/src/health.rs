@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_answer_has_its_time_and_status() {
+    fn last_response_has_its_time_and_status() {
         let health = UpstreamHealth::default();
         assert_eq!((health.last_response(), health.last_success(), health.last_failure()), (None, None, None));
         let now = time(1_800_000_000_123);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_with_a_server_error_is_no_success() {
+    fn server_error_is_no_success() {
         let health = UpstreamHealth::default();
         health.record_response(StatusCode::OK, time(1000));
         health.record_response(StatusCode::SERVICE_UNAVAILABLE, time(2000));

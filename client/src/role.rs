@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_role_is_rejected() {
+    fn text_that_is_no_role_arn_is_rejected() {
         for text in [
             "",
             "trailgate",
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn name_that_sts_accepts_stays() {
+    fn name_that_sts_accepts_is_unchanged() {
         becomes("jane.doe@example.com", "jane.doe@example.com");
         becomes(&"a".repeat(64), &"a".repeat(64));
     }
 
     #[test]
-    fn name_that_sts_rejects_is_made_fit() {
+    fn name_that_sts_rejects_is_normalised() {
         becomes("Head office", "Head-office-a582f8cb");
         becomes("a", "a-ca978112");
         becomes("Zoë", "Zo--c6a12698");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_alike_have_different_sessions() {
+    fn similar_names_have_different_sessions() {
         let names =
             ["Head office", "Head-office", "Head_office", "head office", "Head office ", "Head-office-a582f8cb"];
         let sessions: HashSet<_> = names.iter().map(|name| SessionName::of(name)).collect();

@@ -255,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_signature_is_the_one_that_aws_sigv4_makes(
+        fn signature_equals_that_of_aws_sigv4(
             method in prop::sample::select(vec![Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD]),
             path in "(/[a-z*,:@ <>{}|.+é漢-]{1,6}){0,4}/?",
             // The reference implementation decodes a query as UTF-8 and drops invalid parts, so there are no escapes of
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_for_another_time_or_other_credentials() {
+    fn signing_context_changes_with_time_and_credentials() {
         let signer = signer();
         let target = Target::canonical("/", None).unwrap();
         let body_sha256 = hex::encode(digest(&SHA256, b""));
@@ -309,7 +309,7 @@ mod tests {
 
     /// The test vector "get-vanilla" of the AWS Signature Version 4 test suite.
     #[test]
-    fn the_signing_key_gives_the_signature_of_awss_test_suite() {
+    fn signing_key_yields_the_signature_of_the_aws_test_suite() {
         let key = SigningKey::new(&credentials(SECRET, None), after(0), "20150830", "us-east-1", "service");
         let string_to_sign = "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/service/aws4_request\n\
                               bb579772317eb040ac9ed261061d46c1f17a8133879d6129b6e1c25292927e63";

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_doubles_up_to_a_bound_and_is_cut_at_random() {
+    fn backoff_doubles_up_to_a_bound_with_jitter() {
         let limits = |jitter| DeliveryLimits { jitter, ..DeliveryLimits::default() };
         let waits = |limits: DeliveryLimits| [0, 1, 2, 5, 6, 99].map(|attempt| limits.backoff(attempt).as_millis());
         assert_eq!(waits(limits(|| 1.0)), [0, 500, 1_000, 8_000, 10_000, 10_000]);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_try_is_before_the_deadline() {
+    fn last_attempt_starts_before_the_deadline() {
         let now = Instant::now();
         let after = |seconds: u64| now + Duration::from_secs(seconds);
         let start = |backoff: u64| start_time(now, Duration::from_secs(backoff), after(6), after(8));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_item_error_is_named_once_with_a_count() {
+    fn each_kind_of_item_error_is_listed_once_with_a_count() {
         let item = |status: u16, error_type: &str, reason: &str| BulkItem {
             id: None,
             error: (status != 201).then(|| BulkError {

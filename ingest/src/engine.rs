@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_engine_is_recognised_by_what_it_says_of_itself() {
+    fn engine_is_detected_by_its_banner() {
         use EngineKind::{Elasticsearch, OpenSearch};
         use TemplateForm::{Composable, Typed, Typeless};
         let elasticsearch =
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_does_not_say_is_taken_for_a_recent_one() {
+    fn domain_without_a_banner_is_assumed_recent() {
         assert_eq!(Engine::from_root(StatusCode::FORBIDDEN, b"{}"), Some(Engine::ASSUMED));
         let serverless = Engine::from_root(StatusCode::NOT_FOUND, b"").unwrap();
         assert_eq!((serverless.kind, serverless.template_form()), (EngineKind::Serverless, TemplateForm::Composable));
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_reads_as_aws_writes_it() {
+    fn engine_is_parsed_and_displayed_as_aws_spells_it() {
         for text in ["Elasticsearch_2.3", "Elasticsearch_7.10", "OpenSearch_2.19"] {
             assert_eq!(text.parse::<Engine>().unwrap().to_string(), text);
         }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn retention_is_where_policies_attach_by_name() {
+    fn retention_requires_index_state_management() {
         let state_management = |kind, version| Engine { kind, version }.state_management();
         assert_eq!(state_management(EngineKind::OpenSearch, (2, 19)), Some("/_plugins/_ism"));
         assert_eq!(state_management(EngineKind::Elasticsearch, (7, 10)), Some("/_opendistro/_ism"));

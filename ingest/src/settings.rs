@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_enough() {
+    fn endpoint_alone_is_a_valid_configuration() {
         let settings = read(&[ENDPOINT, ("AWS_REGION", "us-east-1"), ("RETENTION_DAYS", "")]).unwrap();
         assert_eq!((settings.region.as_str(), settings.service.as_str()), ("eu-west-1", "es"));
         assert_eq!(settings.document_options, DocumentOptions::default());
@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn a_time_series_collection_takes_no_ids() {
+    fn time_series_collection_gets_no_document_ids() {
         let collection = ("ENDPOINT", "https://abc.eu-west-1.aoss.amazonaws.com");
         assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().document_options.id, DocumentId::None);
         refuse(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: is of the service \"aoss\" only");
     }
 
     #[test]
-    fn an_error_names_the_variable() {
+    fn settings_error_names_the_variable() {
         refuse(&[], "ENDPOINT: is not set");
         refuse(&[("ENDPOINT", "")], "ENDPOINT: is not set");
         refuse(

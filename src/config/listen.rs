@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn several_listeners_are_several_tables() {
+    fn several_listen_tables_are_several_listeners() {
         let listeners = parse(
             "[[listen]]\naddress = \"0.0.0.0:8443\"\n[listen.tls]\ncertificate = \"tls/cert.pem\"\nkey = \"/key.pem\"\n\
              [[listen]]\naddress = \"0.0.0.0:80\"\nredirect_to_https = true\n",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_one_of_several_listeners_is_found() {
+    fn mistake_in_one_of_several_listeners_is_reported() {
         refuse(
             "[[listen]]\n[[listen]]\naddress = \"x\"\n",
             "5: listen.address: \"x\" is not an IP address with a port: write one like \"127.0.0.1:8080\"",
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_header_needs_somebody_to_believe() {
+    fn proxy_protocol_without_trusted_proxies_is_rejected() {
         refuse(
             "[listen]\nproxy_protocol = true\n",
             "4: listen.proxy_protocol: requires trusted_proxies: list the load balancer's networks there",
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_with_tls_does_not_redirect_to_itself() {
+    fn redirect_to_https_with_tls_is_rejected() {
         refuse(
             "[listen]\nredirect_to_https = true\n[listen.tls]\ncertificate = \"a\"\nkey = \"b\"\n",
             "4: listen.redirect_to_https: is for a listener without tls",
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn address_that_others_would_take_gets_a_hint() {
+    fn address_of_another_format_gets_a_hint() {
         refuse(
             "[listen]\naddress = \":8080\"\n",
             "4: listen.address: \":8080\" is not an IP address with a port: write \"0.0.0.0:8080\" or \"[::]:8080\" for \
@@ -278,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn two_listeners_on_one_address_are_refused() {
+    fn two_listeners_on_one_address_are_rejected() {
         let listen = "[[listen]]\naddress = \"0.0.0.0:80\"\n";
         refuse(&listen.repeat(2), "6: listen.address: 0.0.0.0:80 is the address of another [[listen]]");
         assert!(parse(&"[[listen]]\naddress = \"0.0.0.0:0\"\n".repeat(2)).is_ok());
     }
 
     #[test]
-    fn redirect_to_https_needs_tls_or_a_port() {
+    fn redirect_to_https_without_tls_or_port_is_rejected() {
         refuse(
             "[listen]\nredirect_to_https = true\n",
             "4: listen.redirect_to_https: leads nowhere, because no [[listen]] has tls: write the port of what speaks \
@@ -308,13 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn host_loses_the_dot_of_the_root() {
+    fn trailing_dot_of_a_host_is_removed() {
         let hosts = &parse("[listen]\nhosts = [\"audit.example.\"]\n").unwrap()[0].hosts;
         assert!(hosts.names("audit.example") && hosts.names("audit.example.:8080"));
     }
 
     #[test]
-    fn a_host_is_a_name_alone() {
+    fn host_with_scheme_port_or_wildcard_is_rejected() {
         assert!(parse("[listen]\nhosts = [\"audit.example\", \"[::1]\"]\n").is_ok());
         for host in ["audit.example:8080", "https://audit.example", "", "*.example", "a b"] {
             refuse(
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_a_network_without_host_bits() {
+    fn trusted_proxy_with_host_bits_is_rejected() {
         refuse(
             "[listen]\ntrusted_proxies = [\"10.0.0.1/8\"]\n",
             "4: listen.trusted_proxies: \"10.0.0.1/8\" has host bits set: write \"10.0.0.0/8\", or \"10.0.0.1\" for that one address",

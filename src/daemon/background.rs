@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn completed_work_is_no_error() {
+    async fn work_that_completes_is_no_error() {
         let mut background = Background::default();
         background.spawn("the one that stays", pending());
         assert!(background.run_until(ready(())).await.is_ok());

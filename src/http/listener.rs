@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_leads_to_the_same_url_by_https() {
+    fn redirect_to_https_keeps_the_url() {
         assert_eq!(location(443, "audit.example", "/a?b=c").unwrap(), "https://audit.example/a?b=c");
         assert_eq!(location(443, "audit.example:80", "/").unwrap(), "https://audit.example/");
         assert_eq!(location(8443, "[::1]:8080", "/a").unwrap(), "https://[::1]:8443/a");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_none_is_not_redirected_to() {
+    fn invalid_host_is_not_redirected_to() {
         for host in ["", "a b", "a/b"] {
             assert_eq!(location(443, host, "/"), None, "{host:?}");
         }

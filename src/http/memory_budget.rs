@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stalled_uploads_of_one_client_hold_up_no_search() {
+    async fn stalled_uploads_of_one_client_block_no_search() {
         const MIB: usize = 1024 * 1024;
         let limits = BodyLimits { max_body: 4 * MIB, buffer_memory: 12 * MIB, timeout: Duration::from_mins(1) };
         let budget = MemoryBudget::new(limits, Histogram::new([]));
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_without_a_body_in_flight_are_forgotten() {
+    fn clients_without_a_body_in_flight_are_dropped() {
         let limits = BodyLimits { max_body: 4, buffer_memory: 64, timeout: Duration::from_mins(1) };
         let budget = MemoryBudget::new(limits, Histogram::new([]));
         for number in 0..10_000_u32 {

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_of_version_1_names_the_client() {
+    async fn version_1_header_has_the_client() {
         let read = read_of(b"PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\nGET /").await;
         assert_eq!(read, (Ok(Some(address("203.0.113.7"))), &b"GET /"[..]));
         let read = read_of(b"PROXY TCP6 2001:db8::7 2001:db8::1 51234 443\r\n\r\n").await;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_header_of_version_2_names_the_client() {
+    async fn version_2_header_has_the_client() {
         let addresses = [203, 0, 113, 7, 10, 0, 0, 1, 0xc8, 0x22, 1, 0xbb];
         assert_eq!(read_of(&version_2(1, 0x11, &addresses)).await, (Ok(Some(address("203.0.113.7"))), &b"GET /"[..]));
         // A Network Load Balancer adds a TLV with the name of the VPC endpoint.
@@ -130,19 +130,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mapped_address_is_an_ipv4_address() {
+    async fn mapped_client_address_is_normalised_to_ipv4() {
         let mut addresses = [0; 36];
         addresses[..16].copy_from_slice(&"::ffff:203.0.113.7".parse::<std::net::Ipv6Addr>().unwrap().octets());
         assert_eq!(read_of(&version_2(1, 0x21, &addresses)).await.0, Ok(Some(address("203.0.113.7"))));
     }
 
     #[tokio::test]
-    async fn a_proxy_that_speaks_for_itself_names_nobody() {
+    async fn local_command_has_no_client() {
         assert_eq!(read_of(&version_2(0, 0, &[])).await, (Ok(None), &b"GET /"[..]));
     }
 
     #[tokio::test]
-    async fn anything_else_is_an_error() {
+    async fn missing_or_malformed_proxy_header_is_an_error() {
         let longest = [SIGNATURE, &[0x21, 0x11, 0xff, 0xff]].concat();
         let line = format!("PROXY TCP4 {}\r\n", "1".repeat(200));
         for (bytes, error) in [
@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_follows_the_header_is_left_whatever_it_is(client: std::net::Ipv4Addr, rest: Vec<u8>) {
+        fn bytes_after_the_header_stay_unread(client: std::net::Ipv4Addr, rest: Vec<u8>) {
             let bytes = [format!("PROXY TCP4 {client} 10.0.0.1 1 443\r\n").as_bytes(), &rest].concat();
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let (read, left) = runtime.block_on(read_of(&bytes));

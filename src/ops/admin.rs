@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_here_is_not_enough() {
+    fn foreign_host_name_is_rejected_on_the_admin_address() {
         for host in ["127.0.0.1:9180", "localhost", "LOCALHOST:9180", "[::1]:9180", "10.0.0.5", "proxy.internal:9180"] {
             elsewhere(&[("host", host)], false);
         }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn another_sites_page_may_link_here_and_do_nothing_else() {
+    fn cross_site_request_is_rejected_except_navigation() {
         let host = ("host", "localhost:9180");
         elsewhere(&[host, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")], false);
         elsewhere(&[host, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "image")], true);

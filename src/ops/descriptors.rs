@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn warning_names_what_fits() {
+    fn warning_states_the_connections_that_fit() {
         let warning = Share::of(1024, 24, 10_000).warning(1024, 10_000).unwrap();
         assert!(
             warning.starts_with("limits.connections = 10000 needs 20160 file descriptors and 1024 may"),

@@ -277,14 +277,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_stands_at_the_index_of_what_it_names() {
+    fn outcome_has_the_index_of_its_label() {
         for (index, outcome) in Outcome::ALL.iter().enumerate() {
             assert_eq!(*outcome as usize, index);
         }
     }
 
     #[test]
-    fn a_certificate_has_its_end_by_its_file() {
+    fn certificate_expiry_is_labelled_by_file() {
         let metrics = Metrics::default();
         for end in [1_800_000_000, 1_900_000_000] {
             let expires = UNIX_EPOCH + Duration::from_secs(end);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_counts_by_its_outcome_and_the_class_of_its_status() {
+    fn request_is_counted_by_outcome_and_status_class() {
         let metrics = Metrics::default();
         let ended = |outcome, status: Option<u16>| CompletedRequest {
             outcome,

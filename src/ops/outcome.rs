@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejections_page_names_every_rejection_with_its_status() {
+    fn rejections_page_lists_each_rejection_and_its_status() {
         let page = include_str!("../../docs/rejections.md");
         let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
         let mut listed: Vec<(&str, &str)> = rows
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn access_log_page_names_every_other_outcome() {
+    fn access_log_page_lists_every_other_outcome() {
         let page = include_str!("../../docs/access-log.md");
         let row = page.lines().find(|line| line.starts_with("| `status`, `outcome` |")).unwrap();
         for outcome in Outcome::ALL.iter().filter(|outcome| outcome.status().is_none()) {

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn socket_at_the_address_of_no_listener_is_an_error() {
+    fn passed_socket_of_no_listener_is_an_error() {
         let mut passed = sockets(2);
         let addresses = [passed[0].1.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 1))];
         let bound = passed[1].1.local_addr().unwrap();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcard_of_both_families_is_one_address() {
+    fn wildcards_of_both_families_are_equal() {
         let at = |bound: &str, address: &str| is_at(bound.parse().unwrap(), address.parse().unwrap());
         assert!(at("[::]:80", "0.0.0.0:80"));
         assert!(!at("[::]:80", "0.0.0.0:443"));

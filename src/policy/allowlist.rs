@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grant_follows_the_published_list() {
+    fn grant_follows_the_published_list() {
         let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None)]));
         let reader = allowlist.clone();
         let now = SystemTime::now();
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_not_granted_is_revoked_at_once() {
+    async fn client_without_a_grant_is_revoked_at_once() {
         let (_publisher, allowlist) = channel(entries(&[("192.0.2.0/24", None)]));
         resolves(watch(&allowlist)).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn removing_the_entry_revokes_and_changing_another_does_not() {
+    async fn removed_entry_revokes_and_change_of_another_does_not() {
         let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None), ("192.0.2.0/24", None)]));
         let mut revoked = watch(&allowlist);
         publisher.publish(entries(&[("10.0.0.0/8", None)]));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn expiry_revokes_at_its_instant_even_with_the_publisher_gone() {
+    async fn expiry_revokes_without_a_publisher() {
         let at = Timestamp::now() + Duration::from_millis(300);
         let (publisher, allowlist) = channel(entries(&[("10.1.2.3/32", Some(at))]));
         let revoked = watch(&allowlist);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn expiry_does_not_revoke_while_a_wider_entry_lives() {
+    async fn expiry_does_not_revoke_under_a_wider_valid_entry() {
         let soon = Timestamp::now() + Duration::from_millis(100);
         let later = soon + Duration::from_millis(400);
         let (_publisher, allowlist) = channel(entries(&[("10.1.2.3/32", Some(soon)), ("10.0.0.0/8", Some(later))]));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lasting_grant_outlives_its_publisher() {
+    async fn grant_without_expiry_outlives_its_publisher() {
         let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None)]));
         drop(publisher);
         stays(&mut watch(&allowlist)).await;

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn write_from_its_own_page_or_from_no_page_passes() {
+    fn same_origin_or_non_browser_write_passes() {
         write(&[("host", "gate.test")], true);
         write(&[("host", "gate.test:8080"), ("origin", "http://gate.test:8080")], true);
         write(&[("host", "gate.test"), ("origin", "https://GATE.test"), ("sec-fetch-site", "same-origin")], true);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_fetch_site_decides_where_it_is_present() {
+    fn sec_fetch_site_precedes_origin() {
         for (site, passes) in [("same-origin", true), ("none", true), ("same-site", false), ("cross-site", false)] {
             for origin in ["null", "https://evil.test", "chrome-extension://abcdefghijklmnop", "https://gate.test"] {
                 write(&[("host", "gate.test"), ("origin", origin), ("sec-fetch-site", site)], passes);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn write_from_another_page_is_rejected() {
+    fn cross_origin_write_is_rejected() {
         write(&[("host", "gate.test"), ("origin", "https://evil.test")], false);
         write(&[("host", "gate.test:8080"), ("origin", "http://gate.test")], false);
         write(&[("host", "gate.test:8080"), ("origin", "http://gate.test:8081")], false);

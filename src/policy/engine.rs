@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn compatibility_mode_is_seen_through_by_tagline_and_lucene() {
+    fn compatibility_mode_is_detected_by_tagline_and_lucene() {
         let compatible = |lucene| {
             format!(
                 r#"{{"version":{{"number":"7.10.2"{lucene}}},"tagline":"The OpenSearch Project: https://opensearch.org/"}}"#
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn known_engine_returns_what_was_set() {
+    fn known_engine_returns_the_last_value() {
         let known = KnownEngine::default();
         assert_eq!(known.get(), None);
         let engine = Engine { distribution: Distribution::OpenSearch, version: (2, 19) };

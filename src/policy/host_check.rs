@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_known_by_its_name_whatever_its_port() {
+    fn host_matches_by_name_with_any_port() {
         host(false, &[("host", "audit.example")], true);
         host(false, &[("host", "AUDIT.example:8080")], true);
         host(false, &[("host", "127.0.0.1:8080")], true);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_proxy_every_name_must_be_known() {
+    fn forwarded_host_of_a_trusted_proxy_must_be_known_too() {
         host(true, &[("host", "audit.example"), ("x-forwarded-host", "evil.test")], false);
         host(true, &[("host", "evil.test"), ("x-forwarded-host", "audit.example")], false);
         host(true, &[("host", "127.0.0.1"), ("x-forwarded-host", "audit.example")], true);

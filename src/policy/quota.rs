@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn call_over_the_limit_waits_for_another_to_end() {
+    async fn call_over_the_limit_waits_for_a_free_slot() {
         let quotas = quotas();
         let first = quotas.admit(entry(1), Load::Call).await.unwrap();
         let _second = quotas.admit(entry(1), Load::Call).await.unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn call_that_waited_for_too_long_is_rejected() {
+    async fn call_beyond_the_wait_limit_is_rejected() {
         let quotas = quotas();
         let _running = [quotas.admit(entry(1), Load::Call).await, quotas.admit(entry(1), Load::Call).await];
         assert_eq!(quotas.admit(entry(1), Load::Call).await.unwrap_err(), QuotaError::Calls { limit: 2 });
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn search_that_was_ended_or_not_opened_is_free() {
+    async fn ended_or_unopened_search_is_not_counted() {
         let quotas = quotas();
         for _ in 0..5 {
             answered(&quotas, Load::Open(MINUTE), StatusCode::BAD_REQUEST).await.unwrap();
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn open_search_whose_answer_never_came_stays_counted() {
+    async fn search_without_a_response_stays_counted() {
         let quotas = quotas();
         for _ in 0..2 {
             drop(quotas.admit(entry(1), Load::Open(MINUTE)).await.unwrap());
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn idle_entries_are_forgotten() {
+    async fn idle_entries_are_dropped() {
         let quotas = quotas();
         for number in 0..=255 {
             quotas.admit(entry(number), Load::Call).await.unwrap().answered(StatusCode::OK);

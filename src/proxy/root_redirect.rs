@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_sent_from_the_root_to_the_home_page() {
+    fn browser_is_redirected_from_root_to_the_home_page() {
         check(&RootRedirect::for_service("es"), BROWSER, "/", None, Some("/_plugin/kibana/"));
         check(&RootRedirect::for_service("aoss"), BROWSER, "/", None, Some("/_dashboards/"));
         check(&RootRedirect::to("/_dashboards/app/discover"), BROWSER, "/", None, Some("/_dashboards/app/discover"));
@@ -86,20 +86,20 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_elasticsearch_gets_its_banner() {
+    fn api_client_at_the_root_is_not_redirected() {
         check(&RootRedirect::for_service("es"), "*/*", "/", None, None);
         check(&RootRedirect::for_service("es"), "application/json", "/", None, None);
     }
 
     #[test]
-    fn kibana_and_dashboards_get_their_slash() {
+    fn kibana_and_dashboards_paths_get_a_trailing_slash() {
         check(&RootRedirect::disabled(), "*/*", "/_plugin/kibana", None, Some("/_plugin/kibana/"));
         check(&RootRedirect::disabled(), "*/*", "/_dashboards", Some("a=b c"), Some("/_dashboards/?a=b%20c"));
         check(&RootRedirect::disabled(), "*/*", "/_plugin/kibana/", None, None);
     }
 
     #[test]
-    fn a_post_is_never_redirected() {
+    fn post_is_not_redirected() {
         let target = Target::canonical("/_dashboards", None).unwrap();
         assert!(RootRedirect::disabled().respond(&Method::POST, &HeaderMap::new(), &target).is_none());
     }

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn page_shows_what_a_person_needs() {
+    fn page_has_reason_help_contact_time_and_id() {
         let contact = Contact::parse("mailto:audit@example.com").unwrap();
         let page = render(&Reject::NotListed("203.0.113.7".parse().unwrap()), Some(&contact));
         for text in [
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_contact_stays_text() {
+    fn html_in_the_contact_is_escaped() {
         let contact = Contact::parse("<script>alert(1)</script>\u{202e}").unwrap();
         let page = render(&Reject::Internal, Some(&contact));
         assert!(page.contains("<bdi>&lt;script&gt;alert(1)&lt;/script&gt;\u{202e}</bdi>"), "{page}");

@@ -24,7 +24,7 @@ fn read_only(method: &Method, path: &str) -> Reject {
 }
 
 #[test]
-fn texts_of_rejections_are_the_snapshot() {
+fn texts_of_rejections_match_their_snapshot() {
     let expired = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
     let rejections: [Reject; 35] = [
         HeadError::BareLf.into(),

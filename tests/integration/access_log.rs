@@ -16,7 +16,7 @@ fn steady(mut line: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_request_is_one_line() {
+async fn forwarded_request_is_one_access_log_line() {
     let rig = Rig::new().await;
     let response =
         rig.send(request("POST", "/cwl-*/_count?q=a+b", &[("content-type", "application/json")], "{}")).await;
@@ -39,7 +39,7 @@ async fn a_request_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_one_line() {
+async fn rejection_is_one_access_log_line() {
     let rig = Rig::with(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
     let response = rig.get("/_search?X-Amz-Signature=secret").await;
     let line = rig.access_line().await;
@@ -83,7 +83,7 @@ async fn hostile_target_of_a_refused_request_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_the_answer_is_logged() {
+async fn client_that_closes_before_the_response_is_logged() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::Hang, Times::Once);
     let mut connection = rig.connect().await;
@@ -97,7 +97,7 @@ async fn a_client_that_leaves_before_the_answer_is_logged() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_within_the_answer_is_logged() {
+async fn client_that_closes_during_the_response_is_logged() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
     let mut connection = rig.connect().await;
@@ -109,7 +109,7 @@ async fn a_client_that_leaves_within_the_answer_is_logged() {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_logged() {
+async fn secrets_of_a_request_are_not_logged() {
     let rig = Rig::new().await;
     let headers = [("authorization", "Basic c2VjcmV0"), ("cookie", "sid=secret")];
     rig.send(request("POST", "/x?X-Amz-Security-Token=secret", &headers, "secret")).await;

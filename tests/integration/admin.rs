@@ -35,7 +35,7 @@ async fn readiness(program: &Program) -> (StatusCode, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_gate_that_lives_says_so_whatever_is_wrong() {
+async fn liveness_is_ok_while_the_domain_fails() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::BreakOff, Times::UntilCleared);
     let program = Program::start(&domain).await;
@@ -59,7 +59,7 @@ async fn idle_proxy_is_ready_after_one_request_for_all_probes() {
 }
 
 #[tokio::test]
-async fn a_clients_answer_vouches_for_the_domain() {
+async fn response_to_a_client_makes_the_proxy_ready() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
@@ -68,7 +68,7 @@ async fn a_clients_answer_vouches_for_the_domain() {
 }
 
 #[tokio::test]
-async fn a_domain_that_fails_a_client_is_asked_again() {
+async fn failed_client_request_makes_readiness_probe_again() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
@@ -80,7 +80,7 @@ async fn a_domain_that_fails_a_client_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_domain_that_is_unwell_makes_the_gate_unready() {
+async fn domain_that_answers_503_makes_the_proxy_unready() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::status(503, "{}"), Times::UntilCleared);
     let program = Program::start(&domain).await;
@@ -90,7 +90,7 @@ async fn a_domain_that_is_unwell_makes_the_gate_unready() {
 }
 
 #[tokio::test]
-async fn credentials_rejected_by_the_domain_make_it_unready() {
+async fn credentials_rejected_by_the_domain_make_proxy_unready() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::with(&domain, "127.0.0.1", |command| {
         command.env("AWS_ACCESS_KEY_ID", "AKIDUNKNOWN");
@@ -103,7 +103,7 @@ async fn credentials_rejected_by_the_domain_make_it_unready() {
 }
 
 #[tokio::test]
-async fn a_gate_without_credentials_is_not_ready() {
+async fn proxy_without_credentials_is_unready() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::with(&domain, "127.0.0.1", |command| {
         command.env_remove("AWS_ACCESS_KEY_ID").env("AWS_EC2_METADATA_DISABLED", "true");
@@ -118,7 +118,7 @@ async fn a_gate_without_credentials_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_wrong_allowlist_makes_the_gate_unready_until_it_is_right() {
+async fn invalid_allowlist_makes_the_proxy_unready_until_corrected() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     program.replace_allowlist("[[allow]]\ncidr = \"203.0.113.7/8\"\nname = \"typo\"\n");
@@ -142,7 +142,7 @@ async fn a_wrong_allowlist_makes_the_gate_unready_until_it_is_right() {
 }
 
 #[tokio::test]
-async fn a_gate_that_ends_is_not_ready() {
+async fn draining_proxy_is_unready() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     let release = Arc::new(Notify::new());
@@ -159,7 +159,7 @@ async fn a_gate_that_ends_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_page_whose_own_name_leads_here_reads_nothing() {
+async fn dns_rebinding_to_the_admin_address_is_rejected() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     for target in ["/healthz", "/readyz", "/metrics", "/status", "/status.json"] {
@@ -180,7 +180,7 @@ async fn admin_rejects_other_methods_and_unknown_paths() {
 }
 
 #[tokio::test]
-async fn status_says_who_was_refused_and_how_to_let_them_in() {
+async fn status_lists_rejected_clients_and_the_command_to_allow() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::with(&domain, "203.0.113.7", |_| {}).await;
     assert_eq!(program.status().await, StatusCode::FORBIDDEN);
@@ -234,7 +234,7 @@ async fn printed(program: &Program, arguments: &[&str]) -> (Option<i32>, String)
 }
 
 #[tokio::test]
-async fn status_ends_with_1_when_the_gate_is_not_ready() {
+async fn status_of_an_unready_proxy_exits_with_1() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::status(503, "{}"), Times::UntilCleared);
     let program = Program::start(&domain).await;
@@ -262,7 +262,7 @@ async fn status_without_a_running_proxy_names_the_address() {
 }
 
 #[tokio::test]
-async fn the_admin_address_can_be_a_unix_socket() {
+async fn admin_address_accepts_a_unix_socket() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = crate::program::files(&domain.url(), &crate::support::allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");

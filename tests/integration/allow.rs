@@ -22,7 +22,7 @@ const OFFICE: &str = "# Who may pass.\n\n# The office\n[[allow]]\ncidr = \"198.5
                       name = \"Head office\"\n";
 
 #[test]
-fn an_added_entry_stands_behind_all_others_and_changes_none() {
+fn added_entry_is_appended_and_changes_no_other() {
     let file = File::with(OFFICE);
     let said = file.done(&["add", "203.0.113.7", "--name", "The \"Bob\" house", "--until", "2126-12-31T18:00:00Z"]);
     let added = "\n[[allow]]\ncidr = \"203.0.113.7\"\nname = 'The \"Bob\" house'\nexpires = 2126-12-31T18:00:00Z\n";
@@ -33,7 +33,7 @@ fn an_added_entry_stands_behind_all_others_and_changes_none() {
 }
 
 #[test]
-fn a_grant_for_some_hours_ends_after_them() {
+fn add_with_duration_sets_the_expiry() {
     let file = File::with("");
     let in_eight_hours = || jiff::Timestamp::now().as_second() + 8 * 3600;
     let before = in_eight_hours();
@@ -46,7 +46,7 @@ fn a_grant_for_some_hours_ends_after_them() {
 }
 
 #[test]
-fn listed_block_is_named_and_replaced_only_on_request() {
+fn existing_block_is_reported_and_replaced_on_request() {
     let file = File::with(OFFICE);
     let add = ["add", "198.51.100.0/24", "--name", "Ground floor"];
     file.refused(&add, 1, "FILE:4: 198.51.100.0/24 is already on the list, as \"Head office\": --replace puts");
@@ -62,7 +62,7 @@ fn listed_block_is_named_and_replaced_only_on_request() {
 }
 
 #[test]
-fn removed_entry_takes_only_its_own_comments_along() {
+fn removed_entry_removes_only_its_own_comments() {
     let file = File::with(
         "# The list's own words\n[[allow]]\ncidr = \"10.0.0.1\"\nname = \"a\"\n\n# About all below\n\n# About b\n\
          [[allow]]\ncidr = \"10.0.0.2\"\n# within b\nname = \"b\" # beside b\n#expires = soon\n\n\n[[allow]]\n\
@@ -80,7 +80,7 @@ fn removed_entry_takes_only_its_own_comments_along() {
 }
 
 #[test]
-fn lines_that_end_in_crlf_stay_so() {
+fn crlf_line_endings_are_kept() {
     let file = File::with(
         "# a\r\n[[allow]]\r\ncidr = \"10.0.0.1\"\r\nname = \"a\"\r\n\r\n\
          [[allow]]\r\ncidr = \"10.0.0.2\"\r\nname = \"b\"",
@@ -94,7 +94,7 @@ fn lines_that_end_in_crlf_stay_so() {
 }
 
 #[test]
-fn a_list_that_is_written_as_an_array_stays_one() {
+fn inline_array_stays_an_array() {
     let file = File::with("allow = [{ cidr = \"10.0.0.1\", name = \"a\" }]\n");
     file.done(&["add", "10.0.0.2", "--name", "b"]);
     assert_eq!(file.text(), "allow = [{ cidr = \"10.0.0.1\", name = \"a\" }, { cidr = \"10.0.0.2\", name = \"b\" }]\n");
@@ -108,7 +108,7 @@ fn a_list_that_is_written_as_an_array_stays_one() {
 }
 
 #[test]
-fn an_arrays_comments_stay_with_their_items() {
+fn inline_array_keeps_comments_with_their_items() {
     let file = File::with(
         "allow = [\n  # About a, not b\n  {cidr = \"10.0.0.1\", name = \"a\"}, # beside a, too\n\n  # About b\n  \
          {cidr = \"10.0.0.2\", name = \"b\"} # beside b\n]\n",
@@ -127,7 +127,7 @@ fn an_arrays_comments_stay_with_their_items() {
 }
 
 #[test]
-fn what_the_gate_would_refuse_is_not_written() {
+fn invalid_entry_is_not_written() {
     let file = File::with(OFFICE);
     let hint = "has host bits set: write \"203.0.113.0/24\", or \"203.0.113.7\" for that one address";
     file.refused(&["add", "203.0.113.7/24", "--name", "a"], 2, hint);
@@ -147,7 +147,7 @@ fn what_the_gate_would_refuse_is_not_written() {
 }
 
 #[test]
-fn a_removal_that_is_not_clear_is_refused() {
+fn ambiguous_removal_is_rejected() {
     let file = File::with(OFFICE);
     let places =
         "2 entries are named \"Head office\": name the block: 198.51.100.0/24 (line 4), 2001:db8:100::/48 (line 10)";
@@ -162,7 +162,7 @@ fn a_removal_that_is_not_clear_is_refused() {
 }
 
 #[test]
-fn a_removal_says_who_lets_the_same_addresses_in() {
+fn removal_lists_wider_entries_that_still_match() {
     let file = File::with(OFFICE);
     let said = file.done(&["add", "198.51.100.4", "--name", "Auditor"]);
     assert!(said.ends_with("until now 198.51.100.0/24 \"Head office\" (line 4), full decided on it\n"), "{said}");
@@ -172,7 +172,7 @@ fn a_removal_says_who_lets_the_same_addresses_in() {
 }
 
 #[test]
-fn a_dry_run_shows_the_difference_and_changes_nothing() {
+fn dry_run_prints_the_diff_and_changes_nothing() {
     let file = File::with(OFFICE);
     let said = file.done(&["remove", "198.51.100.0/24", "--dry-run"]);
     assert!(said.contains("\n-cidr = \"198.51.100.0/24\"  # all floors\n"), "{said}");
@@ -181,7 +181,7 @@ fn a_dry_run_shows_the_difference_and_changes_nothing() {
 }
 
 #[test]
-fn check_tells_by_its_exit_code_whether_an_address_is_let_in() {
+fn check_exit_code_reports_if_an_address_is_allowed() {
     let file = File::with(OFFICE);
     let said = file.allow(&["check", "198.51.100.4"]);
     assert_eq!(said.code, Some(0));
@@ -196,7 +196,7 @@ fn check_tells_by_its_exit_code_whether_an_address_is_let_in() {
 }
 
 #[test]
-fn list_shows_what_has_expired_and_what_soon_will() {
+fn list_shows_expired_and_expiring_entries() {
     let soon = jiff::Timestamp::now() + Duration::from_mins(150);
     let text = format!(
         "{OFFICE}[[allow]]\ncidr = \"10.0.0.1\"\nname = \"a\"\nexpires = {soon}\n\
@@ -219,7 +219,7 @@ fn list_shows_what_has_expired_and_what_soon_will() {
 }
 
 #[test]
-fn who_shows_everybody_once_with_all_blocks_in_force() {
+fn who_shows_each_name_once_with_its_valid_blocks() {
     let gone = "[[allow]]\ncidr = \"10.0.0.2\"\nname = \"Gone\"\nexpires = 2020-01-01T01:00:00Z\n";
     let file = File::with(&format!("{OFFICE}[[allow]]\ncidr = \"10.0.0.1\"\nname = \"Auditor\"\n{gone}"));
     let expected = "Auditor\n  10.0.0.1  read\nHead office\n  198.51.100.0/24  full\n  2001:db8:100::/48  read\n";
@@ -228,7 +228,7 @@ fn who_shows_everybody_once_with_all_blocks_in_force() {
 }
 
 #[test]
-fn the_owner_the_group_and_the_mode_stay() {
+fn edit_keeps_owner_group_and_mode() {
     let file = File::with(OFFICE);
     // Only root can give a file away; to itself, anybody can.
     let is_root = fs::metadata(&file.path).unwrap().uid() == 0;
@@ -248,7 +248,7 @@ fn users(file: &Path) -> (u32, u32) {
 }
 
 #[test]
-fn a_symlink_to_the_list_stays_one() {
+fn edit_through_a_symlink_keeps_the_symlink() {
     let (real, folder) = (File::with(OFFICE), tempfile::tempdir().unwrap());
     let link = folder.path().join("allowlist.toml");
     symlink(&real.path, &link).unwrap();
@@ -258,7 +258,7 @@ fn a_symlink_to_the_list_stays_one() {
 }
 
 #[test]
-fn of_twenty_who_add_at_once_nobody_loses() {
+fn twenty_concurrent_adds_lose_no_entry() {
     let file = File::with(OFFICE);
     let mut children = Vec::new();
     for number in 1..=20 {

@@ -11,7 +11,7 @@ use crate::support::{Rig, Setup, allow, get, header, json, patiently, request};
 const NOBODY_HERE: &str = "203.0.113.7";
 
 #[tokio::test]
-async fn unlisted_client_learns_only_its_address() {
+async fn unlisted_client_gets_403_with_only_its_address() {
     let rig = Rig::with(Setup { allow: allow(NOBODY_HERE), ..Setup::default() }).await;
     let response = rig.get("/_search").await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -36,7 +36,7 @@ async fn unlisted_client_learns_only_its_address() {
 }
 
 #[tokio::test]
-async fn a_browser_that_is_not_listed_gets_a_page() {
+async fn unlisted_browser_gets_an_html_page() {
     let rig = Rig::with(Setup { allow: allow(NOBODY_HERE), ..Setup::default() }).await;
     let response = rig.send(request("GET", "/", &[("accept", "text/html")], "")).await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -46,7 +46,7 @@ async fn a_browser_that_is_not_listed_gets_a_page() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_removed_is_refused_on_its_open_connection() {
+async fn removed_client_is_rejected_on_its_open_connection() {
     let rig = Rig::new().await;
     let mut connection = rig.connect().await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::OK);
@@ -55,7 +55,7 @@ async fn a_client_that_is_removed_is_refused_on_its_open_connection() {
 }
 
 #[tokio::test]
-async fn client_removed_during_its_request_gets_no_answer() {
+async fn client_removed_during_its_request_gets_403() {
     let rig = Rig::new().await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
@@ -68,14 +68,14 @@ async fn client_removed_during_its_request_gets_no_answer() {
 }
 
 #[tokio::test]
-async fn an_empty_list_lets_nobody_in() {
+async fn empty_allowlist_rejects_every_client() {
     let rig = Rig::new().await;
     rig.allow("");
     assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
-async fn an_answer_still_running_to_a_removed_client_is_cut() {
+async fn response_in_flight_to_a_removed_client_is_cut() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
     let mut connection = rig.connect().await;
@@ -87,7 +87,7 @@ async fn an_answer_still_running_to_a_removed_client_is_cut() {
 }
 
 #[tokio::test]
-async fn an_answer_goes_on_when_a_change_leaves_its_client_listed() {
+async fn response_continues_if_its_client_stays_on_the_allowlist() {
     let rig = Rig::new().await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldBody(Arc::clone(&release)), Times::Once);
@@ -101,7 +101,7 @@ async fn an_answer_goes_on_when_a_change_leaves_its_client_listed() {
 }
 
 #[tokio::test]
-async fn a_grant_ends_by_itself() {
+async fn expired_grant_cuts_the_response_in_flight() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::UntilCleared);
     let mut grants = (0..).map(|attempt| SignedDuration::from_millis(500 << attempt));
@@ -121,7 +121,7 @@ async fn a_grant_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn expired_grant_is_named_with_its_end() {
+async fn rejection_for_an_expired_grant_states_its_end() {
     let allow = format!("{}expires = 2026-11-28T10:00:30Z\n", allow("127.0.0.1"));
     let rig = Rig::with(Setup { allow, ..Setup::default() }).await;
     let response = rig.get("/_search").await;
@@ -134,7 +134,7 @@ async fn expired_grant_is_named_with_its_end() {
 }
 
 #[tokio::test]
-async fn rejection_says_why_in_the_reason_phrase() {
+async fn rejection_has_its_reason_in_the_reason_phrase() {
     let rig = Rig::with(Setup { allow: allow(NOBODY_HERE), ..Setup::default() }).await;
     assert_eq!(phrase(&rig).await, "HTTP/1.1 403 Not on the allowlist");
     rig.allow(&allow("127.0.0.1").replace("full", "read"));
@@ -148,7 +148,7 @@ async fn phrase(rig: &Rig) -> String {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_the_client_it_names_decides() {
+async fn client_named_by_a_trusted_proxy_decides() {
     let config = "[listen]\ntrusted_proxies = [\"127.0.0.0/8\"]\n".to_owned();
     let rig = Rig::with(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
     let from = |forwarded_for| request("GET", "/", &[("x-forwarded-for", forwarded_for)], "");
@@ -162,7 +162,7 @@ async fn behind_a_trusted_proxy_the_client_it_names_decides() {
 }
 
 #[tokio::test]
-async fn from_anybody_else_x_forwarded_for_is_not_believed() {
+async fn x_forwarded_for_of_an_untrusted_peer_is_ignored() {
     let rig = Rig::with(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
     let response = rig.send(request("GET", "/", &[("x-forwarded-for", "203.0.113.7")], "")).await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);

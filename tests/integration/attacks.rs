@@ -166,7 +166,7 @@ async fn every_attack_is_rejected_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn what_the_pages_send_reaches_the_domain_in_every_spelling() {
+async fn request_of_kibana_pages_passes_in_every_spelling() {
     let rig = Rig::with(Setup { allow: allow("127.0.0.1").replace("full", "read"), ..Setup::default() }).await;
     rig.learn_engine().await;
     // As a domain answers to the end of a scroll: what the stand-in knows nothing of must not stay counted.

@@ -97,7 +97,7 @@ async fn rejection_pages_are_valid_and_accessible() {
 
 #[tokio::test]
 #[ignore = "needs Node and Chromium"]
-async fn browser_shows_page_over_http_2_while_handshake_stalls() {
+async fn browser_loads_page_over_http_2_while_handshake_stalls() {
     let (rig, _) = secure(Setup::default()).await;
     rig.domain.load("cwl-2026.01.01", [serde_json::json!({ "@timestamp": "2026-01-01T00:00:00Z", "eventName": "a" })]);
     let mut stalled = rig.open().await;
@@ -115,7 +115,7 @@ async fn browser_shows_page_over_http_2_while_handshake_stalls() {
 
 #[tokio::test]
 #[ignore = "needs curl"]
-async fn curl_is_served_by_the_version_that_it_asks_for() {
+async fn curl_is_served_by_the_http_version_it_requests() {
     let (rig, _) = secure(Setup::default()).await;
     let port = rig.address.port();
     for (version, expected) in [("--http2", "2 200"), ("--http1.1", "1.1 200")] {
@@ -129,7 +129,7 @@ async fn curl_is_served_by_the_version_that_it_asks_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs h2load"]
-async fn h2load_finds_no_request_that_fails() {
+async fn h2load_reports_no_failed_request() {
     let (rig, _) = secure(Setup::default()).await;
     let url = format!("https://{}/", rig.address);
     let report = output(Command::new("h2load").args(["-n", "2000", "-c", "20", "-m", "10", &url])).await;

@@ -83,7 +83,7 @@ async fn signs_with_what_sts_gave(sts: &AwsMock, aws: &str, environment: &[(&str
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn a_role_is_assumed() {
+async fn configured_role_is_assumed() {
     let sts = AwsMock::moto().await.unwrap();
     let environment = [
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
@@ -123,7 +123,7 @@ async fn role_of_an_access_level_is_assumed_with_tags() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn a_web_identity_is_found_in_its_file() {
+async fn web_identity_token_file_yields_credentials() {
     let sts = AwsMock::moto().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("token"), "a token of the cluster").unwrap();
@@ -137,7 +137,7 @@ async fn a_web_identity_is_found_in_its_file() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn a_profile_is_followed_to_the_role_it_names() {
+async fn profile_with_a_role_yields_its_credentials() {
     let sts = AwsMock::moto().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let profiles = "[profile gate]\nrole_arn = arn:aws:iam::123456789012:role/trailgate\nsource_profile = base\n\
@@ -199,7 +199,7 @@ fn keys(number: usize) -> Credentials {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python"]
-async fn an_instances_keys_that_change_under_load_fail_no_request() {
+async fn instance_credentials_rotated_under_load_fail_no_request() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut metadata = Metadata::new();
     // Fetched again after a tenth of their life, so there is time for the mock to start on a busy machine.
@@ -252,7 +252,7 @@ async fn an_instances_keys_that_change_under_load_fail_no_request() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn last_keys_serve_until_expiry_without_metadata_service() {
+async fn credentials_stay_in_use_without_metadata_service() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut metadata = Metadata::new();
     // The program finds them by then, on a busy machine too.
@@ -295,7 +295,7 @@ async fn giving(folder: &TempDir, path: &str, content: &Value) -> AwsMock {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn a_containers_keys_are_found() {
+async fn container_credentials_are_found() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let keys = keys(1);
@@ -313,7 +313,7 @@ async fn a_containers_keys_are_found() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn the_keys_of_a_single_sign_on_are_found() {
+async fn sso_credentials_are_found() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let keys = keys(1);

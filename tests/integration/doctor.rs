@@ -48,7 +48,7 @@ fn sts_error(code: &str, message: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_gate_in_order_passes_every_step() {
+async fn healthy_proxy_passes_every_step() {
     let (domain, sts) = (tls_domain().await, sts(200, &caller()).await);
     let case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
     let found = case.examine().await;
@@ -79,7 +79,7 @@ async fn a_gate_in_order_passes_every_step() {
 }
 
 #[tokio::test]
-async fn people_get_a_line_a_step_and_the_advice_below() {
+async fn text_output_has_a_line_a_step_and_advice_below() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.allowlist = format!("{}expires = 2020-01-01T00:00:00Z\n", allow("127.0.0.1"));
@@ -93,7 +93,7 @@ async fn people_get_a_line_a_step_and_the_advice_below() {
 }
 
 #[tokio::test]
-async fn a_mistake_in_the_files_is_named() {
+async fn mistake_in_a_file_fails_its_step_with_file_and_line() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.config = "hime = \"/\"\n".to_owned();
@@ -104,7 +104,7 @@ async fn a_mistake_in_the_files_is_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_gates_own_that_has_ended_is_named() {
+async fn expired_listener_certificate_is_reported() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.config = "[listen.tls]\ncertificate = \"gate.pem\"\nkey = \"gate.key\"\n".to_owned();
@@ -155,7 +155,7 @@ async fn untrusted_certificate_differs_from_one_of_another_host() {
 }
 
 #[tokio::test]
-async fn the_wrong_scheme_is_told_in_both_directions() {
+async fn wrong_scheme_is_reported_in_both_directions() {
     let (plain, tls) = (domain().await, tls_domain().await);
     let mut case = Case::of(&tls);
     case.endpoint = plain.url().replace("http://", "https://");
@@ -165,7 +165,7 @@ async fn the_wrong_scheme_is_told_in_both_directions() {
 }
 
 #[tokio::test]
-async fn wrong_clock_is_named_and_the_domains_clock_is_used() {
+async fn clock_skew_is_reported_and_corrected_by_the_domain() {
     let domain = domain().await;
     let case = Case::of(&domain);
     for (offset, direction) in [(900, "s behind the domain's"), (-900, "s ahead of the domain's")] {
@@ -181,7 +181,7 @@ async fn wrong_clock_is_named_and_the_domains_clock_is_used() {
 }
 
 #[tokio::test]
-async fn domain_is_examined_without_credentials_too() {
+async fn domain_is_diagnosed_without_credentials() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.environment.retain(|(name, _)| !name.contains("KEY"));
@@ -192,7 +192,7 @@ async fn domain_is_examined_without_credentials_too() {
 }
 
 #[tokio::test]
-async fn credentials_that_have_expired_are_named_with_their_source() {
+async fn expired_credentials_are_reported_with_their_source() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.environment.retain(|(name, _)| !name.contains("KEY"));
@@ -212,7 +212,7 @@ async fn credentials_that_have_expired_are_named_with_their_source() {
 }
 
 #[tokio::test]
-async fn credentials_rejected_by_the_domain_show_its_reason() {
+async fn rejected_credentials_are_reported_with_the_reason() {
     let domain = domain().await;
     let found = Case::of(&domain).with_environment("AWS_ACCESS_KEY_ID", "AKIDOTHER").examine().await;
     found.fails("request", "The security token included in the request is invalid", "Renew the credentials");
@@ -236,7 +236,7 @@ async fn credentials_rejected_by_the_domain_show_its_reason() {
 }
 
 #[tokio::test]
-async fn answer_of_sts_counts_and_its_silence_does_not() {
+async fn sts_error_fails_identity_and_sts_outage_does_not() {
     let domain = domain().await;
     let found = Case::of(&domain).examine().await;
     assert_eq!((found.code, found.unknown()), (Some(0), vec!["identity"]));
@@ -251,7 +251,7 @@ async fn answer_of_sts_counts_and_its_silence_does_not() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_be_assumed_is_named_with_what_it_takes() {
+async fn denied_role_is_reported_with_the_needed_trust_policy() {
     let domain = domain().await;
     let message = format!("User: {SESSION} is not authorized to perform: sts:AssumeRole on resource: {ROLE}");
     let sts = sts(403, &sts_error("AccessDenied", &message)).await;
@@ -317,7 +317,7 @@ async fn denied(body: Value) -> Diagnosis {
 }
 
 #[tokio::test]
-async fn an_access_policy_gets_the_statement_that_it_lacks() {
+async fn access_policy_denial_proposes_the_missing_statement() {
     let message = format!(
         "User: {SESSION} is not authorized to perform: es:ESHttpGet on resource: \
          arn:aws:es:eu-west-1:123456789012:domain/trail/ because no resource-based policy allows the \
@@ -337,7 +337,7 @@ async fn an_access_policy_gets_the_statement_that_it_lacks() {
 }
 
 #[tokio::test]
-async fn fine_grained_access_control_gets_its_role_mapping() {
+async fn fine_grained_denial_proposes_a_role_mapping() {
     let reason = format!(
         "no permissions for [cluster:monitor/main] and User [name={ROLE}, backend_roles=[{ROLE}], requestedTenant=null]"
     );
@@ -355,7 +355,7 @@ async fn fine_grained_access_control_gets_its_role_mapping() {
 }
 
 #[tokio::test]
-async fn other_denials_are_not_taken_for_either() {
+async fn other_denial_gets_neither_proposal() {
     let message = format!("User: {SESSION} is not authorized to perform: es:ESHttpGet with an explicit deny");
     denied(json!({ "Message": message })).await.fails(
         "request",
@@ -366,7 +366,7 @@ async fn other_denials_are_not_taken_for_either() {
 }
 
 #[tokio::test]
-async fn a_domain_that_does_not_answer_well_is_told_by_how() {
+async fn unusable_domain_response_is_reported_by_its_kind() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     for (fault, text, advice) in [
@@ -419,7 +419,7 @@ fn opensearch(seen: &Seen) -> Option<Fault> {
 }
 
 #[tokio::test]
-async fn a_home_page_that_is_not_there_is_named_with_the_one_that_is() {
+async fn missing_home_page_is_reported_with_the_existing_one() {
     let domain = domain().await;
     domain.judge_requests(opensearch);
     let mut case = Case::of(&domain);
@@ -434,7 +434,7 @@ async fn a_home_page_that_is_not_there_is_named_with_the_one_that_is() {
 }
 
 #[tokio::test]
-async fn a_sign_in_of_dashboards_own_is_named() {
+async fn login_redirect_of_dashboards_is_reported() {
     let domain = domain().await;
     domain.judge_requests(|seen| {
         let login = ("location".to_owned(), "https://trail.auth.eu-west-1.amazoncognito.com/login".to_owned());

@@ -39,19 +39,19 @@ const RUN: Duration = Duration::from_mins(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn elasticsearch_5_and_its_client_work_through_the_gate() {
+async fn elasticsearch_5_client_works_through_the_proxy() {
     // Its client does not compress.
     official_client_reads_back_what_it_wrote("elasticsearch-5.6", &[&[]]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn elasticsearch_7_and_its_client_work_through_the_gate() {
+async fn elasticsearch_7_client_works_through_the_proxy() {
     official_client_reads_back_what_it_wrote("elasticsearch-7.10", &[&[], &["--gzip"]]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn opensearch_2_and_its_client_work_through_the_gate() {
+async fn opensearch_2_client_works_through_the_proxy() {
     official_client_reads_back_what_it_wrote("opensearch-2.19", &[&[], &["--gzip"]]).await;
 }

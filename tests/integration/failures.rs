@@ -15,14 +15,14 @@ use crate::rejected_signatures::TOKEN;
 use crate::support::{Events, RawAnswer, Rig, Setup, get, header, json as body, patiently, request};
 
 #[tokio::test]
-async fn a_domain_that_takes_no_connections_is_unreachable() {
+async fn domain_that_refuses_connections_is_unreachable() {
     let port = ReservedPort::bind().unwrap();
     let rig = Rig::with(Setup { endpoint: Some(port.url()), ..Setup::default() }).await;
     fails(&rig, &rig.get("/").await, 502, "upstream_unreachable").await;
 }
 
 #[tokio::test]
-async fn a_domain_that_does_not_finish_the_handshake_is_given_up() {
+async fn unfinished_upstream_handshake_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("https://{}", listener.local_addr().unwrap());
     let config = "connect_timeout = \"200 ms\"\n".to_owned();
@@ -31,13 +31,13 @@ async fn a_domain_that_does_not_finish_the_handshake_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_domain_with_the_right_certificate_is_trusted() {
+async fn domain_with_a_valid_certificate_is_trusted() {
     let rig = Rig::with(Setup { domain: tls(), ..Setup::default() }).await;
     assert_eq!(rig.get("/").await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn certificate_of_another_authority_is_not_trusted() {
+async fn domain_certificate_of_an_unknown_ca_is_rejected() {
     let other = FakeDomain::start(tls()).await.unwrap();
     let ca_pem = other.ca_pem().map(str::to_owned);
     let rig = Rig::with(Setup { domain: tls(), ca_pem, ..Setup::default() }).await;
@@ -46,7 +46,7 @@ async fn certificate_of_another_authority_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_http_is_a_broken_reply() {
+async fn response_that_is_not_http_is_a_broken_reply() {
     let rig = Rig::new().await;
     for garbage in
         ["SSH-2.0-OpenSSH_9.9\r\n", "HTTP/1.1 200\0OK\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"]
@@ -58,7 +58,7 @@ async fn an_answer_that_is_not_http_is_a_broken_reply() {
 }
 
 #[tokio::test]
-async fn answer_with_two_lengths_passes_whole() {
+async fn response_with_two_lengths_is_forwarded_as_chunked() {
     let rig = Rig::new().await;
     let both = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n";
     rig.domain.fault(Fault::Garbage(Bytes::from(both)), Times::Once);
@@ -69,7 +69,7 @@ async fn answer_with_two_lengths_passes_whole() {
 }
 
 #[tokio::test]
-async fn answer_with_a_trailer_is_forwarded() {
+async fn response_with_a_trailer_is_forwarded() {
     let rig = Rig::new().await;
     let chunks = "5\r\nwhole\r\n0\r\nx-sum: 1\r\n\r\n";
     let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n{chunks}");
@@ -79,7 +79,7 @@ async fn answer_with_a_trailer_is_forwarded() {
 }
 
 #[tokio::test]
-async fn answer_that_was_not_asked_for_is_a_broken_reply() {
+async fn unrequested_upgrade_or_coding_is_a_broken_reply() {
     let rig = Rig::new().await;
     for head in [
         "101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c",
@@ -98,7 +98,7 @@ async fn answer_that_was_not_asked_for_is_a_broken_reply() {
 }
 
 #[tokio::test]
-async fn answer_with_too_many_headers_says_so() {
+async fn response_with_too_many_headers_is_reported() {
     let rig = Rig::new().await;
     let answer = |count: usize| {
         let headers = (0..count - 1).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
@@ -116,7 +116,7 @@ async fn answer_with_too_many_headers_says_so() {
 }
 
 #[tokio::test]
-async fn short_answer_is_logged_with_the_missing_bytes() {
+async fn short_response_is_logged_with_the_missing_bytes() {
     let events = Events::default();
     let _logging = events.capture();
     let rig = Rig::new().await;
@@ -127,7 +127,7 @@ async fn short_answer_is_logged_with_the_missing_bytes() {
 }
 
 #[tokio::test]
-async fn answer_longer_than_its_length_is_logged() {
+async fn response_longer_than_its_length_is_logged() {
     let events = Events::default();
     let _logging = events.capture();
     let rig = Rig::new().await;
@@ -139,7 +139,7 @@ async fn answer_longer_than_its_length_is_logged() {
 }
 
 #[tokio::test]
-async fn a_domain_that_breaks_off_again_and_again_is_a_broken_reply() {
+async fn connection_broken_twice_is_a_broken_reply() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::BreakOff, Times::UntilCleared);
     fails(&rig, &rig.get("/").await, 502, "upstream_broken_reply").await;
@@ -147,14 +147,14 @@ async fn a_domain_that_breaks_off_again_and_again_is_a_broken_reply() {
 }
 
 #[tokio::test]
-async fn answer_that_breaks_off_is_cut_for_the_client_too() {
+async fn truncated_response_is_truncated_for_the_client() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::BreakBody, Times::Once);
     cut_off(&rig).await;
 }
 
 #[tokio::test]
-async fn an_answer_that_falls_silent_is_cut() {
+async fn response_without_data_is_cut_by_the_idle_timeout() {
     let clock = StoppedClock::stop();
     let rig = with_upstream("idle_timeout = \"200 ms\"").await;
     rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
@@ -178,7 +178,7 @@ async fn cut_off(rig: &Rig) {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_slow_but_never_silent_comes_whole() {
+async fn slow_response_within_the_idle_timeout_is_complete() {
     let clock = StoppedClock::stop();
     let rig = with_upstream("idle_timeout = \"1 s\"").await;
     rig.domain.fault(Fault::Slow(Duration::from_millis(300)), Times::Once);
@@ -195,7 +195,7 @@ async fn an_answer_that_is_slow_but_never_silent_comes_whole() {
 }
 
 #[tokio::test]
-async fn a_domain_that_does_not_answer_is_given_up() {
+async fn domain_that_sends_no_response_times_out() {
     let clock = StoppedClock::stop();
     let rig = with_upstream("response_timeout = \"200 ms\"").await;
     rig.domain.fault(Fault::Hang, Times::Once);
@@ -290,7 +290,7 @@ async fn idempotent_request_is_signed_again_and_retried() {
 }
 
 #[tokio::test]
-async fn a_request_that_may_have_been_carried_out_is_not_sent_again() {
+async fn non_idempotent_request_is_not_retried() {
     let rig = Rig::new().await;
     rig.domain.fault(Fault::BreakOff, Times::UntilCleared);
     for method in ["POST", "PATCH"] {

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::support::{Rig, Setup, get, header, json, patiently, request};
 
 #[tokio::test]
-async fn a_request_is_signed_and_its_answer_comes_back() {
+async fn request_is_signed_and_its_response_forwarded() {
     let rig = Rig::new().await;
     let response = rig.get("/").await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -22,7 +22,7 @@ async fn a_request_is_signed_and_its_answer_comes_back() {
 }
 
 #[tokio::test]
-async fn a_domain_is_reached_over_tls() {
+async fn domain_over_tls_is_reached() {
     let rig = Rig::with(Setup { domain: Options { tls: true, ..Options::default() }, ..Setup::default() }).await;
     assert_eq!(rig.get("/_cluster/health").await.status(), StatusCode::OK);
 }
@@ -73,7 +73,7 @@ async fn every_kind_of_url_is_signed_as_it_is_sent() {
 }
 
 #[tokio::test]
-async fn a_url_without_a_safe_reading_is_refused_and_reaches_nobody() {
+async fn unsafe_url_is_rejected_and_not_forwarded() {
     let rig = Rig::new().await;
     for target in ["/../_bulk", "/a/%2e%2e/%2e%2e/b", "/100%", "/a%00b"] {
         let response = rig.get(target).await;
@@ -94,7 +94,7 @@ async fn every_method_passes_with_its_body() {
 }
 
 #[tokio::test]
-async fn a_length_is_announced_to_the_domain_and_no_chunks_are_sent() {
+async fn chunked_body_is_forwarded_with_content_length() {
     let rig = Rig::new().await;
     rig.raw(
         b"POST /x HTTP/1.1\r\nhost: gate.test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
@@ -142,7 +142,7 @@ async fn answered(status: u16, headers: &[(&str, &str)], body: &'static [u8]) ->
 }
 
 #[tokio::test]
-async fn an_encoded_answer_passes_as_it_is() {
+async fn encoded_response_passes_unchanged() {
     let gzip = b"\x1f\x8b\x08 not really gzip";
     let response = answered(200, &[("content-encoding", "gzip"), ("etag", "\"a-gzip\"")], gzip).await;
     assert_eq!(response.body().as_ref(), gzip);
@@ -180,7 +180,7 @@ async fn cookie_of_the_domain_is_kept_by_the_browser_only() {
 }
 
 #[tokio::test]
-async fn head_gives_the_length_without_the_body() {
+async fn head_response_has_the_length_and_no_body() {
     let rig = Rig::new().await;
     let body = rig.get("/").await.into_body();
     let mut connection = rig.connect().await;
@@ -192,7 +192,7 @@ async fn head_gives_the_length_without_the_body() {
 }
 
 #[tokio::test]
-async fn the_first_bytes_of_an_answer_come_before_the_last() {
+async fn response_is_streamed() {
     let rig = Rig::new().await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldBody(Arc::clone(&release)), Times::Once);
@@ -216,7 +216,7 @@ async fn client_connection_reuses_one_upstream_connection() {
 }
 
 #[tokio::test]
-async fn a_browser_is_led_to_kibana_and_a_client_to_the_banner() {
+async fn root_redirects_browsers_only() {
     let rig = Rig::new().await;
     let response = rig.send(request("GET", "/", &[("accept", "text/html,*/*;q=0.8")], "")).await;
     assert_eq!(response.status(), StatusCode::FOUND);
@@ -229,7 +229,7 @@ async fn a_browser_is_led_to_kibana_and_a_client_to_the_banner() {
 }
 
 #[tokio::test]
-async fn each_answer_names_its_request() {
+async fn each_response_has_a_request_id() {
     let rig = Rig::new().await;
     let (first, second) = (rig.get("/").await, rig.get("/").await);
     let (first, second) = (header(&first, "trailgate-request-id"), header(&second, "trailgate-request-id"));

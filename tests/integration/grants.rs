@@ -34,7 +34,7 @@ async fn passes(rig: &Rig, method: &str, target: &str, body: &str) -> StatusCode
 }
 
 #[tokio::test]
-async fn an_entry_that_says_nothing_of_access_grants_reads() {
+async fn entry_without_access_grants_read() {
     let allow = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"auditor\"\n".to_owned();
     let rig = Rig::with(Setup { allow, ..Setup::default() }).await;
     assert_eq!(passes(&rig, "GET", "/_cat/indices", "").await, StatusCode::OK);
@@ -42,7 +42,7 @@ async fn an_entry_that_says_nothing_of_access_grants_reads() {
 }
 
 #[tokio::test]
-async fn a_reader_searches() {
+async fn read_grant_allows_search() {
     let rig = reader().await;
     rig.domain.load("cwl-2023.07.10", [json!({ "eventName": "DeleteTrail" })]);
     let response = rig.send(request("POST", "/cwl-*/_search", &[JSON], r#"{"size":1}"#)).await;
@@ -51,7 +51,7 @@ async fn a_reader_searches() {
 }
 
 #[tokio::test]
-async fn a_reader_saves_a_visualization() {
+async fn read_grant_allows_saving_a_visualization() {
     let rig = reader().await;
     let target = "/_plugin/kibana/elasticsearch/.kibana/visualization/Events-over-time?op_type=create";
     passes(&rig, "POST", target, r#"{"title":"Events over time"}"#).await;
@@ -60,7 +60,7 @@ async fn a_reader_saves_a_visualization() {
 }
 
 #[tokio::test]
-async fn a_reader_changes_nothing() {
+async fn read_grant_rejects_writes() {
     let rig = reader().await;
     rig.domain.load("cwl-2023.07.10", [json!({ "eventName": "DeleteTrail" })]);
     let reason = refused(&rig, "POST", "/cwl-*/_doc", "{}").await;
@@ -77,7 +77,7 @@ async fn a_reader_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_is_not_waited_for() {
+async fn rejection_does_not_wait_for_the_upload() {
     let rig = reader().await;
     // None of the body comes, and the answer does all the same.
     let head = "POST /_bulk HTTP/1.1\r\nHost: gate.test\r\nContent-Length: 1000000\r\n\r\n";
@@ -88,7 +88,7 @@ async fn a_refused_upload_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn full_access_may_do_all_of_it() {
+async fn full_grant_allows_all_writes() {
     let rig = Rig::with(Setup { allow: entry("full"), ..Setup::default() }).await;
     assert_eq!(passes(&rig, "PUT", "/cwl-2023.07.10/_doc/1", "{}").await, StatusCode::CREATED);
     assert_eq!(passes(&rig, "DELETE", "/cwl-2023.07.10/_doc/1", "").await, StatusCode::OK);
@@ -97,7 +97,7 @@ async fn full_access_may_do_all_of_it() {
 }
 
 #[tokio::test]
-async fn a_change_of_access_is_in_force_for_the_next_request() {
+async fn changed_access_applies_to_the_next_request() {
     let rig = Rig::new().await;
     let mut connection = rig.connect().await;
     let write = || request("PUT", "/cwl-2023.07.10/_doc/1", &[JSON], "{}");
@@ -107,7 +107,7 @@ async fn a_change_of_access_is_in_force_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_changes_nothing_for_anybody() {
+async fn cross_site_write_is_rejected_for_every_grant() {
     let rig = Rig::new().await;
     for header in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.test"), ("origin", "null")] {
         let response = rig.send(request("PUT", "/cwl-2023.07.10", &[header], "")).await;
@@ -124,7 +124,7 @@ async fn a_page_of_another_site_changes_nothing_for_anybody() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_the_forwarded_host_is_the_pages_own() {
+async fn csrf_check_uses_the_forwarded_host_of_a_trusted_proxy() {
     let config = "[listen]\ntrusted_proxies = [\"127.0.0.0/8\"]\n".to_owned();
     let rig = Rig::with(Setup { config, ..Setup::default() }).await;
     let from = |host| request("PUT", "/cwl", &[("x-forwarded-host", host), ("origin", "https://audit.example")], "");
@@ -133,7 +133,7 @@ async fn behind_a_trusted_proxy_the_forwarded_host_is_the_pages_own() {
 }
 
 #[tokio::test]
-async fn another_host_name_is_not_answered() {
+async fn unknown_host_name_is_rejected_with_421() {
     let config = "[listen]\nhosts = [\"Gate.test\"]\n".to_owned();
     let rig = Rig::with(Setup { config, ..Setup::default() }).await;
     assert_eq!(rig.get("/").await.status(), StatusCode::OK);
@@ -150,7 +150,7 @@ async fn another_host_name_is_not_answered() {
 }
 
 #[tokio::test]
-async fn engine_is_learned_from_the_domain() {
+async fn engine_is_detected_from_the_domain() {
     let rig = reader().await;
     let reason = refused(&rig, "POST", "/cwl/_field_caps", "").await;
     assert!(reason.contains("the domain's engine is not known yet"), "{reason}");
@@ -162,7 +162,7 @@ async fn engine_is_learned_from_the_domain() {
 }
 
 #[tokio::test]
-async fn answer_that_contradicts_the_engine_has_it_asked_again() {
+async fn response_that_contradicts_the_engine_detects_it_again() {
     let rig = reader().await;
     let learning = rig.keep_learning();
     rig.domain.wait_for_requests(1).await;

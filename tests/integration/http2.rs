@@ -87,7 +87,7 @@ pub(crate) fn get(target: &str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn a_request_by_http_2_reaches_the_domain_as_any_other() {
+async fn http_2_request_is_forwarded_and_signed() {
     let (rig, certificate) = secure(Setup::default()).await;
     let mut browser = Http2::open(&rig, &certificate).await;
     let cookies = [("cookie", "a=1"), ("cookie", "b=2")];
@@ -104,7 +104,7 @@ async fn a_request_by_http_2_reaches_the_domain_as_any_other() {
 }
 
 #[tokio::test]
-async fn many_requests_share_a_connection() {
+async fn slow_request_blocks_no_other_on_its_connection() {
     let (rig, certificate) = secure(Setup::default()).await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
@@ -118,7 +118,7 @@ async fn many_requests_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_not_listed_is_told_its_address() {
+async fn unlisted_http_2_client_gets_403_with_its_address() {
     let (rig, certificate) = secure(Setup { allow: allow("203.0.113.7"), ..Setup::default() }).await;
     let response = Http2::open(&rig, &certificate).await.send(request("POST", "/", &[], "x".repeat(100_000))).await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -128,7 +128,7 @@ async fn a_client_that_is_not_listed_is_told_its_address() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_removed_is_cut_off() {
+async fn removed_http_2_client_is_cut_off() {
     let (rig, certificate) = secure(Setup::default()).await;
     rig.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
     let mut body = Http2::open(&rig, &certificate).await.begin(get("/")).await.into_body();
@@ -139,7 +139,7 @@ async fn a_client_that_is_removed_is_cut_off() {
 }
 
 #[tokio::test]
-async fn heads_and_bodies_have_the_same_limits_as_over_http_1() {
+async fn http_2_has_the_head_and_body_limits_of_http_1() {
     let (rig, certificate) = with_limits("headers = 4\nmax_body = \"1 KiB\"").await;
     let mut browser = Http2::open(&rig, &certificate).await;
     let headers = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
@@ -154,7 +154,7 @@ async fn heads_and_bodies_have_the_same_limits_as_over_http_1() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_request_is_closed_in_time() {
+async fn http_2_connection_without_a_request_times_out() {
     let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("header_timeout = \"200 ms\"").await;
     let mut stream = certificate.shake_hands(rig.open().await, &["h2"]).await.unwrap();
@@ -167,7 +167,7 @@ async fn a_connection_without_a_request_is_closed_in_time() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_idle_is_closed_in_time() {
+async fn idle_http_2_connection_times_out() {
     let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("header_timeout = \"200 ms\"\nkeep_alive = \"200 ms\"").await;
     let mut browser = Http2::open(&rig, &certificate).await;
@@ -182,7 +182,7 @@ async fn a_connection_that_is_idle_is_closed_in_time() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_of_its_answers_is_cut_off() {
+async fn http_2_client_that_reads_no_response_is_cut_off() {
     let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("body_timeout = \"300 ms\"").await;
     rig.domain.fault(Fault::status(200, vec![b' '; 4 * 1024 * 1024]), Times::Once);
@@ -195,7 +195,7 @@ async fn a_client_that_takes_nothing_of_its_answers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_is_finished_at_shutdown() {
+async fn http_2_request_in_flight_completes_at_shutdown() {
     let (mut rig, certificate) = secure(Setup::default()).await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);

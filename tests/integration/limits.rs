@@ -15,7 +15,7 @@ use trailgate_testkit::StoppedClock;
 use crate::support::{RawAnswer, Rig, Setup, get, header, json, patiently, request, rest};
 
 #[tokio::test]
-async fn body_announced_too_large_is_rejected_before_it_comes() {
+async fn oversized_content_length_is_rejected_before_the_body() {
     let rig = with_limits("max_body = \"1 KiB\"").await;
     let answer = RawAnswer::only(&rig.raw(&post("content-length: 1025\r\n", "")).await);
     assert_eq!(answer.status, 413);
@@ -27,14 +27,14 @@ async fn body_announced_too_large_is_rejected_before_it_comes() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_too_large_is_not_asked_for() {
+async fn oversized_expected_body_is_rejected_without_100() {
     let rig = with_limits("max_body = \"1 KiB\"").await;
     let head = post("expect: 100-continue\r\ncontent-length: 1025\r\n", "");
     assert_eq!(RawAnswer::only(&rig.raw(&head).await).status, 413);
 }
 
 #[tokio::test]
-async fn a_body_of_just_the_limit_passes() {
+async fn body_of_exactly_the_limit_passes() {
     let rig = with_limits("max_body = \"1 KiB\"").await;
     let response = rig.send(request("POST", "/_a", &[], "x".repeat(1024))).await;
     assert!(header(&response, "x-amzn-requestid").is_some(), "{response:?}");
@@ -46,7 +46,7 @@ async fn a_body_of_just_the_limit_passes() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_that_grows_too_large_is_refused() {
+async fn oversized_chunked_body_is_rejected_with_413() {
     let rig = with_limits("max_body = \"1 KiB\"").await;
     let chunk = format!("200\r\n{}\r\n", "x".repeat(512));
     let answer = RawAnswer::only(&rig.raw(&post("transfer-encoding: chunked\r\n", &chunk.repeat(3))).await);
@@ -56,7 +56,7 @@ async fn a_chunked_body_that_grows_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn client_that_sends_a_body_too_large_reads_the_answer() {
+async fn client_that_sends_an_oversized_body_reads_the_response() {
     // The gate reads on for two seconds of this clock, so however long the client needs.
     let _clock = StoppedClock::stop();
     let rig = with_limits("max_body = \"1 MiB\"").await;
@@ -69,7 +69,7 @@ async fn client_that_sends_a_body_too_large_reads_the_answer() {
 }
 
 #[tokio::test]
-async fn a_head_too_large_is_refused() {
+async fn oversized_head_is_rejected() {
     let rig = with_limits("header_bytes = \"1 KiB\"").await;
     let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(1024));
     refused_head(&rig, &head).await;
@@ -80,7 +80,7 @@ async fn a_head_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_of_too_many_headers_is_refused() {
+async fn head_with_too_many_headers_is_rejected() {
     let rig = with_limits("headers = 10").await;
     let head = |headers: usize| format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: 1\r\n".repeat(headers - 1));
     refused_head(&rig, &head(11)).await;
@@ -97,7 +97,7 @@ async fn refused_head(rig: &Rig, head: &str) {
 }
 
 #[tokio::test]
-async fn a_head_that_comes_byte_by_byte_has_to_end_in_time() {
+async fn head_sent_byte_by_byte_times_out() {
     let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"300 ms\"").await;
     let mut stream = rig.open().await;
@@ -114,7 +114,7 @@ async fn a_head_that_comes_byte_by_byte_has_to_end_in_time() {
 }
 
 #[tokio::test]
-async fn a_later_head_has_to_end_in_time_too() {
+async fn second_head_of_a_connection_times_out_too() {
     let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"300 ms\"").await;
     let mut stream = rig.open().await;
@@ -126,7 +126,7 @@ async fn a_later_head_has_to_end_in_time_too() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_has_to_go_on_in_time() {
+async fn stalled_request_body_times_out() {
     let clock = StoppedClock::stop();
     let rig = with_limits("body_timeout = \"300 ms\"").await;
     for stopped in [
@@ -145,7 +145,7 @@ async fn a_body_that_stops_has_to_go_on_in_time() {
 }
 
 #[tokio::test]
-async fn a_connection_that_never_sends_is_closed_without_an_answer() {
+async fn connection_without_a_request_is_closed_silently() {
     let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"200 ms\"").await;
     assert_eq!(after(&clock, 300, &rig, b"").await, "");
@@ -153,14 +153,14 @@ async fn a_connection_that_never_sends_is_closed_without_an_answer() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_without_another_answer() {
+async fn idle_connection_is_closed_without_another_response() {
     let rig = with_limits("keep_alive = \"200 ms\"").await;
     let answer = RawAnswer::only(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await);
     assert_eq!(answer.status, 200);
 }
 
 #[tokio::test]
-async fn a_connection_is_not_idle_while_its_answer_is_awaited() {
+async fn connection_that_awaits_a_response_is_not_idle() {
     let clock = StoppedClock::stop();
     let rig = with_limits("keep_alive = \"500 ms\"").await;
     let release = Arc::new(Notify::new());
@@ -176,7 +176,7 @@ async fn a_connection_is_not_idle_while_its_answer_is_awaited() {
 }
 
 #[tokio::test]
-async fn an_empty_line_behind_a_request_begins_no_head() {
+async fn empty_line_after_a_request_starts_no_head() {
     let clock = StoppedClock::stop();
     let rig = with_limits("header_timeout = \"100 ms\"\nkeep_alive = \"600 ms\"").await;
     let mut stream = rig.open().await;
@@ -188,7 +188,7 @@ async fn an_empty_line_behind_a_request_begins_no_head() {
 }
 
 #[tokio::test]
-async fn a_body_of_one_byte_chunks_is_one_body() {
+async fn body_of_one_byte_chunks_is_forwarded_whole() {
     let rig = with_limits("max_body = \"16 KiB\"").await;
     let chunks = "1\r\nx\r\n".repeat(16 * 1024) + "0\r\n\r\n";
     let answer = RawAnswer::only(&rig.raw(&post("transfer-encoding: chunked\r\n", &chunks)).await);
@@ -197,7 +197,7 @@ async fn a_body_of_one_byte_chunks_is_one_body() {
 }
 
 #[tokio::test]
-async fn connection_too_many_is_rejected_until_one_is_free() {
+async fn excess_connection_is_rejected_until_one_is_free() {
     let rig = with_limits("connections = 2").await;
     let (first, second) = (rig.open().await, rig.open().await);
     let answer = RawAnswer::only(&rest(&mut rig.open().await).await);
@@ -218,7 +218,7 @@ async fn connection_too_many_is_rejected_until_one_is_free() {
 }
 
 #[tokio::test]
-async fn connection_too_many_that_sends_reads_its_whole_answer() {
+async fn excess_connection_that_sends_reads_its_whole_response() {
     let _clock = StoppedClock::stop();
     let rig = with_limits("connections = 1").await;
     let _first = rig.open().await;
@@ -248,7 +248,7 @@ async fn uploads_beyond_the_memory_budget_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn an_upload_that_gets_no_memory_in_time_may_come_again() {
+async fn upload_without_memory_in_time_is_rejected_as_retryable() {
     let clock = StoppedClock::stop();
     let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"128 KiB\"\nbody_timeout = \"300 ms\"").await;
     let release = Arc::new(Notify::new());
@@ -277,7 +277,7 @@ async fn an_upload_that_gets_no_memory_in_time_may_come_again() {
 }
 
 #[tokio::test]
-async fn memory_is_given_back_however_an_upload_ends() {
+async fn buffer_memory_is_released_however_an_upload_ends() {
     let clock = StoppedClock::stop();
     let rig = with_limits("max_body = \"64 KiB\"\nbuffer_memory = \"96 KiB\"\nbody_timeout = \"300 ms\"").await;
     let sixty = "x".repeat(60 * 1024);
@@ -297,7 +297,7 @@ async fn memory_is_given_back_however_an_upload_ends() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answer_is_left() {
+async fn client_that_reads_no_response_is_disconnected() {
     let rig = with_limits("body_timeout = \"300 ms\"").await;
     let large = Answer { status: 200, headers: Vec::new(), body: vec![b'x'; 32 * 1024 * 1024].into() };
     rig.domain.fault(Fault::Answer(large), Times::Once);

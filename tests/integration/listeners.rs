@@ -11,7 +11,7 @@ async fn listening(listen: &str, allowed: &str) -> Rig {
 }
 
 #[tokio::test]
-async fn a_listener_can_send_everybody_who_is_listed_to_https() {
+async fn listener_redirects_listed_clients_to_https() {
     let rig = listening("redirect_to_https = 443", "127.0.0.1").await;
     let response = rig.get("/_search?q=a").await;
     assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
@@ -49,7 +49,7 @@ async fn proxy_header_of_a_load_balancer_names_the_client() {
 }
 
 #[tokio::test]
-async fn forwarded_headers_of_the_client_itself_do_not_count() {
+async fn x_forwarded_for_behind_a_proxy_header_is_ignored() {
     let rig = listening(BALANCED, "203.0.113.7").await;
     let spoofed = REQUEST.replace("host: a", "host: a\r\nx-forwarded-for: 203.0.113.7");
     let bytes = format!("PROXY TCP4 198.51.100.9 10.0.0.1 51234 443\r\n{spoofed}");
@@ -57,7 +57,7 @@ async fn forwarded_headers_of_the_client_itself_do_not_count() {
 }
 
 #[tokio::test]
-async fn load_balancer_with_a_local_header_is_a_client_itself() {
+async fn load_balancer_with_a_local_header_is_the_client() {
     let rig = listening(BALANCED, "203.0.113.7").await;
     let local = "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
     let answer = RawAnswer::only(&sent(&rig, local).await);
@@ -74,14 +74,14 @@ async fn connection_without_the_required_proxy_header_is_closed() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_load_balancer_may_name_a_client() {
+async fn proxy_header_of_an_untrusted_peer_closes_the_connection() {
     let rig = listening("proxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\"]", "203.0.113.7").await;
     is_closed(&rig, "PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\n").await;
     assert_eq!(rig.domain.seen(), []);
 }
 
 #[tokio::test]
-async fn a_proxy_header_is_refused_where_none_is_expected() {
+async fn unexpected_proxy_header_is_rejected() {
     let rig = listening("trusted_proxies = [\"127.0.0.1\"]", "203.0.113.7").await;
     let answer = RawAnswer::only(&sent(&rig, "PROXY TCP4 203.0.113.7 10.0.0.1 51234 443\r\n").await);
     assert_eq!(answer.json()["error"]["type"], "malformed_request");
@@ -89,7 +89,7 @@ async fn a_proxy_header_is_refused_where_none_is_expected() {
 }
 
 #[tokio::test]
-async fn strangers_do_not_take_the_places_of_those_who_are_listed() {
+async fn unlisted_clients_leave_connections_for_listed_ones() {
     let config = "[limits]\nconnections = 20\n".to_owned();
     let rig = Rig::with(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
     let mut strangers = Vec::new();
@@ -102,7 +102,7 @@ async fn strangers_do_not_take_the_places_of_those_who_are_listed() {
 }
 
 #[tokio::test]
-async fn strangers_beyond_their_share_are_turned_away() {
+async fn unlisted_clients_beyond_their_share_are_rejected() {
     let config = "[limits]\nconnections = 20\n".to_owned();
     let rig = Rig::with(Setup { config, allow: allow("203.0.113.7"), ..Setup::default() }).await;
     let _held = [rig.open().await, rig.open().await];

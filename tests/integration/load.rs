@@ -17,7 +17,7 @@ use crate::program::{Program, command, files, path};
 use crate::support::{Connection, allow, get, patiently, request};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn good_clients_are_served_under_hostile_load() {
+async fn listed_clients_are_served_under_hostile_load() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.judge_requests(|seen| (seen.target == "/large").then(|| Fault::status(200, Bytes::from_static(&LARGE))));
     let folder = files(&domain.url(), &allow("127.0.0.1"));

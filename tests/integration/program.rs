@@ -154,7 +154,7 @@ async fn program_signs_with_its_environment_and_logs_to_stdout() {
 }
 
 #[tokio::test]
-async fn engine_is_asked_for_at_the_start() {
+async fn engine_is_requested_at_start() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let _program = Program::asking_for_engine(&domain).await;
     let seen = patiently(domain.wait_for_requests(1)).await;
@@ -173,7 +173,7 @@ async fn changed_allowlist_applies_to_open_connections() {
 }
 
 #[tokio::test]
-async fn a_bad_allowlist_leaves_the_old_one_in_force() {
+async fn invalid_allowlist_keeps_the_previous_one() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     program.replace_allowlist("[[allow]]\ncidr = \"203.0.113.7/8\"\nname = \"typo\"\n");
@@ -193,7 +193,7 @@ async fn hangup_reloads_the_allowlist() {
 }
 
 #[tokio::test]
-async fn termination_finishes_what_is_in_flight_and_ends_well() {
+async fn sigterm_finishes_requests_in_flight_and_exits_with_0() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = Program::start(&domain).await;
     let release = Arc::new(Notify::new());
@@ -211,7 +211,7 @@ async fn termination_finishes_what_is_in_flight_and_ends_well() {
 }
 
 #[tokio::test]
-async fn a_request_that_outlives_the_time_to_drain_is_logged_as_cut() {
+async fn request_beyond_the_drain_time_is_logged_as_cut() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     domain.fault(Fault::Hang, Times::UntilCleared);
     let folder = files(&domain.url(), &allow("127.0.0.1"));
@@ -230,7 +230,7 @@ async fn a_request_that_outlives_the_time_to_drain_is_logged_as_cut() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_stalls_nobody() {
+async fn unread_log_blocks_no_request() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let mut connection = Connection::open(program.address).await;
@@ -262,7 +262,7 @@ async fn idle_connections(program: &Program, from: &str, count: usize) -> Vec<Tc
 }
 
 #[tokio::test]
-async fn idle_unlisted_connections_leave_descriptors_for_others() {
+async fn idle_unlisted_connections_leave_descriptors_for_listed() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = limited(&domain, "-n 80").await;
     let mut connection = Connection::open(program.address).await;
@@ -310,7 +310,7 @@ async fn check_warns_of_connections_without_descriptors() {
 }
 
 #[tokio::test]
-async fn check_says_what_it_found() {
+async fn check_prints_the_resulting_configuration() {
     let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
     let (code, stdout, stderr) = output(&["check", "--config", &path(&folder, "trailgate.toml")]).await;
     let expected = format!(
@@ -324,7 +324,7 @@ async fn check_says_what_it_found() {
 }
 
 #[tokio::test]
-async fn ca_file_that_is_no_pem_is_a_mistake_in_the_files() {
+async fn ca_file_without_pem_is_a_configuration_error() {
     let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
     let config = path(&folder, "trailgate.toml");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -348,7 +348,7 @@ async fn is_refused(folder: &Path, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_mistake_in_a_file_is_named_with_its_line() {
+async fn mistake_in_a_file_is_reported_with_its_line() {
     let folder = files("https://a.test/path", &allow("203.0.113.7"));
     let reason = "\"https://a.test/path\" has a path: write only scheme and host";
     is_refused(folder.path(), &format!("trailgate.toml:4: upstream.endpoint: {reason}")).await;
@@ -359,7 +359,7 @@ async fn a_mistake_in_a_file_is_named_with_its_line() {
 }
 
 #[tokio::test]
-async fn a_missing_or_empty_allowlist_is_an_error_at_the_start() {
+async fn missing_or_empty_allowlist_fails_the_start() {
     let folder = files("https://a.test", "");
     let reason = "has no entries: write at least one [[allow]], or allow = [] to reject every client";
     is_refused(folder.path(), &format!("allowlist.toml: {reason}")).await;
@@ -368,7 +368,7 @@ async fn a_missing_or_empty_allowlist_is_an_error_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named() {
+async fn port_in_use_is_reported() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
@@ -381,7 +381,7 @@ async fn a_port_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn help_and_version_are_there() {
+async fn help_and_version_are_printed() {
     let (code, stdout, _) = output(&["--version"]).await;
     assert_eq!((code, stdout), (Some(0), format!("trailgate {}\n", env!("CARGO_PKG_VERSION"))));
     let (code, stdout, _) = output(&["run", "--help"]).await;

@@ -211,11 +211,11 @@ const SET_ANEW: [&str; 9] = [
 ];
 
 #[tokio::test]
-async fn a_session_with_dashboards_2_passes_byte_for_byte() {
+async fn recorded_dashboards_2_session_passes_unchanged() {
     replays_byte_for_byte(include_bytes!("../data/kibana-traffic/dashboards-2.8.jsonl.gz")).await;
 }
 
 #[tokio::test]
-async fn a_session_with_kibana_5_passes_byte_for_byte() {
+async fn recorded_kibana_5_session_passes_unchanged() {
     replays_byte_for_byte(include_bytes!("../data/kibana-traffic/kibana-5.1.jsonl.gz")).await;
 }

@@ -17,7 +17,7 @@ use crate::failures::fails;
 use crate::support::{Events, Rig, Setup, header, request};
 
 #[tokio::test]
-async fn without_credentials_nothing_is_sent() {
+async fn request_without_credentials_is_not_forwarded() {
     let rig = Rig::with(Setup { credentials: SharedCredentialsProvider::new(Nothing), ..Setup::default() }).await;
     let response = rig.get("/").await;
     assert_eq!(header(&response, "retry-after"), Some("5"));
@@ -39,7 +39,7 @@ impl ProvideCredentials for Nothing {
 }
 
 #[tokio::test]
-async fn a_session_token_is_signed_and_sent() {
+async fn session_token_is_signed_and_sent() {
     let rig = with_token(signing_key(Some(TOKEN))).await;
     assert_eq!(rig.get("/").await.status(), StatusCode::OK);
     let seen = &rig.domain.seen()[0];
@@ -48,7 +48,7 @@ async fn a_session_token_is_signed_and_sent() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_is_corrected_by_the_domains() {
+async fn clock_skew_is_corrected_by_the_domains_time() {
     for offset in [600, -600] {
         let rig = Rig::new().await;
         rig.domain.set_clock_offset(offset);
@@ -108,7 +108,7 @@ impl ProvideCredentials for Rotated {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_right_again_is_corrected_back() {
+async fn clock_correction_follows_each_change_of_skew() {
     let rig = Rig::new().await;
     for offset in [600, 0, -600] {
         rig.domain.set_clock_offset(offset);
@@ -118,7 +118,7 @@ async fn a_clock_that_is_right_again_is_corrected_back() {
 }
 
 #[tokio::test]
-async fn a_clock_that_stays_wrong_is_a_refused_signature() {
+async fn persistent_clock_skew_is_a_rejected_signature() {
     let rig = Rig::new().await;
     let message =
         "Signature expired: 20150830T123600Z is now earlier than 20150830T124100Z (20150830T124600Z - 5 min.)";
@@ -133,7 +133,7 @@ async fn a_clock_that_stays_wrong_is_a_refused_signature() {
 }
 
 #[tokio::test]
-async fn rejected_signature_of_unknown_length_is_not_passed_on() {
+async fn chunked_signature_rejection_is_not_forwarded() {
     let rig = Rig::new().await;
     let message = "The request signature we calculated does not match the signature you provided.";
     let body = serde_json::json!({ "message": message }).to_string();
@@ -144,7 +144,7 @@ async fn rejected_signature_of_unknown_length_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn wrong_secret_is_answered_without_the_domains_details() {
+async fn wrong_secret_gets_502_without_the_domains_details() {
     let rig = with_token(wrong_secret()).await;
     let response = rig.get("/i/_search?q=needle").await;
     fails(&rig, &response, 502, "upstream_refused_signature").await;

@@ -133,7 +133,7 @@ async fn engine_detection_signs_with_the_role_that_reads() {
 }
 
 #[tokio::test]
-async fn refused_role_fails_its_own_entries_only() {
+async fn denied_role_fails_only_its_own_entries() {
     let mut list = entry(1, "jane", &format!("role = \"{}\"", arn("Refused")));
     list += &entry(2, "john", &format!("role = \"{}\"", arn("Auditor")));
     let mut it = Roles::start("", &list).await;
@@ -304,7 +304,7 @@ async fn reload_that_changes_a_role_does_not_cut_a_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_and_domain_name_the_same_signer() {
+async fn access_log_and_domain_have_the_same_signer() {
     let names = ["jane", "Head office", "Head-office", "Zoë", "a", "x@example.com"];
     let name = |number: u8| format!("{} {}", names[usize::from(number) % names.len()], number / 2);
     let access = |number: u8| if number.is_multiple_of(3) { "access = \"full\"" } else { "" };

@@ -12,7 +12,7 @@ use trailgate_testkit::StoppedClock;
 use crate::support::{Rig, Setup, get, header, patiently, rest};
 
 #[tokio::test]
-async fn a_request_in_flight_is_finished() {
+async fn request_in_flight_completes_at_shutdown() {
     let mut rig = Rig::new().await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
@@ -26,7 +26,7 @@ async fn a_request_in_flight_is_finished() {
 }
 
 #[tokio::test]
-async fn an_answer_in_flight_comes_whole() {
+async fn response_in_flight_completes_at_shutdown() {
     let mut rig = Rig::new().await;
     let release = Arc::new(Notify::new());
     rig.domain.fault(Fault::HoldBody(Arc::clone(&release)), Times::Once);
@@ -39,14 +39,14 @@ async fn an_answer_in_flight_comes_whole() {
 }
 
 #[tokio::test]
-async fn nobody_is_accepted_any_more() {
+async fn shutdown_closes_the_listener() {
     let mut rig = Rig::new().await;
     patiently(rig.begin_shutdown()).await.unwrap();
     assert!(TcpStream::connect(rig.address).await.is_err());
 }
 
 #[tokio::test]
-async fn nobody_is_accepted_any_more_while_others_are_still_served() {
+async fn draining_proxy_accepts_no_connection() {
     let mut rig = Rig::new().await;
     rig.domain.fault(Fault::Hang, Times::Once);
     let mut connection = rig.connect().await;
@@ -59,7 +59,7 @@ async fn nobody_is_accepted_any_more_while_others_are_still_served() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_connected_and_not_asked_yet_is_answered() {
+async fn first_request_on_an_open_connection_is_served_in_drain() {
     let clock = StoppedClock::stop();
     let mut rig = Rig::new().await;
     let mut stream = rig.open().await;
@@ -75,7 +75,7 @@ async fn a_client_that_has_connected_and_not_asked_yet_is_answered() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_it_up() {
+async fn idle_connections_do_not_delay_shutdown() {
     let mut rig = Rig::new().await;
     let mut used = rig.connect().await;
     assert_eq!(used.send(get("/")).await.status(), StatusCode::OK);
@@ -97,7 +97,7 @@ async fn endless_request_delays_shutdown_by_the_drain_time_only() {
 }
 
 #[tokio::test]
-async fn idle_connection_is_answered_once_more_and_told_of_the_end() {
+async fn idle_connection_gets_connection_close_in_drain() {
     let clock = StoppedClock::stop();
     let mut rig = Rig::new().await;
     let mut connection = rig.connect().await;

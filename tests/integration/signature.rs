@@ -28,7 +28,7 @@ fn tricky() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_signature_holds_under_every_reading_of_the_url(
+    fn signature_is_valid_under_every_url_interpretation(
         method in prop::sample::select(vec![Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD]),
         path in tricky(),
         query in prop::option::of(tricky()),

@@ -48,7 +48,7 @@ impl Manager {
 }
 
 #[tokio::test]
-async fn it_is_told_of_the_start_each_reload_and_the_end() {
+async fn systemd_is_notified_of_start_reload_and_stop() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let mut program = manager.start(&domain, &[]).await;
@@ -64,7 +64,7 @@ async fn it_is_told_of_the_start_each_reload_and_the_end() {
 }
 
 #[tokio::test]
-async fn a_reload_that_fails_is_over_as_well() {
+async fn failed_reload_notifies_ready_again() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let program = manager.start(&domain, &[]).await;
@@ -76,7 +76,7 @@ async fn a_reload_that_fails_is_over_as_well() {
 }
 
 #[tokio::test]
-async fn a_watchdog_gets_a_sign_of_life_again_and_again() {
+async fn watchdog_is_notified_repeatedly() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let _program = manager.start(&domain, &[("WATCHDOG_USEC", "100000")]).await;
@@ -86,7 +86,7 @@ async fn a_watchdog_gets_a_sign_of_life_again_and_again() {
 }
 
 #[tokio::test]
-async fn its_status_line_says_how_the_gate_stands() {
+async fn systemd_status_has_entries_and_request_rate() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let _program = manager.start(&domain, &[("WATCHDOG_USEC", "100000")]).await;
@@ -122,7 +122,7 @@ async fn passed_socket_without_a_listener_is_an_error_at_start() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_passed_on_takes_the_clients() {
+async fn passed_socket_accepts_clients() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let (program, address) = with_socket(&domain, "listen").await;
     assert_eq!(program.address, address);
@@ -130,7 +130,7 @@ async fn a_socket_that_is_passed_on_takes_the_clients() {
 }
 
 #[tokio::test]
-async fn socket_passed_for_the_operator_serves_no_clients() {
+async fn passed_admin_socket_serves_no_clients() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let (program, address) = with_socket(&domain, "admin").await;
     assert_eq!(program.admin, address);

@@ -43,7 +43,7 @@ const ENTRIES: &str = "[[allow]]\ncidr = \"198.51.100.0/24\"\nname = \"Head offi
                        [[allow]]\ncidr = \"203.0.113.7\"\nname = \"Auditor\"\naccess = \"view\"\n";
 
 #[test]
-fn help_of_each_command_is_the_snapshot() {
+fn help_of_each_command_matches_its_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let commands: [&[&str]; 13] = [
         &["--help"],
@@ -67,7 +67,7 @@ fn help_of_each_command_is_the_snapshot() {
 }
 
 #[test]
-fn mistakes_in_the_configuration_are_the_snapshot() {
+fn configuration_errors_match_their_snapshot() {
     let mistakes = [
         "",
         "[upstream]\n",
@@ -111,7 +111,7 @@ fn mistakes_in_the_configuration_are_the_snapshot() {
 }
 
 #[test]
-fn mistakes_in_the_allowlist_are_the_snapshot() {
+fn allowlist_errors_match_their_snapshot() {
     let mistakes = [
         "",
         "allow = []\n",
@@ -138,7 +138,7 @@ fn mistakes_in_the_allowlist_are_the_snapshot() {
 }
 
 #[test]
-fn texts_of_allow_are_the_snapshot() {
+fn texts_of_allow_match_their_snapshot() {
     let folder = folder(ENDPOINT, ENTRIES);
     let commands: [&[&str]; 15] = [
         &["list"],
@@ -165,7 +165,7 @@ fn texts_of_allow_are_the_snapshot() {
 }
 
 #[tokio::test]
-async fn texts_of_doctor_are_the_snapshot() {
+async fn texts_of_doctor_match_their_snapshot() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let case = Case::of(&domain);
     let mut texts = String::new();

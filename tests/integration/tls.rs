@@ -27,7 +27,7 @@ use crate::program::{Program, command, files, output, path};
 use crate::support::{Connection, Events, Rig, Setup, allow, header, patiently, rest};
 
 #[tokio::test]
-async fn one_listener_of_the_program_leads_to_the_other() {
+async fn plain_listener_redirects_to_the_tls_listener() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let (folder, certificate) = (files(&domain.url(), &allow("127.0.0.1")), SelfSigned::new());
     for (name, text) in certificate.files() {
@@ -52,7 +52,7 @@ async fn one_listener_of_the_program_leads_to_the_other() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_certificate_is_warned_of_and_measured() {
+async fn certificate_expiry_is_warned_of_and_a_metric() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let (tls, config) =
@@ -145,7 +145,7 @@ pub(crate) async fn with_limits(limits: &str) -> (Rig, SelfSigned) {
 }
 
 #[tokio::test]
-async fn client_of_http_1_0_by_alpn_is_served() {
+async fn alpn_http_1_0_client_is_served() {
     let (rig, certificate) = secure(Setup::default()).await;
     let mut stream = certificate.shake_hands(rig.open().await, &["http/1.0"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.0"[..]));
@@ -156,7 +156,7 @@ async fn client_of_http_1_0_by_alpn_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_without_http_2_is_served_by_http_1() {
+async fn tls_client_without_h2_is_served_over_http_1() {
     let (rig, certificate) = secure(Setup::default()).await;
     for protocols in [&["http/1.1"][..], &[]] {
         let stream = certificate.shake_hands(rig.open().await, protocols).await.unwrap();
@@ -168,7 +168,7 @@ async fn a_client_without_http_2_is_served_by_http_1() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_stalls_blocks_nobody_and_ends_in_time() {
+async fn stalled_handshake_times_out_and_blocks_no_client() {
     let clock = StoppedClock::stop();
     let (rig, certificate) = with_limits("header_timeout = \"300 ms\"").await;
     let mut silent = rig.open().await;
@@ -183,7 +183,7 @@ async fn a_handshake_that_stalls_blocks_nobody_and_ends_in_time() {
 }
 
 #[tokio::test]
-async fn plain_http_is_not_answered_where_tls_is_spoken() {
+async fn plain_http_on_a_tls_listener_gets_no_response() {
     let (rig, _) = secure(Setup::default()).await;
     let answer = rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
@@ -201,7 +201,7 @@ async fn proxy_header_precedes_the_tls_handshake() {
 }
 
 #[tokio::test]
-async fn new_certificate_is_shown_and_open_connections_stay() {
+async fn new_certificate_is_served_and_open_connections_stay() {
     let (rig, old) = secure(Setup::default()).await;
     let mut browser = Http2::open(&rig, &old).await;
     assert_eq!(browser.send(get("/")).await.status(), StatusCode::OK);
@@ -284,7 +284,7 @@ fn in_years(from: i32, to: i32) -> SelfSigned {
 }
 
 #[tokio::test]
-async fn certificate_out_of_its_time_does_not_replace_a_good_one() {
+async fn certificate_outside_its_validity_is_not_loaded() {
     let events = Events::default();
     let _logging = events.capture();
     let (rig, good) = secure(Setup::default()).await;
@@ -300,7 +300,7 @@ async fn certificate_out_of_its_time_does_not_replace_a_good_one() {
 }
 
 #[tokio::test]
-async fn mistake_in_the_tls_files_is_named_with_its_file() {
+async fn mistake_in_a_tls_file_is_reported_with_its_file() {
     let check = async |certificate: &str, key: &str| {
         let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
         std::fs::write(path(&folder, "cert.pem"), certificate).unwrap();

@@ -195,7 +195,7 @@ fn is_rejected(response: &Response<Bytes>) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java"]
-async fn auditor_role_writes_by_no_route_without_the_first_lock() {
+async fn auditor_role_rejects_every_write_without_the_proxy() {
     let it = Locks::start(&[], "").await;
     let before = it.state().await;
     let (mut rejected, mut passed) = (0, Vec::new());
@@ -230,7 +230,7 @@ async fn auditor_role_writes_by_no_route_without_the_first_lock() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java"]
-async fn route_table_holds_without_the_second_lock() {
+async fn proxy_rejects_every_write_without_the_engines_roles() {
     let it = Locks::start(&[], "").await;
     let before = it.state().await;
     let seen = it.roles.domain.seen().len();

@@ -68,7 +68,7 @@ async fn credentials_are_renewed_before_they_expire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_credentials_stay_in_use_while_fetches_fail() {
+async fn credentials_stay_in_use_while_fetches_fail() {
     let (cache, refresher, provider) = scripted(|call| match call {
         0 => Ok(key("AKID", Some(in_seconds(3600)))),
         _ => Err(CredentialsError::not_loaded("the metadata service is away")),
@@ -104,7 +104,7 @@ async fn continuous_requests_refresh_at_most_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_the_domain_does_not_take_are_renewed_soon() {
+async fn rejected_credentials_are_renewed_soon() {
     let (cache, refresher, _) = scripted(|call| Ok(key(&format!("AKID{call}"), None)));
     tokio::spawn(refresher.run());
     assert_eq!(cache.current(SystemTime::now()).await.unwrap().access_key_id(), "AKID0");
@@ -125,14 +125,14 @@ async fn rejected_credentials_fetched_again_are_not_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_have_expired_already_are_none() {
+async fn fetched_credentials_that_have_expired_are_none() {
     let (cache, refresher, _) = scripted(|_| Ok(key("AKID", Some(SystemTime::now() - Duration::from_secs(1)))));
     tokio::spawn(refresher.run());
     assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
 }
 
 #[tokio::test(start_paused = true)]
-async fn request_behind_a_failed_fetch_is_answered_at_once() {
+async fn request_after_a_failed_fetch_fails_at_once() {
     let (cache, refresher, provider) = scripted(|_| Err(CredentialsError::not_loaded("never")));
     tokio::spawn(refresher.run());
     assert_eq!(cache.current(SystemTime::now()).await, Err(NoCredentials));
@@ -164,7 +164,7 @@ fn keys_are_trimmed_and_control_characters_rejected() {
 }
 
 #[test]
-fn the_same_key_does_not_live_longer_than_it_said_at_first() {
+fn refetched_key_keeps_its_first_expiry() {
     let (early, late) = (in_seconds(10), in_seconds(600));
     let kept = |name: &str, expiry| {
         let mut fetched = key(name, expiry);
@@ -188,7 +188,7 @@ fn failed_fetch_is_retried_while_credentials_are_valid() {
 }
 
 #[test]
-fn a_refresher_is_due_ahead_of_the_expiry_and_never_at_once() {
+fn refresh_precedes_expiry_and_is_never_immediate() {
     let now = SystemTime::now();
     let delay = |left, jitter| refresh_delay(Some(now + Duration::from_secs(left)), now, jitter).as_secs();
     assert_eq!(delay(3600, 0.0), 3300);

@@ -146,13 +146,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answer_behind_a_failed_write_is_read() {
+    async fn response_after_a_failed_write_is_read() {
         let answer = b"HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nlarge";
         assert_eq!(upload(answer).await.unwrap(), "large");
     }
 
     #[tokio::test]
-    async fn failed_write_without_an_answer_ends_the_request() {
+    async fn failed_write_without_a_response_fails_the_request() {
         assert!(upload(b"").await.unwrap_err().is_incomplete_message());
     }
 }

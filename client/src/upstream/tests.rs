@@ -86,7 +86,7 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 const SHORT: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort";
 
 #[tokio::test]
-async fn requests_one_after_the_other_share_a_connection() {
+async fn sequential_requests_share_a_connection() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let first = ask(&upstream);
@@ -135,7 +135,7 @@ async fn idle_connection_closed_by_the_domain_is_closed_here() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_idle_for_forty_seconds_is_closed() {
+async fn connection_idle_for_forty_seconds_is_closed() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let _connection = domain.used_by(&upstream).await;
@@ -149,7 +149,7 @@ async fn a_connection_that_is_idle_for_forty_seconds_is_closed() {
 }
 
 #[tokio::test]
-async fn no_more_connections_are_kept_than_may_be_idle() {
+async fn idle_connections_beyond_the_limit_are_closed() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let asked = [ask(&upstream), ask(&upstream)];
@@ -165,7 +165,7 @@ async fn no_more_connections_are_kept_than_may_be_idle() {
 }
 
 #[tokio::test]
-async fn connection_closed_with_its_answer_is_not_pooled() {
+async fn connection_with_connection_close_is_not_pooled() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let first = ask(&upstream);
@@ -176,7 +176,7 @@ async fn connection_closed_with_its_answer_is_not_pooled() {
 }
 
 #[tokio::test]
-async fn an_answer_whose_client_leaves_takes_its_connection_along() {
+async fn aborted_response_closes_its_connection() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(1);
     let first = ask(&upstream);
@@ -224,7 +224,7 @@ async fn stale_pooled_connection_empties_the_pool() {
 }
 
 #[tokio::test]
-async fn failed_new_connection_leaves_the_pool() {
+async fn failed_new_connection_keeps_the_pool() {
     let domain = Bare::start().await;
     let upstream = domain.upstream(2);
     let mut pooled = domain.used_by(&upstream).await;

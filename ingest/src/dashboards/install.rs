@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_attributes_is_no_change() {
+    fn attribute_order_is_no_change() {
         assert_eq!(
             state_of(|found| *found = std::mem::take(found).into_iter().rev().collect(), false),
             ObjectState::Current
@@ -262,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_changed_is_kept_unless_forced() {
+    fn object_changed_by_a_user_is_kept_unless_forced() {
         let rename = |found: &mut Map<String, Value>| found["title"] = json!("Mine");
         assert_eq!(state_of(rename, false), ObjectState::Kept);
         assert_eq!(state_of(rename, true), ObjectState::Replaced);
     }
 
     #[test]
-    fn what_another_release_installed_is_replaced() {
+    fn object_of_another_release_is_replaced() {
         let other_release = |found: &mut Map<String, Value>| {
             found["title"] = json!("As it was called once");
             found["description"] = json!(format!("Installed by trailgate, {}", attributes_digest(found)));

@@ -34,7 +34,7 @@ fn queried(query: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn the_files_to_import_are_those_of_the_source() {
+fn import_files_match_the_definitions() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards");
     for format in FORMATS {
         let written = std::fs::read_to_string(folder.join(file::file_name(format))).unwrap();
@@ -72,7 +72,7 @@ fn each_field_that_a_search_names_is_mapped() {
 }
 
 #[test]
-fn each_field_that_a_panels_own_queries_name_is_mapped() {
+fn each_field_that_a_panel_queries_is_mapped() {
     let countable = countable();
     for panel in definitions().dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
         let pieces = match &panel.content {
@@ -87,7 +87,7 @@ fn each_field_that_a_panels_own_queries_name_is_mapped() {
 }
 
 #[test]
-fn the_index_pattern_has_its_fields_in_both_forms() {
+fn index_pattern_has_its_fields_in_both_formats() {
     for format in FORMATS {
         let pattern = all(format).into_iter().find(|object| object.kind == ObjectKind::IndexPattern).unwrap();
         let fields: Vec<Value> = serde_json::from_str(pattern.attributes["fields"].as_str().unwrap()).unwrap();
@@ -130,7 +130,7 @@ fn each_column_of_a_table_has_room_in_a_window_of_1280_pixels() {
 }
 
 #[test]
-fn who_called_is_the_short_principal_in_tables() {
+fn tables_show_the_caller_as_short_principal() {
     let names: Vec<_> = tables()
         .into_iter()
         .filter_map(|(panel, _)| match panel.content {
@@ -144,7 +144,7 @@ fn who_called_is_the_short_principal_in_tables() {
 }
 
 #[test]
-fn each_object_refers_to_one_before_it() {
+fn each_reference_names_an_earlier_object() {
     let mut before = BTreeSet::new();
     for object in all(ExportFormat::Kibana7) {
         for (_, kind, id) in &object.references {
@@ -155,7 +155,7 @@ fn each_object_refers_to_one_before_it() {
 }
 
 #[test]
-fn each_link_of_a_note_leads_to_a_page_that_there_is() {
+fn each_link_of_a_note_has_an_existing_target() {
     for (format, places) in [
         (ExportFormat::Kibana5, [("#/discover/", ObjectKind::Search), ("#/dashboard/", ObjectKind::Dashboard)]),
         (
@@ -181,7 +181,7 @@ fn each_link_of_a_note_leads_to_a_page_that_there_is() {
 }
 
 #[test]
-fn a_source_with_a_name_that_leads_nowhere_is_refused() {
+fn definition_with_a_dangling_name_is_rejected() {
     let panel = "[[dashboard]]\nid = \"d\"\ntitle = \"D\"\n[[dashboard.panel]]\nid = \"p\"\ntitle = \"P\"\nwidth = 6\n";
     for (rest, reason) in [
         ("height = 1\nkind = \"count\"\nsearch = \"x\"\n", "x: is no search"),

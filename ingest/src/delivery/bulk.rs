@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn action_names_index_type_and_id() {
+    fn bulk_action_has_index_type_and_id() {
         let source = "{\"a\":1}";
         appends(
             &document(Some("id \"1\""), source),

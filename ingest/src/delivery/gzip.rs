@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_given_up_after_three_failures_and_retried_later() {
+    fn gzip_stops_after_three_failures_and_is_retried_later() {
         let now = Instant::now();
         let once = GzipSupport::Untried { failures: 0 }.after_failure(false, now);
         assert_eq!(once, GzipSupport::Untried { failures: 1 });

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn same_line_is_one_document_by_any_way() {
+    fn same_access_line_always_has_the_same_document_id() {
         let of =
             |id: &str, end: &str| build_document(&batch(), &event(line("/") + end, id), &DocumentOptions::default()).id;
         assert_eq!(of("1", ""), of("2", "\n"));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn indices_are_those_that_the_path_names() {
+    fn indices_are_those_in_the_path() {
         for (target, expected) in [
             ("/cwl-2026.01.31/_search", &["cwl-2026.01.31"][..]),
             ("/_all/_search", &["_all"]),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_told_apart_by_their_shape() {
+    fn line_kind_is_detected_by_its_members() {
         assert_eq!(classify(&line("/")), Some(GateLine::Access));
         let started = r#"{"timestamp":"2026-11-29T00:00:00Z","level":"INFO","message":"m","target":"trailgate"}"#;
         assert_eq!(classify(started), Some(GateLine::Event));

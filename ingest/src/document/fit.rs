@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_all_engines_read_them() {
+    fn times_are_rewritten_for_all_engines() {
         for plain in ["2024-10-08T17:52:46Z", "2024-10-08T17:52:46.123Z", "2024-10-08T17:52:46+02:00"] {
             test("eventTime", &json!(plain), Fit::AsIs);
         }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_and_texts_are_told_apart() {
+    fn object_and_text_fields_reject_the_other_type() {
         test("eventName", &json!({ "a": 1 }), Fit::LeftOut("no text"));
         test("eventName", &json!([{ "a": 1 }]), Fit::LeftOut("no text"));
         for plain in [json!("x"), json!(1), json!(["x", "y"]), json!(null)] {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_template_maps_is_known_here() {
+    fn known_fields_match_the_template() {
         let mapping = setup::index_mapping().unwrap();
         for (name, field) in mapping["properties"].as_object().unwrap() {
             if name.starts_with('@') || name == "ct" || name == "source" {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_times_within_an_identity_are_told_apart() {
+    fn text_and_time_in_an_identity_are_checked() {
         let test = |name: &str, value: Value, expected: Fit| {
             let text = json!({ name: value }).to_string();
             assert_eq!(check_nested_member(name, Tape::parse(&text).unwrap().node(1)), expected, "{text}");

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_in_the_forms_that_copies_have() {
+    fn times_of_every_known_format_are_parsed() {
         let expected: Timestamp = "2024-10-08T17:52:46Z".parse().unwrap();
         for text in [
             "2024-10-08T17:52:46Z",
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_identified_the_same_on_each_run() {
+    fn record_identity_is_stable() {
         let of = |record: &str| {
             let identity = Identity::of(record);
             (identity.id, identity.timestamp, identity.account)

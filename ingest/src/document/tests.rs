@@ -54,7 +54,7 @@ fn fields(event: &LogEvent) -> String {
 }
 
 #[test]
-fn a_document_is_what_the_stock_function_makes() {
+fn document_equals_that_of_the_stock_function() {
     let message = r#"{"eventName":"x","@id":1,"@timestamp":"x"}"#;
     let document = build_document(&batch(), &event(message), &DocumentOptions::default());
     assert_eq!(document.index, "cwl-2015.01.13");
@@ -64,7 +64,7 @@ fn a_document_is_what_the_stock_function_makes() {
 }
 
 #[test]
-fn the_lag_is_what_the_log_is_behind_the_event_in_seconds() {
+fn lag_is_the_delay_of_the_log_in_seconds() {
     let lag = |time: &str| {
         let source: Value = serde_json::from_str(&source(&event(&json!({ "eventTime": time }).to_string()))).unwrap();
         source["@lag"].clone()
@@ -77,7 +77,7 @@ fn the_lag_is_what_the_log_is_behind_the_event_in_seconds() {
 }
 
 #[test]
-fn record_is_the_object_from_the_first_brace_on() {
+fn record_is_the_object_at_the_first_brace() {
     for (message, wanted) in [
         (r#"prefix {"a":1}"#, r#"{"a":1}"#),
         (r#"{"a":1} trailing"#, "{}"),
@@ -97,7 +97,7 @@ fn record_is_the_object_from_the_first_brace_on() {
 }
 
 #[test]
-fn a_number_that_is_too_large_for_all_is_kept() {
+fn number_beyond_every_engines_range_is_kept() {
     // The stock function makes a null of it. An engine may refuse it, and then gets the degraded document.
     let message = r#"{"e":1e400,"e":-1e400}"#;
     let document = build_document(&batch(), &event(message), &DocumentOptions::default());
@@ -105,7 +105,7 @@ fn a_number_that_is_too_large_for_all_is_kept() {
 }
 
 #[test]
-fn extracted_fields_take_the_place_of_the_record() {
+fn extracted_fields_replace_the_record() {
     // The stock function makes numbers of all of these, and loses digits.
     let numbers = [("n", "42"), ("d", "4.50"), ("x", "0x10"), ("e", "1e3"), ("sp", " 12 "), ("z", "0")];
     assert_eq!(fields(&extracted(&numbers)), r#"{"n":42,"d":4.50,"x":"0x10","e":"1e3","sp":" 12 ","z":0}"#);
@@ -128,7 +128,7 @@ fn extracted_fields_take_the_place_of_the_record() {
 }
 
 #[test]
-fn extracted_fields_without_a_value_count_as_none() {
+fn extracted_fields_without_a_value_are_ignored() {
     let message = r#"{"a":1}"#;
     assert_eq!(fields(&event(message)), message);
     let empty = LogEvent { extracted_fields: vec![("x".to_owned(), String::new())], ..event(message) };
@@ -136,7 +136,7 @@ fn extracted_fields_without_a_value_count_as_none() {
 }
 
 #[test]
-fn ids_and_days_are_as_asked_for() {
+fn document_id_and_day_follow_the_options() {
     let shaped = |message: &str, id, day| {
         let document = build_document(
             &batch(),
@@ -159,7 +159,7 @@ fn ids_and_days_are_as_asked_for() {
 }
 
 #[test]
-fn an_event_without_an_id_gets_the_same_one_each_time() {
+fn event_without_an_id_gets_a_stable_id() {
     let id = |event: &LogEvent, options: &DocumentOptions| build_document(&batch(), event, options).id;
     let default = DocumentOptions::default();
     let by_event_id = DocumentOptions { id: DocumentId::EventId, ..DocumentOptions::default() };
@@ -176,7 +176,7 @@ fn an_event_without_an_id_gets_the_same_one_each_time() {
 }
 
 #[test]
-fn system_fields_are_not_those_of_a_pattern() {
+fn system_fields_do_not_replace_the_record() {
     let message = r#"{"eventName":"RunInstances","requestParameters":{"a.b":1}}"#;
     let system = [("@aws.account", "111122223333"), ("@aws.region", "eu-west-1")];
     let system = system.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
@@ -192,7 +192,7 @@ fn system_fields_are_not_those_of_a_pattern() {
 }
 
 #[test]
-fn an_event_without_a_time_says_so() {
+fn event_without_a_time_is_degraded_with_the_reason() {
     let event = LogEvent { timestamp: identity::UNDATED, ..event(r#"{"eventName":"x"}"#) };
     let document = build_document(&batch(), &event, &DocumentOptions::default());
     let source: Value = serde_json::from_slice(&document.source).unwrap();
@@ -201,7 +201,7 @@ fn an_event_without_a_time_says_so() {
 }
 
 #[test]
-fn an_address_is_added_where_it_is_one() {
+fn source_ip_is_added_if_it_is_an_address() {
     let with = |record: &str| {
         let source: Value = serde_json::from_str(&source(&event(record))).unwrap();
         (source["source"].clone(), source["source_"].clone(), source["sourceIPAddress"].clone())
@@ -218,7 +218,7 @@ fn an_address_is_added_where_it_is_one() {
 }
 
 #[test]
-fn what_was_refused_keeps_what_no_mapping_refuses() {
+fn degraded_document_keeps_the_parts_that_always_fit() {
     let record = json!({
         "eventTime": "2023-07-10T12:00:00Z", "eventName": "RunInstances", "eventSource": "ec2.amazonaws.com",
         "errorCode": { "odd": 1 }, "awsRegion": 1, "sourceIPAddress": "10.0.0.1", "x": "y",
@@ -292,7 +292,7 @@ fn json() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_message_gives_a_strict_document_with_its_log_fields(message in prop_oneof![any::<String>(), json()]) {
+    fn any_message_yields_a_strict_document_with_log_fields(message in prop_oneof![any::<String>(), json()]) {
         let event = event(&message);
         let source: Value = serde_json::from_str(&source(&event)).unwrap();
         prop_assert_eq!(&source["@message"], &json!(message));
@@ -306,13 +306,13 @@ proptest! {
     }
 
     #[test]
-    fn any_extracted_fields_give_a_strict_document(fields in prop::collection::vec(("[a-c.$]{0,2}|@id|ct|.*", prop_oneof![any::<String>(), json()]), 0..6)) {
+    fn any_extracted_fields_yield_a_strict_document(fields in prop::collection::vec(("[a-c.$]{0,2}|@id|ct|.*", prop_oneof![any::<String>(), json()]), 0..6)) {
         let event = LogEvent { extracted_fields: fields, ..event("{}") };
         source(&event);
     }
 
     #[test]
-    fn indexed_parts_have_no_name_that_an_engine_refuses(message in json()) {
+    fn indexed_names_are_valid_for_every_engine(message in json()) {
         let source: Value = serde_json::from_str(&source(&event(&message))).unwrap();
         strict::assert_names(&source);
     }

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_a_value_and_a_unit_for_each_metric() {
+    fn metrics_line_has_a_value_and_unit_for_each_metric() {
         let failed = vec![FailedDocument { document: 3, reason: "503".to_owned() }];
         let report = DeliveryReport { received: 4, indexed: 2, degraded: 1, retried: 5, bytes: 600, failed };
         let metrics = InvocationMetrics::new(&report, 0, Some(at(1_000)), at(61_000));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_lag_without_events_and_none_below_zero() {
+    fn lag_is_absent_without_events_and_never_negative() {
         let lag = |oldest| InvocationMetrics::new(&DeliveryReport::default(), 0, oldest, at(5_000)).lag_ms;
         assert_eq!(lag(None), None);
         assert_eq!(lag(Some(at(9_000))), Some(0));

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn hour_near_midnight_reaches_into_the_next_day() {
+    fn hour_near_midnight_includes_the_next_day() {
         let reload = parse(PREFIX, "2026-01-31T23").unwrap();
         let region = "AWSLogs/123456789012/CloudTrail/eu-west-1/";
         let paths: Vec<_> = reload.stamps().iter().map(|stamp| reload.path(region, stamp)).collect();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn other_payloads_are_no_reload() {
+    fn other_payload_is_no_reload_request() {
         for payload in [r#"{"awslogs":{"data":""}}"#, r#"{"Records":[]}"#, "", "nonsense"] {
             assert!(ReloadRequest::parse(payload.as_bytes()).is_none(), "{payload}");
         }

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_text_is_closed_after_its_last_complete_value() {
+    fn truncated_text_is_closed_after_its_last_whole_value() {
         test(r#"{"a":1,"b":{"c":[1,2"#, r#"{"a":1,"b":{"c":[1]}}"#, Flaw::CutOff);
         test(r#"{"a":"x","b":"lon"#, r#"{"a":"x"}"#, Flaw::CutOff);
         test(r#"{"a":"x","b"#, r#"{"a":"x"}"#, Flaw::CutOff);

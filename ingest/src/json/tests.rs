@@ -18,7 +18,7 @@ fn values_are_as_written() {
 }
 
 #[test]
-fn what_cannot_be_sent_as_it_is_shows() {
+fn text_that_needs_rewriting_is_not_plain() {
     for text in [
         "{\"a\":1,\n\"b\":2}",
         "[1\r]",
@@ -55,12 +55,12 @@ fn lone_surrogates_are_replaced_and_pairs_are_not() {
 
 proptest! {
     #[test]
-    fn any_text_is_judged_as_by_serde_json(text in r#"[ \n\[\]{}",:\\u0-9a-fEtrulnse.+-]{0,24}"#) {
+    fn validity_of_any_text_equals_serde_json(text in r#"[ \n\[\]{}",:\\u0-9a-fEtrulnse.+-]{0,24}"#) {
         prop_assert_eq!(Tape::parse(&text).is_ok(), serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok());
     }
 
     #[test]
-    fn any_string_comes_back(said: String) {
+    fn any_string_round_trips(said: String) {
         let mut written = Vec::new();
         write_string(&mut written, &said);
         let written = String::from_utf8(written).unwrap();
@@ -70,13 +70,13 @@ proptest! {
     }
 
     #[test]
-    fn plain_bytes_are_counted_as_by_one_at_a_time(bytes: Vec<u8>) {
+    fn plain_byte_count_equals_a_byte_by_byte_count(bytes: Vec<u8>) {
         let slow = bytes.iter().take_while(|byte| **byte >= 0x20 && !b"\"\\".contains(byte)).count();
         prop_assert_eq!(plain_prefix(&bytes), slow);
     }
 
     #[test]
-    fn strings_are_unescaped_as_by_serde_json(inside in r#"([a-z\u{e9}]|\\["\\/bfnrt]|\\u00[0-9a-f]{2}|\\ud83d\\ude0[0-9a-f]){0,12}"#) {
+    fn unescaping_equals_serde_json(inside in r#"([a-z\u{e9}]|\\["\\/bfnrt]|\\u00[0-9a-f]{2}|\\ud83d\\ude0[0-9a-f]){0,12}"#) {
         let by_serde: String = serde_json::from_str(&format!("\"{inside}\"")).unwrap();
         prop_assert_eq!(unescape(&inside), by_serde);
     }

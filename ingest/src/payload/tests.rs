@@ -61,7 +61,7 @@ fn messages_of(batch: &LogBatch) -> Vec<&str> {
 }
 
 #[test]
-fn events_are_read_in_order_and_other_keys_are_left() {
+fn events_are_read_in_order_and_other_keys_ignored() {
     let batch = subscription(delivery(&json!([
         { "id": "1", "timestamp": 1_421_116_143_214_u64, "message": "{\"a\":\"\\u00e9\\n\"}", "new": {} },
         { "id": "2", "timestamp": "1421116143215", "message": "plain", "extractedFields": { "b": "x", "a": null, "c": "" } },
@@ -96,7 +96,7 @@ fn control_messages_and_empty_batches_have_no_events() {
 }
 
 #[test]
-fn odd_text_in_one_message_does_not_lose_the_batch() {
+fn odd_text_in_a_message_keeps_the_batch() {
     let events =
         r#"{"logEvents":[{"id":"1","message":"a\ud800b"},{"id":"2","message":"\udc00"},{"id":3,"message":{"a":1}}]}"#;
     let messages = |batch: LogBatch| batch.events.into_iter().map(|event| event.message).collect::<Vec<_>>();
@@ -105,7 +105,7 @@ fn odd_text_in_one_message_does_not_lose_the_batch() {
 }
 
 #[test]
-fn an_event_without_a_time_takes_that_of_its_neighbour() {
+fn event_without_a_time_gets_its_neighbours() {
     let times = |timestamps: &[Value]| {
         let events: Vec<_> = timestamps.iter().map(|time| json!({ "timestamp": time, "message": "" })).collect();
         let batch = subscription(delivery(&json!(events)));
@@ -117,7 +117,7 @@ fn an_event_without_a_time_takes_that_of_its_neighbour() {
 }
 
 #[test]
-fn an_error_does_not_quote_what_it_is_about() {
+fn payload_error_does_not_quote_the_payload() {
     let payload = json!({ "awslogs": { "data": 1 }, "Records": "secret" });
     let error = decode_value(&payload).unwrap_err();
     assert!(matches!(error, PayloadError::Json(_)));
@@ -125,7 +125,7 @@ fn an_error_does_not_quote_what_it_is_about() {
 }
 
 #[test]
-fn broken_data_is_told_apart() {
+fn broken_payload_has_the_error_of_its_layer() {
     let error = |payload: &Value| decode_value(payload).unwrap_err();
     assert!(matches!(error(&awslogs("*")), PayloadError::Base64(_)));
     assert!(matches!(error(&awslogs(&STANDARD.encode("no gzip"))), PayloadError::Gzip(_)));
@@ -147,7 +147,7 @@ fn base64_may_lack_its_padding() {
 }
 
 #[test]
-fn gzip_members_are_one_text_and_what_follows_is_left() {
+fn gzip_members_are_one_text_and_trailing_bytes_ignored() {
     let json = delivery(&json!([{ "message": "x" }]));
     let (one, other) = json.split_at(20);
     let members = [gzip(one), gzip(other)].concat();
@@ -158,7 +158,7 @@ fn gzip_members_are_one_text_and_what_follows_is_left() {
 }
 
 #[test]
-fn a_bomb_is_refused_at_the_limit() {
+fn decompression_bomb_is_rejected_at_the_limit() {
     let zeros = vec![0; 1000];
     assert_eq!(gunzip::gunzip(&gzip(&zeros), 1000).unwrap().len(), 1000);
     assert!(matches!(gunzip::gunzip(&gzip(&zeros), 999), Err(PayloadError::TooLarge)));
@@ -171,7 +171,7 @@ fn a_bomb_is_refused_at_the_limit() {
 }
 
 #[test]
-fn a_bad_kinesis_record_does_not_fail_the_others() {
+fn invalid_kinesis_record_fails_only_itself() {
     let record = |number: &str, data: &str| json!({ "kinesis": { "data": data, "sequenceNumber": number, "partitionKey": "p" }, "eventSource": "aws:kinesis" });
     let good = data(delivery(&json!([{ "message": "x" }])));
     let payload =

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_is_for_indices_of_its_own() {
+    fn plan_requires_a_prefix_of_its_own() {
         let plan = SetupPlan::new("cwl-", None).unwrap();
         assert_eq!((plan.name().as_str(), plan.pattern().as_str()), ("trailgate-cwl", "cwl-*"));
         for prefix in ["", "-", ".", "*", "_all", "CWL-", "cwl-*", "cwl,", "a/b"] {

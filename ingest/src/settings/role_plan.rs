@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn flawed_variable_is_named() {
+    fn invalid_variable_is_reported() {
         refuse(
             &[("SECURITY_API", "/_security")],
             "SECURITY_API: \"/_security\" is none of /_plugins/_security/api, /_opendistro/_security/api",

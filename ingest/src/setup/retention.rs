@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_action_is_repeated() {
+    fn pending_action_is_retried() {
         for action in [AttachAction::Add, AttachAction::ChangePolicy] {
             let policy = policy("cwl-*", days(30), Some(action))["policy"].take();
             let installed = InstalledPolicy { seq_no: 42, primary_term: 3, policy };

@@ -181,7 +181,7 @@ mod tests {
     const OPENSEARCH: Engine = Engine { kind: EngineKind::OpenSearch, version: (2, 19) };
 
     #[test]
-    fn for_a_recent_engine_it_is_the_file_itself() {
+    fn recent_engine_gets_the_template_file_unchanged() {
         let file: Value = serde_json::from_str(SOURCE).unwrap();
         assert_eq!(for_engine(TemplateKind::Trail, OPENSEARCH, "cwl-*").unwrap(), file);
         assert_eq!(
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn older_ones_get_the_mapping_below_the_document_type() {
+    fn older_engine_gets_the_mapping_below_the_document_type() {
         let template = for_engine(TemplateKind::Trail, elasticsearch(6), "cwl-*").unwrap();
         assert_eq!(template["index_patterns"], json!(["cwl-*"]));
         assert_eq!(template["mappings"]["event"]["properties"]["eventName"]["type"], "keyword");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn elasticsearch_2_gets_strings() {
+    fn elasticsearch_2_gets_string_fields() {
         let template = for_engine(TemplateKind::Trail, elasticsearch(2), "cwl-*").unwrap();
         let mapping = &template["mappings"]["event"];
         let exact = json!({ "type": "string", "index": "not_analyzed", "ignore_above": 1024 });
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_is_not_told_how_to_store() {
+    fn collection_template_has_no_storage_settings() {
         let collection = Engine { kind: EngineKind::Serverless, version: (0, 0) };
         let template = for_engine(TemplateKind::Trail, collection, "cwl-*").unwrap();
         let settings = &template["template"]["settings"]["index"];
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_read_where_the_engine_keeps_it() {
+    fn template_version_is_read_in_each_engines_layout() {
         let meta = json!({ "_meta": { "trailgate": { "version": 7 } } });
         let read = |engine, answer: Value| installed_version(engine, "t", &answer);
         let composable = json!({ "index_templates": [
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_insists_on_copies_gets_them() {
+    fn required_replica_count_is_applied() {
         let refusal = b"expected max cap on auto expand to be a multiple of total awareness attributes [3];";
         assert_eq!(required_copies(refusal), Some(3));
         assert_eq!(required_copies(b"another reason"), None);

@@ -51,7 +51,7 @@ async fn invoke(function: &Function, messages: &[String]) -> InvocationOutcome {
 }
 
 #[tokio::test]
-async fn access_lines_are_passed_over_by_default() {
+async fn access_lines_are_skipped_by_default() {
     let mut rig = Rig::new().await;
     let function = function(&mut rig, false);
     let outcome = invoke(&function, &[access_line(1, "/"), r#"{"eventName":"A"}"#.to_owned()]).await;
@@ -61,7 +61,7 @@ async fn access_lines_are_passed_over_by_default() {
 }
 
 #[tokio::test]
-async fn access_lines_are_indexed_and_events_passed_over() {
+async fn access_lines_are_indexed_and_events_skipped() {
     let mut rig = Rig::new().await;
     let function = function(&mut rig, true);
     let event = r#"{"timestamp":"2026-11-29T12:00:00Z","level":"INFO","message":"reloaded","target":"trailgate"}"#;

@@ -53,7 +53,7 @@ fn insight() -> Value {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn wanted_days_of_a_cloudtrail_bucket_are_loaded() {
+async fn requested_days_of_a_bucket_are_loaded() {
     let bucket = Bucket::start().await;
     // S3 lists a thousand keys at a time, in order: what is wanted is on the second page.
     let before = records(&[record("too early", "2026-01-29")]);
@@ -84,7 +84,7 @@ async fn wanted_days_of_a_cloudtrail_bucket_are_loaded() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn a_bucket_that_is_not_there_is_named() {
+async fn missing_bucket_is_reported() {
     let bucket = Bucket::start().await;
     let mut rig = Rig::new().await;
     rig.s3.clone_from(&bucket.endpoint);

@@ -192,7 +192,7 @@ async fn dashboards_are_imported_by_kibana_7_and_changes_kept() {
 }
 
 #[tokio::test]
-async fn a_domain_without_kibana_says_so() {
+async fn domain_without_kibana_is_reported() {
     let rig = Rig::new().await;
     rig.stand_in.judge_requests(|seen| seen.target.contains("/api/").then(|| Fault::status(404, "{}")));
     let error = installed(&rig, false).await.unwrap_err();
@@ -201,13 +201,13 @@ async fn a_domain_without_kibana_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn each_panel_finds_what_it_is_for_on_elasticsearch_5() {
+async fn each_panel_finds_its_events_on_elasticsearch_5() {
     each_panel_finds_what_it_is_for("elasticsearch-5.6").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn each_panel_finds_what_it_is_for_on_opensearch_2() {
+async fn each_panel_finds_its_events_on_opensearch_2() {
     each_panel_finds_what_it_is_for("opensearch-2.19").await;
 }
 

@@ -88,7 +88,7 @@ fn assert_all(report: &DeliveryReport, indexed: &BTreeMap<u64, bool>, count: usi
 }
 
 #[tokio::test]
-async fn documents_go_in_several_bodies_on_few_connections() {
+async fn documents_are_sent_in_several_bodies_on_few_connections() {
     let sender = Sender::new().await;
     let report = sender.deliver(documents(500, 500)).await;
     assert_eq!(report.retried, 0);
@@ -113,7 +113,7 @@ async fn only_items_rejected_for_lack_of_room_are_retried() {
 }
 
 #[tokio::test]
-async fn domain_away_for_a_while_gets_everything_afterwards() {
+async fn brief_outage_of_the_domain_loses_no_document() {
     for fault in [
         Fault::status(503, "<html>Service Unavailable</html>"),
         Fault::status(429, r#"{"message":"429 Too Many Requests /_bulk"}"#),
@@ -134,7 +134,7 @@ async fn domain_away_for_a_while_gets_everything_afterwards() {
 }
 
 #[tokio::test]
-async fn domain_away_for_ten_seconds_gets_everything_afterwards() {
+async fn ten_second_outage_of_the_domain_loses_no_document() {
     let clock = StoppedClock::stop();
     let sender = Sender::new().await;
     let stand_in = sender.stand_in();
@@ -151,7 +151,7 @@ async fn domain_away_for_ten_seconds_gets_everything_afterwards() {
 }
 
 #[tokio::test]
-async fn a_request_without_an_answer_is_given_up_and_repeated() {
+async fn request_without_a_response_times_out_and_is_retried() {
     let clock = StoppedClock::stop();
     let limits = DeliveryLimits { timeout: Duration::from_secs(10), ..LIMITS };
     let sender = Sender::with(limits, false, signing_key()).await;
@@ -162,7 +162,7 @@ async fn a_request_without_an_answer_is_given_up_and_repeated() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_too_large_for_the_domain_are_halved() {
+async fn body_too_large_for_the_domain_is_halved() {
     let sender = Sender::with(DeliveryLimits { body_bytes: 5 * 1024 * 1024, ..LIMITS }, false, signing_key()).await;
     sender.stand_in().judge_requests(|seen| {
         let answer = r#"{"Message":"Request size exceeded 1048576 bytes"}"#;
@@ -174,7 +174,7 @@ async fn bodies_that_are_too_large_for_the_domain_are_halved() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_too_large_by_itself_is_degraded() {
+async fn document_too_large_by_itself_is_degraded() {
     let sender = Sender::new().await;
     sender.stand_in().judge_requests(|seen| (seen.body.len() > 10_000).then(|| Fault::status(413, "")));
     let mut all = documents(11, 100);
@@ -199,7 +199,7 @@ async fn only_the_document_that_does_not_fit_is_degraded() {
 }
 
 #[tokio::test]
-async fn document_rejected_when_degraded_fails_without_a_quote() {
+async fn rejected_degraded_document_fails_without_a_quote() {
     let sender = Sender::new().await;
     sender.stand_in().judge_items(|_, source| {
         let is_refused = source["number"] == 3;
@@ -212,7 +212,7 @@ async fn document_rejected_when_degraded_fails_without_a_quote() {
 }
 
 #[tokio::test]
-async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
+async fn lasting_write_block_fails_at_the_deadline() {
     let clock = StoppedClock::stop();
     let sender = Sender::new().await;
     let block = |_, _: &Value| Some(ItemRefusal { status: 403, kind: "cluster_block_exception" });
@@ -227,7 +227,7 @@ async fn a_write_block_that_stays_fails_everything_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn domain_that_never_answers_is_given_up_at_the_deadline() {
+async fn unresponsive_domain_fails_delivery_at_the_deadline() {
     let clock = StoppedClock::stop();
     let sender = Sender::new().await;
     sender.stand_in().fault(Fault::Hang, Times::UntilCleared);
@@ -238,7 +238,7 @@ async fn domain_that_never_answers_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_missing_permission_fails_at_once_and_says_whose() {
+async fn missing_permission_fails_at_once_with_its_principal() {
     let sender = Sender::new().await;
     let answer = r#"{"Message":"User: arn:aws:sts::1:assumed-role/x is not authorized to perform: es:ESHttpPost"}"#;
     sender.stand_in().fault(Fault::status(403, answer), Times::UntilCleared);
@@ -248,7 +248,7 @@ async fn a_missing_permission_fails_at_once_and_says_whose() {
 }
 
 #[tokio::test]
-async fn a_signature_that_is_not_taken_fails_at_once() {
+async fn rejected_signature_fails_at_once() {
     let wrong = Credentials::new("AKIDEXAMPLE", "wrong", None, None, "test");
     let sender = Sender::with(LIMITS, false, SharedCredentialsProvider::new(wrong)).await;
     let report = sender.deliver(documents(10, 100)).await;
@@ -257,7 +257,7 @@ async fn a_signature_that_is_not_taken_fails_at_once() {
 }
 
 #[tokio::test]
-async fn credentials_that_have_expired_are_renewed_and_signed_with() {
+async fn expired_credentials_are_renewed_and_used() {
     /// Expired ones first, then those that the domain takes.
     #[derive(Debug)]
     struct Expired(AtomicUsize);
@@ -282,7 +282,7 @@ async fn credentials_that_have_expired_are_renewed_and_signed_with() {
 }
 
 #[tokio::test]
-async fn bodies_are_compressed_where_the_domain_takes_it() {
+async fn bodies_are_compressed_if_the_domain_accepts_gzip() {
     let sender = Sender::with(LIMITS, true, signing_key()).await;
     let report = sender.deliver(documents(200, 500)).await;
     assert_all(&report, &sender.indexed().await, 200);
@@ -292,7 +292,7 @@ async fn bodies_are_compressed_where_the_domain_takes_it() {
 }
 
 #[tokio::test]
-async fn domain_that_rejects_gzip_gets_plain_bodies_from_then_on() {
+async fn domain_that_rejects_gzip_gets_plain_bodies() {
     for rule in [
         (|seen| is_gzip(seen).then_some(Fault::BreakOff)) as fn(&Seen) -> Option<Fault>,
         |seen| is_gzip(seen).then(|| Fault::status(415, "")),
@@ -355,7 +355,7 @@ async fn requests_that_fail_together_do_not_end_compression() {
 }
 
 #[tokio::test]
-async fn a_proxys_400_degrades_nothing_and_ends_after_some_dozens() {
+async fn proxy_400_degrades_nothing_and_ends_delivery() {
     for answer in ["<html>Bad Request</html>", r#"{"message":"Bad Request"}"#] {
         let sender = Sender::new().await;
         sender.stand_in().fault(Fault::status(400, answer), Times::UntilCleared);
@@ -367,7 +367,7 @@ async fn a_proxys_400_degrades_nothing_and_ends_after_some_dozens() {
 }
 
 #[tokio::test]
-async fn a_compressed_answer_is_read() {
+async fn compressed_response_is_read() {
     let sender = Sender::new().await;
     let reply = gzip(r#"{"errors":false,"items":[{"index":{"_id":"0","status":201}}]}"#);
     let headers = vec![("content-encoding".to_owned(), "gzip".to_owned())];
@@ -378,7 +378,7 @@ async fn a_compressed_answer_is_read() {
 }
 
 #[tokio::test]
-async fn a_batch_is_tried_once_more_before_the_deadline() {
+async fn batch_is_retried_once_more_before_the_deadline() {
     let limits =
         DeliveryLimits { first_backoff: Duration::from_mins(1), longest_backoff: Duration::from_mins(1), ..LIMITS };
     let clock = StoppedClock::stop();
@@ -390,7 +390,7 @@ async fn a_batch_is_tried_once_more_before_the_deadline() {
 }
 
 #[tokio::test]
-async fn an_engine_that_wants_a_type_gets_one() {
+async fn engine_that_requires_a_type_gets_one() {
     let sender = Sender::new().await;
     let deadline = Instant::now() + Duration::from_mins(1);
     let report = sender.delivery.deliver(documents(1, 10), &degraded, Some("event"), deadline).await;

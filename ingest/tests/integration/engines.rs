@@ -185,7 +185,7 @@ pub(crate) fn fields(mapping: &Value) -> usize {
 /// The same events as the stock function writes them, under the engine's own guesses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn without_the_template_events_are_lost() {
+async fn events_are_lost_without_the_template() {
     let server = Server::start("elasticsearch-7.10", &[]).await;
     let rig = &server.rig;
     let runs = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await.engine;
@@ -241,36 +241,36 @@ const INDEX: &str = "cwl-2023.07.10";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn nothing_is_lost_on_elasticsearch_2() {
+async fn no_event_is_lost_on_elasticsearch_2() {
     nothing_is_lost_under_the_template("elasticsearch-2.4").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn nothing_is_lost_on_elasticsearch_5() {
+async fn no_event_is_lost_on_elasticsearch_5() {
     nothing_is_lost_under_the_template("elasticsearch-5.6").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn nothing_is_lost_on_elasticsearch_6() {
+async fn no_event_is_lost_on_elasticsearch_6() {
     nothing_is_lost_under_the_template("elasticsearch-6.8").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn nothing_is_lost_on_elasticsearch_7() {
+async fn no_event_is_lost_on_elasticsearch_7() {
     nothing_is_lost_under_the_template("elasticsearch-7.10").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn nothing_is_lost_on_opensearch_2() {
+async fn no_event_is_lost_on_opensearch_2() {
     nothing_is_lost_under_the_template("opensearch-2.19").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn nothing_is_lost_on_opensearch_3() {
+async fn no_event_is_lost_on_opensearch_3() {
     nothing_is_lost_under_the_template("opensearch-3").await;
 }

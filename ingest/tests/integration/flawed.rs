@@ -110,7 +110,7 @@ async fn the_shard_limit_is_named_on(engine: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn a_data_stream_template_is_named_on_opensearch_2() {
+async fn data_stream_template_is_reported_on_opensearch_2() {
     let server = Server::start("opensearch-2.19", &[]).await;
     let rig = &server.rig;
     let template = json!({ "index_patterns": ["cwl-2*"], "priority": 1000, "data_stream": {} });
@@ -121,7 +121,7 @@ async fn a_data_stream_template_is_named_on_opensearch_2() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn a_template_of_equal_priority_is_overruled_on_opensearch_2() {
+async fn template_of_equal_priority_is_outranked_on_opensearch_2() {
     let server = Server::start("opensearch-2.19", &[]).await;
     let rig = &server.rig;
     let template = json!({ "index_patterns": ["cwl-2*"], "priority": 100, "template": {} });
@@ -160,24 +160,24 @@ async fn flawed_events_keep_their_fields_on_opensearch_2() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn system_fields_leave_the_records_fields_on_elasticsearch_2() {
+async fn system_fields_keep_the_records_fields_on_elasticsearch_2() {
     system_fields_leave_the_records_fields_on("elasticsearch-2.4").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn system_fields_leave_the_records_fields_on_opensearch_2() {
+async fn system_fields_keep_the_records_fields_on_opensearch_2() {
     system_fields_leave_the_records_fields_on("opensearch-2.19").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn the_shard_limit_is_named_on_elasticsearch_7() {
+async fn shard_limit_is_reported_on_elasticsearch_7() {
     the_shard_limit_is_named_on("elasticsearch-7.10").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn the_shard_limit_is_named_on_opensearch_2() {
+async fn shard_limit_is_reported_on_opensearch_2() {
     the_shard_limit_is_named_on("opensearch-2.19").await;
 }

@@ -47,7 +47,7 @@ fn failures(outcome: &InvocationOutcome) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn subscription_events_go_to_the_index_of_their_day() {
+async fn subscription_events_are_in_the_index_of_their_day() {
     let (rig, function) = start().await;
     let outcome = invoke(&function, &subscription(0..50)).await;
     assert!(failures(&outcome).is_empty());
@@ -67,7 +67,7 @@ async fn subscription_events_go_to_the_index_of_their_day() {
 }
 
 #[tokio::test]
-async fn an_invocation_that_is_repeated_makes_no_event_twice() {
+async fn repeated_invocation_creates_no_duplicate() {
     let (rig, function) = start().await;
     invoke(&function, &subscription(0..50)).await;
     invoke(&function, &subscription(0..50)).await;
@@ -75,7 +75,7 @@ async fn an_invocation_that_is_repeated_makes_no_event_twice() {
 }
 
 #[tokio::test]
-async fn a_subscription_fails_when_one_event_does_and_quotes_none() {
+async fn failed_event_fails_the_subscription_without_a_quote() {
     let (rig, function) = start().await;
     rig.stand_in.judge_items(|_, source| {
         (source["@id"] == "3").then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" })
@@ -88,7 +88,7 @@ async fn a_subscription_fails_when_one_event_does_and_quotes_none() {
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_fit_is_there_in_degraded_form() {
+async fn event_that_does_not_fit_is_indexed_degraded() {
     let (rig, function) = start().await;
     rig.stand_in.judge_items(|_, source| {
         let does_not_fit = source["@id"] == "3" && source.get("secret").is_some();
@@ -103,7 +103,7 @@ async fn an_event_that_does_not_fit_is_there_in_degraded_form() {
 }
 
 #[tokio::test]
-async fn only_the_records_of_a_stream_that_failed_are_named() {
+async fn only_failed_stream_records_are_reported() {
     let (rig, function) = start().await;
     rig.stand_in.judge_items(|_, source| {
         (source["@id"] == "15").then_some(ItemRefusal { status: 404, kind: "index_not_found_exception" })
@@ -136,7 +136,7 @@ async fn record_behind_many_small_events_fails_by_itself() {
 }
 
 #[tokio::test]
-async fn a_message_of_the_queue_that_failed_is_named_once() {
+async fn failed_queue_message_is_reported_once() {
     let (rig, function) = start().await;
     rig.stand_in.judge_items(|_, source| {
         let is_refused = source["@id"].as_str()?.parse::<usize>().ok()? < 20;
@@ -155,7 +155,7 @@ async fn a_message_of_the_queue_that_failed_is_named_once() {
 }
 
 #[tokio::test]
-async fn a_payload_that_cannot_be_read_fails_the_invocation() {
+async fn unreadable_payload_fails_the_invocation() {
     let (rig, function) = start().await;
     for payload in [json!({}), json!({ "awslogs": { "data": "bm90IGd6aXA=" } }), json!([1])] {
         let outcome = invoke(&function, &payload).await;
@@ -166,7 +166,7 @@ async fn a_payload_that_cannot_be_read_fails_the_invocation() {
 }
 
 #[tokio::test]
-async fn a_control_message_needs_no_domain() {
+async fn control_message_needs_no_domain() {
     let (rig, function) = start().await;
     let batch = json!({
         "messageType": "CONTROL_MESSAGE", "owner": "CloudwatchLogs", "logGroup": "", "logStream": "",
@@ -179,7 +179,7 @@ async fn a_control_message_needs_no_domain() {
 }
 
 #[tokio::test]
-async fn a_domain_that_never_answers_fails_the_invocation_in_time() {
+async fn unresponsive_domain_fails_the_invocation_in_time() {
     let (rig, function) = start().await;
     rig.stand_in.fault(Fault::Hang, Times::UntilCleared);
     let outcome = invoke_within(&function, &subscription(0..10), Duration::from_millis(500)).await;
@@ -189,7 +189,7 @@ async fn a_domain_that_never_answers_fails_the_invocation_in_time() {
 }
 
 #[tokio::test]
-async fn events_are_indexed_where_no_template_is_permitted() {
+async fn events_are_indexed_without_template_permission() {
     let (rig, function) = start().await;
     rig.stand_in.judge_requests(|seen| {
         (seen.method != "POST").then(|| Fault::status(403, r#"{"Message":"User: x is not authorized"}"#))

@@ -8,7 +8,7 @@ use crate::payloads::{log_data_of, subscription};
 use crate::rig::with_timeout;
 
 #[tokio::test]
-async fn the_program_answers_each_invocation_and_writes_its_metrics() {
+async fn program_responds_to_each_invocation_and_writes_metrics() {
     let mut lambda = FakeLambda::start(Duration::from_mins(3)).await.unwrap();
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut child = function(&[("AWS_LAMBDA_RUNTIME_API", lambda.address()), ("ENDPOINT", &domain.url())])
@@ -62,7 +62,7 @@ async fn ten_mebibytes_of_documents_fit_the_smallest_function() {
 }
 
 #[tokio::test]
-async fn a_setting_that_is_wrong_ends_the_program_and_is_named() {
+async fn invalid_setting_ends_the_program_and_is_reported() {
     let output = with_timeout(function(&[("ENDPOINT", "https://a.test/path")]).unwrap().output()).await.unwrap();
     assert!(!output.status.success());
     let err = String::from_utf8(output.stderr).unwrap();

@@ -61,7 +61,7 @@ async fn reload_of_an_hour_reads_its_files_of_all_regions() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn reload_that_cannot_be_done_is_an_error() {
+async fn failed_reload_is_an_error() {
     let rig = Rig::new().await;
     let mut reloading = Reloading::start(&rig).await;
     let (is_done, answer) = reloading.reload("nothing/", "2026-01-30T14").await;
@@ -72,7 +72,7 @@ async fn reload_that_cannot_be_done_is_an_error() {
 
 #[tokio::test]
 #[ignore = "needs Python, a JDK and Maven"]
-async fn failed_hour_comes_back_complete_into_opensearch() {
+async fn reload_of_a_failed_hour_is_complete_on_opensearch() {
     let server = Server::start("opensearch-2.19", &[]).await;
     let mut reloading = Reloading::start(&server.rig).await;
     // Twice: every document is there once.

@@ -96,7 +96,7 @@ async fn template_response_that_is_no_json_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_policy_is_put_and_given_to_the_indices_that_are_there() {
+async fn policy_is_created_and_attached_to_existing_indices() {
     let answers = [opensearch(), current_template(), not_found(), stored(1), told(), stored(2)];
     let (ensured, seen) = ensure(&answers).await;
     assert!(matches!(
@@ -120,7 +120,7 @@ async fn a_policy_is_put_and_given_to_the_indices_that_are_there() {
 }
 
 #[tokio::test]
-async fn indices_without_the_policy_get_it_next_time() {
+async fn indices_without_the_policy_get_it_on_the_next_run() {
     for (found, verb) in [(not_found(), "add"), (installed("90"), "change_policy")] {
         let away = (503, json!({}));
         let (ensured, seen) = ensure(&[opensearch(), current_template(), found, stored(1), away]).await;
@@ -144,14 +144,14 @@ async fn indices_without_the_policy_get_it_next_time() {
 }
 
 #[tokio::test]
-async fn the_same_policy_is_left_alone() {
+async fn same_policy_is_unchanged() {
     let (ensured, seen) = ensure(&[opensearch(), current_template(), installed("30")]).await;
     assert!(matches!(ensured.retention, Some(Ok(SetupState::Current))), "{ensured:?}");
     assert_eq!(seen.len(), 3);
 }
 
 #[tokio::test]
-async fn another_age_replaces_the_policy_that_was_seen() {
+async fn changed_age_replaces_the_policy_that_was_read() {
     let (ensured, seen) =
         ensure(&[opensearch(), current_template(), installed("90"), stored(3), told(), stored(4)]).await;
     assert!(matches!(ensured.retention, Some(Ok(SetupState::Replaced))), "{ensured:?}");
@@ -164,7 +164,7 @@ async fn another_age_replaces_the_policy_that_was_seen() {
 }
 
 #[tokio::test]
-async fn a_policy_that_another_run_puts_meanwhile_is_no_failure() {
+async fn policy_created_by_a_concurrent_run_is_no_failure() {
     let conflict = (409, json!({ "error": { "type": "version_conflict_engine_exception" }, "status": 409 }));
     let (ensured, _) = ensure(&[opensearch(), current_template(), not_found(), conflict]).await;
     assert!(matches!(ensured.retention, Some(Ok(SetupState::Current))), "{ensured:?}");
@@ -195,7 +195,7 @@ async fn template_is_installed_without_state_management() {
 }
 
 #[tokio::test]
-async fn what_the_domain_refuses_is_told_in_its_words() {
+async fn rejection_by_the_domain_is_reported_in_its_words() {
     let refusal = json!({ "message": "User: anonymous is not authorized to perform: es:ESHttpGet" });
     let (ensured, _) = ensure(&[opensearch(), (403, refusal.clone()), (403, refusal)]).await;
     let error = ensured.template.unwrap_err().to_string();

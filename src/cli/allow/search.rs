@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn longest_valid_block_decides_and_expired_ones_are_named() {
+    fn longest_valid_block_decides_and_expired_ones_are_listed() {
         let blocks = [("10.0.0.0/8", None), ("10.1.0.0/16", None), ("10.1.2.3", Some(1000))];
         let expected = "10.1.2.3 is let in by 10.1.0.0/16 \"10.1.0.0/16\" (line 4), read\n  \
                         It is the longest block on the list that holds the address and has not expired.\n  \
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_is_the_block_that_begins_most_like_the_address() {
+    fn nearest_entry_has_the_longest_common_prefix() {
         let blocks = [("192.0.2.128/26", None), ("192.0.2.16/28", None), ("192.0.2.1", Some(1))];
         let expected = "192.0.2.4 is not let in\n  \
                         Nearest: 192.0.2.16/28 \"192.0.2.16/28\" (line 4), read; the first 27 bits are the same\n  \
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_entry_of_the_address_itself_can_be_replaced() {
+    fn expired_entry_of_the_address_is_offered_for_replacement() {
         let expected = "192.0.2.4 is not let in\n  \
                         Expired: 192.0.2.4 \"192.0.2.4\" (line 1), read, ended 1970-01-01T00:06:40Z (10 min ago)\n  \
                         To allow it: trailgate allow add 192.0.2.4 --name NAME --for 8h --replace\n";
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_near_in_the_other_family() {
+    fn nearest_entry_is_of_the_same_address_family() {
         let expected = "2001:db8::1 is not let in\n  \
                         To allow it: trailgate allow add 2001:db8::1 --name NAME --for 8h\n";
         says([("192.0.2.0/24", None)], "2001:db8::1", expected);
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_answer_is_the_gates(
+        fn check_agrees_with_the_allowlist_of_the_proxy(
             blocks in btree_map((0_u32..16, 26_u8..=32), prop::option::of(0_i64..2000), 0..8),
             address in 0_u32..16,
         ) {

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resource_that_aws_names_counts_more_than_the_host_name() {
+    fn resource_in_the_denial_precedes_the_host_name() {
         let message = "User: arn:aws-cn:iam::123456789012:user/a is not authorized to perform: es:ESHttpGet on \
                        resource: arn:aws-cn:es:cn-north-1:210987654321:domain/other/_search because no \
                        resource-based policy allows the es:ESHttpGet action";
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_of_the_role_itself_names_no_principal() {
+    fn identity_policy_statement_has_no_principal() {
         let message = format!(
             "User: {SESSION} is not authorized to perform: es:ESHttpGet because no identity-based policy allows the \
              es:ESHttpGet action"
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn against_a_deny_no_allow_is_proposed() {
+    fn explicit_deny_gets_no_statement() {
         let message = format!(
             "User: {SESSION} is not authorized to perform: es:ESHttpGet with an explicit deny in a resource-based \
              policy"
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_security_plugin_gets_a_role_mapping() {
+    fn security_plugin_denial_proposes_a_role_mapping() {
         let role = "arn:aws:iam::123456789012:role/trailgate";
         let reason = format!(
             "no permissions for [cluster:monitor/main] and User [name={role}, backend_roles=[{role}], \
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_gets_a_data_access_policy() {
+    fn collection_denial_proposes_a_data_access_policy() {
         let body =
             json!({ "status": 403, "request-id": "a", "error": { "reason": "403 Forbidden", "type": "Forbidden" } });
         let context = Context { host: "abc123.eu-west-1.aoss.amazonaws.com", service: "aoss", ..CONTEXT };
@@ -300,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_nobodys() {
+    fn unrecognised_403_body_is_an_unknown_denial() {
         for body in ["<html>Forbidden</html>", "", "{}", r#"{"error":"no"}"#, r#"{"message":"Forbidden"}"#] {
             assert_eq!(Denial::read(body.as_bytes()), Denial::Unknown, "{body}");
         }
     }
 
     #[test]
-    fn a_host_of_ones_own_leaves_the_domains_name_open() {
+    fn custom_host_leaves_the_domain_name_as_a_placeholder() {
         let context = Context { host: "logs.example.com", ..CONTEXT };
         assert_eq!(context.resource("arn:aws:iam::1:role/a"), "arn:aws:es:eu-west-1:1:domain/DOMAIN/*");
     }

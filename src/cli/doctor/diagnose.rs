@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_port_blames_security_group_and_closed_port_itself() {
+    fn timeout_suggests_the_security_group_and_refusal_the_port() {
         let at = |kind: io::ErrorKind| vec![(SocketAddr::from(([10, 0, 0, 1], 443)), kind.into())];
         let problem = tcp(&at(io::ErrorKind::TimedOut));
         assert_eq!(problem.text, "10.0.0.1:443: timed out");
@@ -329,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_has_no_banner() {
+    fn collection_is_recognised_without_a_banner() {
         let found = answer(404, "");
         assert_eq!(product(&found, "aoss").unwrap(), "OpenSearch Serverless, which does not report its version");
         assert_eq!(request(&Ok(found), &COLLECTION).unwrap(), "the collection accepts the signature");
     }
 
     #[test]
-    fn the_product_is_told_by_distribution_or_tagline() {
+    fn product_is_detected_by_distribution_or_tagline() {
         let found = |body| product(&answer(200, body), "es").unwrap();
         let banner = r#"{"version":{"distribution":"opensearch","number":"2.19.1"},"tagline":""}"#;
         assert_eq!(found(banner), "OpenSearch 2.19.1");
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_page_may_lead_on_within_the_domain() {
+    fn home_page_may_redirect_within_the_domain() {
         for location in ["/_dashboards/app/home", "https://ABC123.eu-west-1.aoss.amazonaws.com/_dashboards/app/home"] {
             let mut found = answer(302, "");
             found.headers.insert(header::LOCATION, HeaderValue::from_static(location));

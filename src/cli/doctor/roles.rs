@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_permission_is_told_from_missing_trust() {
+    fn missing_permission_differs_from_missing_trust() {
         let reason = "AccessDenied: User: a is not authorized to perform: sts:AssumeRole on resource: b";
         let permission = "to a policy of arn:aws:iam::123456789012:role/trailgate:";
         let trust = "to the trust policy of arn:aws:iam::123456789012:role/Auditor:";

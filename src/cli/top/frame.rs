@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_of_a_sample_is_the_snapshot() {
+    fn frame_of_a_sample_matches_its_snapshot() {
         let lines = render(&sample_status(), Some("no response in time"), &Symbols::BLOCKS, 80);
         assert!(lines.len() <= 24 && lines.iter().all(|line| line.text.chars().count() <= 80));
         insta::assert_snapshot!(text(&lines));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_name_moves_no_cursor() {
+    fn control_characters_of_a_name_are_escaped() {
         let mut status = sample_status();
         status.allowlist.ending[0].name = "a\u{1b}[2J\u{202e}b".to_owned();
         let frame = text(&render(&status, None, &Symbols::BLOCKS, 80));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn chart_ends_at_the_right_and_shows_small_values() {
+    fn chart_is_right_aligned_and_shows_small_values() {
         let chart = chart(&[0.0, 1.0, 1000.0], &Symbols::ASCII);
         assert_eq!(chart, format!("{:>CHART$}", " .#"));
     }

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_is_the_host() {
+    fn authority_becomes_the_host() {
         let host = || Ok(vec!["host: gate.test:8443".to_owned()]);
         assert_eq!(normalized("https://gate.test:8443/", &[]), host());
         assert_eq!(normalized("https://gate.test:8443/", &[("host", "gate.test:8443")]), host());
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_with_no_host_or_with_two_is_refused() {
+    fn request_with_no_host_or_two_is_rejected() {
         assert_eq!(normalized("/", &[]), Err(HeadError::Host));
         assert_eq!(normalized("https://gate.test/", &[("host", "evil.test")]), Err(HeadError::Host));
         assert_eq!(normalized("/", &[("host", "gate.test"), ("host", "gate.test")]), Err(HeadError::Host));
@@ -76,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn the_crumbs_of_a_cookie_are_joined() {
+    fn cookie_crumbs_are_joined() {
         let crumbs = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3"), ("cookie", "d=4")];
         let joined = vec!["cookie: a=1; b=2; c=3; d=4".to_owned(), "host: gate.test".to_owned()];
         assert_eq!(normalized("https://gate.test/", &crumbs), Ok(joined));
     }
 
     #[test]
-    fn headers_beyond_the_limit_are_refused() {
+    fn headers_beyond_the_limit_are_rejected() {
         let headers = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")];
         assert_eq!(normalized("https://gate.test/", &headers[..3]).map(|lines| lines.len()), Ok(4));
         assert_eq!(normalized("https://gate.test/", &headers), Err(HeadError::TooLarge));

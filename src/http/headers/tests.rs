@@ -31,7 +31,7 @@ fn to_domain_from(is_trusted: bool, sent: &[(&'static str, &str)], expected: &[&
 const FORWARDED: [&str; 3] = ["x-forwarded-for: 203.0.113.7", "x-forwarded-host: gate.test", "x-forwarded-proto: http"];
 
 #[test]
-fn headers_that_end_at_this_hop_do_not_pass() {
+fn hop_by_hop_headers_of_a_request_are_removed() {
     let sent = [
         ("host", "gate.test"),
         ("connection", "keep-alive, X-Private"),
@@ -50,7 +50,7 @@ fn headers_that_end_at_this_hop_do_not_pass() {
 }
 
 #[test]
-fn header_that_names_an_identity_does_not_pass() {
+fn header_that_asserts_an_identity_is_removed() {
     let sent = [
         ("host", "gate.test"),
         ("x-proxy-user", "admin"),
@@ -69,13 +69,13 @@ fn header_that_names_an_identity_does_not_pass() {
 }
 
 #[test]
-fn tenant_passes() {
+fn tenant_header_passes() {
     let expected = [&FORWARDED[..], &["securitytenant: global"]].concat();
     to_domain_from(false, &[("host", "gate.test"), ("securitytenant", "global")], &expected);
 }
 
 #[test]
-fn what_a_signer_sets_does_not_pass_from_a_client() {
+fn signing_headers_of_a_client_are_removed() {
     let sent = [
         ("host", "gate.test"),
         ("authorization", "Basic eA=="),
@@ -87,7 +87,7 @@ fn what_a_signer_sets_does_not_pass_from_a_client() {
 }
 
 #[test]
-fn all_that_kibana_and_dashboards_send_passes() {
+fn headers_of_kibana_and_dashboards_pass() {
     let sent = [
         ("host", "gate.test"),
         ("cookie", "security_authentication=abc"),
@@ -111,7 +111,7 @@ fn all_that_kibana_and_dashboards_send_passes() {
 }
 
 #[test]
-fn a_clients_own_x_forwarded_headers_are_replaced() {
+fn x_forwarded_headers_of_a_client_are_replaced() {
     let sent = [
         ("host", "gate.test"),
         ("x-forwarded-for", "198.51.100.1"),
@@ -123,7 +123,7 @@ fn a_clients_own_x_forwarded_headers_are_replaced() {
 }
 
 #[test]
-fn a_trusted_proxys_x_forwarded_headers_are_continued() {
+fn x_forwarded_headers_of_a_trusted_proxy_are_appended_to() {
     let sent = [
         ("host", "gate.test"),
         ("x-forwarded-for", "198.51.100.1"),
@@ -151,7 +151,7 @@ fn location(from_domain: &str, to_browser: &str) {
 }
 
 #[test]
-fn a_redirect_within_the_domain_stays_on_the_gate() {
+fn redirect_within_the_domain_is_relative_to_the_proxy() {
     location("https://search-trail.eu-west-1.es.amazonaws.com/_plugin/kibana/", "/_plugin/kibana/");
     location("http://SEARCH-trail.eu-west-1.es.amazonaws.com:80/a?b#c", "/a?b#c");
     location("//search-trail.eu-west-1.es.amazonaws.com/a", "/a");
@@ -161,7 +161,7 @@ fn a_redirect_within_the_domain_stays_on_the_gate() {
 }
 
 #[test]
-fn a_redirect_elsewhere_is_left_alone() {
+fn redirect_to_another_host_is_unchanged() {
     location("https://login.example/oauth", "https://login.example/oauth");
     let other = "https://search-trail.eu-west-1.es.amazonaws.com.evil.test/";
     location(other, other);
@@ -177,7 +177,7 @@ fn cookie(is_secure: bool, from_domain: &str, to_browser: &str) {
 }
 
 #[test]
-fn a_cookie_for_the_domain_becomes_one_for_the_gate() {
+fn cookie_of_the_domain_loses_its_domain_attribute() {
     cookie(true, "a=b; Domain=.eu-west-1.es.amazonaws.com; Path=/; Secure", "a=b; Path=/; Secure");
     cookie(true, "a=b; domain=search-trail.eu-west-1.es.amazonaws.com", "a=b");
     cookie(true, "a=b; Domain=example.com; HttpOnly", "a=b; Domain=example.com; HttpOnly");
@@ -186,7 +186,7 @@ fn a_cookie_for_the_domain_becomes_one_for_the_gate() {
 }
 
 #[test]
-fn a_cookie_loses_secure_over_plain_http_alone() {
+fn cookie_loses_secure_only_over_plain_http() {
     cookie(true, "a=b; Secure; SameSite=None", "a=b; Secure; SameSite=None");
     cookie(false, "a=b; Secure; SameSite=None; HttpOnly", "a=b; HttpOnly");
     cookie(false, "a=b; secure; SameSite=Lax", "a=b; SameSite=Lax");
@@ -194,7 +194,7 @@ fn a_cookie_loses_secure_over_plain_http_alone() {
 }
 
 #[test]
-fn hop_by_hop_headers_of_a_response_do_not_pass() {
+fn hop_by_hop_headers_of_a_response_are_removed() {
     let mut headers =
         map(&[("connection", "close, x-context"), ("x-context", "1"), ("keep-alive", "1"), ("etag", "\"a\"")]);
     to_client(&mut headers, &domain(), &context());
@@ -202,7 +202,7 @@ fn hop_by_hop_headers_of_a_response_do_not_pass() {
 }
 
 #[test]
-fn scheme_is_the_listeners_unless_a_trusted_proxy_sets_it() {
+fn trusted_proxy_overrides_the_scheme_of_the_listener() {
     let https = map(&[("x-forwarded-proto", "https")]);
     assert!(!ForwardedContext::of(ClientAddress::new(PEER), false, false, &https).is_secure);
     assert!(ForwardedContext::of(ClientAddress::new(PEER), false, true, &https).is_secure);
@@ -210,7 +210,7 @@ fn scheme_is_the_listeners_unless_a_trusted_proxy_sets_it() {
 }
 
 #[test]
-fn first_scheme_of_a_forwarded_list_is_the_browsers() {
+fn first_scheme_of_a_forwarded_list_decides() {
     let is_secure = |proto| {
         ForwardedContext::of(ClientAddress::new(PEER), false, true, &map(&[("x-forwarded-proto", proto)])).is_secure
     };

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_tcp_or_a_path_or_off() {
+    fn address_is_tcp_a_socket_path_or_off() {
         let parse = |text| AdminAddress::parse(text, Path::new("/etc/trailgate"));
         assert_eq!(parse("127.0.0.1:9180"), Ok(AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9180)))));
         assert_eq!(parse("unix:/run/admin.sock"), Ok(AdminAddress::Unix("/run/admin.sock".into())));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stale_socket_is_replaced_and_one_in_use_is_not() {
+    async fn stale_socket_is_replaced_and_a_used_one_kept() {
         let folder = tempfile::tempdir().unwrap();
         let address = AdminAddress::Unix(folder.path().join("admin.sock"));
         drop(address.listen(None).unwrap());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn file_that_is_no_socket_is_kept() {
         let file = tempfile::NamedTempFile::new().unwrap();
         remove_stale(file.path()).unwrap();
         assert!(file.path().exists());

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_text_has_the_names_and_types_of_the_older_format() {
+    fn text_format_has_prometheus_names_and_types() {
         let mut registry = Registry::with_prefix("t");
         registry.register("build", "The version", Info::new([("version", "1")]));
         registry.register_with_unit("sent", "Bytes", Unit::Bytes, Counter::<u64>::default());

@@ -155,7 +155,7 @@ mod tests {
     use super::super::status::tests::sample;
 
     #[test]
-    fn what_others_wrote_stays_text() {
+    fn html_in_status_values_is_escaped() {
         let mut status = sample();
         status.checks[1].problem = Some("</p><script>alert(1)</script>".to_owned());
         let page = status.page(false);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn it_names_those_refused_and_what_lets_them_in() {
+    fn status_page_has_the_command_for_rejected_clients() {
         let page = sample().page(false);
         let command = "<span>add</span> <span>198.51.100.4</span> <span>--name</span> <span>NAME</span>";
         assert!(page.contains(command), "{page}");

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_over_the_last_minute_and_the_last_quarter() {
+    fn rates_are_over_one_minute_and_fifteen() {
         let start = Instant::now();
         let mut rates = Rates::start(start);
         // Ten requests per second for half an hour, then none for a minute.
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn right_after_the_start_a_rate_is_over_what_there_was() {
+    fn rate_after_the_start_is_over_the_elapsed_time() {
         let start = Instant::now();
         let rates = Rates::start(start);
         assert!((rates.over_windows(start + Duration::from_secs(5), &totals(50))[0].requests - 10.0).abs() < 0.01);

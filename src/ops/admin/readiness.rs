@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_must_be_there_and_valid() {
+    fn missing_or_expired_credentials_are_a_problem() {
         let until = |expiry| Credentials::new("AKID", "secret", None, expiry, "test");
         assert_eq!(credentials_problem(None, at(10)), Some("none were found".to_owned()));
         assert_eq!(credentials_problem(Some(&until(Some(at(10)))), at(10)), Some("they have expired".to_owned()));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_says_what_is_wrong() {
+    fn check_displays_its_problem() {
         assert_eq!(Check::new("credentials", None).to_string(), "credentials: ok");
         let check = Check::new("credentials", Some("they have expired".to_owned()));
         assert_eq!(check.to_string(), "credentials: they have expired");

@@ -164,7 +164,7 @@ mod tests {
     use super::super::status::tests::sample;
 
     #[test]
-    fn it_says_how_the_gate_stands_and_what_to_do() {
+    fn status_text_has_each_section_and_the_advice() {
         let expected = "\
 not ready, version 0.1.0, running for 2 h
   upstream: the domain cannot be reached
@@ -186,7 +186,7 @@ recently rejected, and the commands that allow them:
     }
 
     #[test]
-    fn a_long_list_of_those_refused_is_cut() {
+    fn long_list_of_rejected_clients_is_cut() {
         let mut status = sample();
         status.refused = vec![status.refused[0].clone(); 25];
         assert!(status.to_string().ends_with("\n  and 15 more: --json names them"), "{status}");

@@ -40,7 +40,7 @@ fn lines_arrive_whole_and_in_order() {
 }
 
 #[test]
-fn a_full_pipe_stalls_nobody_and_what_is_lost_is_counted() {
+fn full_pipe_blocks_no_writer_and_lost_lines_are_counted() {
     let (pipe, go, taken) = stuck();
     let line = vec![b'x'; 1000];
     for _ in 0..5000 {
@@ -120,7 +120,7 @@ fn accounted(text: &str, pushed: usize) {
 }
 
 #[test]
-fn full_disk_cuts_no_line_and_loses_none_uncounted() {
+fn full_disk_truncates_no_line_and_counts_lost_ones() {
     let disk = Disk(Arc::new(Mutex::new((33, Vec::new()))));
     let mut pipe = NonBlockingWriter::start(disk.clone(), |lines| format!("{lines} lost\n")).unwrap();
     for number in 0..5 {
@@ -143,7 +143,7 @@ fn full_disk_cuts_no_line_and_loses_none_uncounted() {
 }
 
 #[test]
-fn disk_that_is_full_for_a_moment_loses_no_line() {
+fn briefly_full_disk_loses_no_line() {
     let disk = Disk(Arc::new(Mutex::new((10, Vec::new()))));
     let full_once = FullOnce(disk.clone());
     let mut pipe = NonBlockingWriter::start(full_once, |lines| format!("{lines} lost\n")).unwrap();
@@ -155,7 +155,7 @@ fn disk_that_is_full_for_a_moment_loses_no_line() {
 }
 
 #[test]
-fn lines_that_are_left_at_the_end_are_counted() {
+fn unwritten_lines_at_the_end_are_counted() {
     let disk = Disk(Arc::new(Mutex::new((0, Vec::new()))));
     let mut pipe = NonBlockingWriter::start(disk, |lines| format!("{lines} lost\n")).unwrap();
     pipe.write_all(b"line 0.\n").unwrap();

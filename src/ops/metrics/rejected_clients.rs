@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_is_counted_with_its_first_and_last_time() {
+    fn each_address_has_a_count_and_first_and_last_time() {
         let clients = RejectedClients::default();
         clients.note(address("198.51.100.4"), at(1));
         clients.note(address("203.0.113.7"), at(2));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_client_that_shows_its_last_address() {
+    fn ipv6_network_is_one_client_with_its_last_address() {
         let clients = RejectedClients::default();
         clients.note(address("2001:db8::1"), at(1));
         clients.note(address("2001:db8::2"), at(2));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_finds_room_among_those_who_all_came_twice() {
+    fn new_address_is_kept_among_repeated_ones() {
         let clients = RejectedClients::default();
         for i in 0..2000_u32 {
             clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i % 1000).into(), at(u64::from(i)));

@@ -186,7 +186,7 @@ mod tests {
     use crate::policy::grant::Access;
 
     #[test]
-    fn the_longest_block_that_holds_the_client_decides() {
+    fn longest_matching_block_decides() {
         let list = "10.0.0.0/8 10.1.0.0/16 10.1.2.3 2001:db8::/32 2001:db8::7";
         finds(list, "10.1.2.3", Some("10.1.2.3/32"));
         finds(list, "10.1.2.4", Some("10.1.0.0/16"));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_of_one_family_says_nothing_of_the_other() {
+    fn default_block_of_one_family_does_not_match_the_other() {
         finds("0.0.0.0/0", "255.255.255.255", Some("0.0.0.0/0"));
         finds("0.0.0.0/0", "::1", None);
         finds("::/0", "ffff::", Some("::/0"));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_ends_at_its_instant() {
+    fn grant_ends_at_its_expiry() {
         let end = UNIX_EPOCH + Duration::from_hours(500_000);
         let entries = of([entry("10.1.2.3/32", Some(end)), entry("10.0.0.0/8", None)]);
         let name = |now: SystemTime| &entries.find([10, 1, 2, 3].into(), now).unwrap().name;
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_only_expired_entries_does_not_pass() {
+    fn client_with_only_expired_entries_is_rejected() {
         let past = Some(UNIX_EPOCH);
         let entries = of(["0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/32"].map(|cidr| entry(cidr, past)));
         assert_eq!(entries.find([10, 1, 2, 3].into(), SystemTime::now()), None);
     }
 
     #[test]
-    fn a_changed_entry_is_one_missing_on_each_side() {
+    fn changed_entry_counts_as_added_and_removed() {
         let old = of([entry("10.0.0.0/8", None), entry("192.0.2.0/24", None)]);
         let new = of([entry("10.0.0.0/8", Some(UNIX_EPOCH)), entry("192.0.2.0/24", None), entry("::1/128", None)]);
         assert_eq!(new.missing_from(&old), 2);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_list_lets_this_machine_in_and_nobody_else() {
+    fn shipped_list_allows_only_the_loopback_addresses() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/allowlist.toml");
         let entries = Entries::load(&file).unwrap();
         let found: Vec<_> = entries.iter().map(|it| (it.cidr, &*it.name, it.access)).collect();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commented_examples_of_the_shipped_list_are_valid() {
+    fn commented_examples_of_the_shipped_list_are_valid() {
         let shipped = include_str!("../../../config/allowlist.toml");
         let examples: Vec<_> = shipped
             .lines()
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn missing_file_is_reported_with_its_path() {
         let error = Entries::load(Path::new("/nowhere/allowlist.toml")).unwrap_err();
         let text = "/nowhere/allowlist.toml: cannot be read: No such file or directory (os error 2)";
         assert_eq!(error.to_string(), text);

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_known_by_its_media_type_alone() {
+    fn json_is_recognised_by_its_media_type() {
         for json in [
             "application/json",
             "Application/JSON; charset=UTF-8",
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_decoded_and_other_codings_are_not() {
+    fn gzip_is_the_only_coding_decoded() {
         assert_eq!(read(Some("gzip"), gzip(b"{}")).as_deref(), Ok(&b"{}"[..]));
         assert_eq!(read(Some("identity"), b"{}".to_vec()).as_deref(), Ok(&b"{}"[..]));
         for coding in ["deflate", "br", "gzip, gzip", "x-gzip"] {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_with_something_behind_it_is_rejected() {
+    fn gzip_with_trailing_bytes_is_rejected() {
         assert_eq!(read(Some("gzip"), [gzip(b"{}"), gzip(b"{}")].concat()), Err(DenyReason::Unreadable));
         assert_eq!(read(Some("gzip"), [gzip(b"{}"), b" ".to_vec()].concat()), Err(DenyReason::Unreadable));
         let mut cut = gzip(b"{}");

@@ -90,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_engine_gets_only_what_every_engine_knows() {
+    fn unknown_engine_allows_only_routes_of_every_engine() {
         include(Engines::all(), None, true);
         include(Engines::all().elasticsearch_from((5, 4)), None, false);
         include(Engines::all().no_opensearch(), None, false);
     }
 
     #[test]
-    fn range_ends_where_an_api_begins_or_is_gone() {
+    fn engine_range_includes_its_start_and_excludes_its_end() {
         let engines = Engines::all().elasticsearch_from((5, 4)).elasticsearch_below((6, 0)).no_opensearch();
         include(engines, Some("Elasticsearch_5.3"), false);
         include(engines, Some("Elasticsearch_5.4"), true);

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_with_one_meaning_is_parsed() {
+    fn unambiguous_json_is_parsed() {
         for text in [r#"{"a":[1,-2,0.5,true,null,"b"],"c":{"a":{}}}"#, "[]", "\"a constructor of\"", "1e400"] {
             assert_eq!(parse(text.as_bytes()).ok(), serde_json::from_str(text).ok(), "{text}");
         }

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inner_path_is_taken_where_there_is_no_doubt() {
+    fn ambiguous_inner_path_is_rejected() {
         inner("_search", Some("/_search"));
         inner("/cwl-*/_search?size=1", Some("/cwl-%2A/_search?size=1"));
         inner("//cwl/_search", Some("/cwl/_search"));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plug_ins_call_is_decided_by_what_it_does() {
+    fn plug_in_call_is_decided_by_its_nested_call() {
         api(r#"{"endpoint":"cat.indices","data":{"format":"json"}}"#, true);
         api(r#"{"endpoint":"indices.getSettings","data":{"index":"cwl-*"}}"#, true);
         api(r#"{"data":{"path":"/_plugins/_security/api/account"},"endpoint":"transport.request"}"#, true);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_that_the_pages_do_not_send_is_rejected() {
+    fn unknown_parameter_of_a_nested_call_is_rejected() {
         api(r#"{"endpoint":"cat.aliases","data":{"format":"json","name":"**","s":"alias:desc"}}"#, true);
         api(r#"{"endpoint":"indices.get","data":{"index":["a"],"flat_settings":true},"hideLog":true}"#, true);
         api(r#"{"endpoint":"cat.indices","data":null}"#, true);

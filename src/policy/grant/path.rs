@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_reading_unless_a_segment_holds_a_slash() {
+    fn path_with_an_encoded_slash_has_two_readings() {
         assert_eq!(read("/cwl-*/_search/"), Some(vec![vec!["cwl-*".to_owned(), "_search".to_owned()]]));
         assert_eq!(read("/"), Some(vec![vec![]]));
         assert_eq!(
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_fits_whole_paths_alone() {
+    fn pattern_matches_only_whole_paths() {
         fit("{index}?/{type}?/_search", "/_search", true);
         fit("{index}?/{type}?/_search", "/a,-b/t/_search", true);
         fit("{index}?/{type}?/_search", "/a/_delete_by_query/_search", false);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn kibanas_index_is_named_alone() {
+    fn kibana_pattern_matches_only_the_single_index() {
         for index in [".kibana", ".kibana_1", ".kibana-4"] {
             fit("{kibana}", &format!("/{index}"), true);
         }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_is_there_twice_makes_all_of_them_void() {
+    fn duplicate_parameter_invalidates_the_query() {
         let read = |query| parameters(&Target::canonical("/", Some(query)).unwrap());
         assert_eq!(read("p%61th=a%2Fb&v"), Some(vec![("path".into(), "a/b".into()), ("v".into(), String::new())]));
         assert_eq!(read("path=a&p%61th=b"), None);

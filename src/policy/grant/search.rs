@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn search_of_the_pages_passes() {
+    fn search_of_kibana_pages_passes() {
         search(&json!({ "params": { "index": "cwl-*,-x", "body": { "size": 0 }, "preference": 1 } }), true);
         search(&json!({ "params": { "index": ["a", "_all"], "expand_wildcards": ["open"] }, "id": "abc" }), true);
         search(&json!({}), true);

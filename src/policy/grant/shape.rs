@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_that_leads_elsewhere_is_rejected() {
+    fn parameter_with_traversal_url_or_prototype_is_rejected() {
         let find = "api/saved_objects/_find";
         fits(find, "search", "https://a.test/x*", true);
         fits(find, "fields", "title", true);

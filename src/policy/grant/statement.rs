@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn sql_reads_if_it_begins_with_a_verb_that_reads() {
+    fn sql_with_a_reading_first_verb_is_a_read() {
         reads(Sql, "SELECT * FROM `cwl-*` WHERE eventName = 'DeleteTrail'", true);
         reads(Sql, " \n(select 1);", true);
         reads(Sql, "SHOW TABLES LIKE %", true);
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn ppl_reads_if_it_begins_with_a_source() {
+    fn ppl_with_a_source_first_is_a_read() {
         reads(Ppl, "source=cwl-* | stats count() by eventName", true);
         reads(Ppl, "search source = cwl-*", true);
         reads(Ppl, "describe cwl-2023.07.10", true);

@@ -75,7 +75,7 @@ fn body(method: &str, target: &str, body: &str, is_read: bool) {
 }
 
 #[test]
-fn read_grant_page_shows_the_table() {
+fn read_grant_page_has_the_route_table() {
     let mut table = "| | methods | paths | engines | |\n|---|---|---|---|---|\n".to_owned();
     for rule in TABLE {
         let place = match rule.backend {
@@ -115,7 +115,7 @@ impl Recorded {
 }
 
 #[test]
-fn recorded_sessions_pass_but_for_their_writes() {
+fn recorded_sessions_pass_except_for_their_writes() {
     let mut wrong = String::new();
     for line in REQUESTS.lines() {
         let recorded: Recorded = serde_json::from_str(line).unwrap();
@@ -268,7 +268,7 @@ fn kibana_index_is_written_by_kibana_one_object_at_a_time() {
 }
 
 #[test]
-fn reads_are_known_by_their_whole_route() {
+fn read_is_recognised_by_its_whole_route() {
     passes("POST", "/cwl-*/_search?source=%7B%7D&source_content_type=application%2Fjson");
     passes("GET", "/%3Ccwl-%7Bnow%2Fd%7D%3E/_search");
     passes("POST", "/_plugin/kibana/s/auditors/api/saved_objects/search");
@@ -295,7 +295,7 @@ fn reads_are_known_by_their_whole_route() {
 }
 
 #[test]
-fn a_header_that_stands_in_for_the_method_is_refused() {
+fn method_override_header_is_rejected() {
     let target = Target::canonical("/cwl-*/_search", None).unwrap();
     for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
         let headers = [(HeaderName::from_static(name), HeaderValue::from_static("DELETE"))].into_iter().collect();
@@ -305,7 +305,7 @@ fn a_header_that_stands_in_for_the_method_is_refused() {
 }
 
 #[test]
-fn the_console_needs_one_call_without_doubt() {
+fn ambiguous_console_call_is_rejected() {
     let dashboards = |query: &str| format!("/_dashboards/api/console/proxy?{query}");
     passes("POST", &dashboards("path=cwl-*%2F_search%3Fsize%3D1&method=GET"));
     passes("POST", &dashboards("path=/_cat/indices&method=get&dataSourceId=&withProductOrigin=true"));
@@ -324,7 +324,7 @@ fn the_console_needs_one_call_without_doubt() {
 }
 
 #[test]
-fn a_statement_is_looked_for_wherever_it_may_stand() {
+fn statement_is_checked_in_every_member() {
     for path in ["/_plugins/_sql", "/_opendistro/_sql", "/_sql", "/_dashboards/api/sql_console/sqlquery"] {
         body("POST", path, r#"{"query":"SELECT * FROM cwl"}"#, true);
         body("POST", path, r#"{"cursor":"abc"}"#, true);
@@ -348,7 +348,7 @@ fn a_statement_is_looked_for_wherever_it_may_stand() {
 }
 
 #[test]
-fn only_plain_json_is_looked_into() {
+fn only_plain_json_bodies_are_checked() {
     let select = r#"{"query":"SELECT 1"}"#;
     let sql = |content_type| check("POST", "/_plugins/_sql", content_type, select);
     assert!(sql(Some("application/json")).is_ok());
@@ -361,13 +361,13 @@ fn only_plain_json_is_looked_into() {
 }
 
 #[test]
-fn a_form_that_is_json_as_well_is_refused() {
+fn body_that_is_form_and_json_is_rejected() {
     let both = r#"{"endpoint":"cat.indices","x":"&endpoint=indices.delete&data[index]=cwl&y="}"#;
     assert!(check("POST", "/_dashboards/api/ism/apiCaller", Some("application/x-www-form-urlencoded"), both).is_err());
 }
 
 #[test]
-fn what_the_body_should_say_must_not_stand_in_the_query() {
+fn body_member_in_the_query_is_rejected() {
     let call = "endpoint=indices.delete&data=%7B%22index%22%3A%22cwl%22%7D";
     for method in ["GET", "HEAD", "POST"] {
         refused(method, &format!("/_dashboards/api/ism/apiCaller?{call}"));
@@ -381,7 +381,7 @@ fn what_the_body_should_say_must_not_stand_in_the_query() {
 }
 
 #[test]
-fn a_search_must_stay_one() {
+fn search_that_is_another_call_is_rejected() {
     let search = "/_dashboards/internal/search/opensearch";
     body("POST", search, r#"{"params":{"index":"cwl-*,-x","body":{"size":0}}}"#, true);
     body("POST", search, r#"{"params":{"index":["a","b"]},"id":"abc"}"#, true);
@@ -398,7 +398,7 @@ fn a_search_must_stay_one() {
 }
 
 #[test]
-fn a_client_ends_its_own_searches_alone() {
+fn ending_all_searches_is_rejected() {
     passes("DELETE", "/_search/scroll/abc");
     body("DELETE", "/_search/scroll", r#"{"scroll_id":["abc"]}"#, true);
     body("DELETE", "/_search/scroll", r#"{"scroll_id":"_all"}"#, false);
@@ -409,7 +409,7 @@ fn a_client_ends_its_own_searches_alone() {
 }
 
 #[test]
-fn a_refusal_names_the_call_that_decided() {
+fn rejection_names_the_call_that_decided() {
     let reason = |method, target| check(method, target, None, "").unwrap_err();
     let unknown = "writes, or is not known to read: this address may read only";
     assert_eq!(reason("POST", "/cwl-*/_doc"), format!("POST /cwl-*/_doc {unknown}"));
@@ -425,7 +425,7 @@ fn a_refusal_names_the_call_that_decided() {
 }
 
 #[test]
-fn post_passes_only_on_engines_that_know_its_route() {
+fn post_passes_only_on_engines_with_its_route() {
     let engines = [
         "unknown",
         "Elasticsearch_1.5",
@@ -498,7 +498,7 @@ fn shipped_object_is_read_only_on_every_route() {
 }
 
 #[test]
-fn view_passes_what_read_passes_but_saved_objects() {
+fn view_grant_is_read_grant_without_saved_objects() {
     let mut wrong = String::new();
     for line in REQUESTS.lines() {
         let recorded: Recorded = serde_json::from_str(line).unwrap();
@@ -515,7 +515,7 @@ fn view_passes_what_read_passes_but_saved_objects() {
 }
 
 #[test]
-fn new_index_of_kibana_is_not_made_at_will() {
+fn write_to_a_new_kibana_index_is_rejected() {
     refused("POST", "/_plugin/kibana/elasticsearch/.kibana_2/_doc");
     refused("PUT", "/_plugin/kibana/elasticsearch/.kibana_77/search/a");
 }

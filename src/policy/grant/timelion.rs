@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn function_that_fetches_is_rejected_in_any_place() {
+    fn function_that_fetches_is_rejected_at_any_place() {
         for expression in [
             ".graphite('x')",
             ".es(*), .graphite(x)",
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn function_that_is_not_known_is_rejected() {
+    fn unknown_function_is_rejected() {
         for expression in [".constructor(a)", ".es.graphite(x)", ".fetch(a)", ".(a)", ".Es(*)"] {
             assert!(check(expression).is_err(), "{expression}");
         }

@@ -25,7 +25,7 @@ use tokio_rustls::{
 };
 
 #[tokio::test]
-async fn a_signed_request_is_answered() {
+async fn signed_request_gets_a_response() {
     let domain = start().await;
     let answer = get(&domain, "/").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -33,7 +33,7 @@ async fn a_signed_request_is_answered() {
 }
 
 #[tokio::test]
-async fn an_unsigned_request_is_refused_in_the_services_words() {
+async fn unsigned_request_is_rejected_in_the_services_words() {
     let domain = start().await;
     let answer = send(&domain, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
@@ -45,7 +45,7 @@ async fn an_unsigned_request_is_refused_in_the_services_words() {
 }
 
 #[tokio::test]
-async fn requests_that_no_domain_takes_are_bad_requests() {
+async fn requests_that_no_domain_accepts_are_bad_requests() {
     for (lines, body, expected) in [
         ("Host: a\r\nTransfer-Encoding: chunked\r\n", "1\r\nx\r\n0\r\n\r\n", "a chunked body cannot be signed"),
         ("Host: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n", "x", "several Content-Length headers"),
@@ -60,7 +60,7 @@ async fn requests_that_no_domain_takes_are_bad_requests() {
 }
 
 #[tokio::test]
-async fn a_request_is_recorded_as_it_came() {
+async fn request_is_recorded_unchanged() {
     let domain = start().await;
     send(&domain, "PUT /a%2f?q=%zz+ HTTP/1.1\r\nX-B: 1\r\nHost: a\r\nx-b:  \u{e4} \r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").await;
     let seen = &domain.seen()[0];
@@ -70,7 +70,7 @@ async fn a_request_is_recorded_as_it_came() {
 }
 
 #[tokio::test]
-async fn requests_on_one_connection_have_its_number() {
+async fn requests_on_a_connection_have_its_number() {
     let domain = start().await;
     let mut stream = connect(&domain).await;
     for _ in 0..2 {
@@ -83,7 +83,7 @@ async fn requests_on_one_connection_have_its_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hanging_domain_has_the_request_and_does_not_answer() {
+async fn hanging_domain_records_the_request_and_sends_nothing() {
     let domain = start().await;
     domain.fault(Fault::Hang, Times::Once);
     let mut stream = connect(&domain).await;
@@ -94,7 +94,7 @@ async fn a_hanging_domain_has_the_request_and_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_connection_broken_off_brings_no_byte() {
+async fn connection_broken_off_sends_no_byte() {
     let domain = start().await;
     domain.fault(Fault::BreakOff, Times::Once);
     assert_eq!(get(&domain, "/").await, "");
@@ -102,7 +102,7 @@ async fn a_connection_broken_off_brings_no_byte() {
 }
 
 #[tokio::test]
-async fn a_broken_body_ends_after_its_half() {
+async fn broken_body_ends_after_its_half() {
     let domain = start().await;
     let whole = get(&domain, "/").await;
     domain.fault(Fault::BreakBody, Times::Once);
@@ -113,7 +113,7 @@ async fn a_broken_body_ends_after_its_half() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_after_the_answer_was_not_announced() {
+async fn close_after_the_response_is_not_announced() {
     let domain = start().await;
     domain.fault(Fault::CloseAfter, Times::UntilCleared);
     // An answer with a body, one without, and one that is long.
@@ -129,7 +129,7 @@ async fn a_connection_closed_after_the_answer_was_not_announced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_held_head_comes_when_released() {
+async fn held_head_is_sent_when_released() {
     let domain = start().await;
     let release = Arc::new(Notify::new());
     domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
@@ -142,7 +142,7 @@ async fn a_held_head_comes_when_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_held_half_of_a_body_comes_when_released() {
+async fn held_half_of_a_body_is_sent_when_released() {
     let domain = start().await;
     let release = Arc::new(Notify::new());
     domain.fault(Fault::HoldBody(Arc::clone(&release)), Times::Once);
@@ -155,7 +155,7 @@ async fn the_held_half_of_a_body_comes_when_released() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_takes_a_pause_before_each_part() {
+async fn slow_response_pauses_before_each_part() {
     let domain = start().await;
     domain.fault(Fault::Slow(Duration::from_millis(20)), Times::Once);
     let start = std::time::Instant::now();
@@ -165,14 +165,14 @@ async fn a_slow_answer_takes_a_pause_before_each_part() {
 }
 
 #[tokio::test]
-async fn garbage_comes_instead_of_an_answer() {
+async fn garbage_replaces_the_response() {
     let domain = start().await;
     domain.fault(Fault::Garbage(Bytes::from_static(b"\x16\x03SSH-2.0\r\n")), Times::Once);
     assert_eq!(get(&domain, "/").await, "\x16\x03SSH-2.0\r\n");
 }
 
 #[tokio::test]
-async fn a_fixed_answer_comes_as_told() {
+async fn fixed_response_is_sent_unchanged() {
     let domain = start().await;
     let headers = [("set-cookie", "a=1"), ("set-cookie", "b=2")].map(|(name, value)| (name.into(), value.into()));
     let answer = Answer { status: 302, headers: headers.into(), body: Bytes::from_static(b"there") };
@@ -183,7 +183,7 @@ async fn a_fixed_answer_comes_as_told() {
 }
 
 #[tokio::test]
-async fn faults_happen_as_often_as_told_in_the_order_told() {
+async fn faults_happen_in_order_and_as_often_as_requested() {
     let domain = start().await;
     domain.fault(Fault::status(429, "{}"), Times::Next(2));
     domain.fault(Fault::status(503, "{}"), Times::UntilCleared);
@@ -197,7 +197,7 @@ async fn faults_happen_as_often_as_told_in_the_order_told() {
 }
 
 #[tokio::test]
-async fn a_refused_request_uses_up_no_fault() {
+async fn rejected_request_uses_no_fault() {
     let domain = start().await;
     domain.fault(Fault::status(503, "{}"), Times::Once);
     send(&domain, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
@@ -205,7 +205,7 @@ async fn a_refused_request_uses_up_no_fault() {
 }
 
 #[tokio::test]
-async fn a_wrong_clock_refuses_right_signatures_and_tells_its_time() {
+async fn skewed_clock_rejects_valid_signatures_with_its_time() {
     let domain = start().await;
     domain.set_clock_offset(-3600);
     let answer = get(&domain, "/").await;
@@ -218,7 +218,7 @@ async fn a_wrong_clock_refuses_right_signatures_and_tells_its_time() {
 }
 
 #[tokio::test]
-async fn a_domain_speaks_tls_under_each_of_its_names() {
+async fn domain_serves_tls_under_each_of_its_names() {
     let domain = FakeDomain::start(Options { tls: true, ..Options::default() }).await.expect("a domain");
     assert!(domain.url().starts_with("https://127.0.0.1:"));
     let mut roots = RootCertStore::empty();
@@ -249,7 +249,7 @@ async fn kibana_without_its_slash_redirects_to_the_domain() {
 }
 
 #[tokio::test]
-async fn a_page_says_that_it_stands_in_for_kibana() {
+async fn stand_in_page_for_kibana_identifies_itself() {
     let domain = start().await;
     for target in ["/_plugin/kibana/", "/_dashboards/"] {
         let answer = get(&domain, target).await;
@@ -259,7 +259,7 @@ async fn a_page_says_that_it_stands_in_for_kibana() {
 }
 
 #[tokio::test]
-async fn what_is_passed_on_is_not_signed_any_more() {
+async fn forwarded_request_has_no_signature() {
     // A domain serves as the server behind another: it records what it gets, and refuses it for the lack of a signature.
     let (elasticsearch, kibana) = (start().await, start().await);
     let domain = start_before(&elasticsearch.url(), Some(&kibana.url())).await;
@@ -274,7 +274,7 @@ async fn what_is_passed_on_is_not_signed_any_more() {
 }
 
 #[tokio::test]
-async fn kibana_gets_what_is_below_its_path() {
+async fn kibana_gets_requests_below_its_path() {
     let (elasticsearch, kibana) = (start().await, start().await);
     let domain = start_before(&elasticsearch.url(), Some(&kibana.url())).await;
     get(&domain, "/_plugin/kibana/app/discover?v").await;
@@ -284,7 +284,7 @@ async fn kibana_gets_what_is_below_its_path() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_passed_on_comes_as_it_is_made() {
+async fn forwarded_response_is_streamed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let server = format!("http://{}", listener.local_addr().expect("an address"));
     let domain = start_before(&server, None).await;
@@ -299,14 +299,14 @@ async fn an_answer_that_is_passed_on_comes_as_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_server_behind_that_is_not_there_is_a_bad_gateway() {
+async fn missing_backend_is_a_bad_gateway() {
     let gone = start().await.url();
     let domain = start_before(&gone, None).await;
     assert_eq!(status(&get(&domain, "/").await), "502");
 }
 
 #[tokio::test]
-async fn a_dropped_domain_closes_its_connections() {
+async fn dropped_domain_closes_its_connections() {
     let domain = start().await;
     let mut stream = connect(&domain).await;
     stream.write_all(signed("GET", "/", "").as_bytes()).await.expect("to send");

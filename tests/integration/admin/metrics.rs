@@ -72,7 +72,7 @@ async fn requests_are_counted_by_outcome_and_status() {
 }
 
 #[tokio::test]
-async fn open_metrics_are_for_readers_that_ask_for_them() {
+async fn openmetrics_format_is_served_on_request() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     let accept = [("accept", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")];
@@ -86,7 +86,7 @@ async fn open_metrics_are_for_readers_that_ask_for_them() {
 
 #[tokio::test]
 #[ignore = "needs Prometheus"]
-async fn promtool_finds_nothing_wrong_with_the_metrics() {
+async fn metrics_pass_promtool() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     assert_eq!(program.status().await, StatusCode::OK);
@@ -100,7 +100,7 @@ async fn promtool_finds_nothing_wrong_with_the_metrics() {
 }
 
 #[tokio::test]
-async fn a_second_try_is_counted() {
+async fn upstream_retry_is_counted() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let program = Program::start(&domain).await;
     domain.fault(Fault::BreakOff, Times::Once);

@@ -162,36 +162,36 @@ const CONCURRENT: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn read_grant_leaves_elasticsearch_2_as_it_was() {
+async fn read_grant_changes_nothing_on_elasticsearch_2() {
     leaves_the_cluster_as_it_was("elasticsearch-2.4", "/cwl-2023.07.10/cloudtrail/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn read_grant_leaves_elasticsearch_5_as_it_was() {
+async fn read_grant_changes_nothing_on_elasticsearch_5() {
     leaves_the_cluster_as_it_was("elasticsearch-5.6", "/cwl-2023.07.10/cloudtrail/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn read_grant_leaves_elasticsearch_6_as_it_was() {
+async fn read_grant_changes_nothing_on_elasticsearch_6() {
     leaves_the_cluster_as_it_was("elasticsearch-6.8", "/cwl-2023.07.10/_doc/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn read_grant_leaves_elasticsearch_7_as_it_was() {
+async fn read_grant_changes_nothing_on_elasticsearch_7() {
     leaves_the_cluster_as_it_was("elasticsearch-7.10", "/cwl-2023.07.10/_doc/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn read_grant_leaves_opensearch_2_as_it_was() {
+async fn read_grant_changes_nothing_on_opensearch_2() {
     leaves_the_cluster_as_it_was("opensearch-2.19", "/cwl-2023.07.10/_doc/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn read_grant_leaves_opensearch_3_as_it_was() {
+async fn read_grant_changes_nothing_on_opensearch_3() {
     leaves_the_cluster_as_it_was("opensearch-3", "/cwl-2023.07.10/_doc/1").await;
 }

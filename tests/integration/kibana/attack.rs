@@ -13,7 +13,7 @@ use crate::support::{Rig, Setup, allow, json, patiently, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java, Maven and Node"]
-async fn attacks_leave_kibana_and_its_engine_as_they_were() {
+async fn attacks_change_neither_kibana_nor_its_engine() {
     let stack = KibanaStack::start(|_| ()).await.unwrap();
     let domain = Options { backend: stack.backend(), ..Options::default() };
     let rig = Rig::with(Setup { domain, ..Setup::default() }).await;

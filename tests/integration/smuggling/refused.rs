@@ -6,7 +6,7 @@ use super::rig::{Gate, post};
 use crate::support::RawAnswer;
 
 #[test]
-fn a_head_must_have_one_host() {
+fn head_without_exactly_one_host_is_rejected() {
     let gate = Gate::start();
     gate.refuses("GET / HTTP/1.1\r\n\r\n", HeadError::Host);
     gate.refuses("GET / HTTP/1.0\r\nhost: a\r\nhost: a\r\n\r\n", HeadError::Host);
@@ -22,7 +22,7 @@ fn host_with_a_user_name_is_rejected() {
 }
 
 #[test]
-fn a_body_must_not_have_two_lengths() {
+fn body_with_two_lengths_is_rejected() {
     let gate = Gate::start();
     let refuses = |headers: &str, error| gate.refuses(post(headers, "0\r\n\r\nGET /_b HTTP/1.1\r\n"), error);
     refuses("content-length: 5\r\ntransfer-encoding: chunked\r\n", HeadError::TransferEncoding);
@@ -34,7 +34,7 @@ fn a_body_must_not_have_two_lengths() {
 }
 
 #[test]
-fn a_transfer_encoding_must_be_chunked_alone() {
+fn transfer_encoding_other_than_chunked_is_rejected() {
     let gate = Gate::start();
     let refuses = |headers: &str| gate.refuses(post(headers, "0\r\n\r\n"), HeadError::TransferEncoding);
     refuses("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n");
@@ -51,14 +51,14 @@ fn a_transfer_encoding_must_be_chunked_alone() {
 }
 
 #[test]
-fn http_1_0_knows_no_transfer_encoding() {
+fn transfer_encoding_over_http_1_0_is_rejected() {
     let gate = Gate::start();
     let head = "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     gate.refuses(head, HeadError::TransferEncoding);
 }
 
 #[test]
-fn a_content_length_is_made_of_digits_alone() {
+fn content_length_with_other_than_digits_is_rejected() {
     let gate = Gate::start();
     let refuses = |length: &str| {
         gate.refuses(post(&format!("content-length: {length}\r\n"), "12345"), HeadError::ContentLength);
@@ -80,13 +80,13 @@ fn a_content_length_is_made_of_digits_alone() {
 }
 
 #[test]
-fn the_largest_number_is_a_length_and_too_large() {
+fn largest_content_length_is_rejected_with_413() {
     let gate = Gate::start();
     gate.rejects(post("content-length: 18446744073709551613\r\n", ""), 413, "body_too_large");
 }
 
 #[test]
-fn a_line_must_end_in_cr_and_lf() {
+fn bare_line_feed_is_rejected() {
     let gate = Gate::start();
     gate.refuses("GET / HTTP/1.1\nhost: a\r\n\r\n", HeadError::BareLf);
     gate.refuses("GET / HTTP/1.1\r\nhost: a\naccept: */*\r\n\r\n", HeadError::BareLf);
@@ -98,7 +98,7 @@ fn a_line_must_end_in_cr_and_lf() {
 }
 
 #[test]
-fn a_headers_name_is_a_token() {
+fn header_name_that_is_no_token_is_rejected() {
     let gate = Gate::start();
     let refuses = |line: &str| {
         let head = format!("GET / HTTP/1.1\r\nhost: a\r\n{line}\r\naccept: */*\r\n\r\n");
@@ -122,7 +122,7 @@ fn a_headers_name_is_a_token() {
 }
 
 #[test]
-fn a_headers_value_holds_no_control_characters() {
+fn header_value_with_control_characters_is_rejected() {
     let gate = Gate::start();
     let refuses = |value: &str| {
         let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx:{value}\r\n\r\n");
@@ -143,7 +143,7 @@ fn a_headers_value_holds_no_control_characters() {
 }
 
 #[test]
-fn a_request_line_has_three_words_and_a_known_version() {
+fn malformed_request_line_is_rejected() {
     let gate = Gate::start();
     let refuses = |line: &str| {
         gate.refuses(format!("{line}\r\nhost: a\r\n\r\n"), HeadError::RequestLine);
@@ -170,7 +170,7 @@ fn a_request_line_has_three_words_and_a_known_version() {
 }
 
 #[test]
-fn a_target_holds_only_what_a_url_may_hold() {
+fn target_with_invalid_characters_is_rejected() {
     let gate = Gate::start();
     let refuses = |target: &[u8]| {
         let head = [b"GET ", target, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
@@ -195,7 +195,7 @@ fn a_target_holds_only_what_a_url_may_hold() {
 }
 
 #[test]
-fn what_cannot_be_forwarded_is_rejected() {
+fn unsupported_method_or_upgrade_is_rejected() {
     let gate = Gate::start();
     gate.rejects("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n", 400, "unsupported_request");
     gate.rejects("TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", 400, "unsupported_request");
@@ -207,7 +207,7 @@ fn what_cannot_be_forwarded_is_rejected() {
 }
 
 #[test]
-fn each_byte_at_each_place_is_answered_by_the_proxy_itself() {
+fn each_byte_at_each_place_gets_a_response_of_the_proxy() {
     let gate = Gate::start();
     for byte in 0..=u8::MAX {
         for (before, behind) in [

@@ -35,13 +35,13 @@ fn raw_characters_of_a_target_are_encoded() {
 }
 
 #[test]
-fn http_1_0_without_a_host_is_answered() {
+fn http_1_0_without_a_host_is_forwarded() {
     let gate = Gate::start();
     gate.passes("GET /_a HTTP/1.0\r\n\r\n", &["GET /_a"]);
 }
 
 #[test]
-fn half_closed_client_is_answered_and_closed() {
+fn half_closed_client_gets_its_response_and_is_closed() {
     let gate = Gate::start();
     let chunked = post("transfer-encoding: chunked\r\n", "1\r\nx\r\n0\r\n\r\n");
     for (text, count) in [
@@ -69,7 +69,7 @@ fn half_closed_client_is_answered_and_closed() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_and_seen_once_each() {
+fn pipelined_requests_are_forwarded_once_and_in_order() {
     let gate = Gate::start();
     gate.passes(get("/_a", "") + &get("/_b", CLOSE), &["GET /_a", "GET /_b"]);
     gate.passes(get("/_a", "") + &get("/_b", "") + &get("/_c", CLOSE), &["GET /_a", "GET /_b", "GET /_c"]);
@@ -81,14 +81,14 @@ fn pipelined_requests_are_answered_in_order_and_seen_once_each() {
 }
 
 #[test]
-fn what_follows_the_last_request_of_a_connection_is_no_request() {
+fn bytes_after_the_last_request_are_no_request() {
     let gate = Gate::start();
     gate.passes(get("/_a", CLOSE) + &get("/_b", ""), &["GET /_a"]);
     gate.passes(format!("GET /_a HTTP/1.0\r\nhost: a\r\n\r\n{}", get("/_b", "")), &["GET /_a"]);
 }
 
 #[test]
-fn a_body_that_looks_like_a_request_is_a_body() {
+fn body_that_looks_like_a_request_is_a_body() {
     let gate = Gate::start();
     let inner = get("/_inner", "");
     let headers = format!("content-length: {}\r\n{CLOSE}", inner.len());
@@ -97,7 +97,7 @@ fn a_body_that_looks_like_a_request_is_a_body() {
 }
 
 #[test]
-fn a_request_cut_into_pieces_is_one_request() {
+fn request_in_pieces_is_one_request() {
     let gate = Gate::start();
     let body = "x".repeat(300);
     let whole = post(&format!("content-length: 300\r\n{CLOSE}"), &body);
@@ -112,7 +112,7 @@ fn a_request_cut_into_pieces_is_one_request() {
 }
 
 #[test]
-fn pipelined_requests_cut_anywhere_stay_the_same_requests() {
+fn pipelined_requests_in_pieces_are_the_same_requests() {
     let gate = Gate::start();
     let stream = format!("{}{}{}", get("/_a", ""), post("content-length: 4\r\n", "GET "), get("/_b", CLOSE));
     for cut in 1..stream.len() {
@@ -122,7 +122,7 @@ fn pipelined_requests_cut_anywhere_stay_the_same_requests() {
 }
 
 #[test]
-fn a_chunked_body_is_sent_on_with_its_length() {
+fn chunked_body_is_forwarded_decoded() {
     let gate = Gate::start();
     for chunks in [
         "b\r\nhello world\r\n0\r\n\r\n",
@@ -141,7 +141,7 @@ fn a_chunked_body_is_sent_on_with_its_length() {
 }
 
 #[test]
-fn the_spelling_of_chunked_does_not_matter() {
+fn case_and_spaces_of_chunked_do_not_matter() {
     let gate = Gate::start();
     for header in ["Transfer-Encoding:Chunked\r\n", "TRANSFER-ENCODING: \t CHUNKED \t\r\n"] {
         let seen = gate.passes(post(header, "1\r\nx\r\n0\r\n\r\n"), &["POST /"]);
@@ -150,7 +150,7 @@ fn the_spelling_of_chunked_does_not_matter() {
 }
 
 #[test]
-fn what_follows_a_chunked_body_is_no_request() {
+fn bytes_after_a_chunked_body_are_no_request() {
     let gate = Gate::start();
     for behind in [get("/_b", ""), "\r\n".to_owned() + &get("/_b", ""), post("content-length: 0\r\n", "")] {
         let text = post("transfer-encoding: chunked\r\n", "1\r\nx\r\n0\r\n\r\n") + &behind;
@@ -179,7 +179,7 @@ fn malformed_chunks_are_rejected() {
 }
 
 #[test]
-fn a_bad_request_behind_a_good_one_is_refused_in_its_turn() {
+fn malformed_pipelined_request_is_rejected_in_order() {
     let gate = Gate::start();
     let search = "POST /_search HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
     for (good, bad) in [
@@ -199,7 +199,7 @@ fn a_bad_request_behind_a_good_one_is_refused_in_its_turn() {
 }
 
 #[test]
-fn expect_100_continue_is_answered_by_the_proxy() {
+fn expect_100_continue_gets_100_from_the_proxy() {
     let gate = Gate::start();
     let (answers, seen) = gate.runtime.block_on(async {
         let mut stream = gate.rig.open().await;
@@ -218,7 +218,7 @@ fn expect_100_continue_is_answered_by_the_proxy() {
 }
 
 #[test]
-fn an_absolute_target_is_read_as_its_path() {
+fn absolute_target_is_forwarded_as_its_path() {
     let gate = Gate::start();
     gate.passes(get("http://elsewhere.test/_a?b=1", CLOSE), &["GET /_a?b=1"]);
     gate.passes(get("https://elsewhere.test:9/_a", CLOSE), &["GET /_a"]);
@@ -227,7 +227,7 @@ fn an_absolute_target_is_read_as_its_path() {
 }
 
 #[test]
-fn an_offer_of_another_protocol_is_ignored() {
+fn h2c_upgrade_offer_is_ignored() {
     let gate = Gate::start();
     let offer = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
     let seen = gate.passes(get("/_a", offer) + &get("/_b", CLOSE), &["GET /_a", "GET /_b"]);
@@ -236,7 +236,7 @@ fn an_offer_of_another_protocol_is_ignored() {
 }
 
 #[test]
-fn bytes_beyond_ascii_pass_where_they_are_text() {
+fn non_ascii_bytes_pass_in_targets_and_header_values() {
     let gate = Gate::start();
     gate.passes(get("/_\u{e9}", CLOSE), &["GET /_%C3%A9"]);
     gate.passes(get("/?q=`{|}\u{e9}", CLOSE), &["GET /?q=%60%7B%7C%7D%C3%A9"]);

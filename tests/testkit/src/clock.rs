@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn stopped_clock_moves_only_when_told() {
+    async fn stopped_clock_moves_only_on_request() {
         let clock = StoppedClock::stop();
         let (begin, timer) = (Instant::now(), tokio::spawn(sleep(Duration::from_millis(100))));
         settle().await;

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn reserved_port_refuses_until_a_server_listens() {
+    async fn reserved_port_refuses_connections_until_listened_on() {
         let port = ReservedPort::bind().unwrap();
         assert_eq!(TcpStream::connect(port.address()).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         for _start in 0..2 {

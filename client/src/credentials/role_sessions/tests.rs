@@ -76,7 +76,7 @@ async fn each_role_and_user_has_one_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_role_fails_its_own_sessions_only() {
+async fn denied_role_fails_only_its_own_sessions() {
     let (sessions, _) = sessions(Duration::from_mins(15), 100);
     assert_eq!(key(&sessions, "Refused", "jane").await, Err(NoCredentials));
     assert!(key(&sessions, "Auditor", "jane").await.is_ok());
@@ -91,7 +91,7 @@ async fn refused_role_fails_its_own_sessions_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_session_ends_and_begins_again() {
+async fn idle_session_ends_and_is_renewed_on_use() {
     let (sessions, sts) = sessions(Duration::from_mins(15), 100);
     assert!(key(&sessions, "Auditor", "jane").await.is_ok());
     sleep(Duration::from_mins(10)).await;
@@ -136,7 +136,7 @@ async fn ten_thousand_users_have_a_bounded_number_of_sessions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn session_that_no_entry_names_is_dropped() {
+async fn session_without_an_entry_is_dropped() {
     let (sessions, _) = sessions(Duration::from_mins(15), 100);
     assert!(key(&sessions, "Auditor", "jane").await.is_ok());
     assert!(key(&sessions, "Editor", "jane").await.is_ok());

@@ -188,14 +188,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layout_is_told_by_the_mapping() {
+    fn index_layout_is_detected_by_the_mapping() {
         let kibana_5 = json!({ ".kibana": { "mappings": { "config": {}, "dashboard": {} } } });
         assert_eq!(Layout::of(&kibana_5), Layout::Typed);
         assert_eq!(Layout::of(&json!({ ".kibana_1": { "mappings": { "doc": {} } } })), Layout::OneType);
     }
 
     #[test]
-    fn an_item_that_is_refused_is_no_success() {
+    fn rejected_item_is_a_failure() {
         let answer = json!({ "errors": true, "items": [
             { "index": { "status": 201 } },
             { "index": { "status": 400, "error": { "type": "mapper_parsing_exception" } } },

@@ -149,7 +149,7 @@ mod tests {
                           [1]/[1] maximum shards open;";
 
     #[test]
-    fn status_type_and_reason_decide() {
+    fn verdict_depends_on_status_type_and_reason() {
         for (status, error_type, reason, verdict) in [
             (200, "", "", Verdict::Done),
             (201, "", "", Verdict::Done),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn error_displays_nothing_that_may_be_of_the_event() {
+    fn error_displays_no_part_of_the_event() {
         let shown = |status, error_type: &str, reason: &str| {
             let (error_type, reason) = (error_type.to_owned(), reason.to_owned());
             BulkError { status, error_type, reason, is_from_engine: true }.to_string()
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn error_about_the_domains_state_names_it() {
+    fn error_about_the_domains_state_states_it() {
         let shown = |reason: &str| {
             let (error_type, reason) = ("illegal_argument_exception".to_owned(), reason.to_owned());
             BulkError { status: 400, error_type, reason, is_from_engine: true }.to_string()

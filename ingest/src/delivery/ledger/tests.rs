@@ -62,7 +62,7 @@ fn run(
 }
 
 #[test]
-fn bulk_body_fills_the_limit_and_large_document_goes_alone() {
+fn bulk_body_fills_the_limit_and_large_document_is_single() {
     let cost = bulk::estimate_bytes(&document(0));
     let (sent, report) = run(ledger(5, 2 * cost), |batch| Some(items(vec![None; batch.len()])));
     assert_eq!(sent, [vec![0, 1], vec![2, 3], vec![4]]);
@@ -72,7 +72,7 @@ fn bulk_body_fills_the_limit_and_large_document_goes_alone() {
 }
 
 #[test]
-fn only_the_items_that_were_refused_are_sent_again() {
+fn only_rejected_items_are_retried() {
     let mut answers = [vec![item(201), item(429), item(503)], vec![item(201), item(429)], vec![item(201)]].into_iter();
     let (sent, report) = run(ledger(3, 1000), |_| answers.next().map(items));
     assert_eq!(sent, [vec![0, 1, 2], vec![1, 2], vec![2]]);
@@ -80,7 +80,7 @@ fn only_the_items_that_were_refused_are_sent_again() {
 }
 
 #[test]
-fn a_document_that_does_not_fit_is_degraded_once() {
+fn document_that_does_not_fit_is_degraded_once() {
     let mut answers = [vec![item(400), item(201)], vec![item(400)]].into_iter();
     let (sent, report) = run(ledger(2, 1000), |_| answers.next().map(items));
     assert_eq!(sent, [vec![0, 1], vec![0]]);
@@ -115,14 +115,14 @@ fn documents_past_the_deadline_fail_with_the_last_attempt() {
 }
 
 #[test]
-fn what_the_domain_said_is_not_forgotten_when_it_falls_silent() {
+fn timeout_keeps_the_reason_of_the_last_response() {
     let mut answers = [error(503), BulkError::no_response("silence")].map(BulkOutcome::Retry).into_iter();
     let (_, report) = run(ledger(1, 1000), |_| answers.next());
     assert_eq!(report.failed[0].reason, "out of time; before that: 503");
 }
 
 #[test]
-fn items_are_told_apart_by_their_ids() {
+fn items_are_matched_by_their_ids() {
     let mut answers =
         [items_by_id(&[(2, 201), (0, 400), (1, 429)]), items_by_id(&[(0, 201)]), items_by_id(&[(1, 201)])];
     let mut answers = answers.iter_mut().map(|answer| std::mem::replace(answer, items(Vec::new())));
@@ -132,7 +132,7 @@ fn items_are_told_apart_by_their_ids() {
 }
 
 #[test]
-fn items_of_other_documents_account_for_none() {
+fn items_with_unknown_ids_confirm_no_document() {
     let mut answers = [items_by_id(&[(0, 201), (7, 201)]), items_by_id(&[(1, 201), (0, 201)])].into_iter();
     let (sent, report) = run(ledger(2, 1000), |_| answers.next());
     assert_eq!(sent, [[0, 1], [0, 1]]);
@@ -140,7 +140,7 @@ fn items_of_other_documents_account_for_none() {
 }
 
 #[test]
-fn a_document_that_a_proxy_refuses_alone_has_failed() {
+fn document_rejected_by_a_proxy_fails() {
     let by_proxy = BulkError { is_from_engine: false, ..error(400) };
     let (sent, report) = run(ledger(3, 1000), |batch| {
         Some(if batch.contains(&1) { BulkOutcome::Halve(by_proxy.clone()) } else { items(vec![None; batch.len()]) })
@@ -152,7 +152,7 @@ fn a_document_that_a_proxy_refuses_alone_has_failed() {
 }
 
 #[test]
-fn what_refuses_every_request_gets_some_dozens() {
+fn delivery_stops_after_48_rejections_in_a_row() {
     for outcome in [BulkOutcome::Halve, BulkOutcome::Fail] {
         let (sent, report) =
             run(ledger(1000, 100), |_| Some(outcome(BulkError { is_from_engine: false, ..error(400) })));
@@ -172,7 +172,7 @@ fn document_built_without_a_part_counts_as_degraded() {
 }
 
 #[test]
-fn a_reply_with_too_few_items_accounts_for_none() {
+fn response_with_too_few_items_confirms_no_document() {
     let mut answers = [items(vec![None]), items(vec![None, None])].into_iter();
     let (sent, report) = run(ledger(2, 1000), |_| answers.next());
     assert_eq!(sent, [[0, 1], [0, 1]]);

@@ -20,7 +20,7 @@ fn promoted(event: &Value) -> Value {
 }
 
 #[test]
-fn names_are_keywords_and_each_is_there_once() {
+fn field_names_are_unique_and_lower_case() {
     let names: Vec<_> = fields().collect();
     assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')), "{names:?}");
@@ -44,7 +44,7 @@ fn values_are_collected_from_all_paths_and_through_arrays() {
 }
 
 #[test]
-fn common_names_are_those_of_one_service() {
+fn common_keys_are_promoted_by_service() {
     let event =
         |service: &str| json!({ "eventSource": service, "requestParameters": { "name": "x", "groupName": "g" } });
     assert_eq!(promoted(&event("cloudtrail.amazonaws.com")), json!({ "trail_name": "x" }));
@@ -55,7 +55,7 @@ fn common_names_are_those_of_one_service() {
 }
 
 #[test]
-fn a_call_from_another_account_is_marked() {
+fn cross_account_call_is_marked() {
     let event = |identity: Value| json!({ "userIdentity": identity, "recipientAccountId": "2" });
     assert_eq!(
         promoted(&event(json!({ "accountId": "1" }))),
@@ -70,7 +70,7 @@ fn a_call_from_another_account_is_marked() {
 }
 
 #[test]
-fn sign_ins_show() {
+fn console_login_has_its_fields() {
     let event = json!({
         "responseElements": { "ConsoleLogin": "Failure" },
         "additionalEventData": { "MFAUsed": "No" },
@@ -83,7 +83,7 @@ fn sign_ins_show() {
 }
 
 #[test]
-fn values_of_other_types_are_no_values() {
+fn values_of_other_types_are_not_promoted() {
     for parameters in [
         json!(null),
         json!("HIDDEN_DUE_TO_SECURITY_REASONS"),

@@ -5,7 +5,7 @@ use serde_json::Map;
 use super::*;
 
 #[test]
-fn no_object_has_a_key_twice_at_any_depth() {
+fn duplicate_keys_are_removed_at_any_depth() {
     for (message, wanted) in [
         (r#"{"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#),
         (r#"{"a":1,"\u0061":3}"#, r#"{"a":3}"#),
@@ -23,7 +23,7 @@ fn no_object_has_a_key_twice_at_any_depth() {
 }
 
 #[test]
-fn names_that_engines_refuse_are_changed_and_others_are_not() {
+fn names_invalid_for_engines_are_changed() {
     for (message, wanted) in [
         // By itself a dot is a way to write an object.
         (r#"{"a.b":1,"a.c":2}"#, r#"{"a.b":1,"a.c":2}"#),
@@ -49,7 +49,7 @@ fn names_that_engines_refuse_are_changed_and_others_are_not() {
 }
 
 #[test]
-fn other_types_than_usual_are_kept() {
+fn values_of_unusual_types_are_kept() {
     for message in [
         r#"{"requestParameters":"HIDDEN_DUE_TO_SECURITY_REASONS","responseElements":[1,"x"],"additionalEventData":null}"#,
         r#"{"userAgent":["x","y"],"eventName":17,"apiVersion":null,"eventTime":null}"#,
@@ -64,7 +64,7 @@ fn line_breaks_between_values_are_dropped() {
 }
 
 #[test]
-fn lone_surrogates_are_replaced_and_the_message_is_whole() {
+fn lone_surrogates_are_replaced_except_in_the_message() {
     let message = r#"{"a":"x\ud800","b":"\ud83d\ude00","\udfff":1}"#;
     let source: Value = serde_json::from_str(&source(&event(message))).unwrap();
     assert_eq!(
@@ -85,7 +85,7 @@ fn fields_and_reason(message: &str) -> (String, String) {
 }
 
 #[test]
-fn what_no_engine_could_index_is_left_out_and_named() {
+fn part_that_no_engine_indexes_is_omitted_with_the_reason() {
     for (message, kept, reason) in [
         (
             r#"{"userIdentity":"x","eventName":{"a":[]},"eventTime":"soon","readOnly":"x","eventSource":"s"}"#,
@@ -106,7 +106,7 @@ fn what_no_engine_could_index_is_left_out_and_named() {
 }
 
 #[test]
-fn a_message_that_is_no_valid_json_keeps_what_can_be_read() {
+fn invalid_json_message_keeps_its_valid_parts() {
     let deep = "[".repeat(5000) + &"]".repeat(5000);
     let event = format!(
         r#"{{"eventName":"x","requestParameters":{{"deep":{deep},"bucketName":"b"}},"eventTime":"2024-10-08T17:52:46Z"}}"#
@@ -135,7 +135,7 @@ fn a_message_that_is_no_valid_json_keeps_what_can_be_read() {
 }
 
 #[test]
-fn text_that_is_no_event_is_kept_as_the_message_only() {
+fn text_that_is_no_event_is_only_the_message() {
     let nested = |depth: usize| r#"{"a":"#.repeat(depth) + "1" + &"}".repeat(depth);
     assert_eq!(fields_and_reason(&nested(100)), (nested(100), String::new()));
     let too_deep = ("{}".to_owned(), "the message is nested deeper than 100 levels".to_owned());
@@ -145,7 +145,7 @@ fn text_that_is_no_event_is_kept_as_the_message_only() {
 }
 
 #[test]
-fn more_keys_than_a_mapping_can_have_are_left_out() {
+fn keys_beyond_the_mapping_limit_are_omitted() {
     let many = |count: usize, prefix: &str| {
         (0..count).map(|key| format!(r#""{prefix}{key}":1"#)).collect::<Vec<_>>().join(",")
     };
@@ -165,7 +165,7 @@ fn more_keys_than_a_mapping_can_have_are_left_out() {
 }
 
 #[test]
-fn large_events_are_documents_too() {
+fn large_event_becomes_a_document() {
     let field = "x".repeat(100 * 1024);
     let message = json!({ "requestParameters": { "bucketName": field, "x": field } }).to_string();
     let source: Value = serde_json::from_str(&source(&event(&message))).unwrap();

@@ -72,7 +72,7 @@ fn deliveries_are_found_in_every_envelope() {
 }
 
 #[test]
-fn envelopes_within_each_other_are_opened() {
+fn nested_envelopes_are_opened() {
     let event = json!({ "detail-type": "AWS API Call via CloudTrail", "detail": record("a") });
     let topic = json!({ "Type": "Notification", "TopicArn": "arn", "Message": event.to_string() });
     let queue = json!({ "Records": [{ "messageId": "m", "body": topic.to_string() }] });
@@ -81,19 +81,19 @@ fn envelopes_within_each_other_are_opened() {
 }
 
 #[test]
-fn string_of_several_values_gives_all() {
+fn string_of_several_values_yields_all() {
     let body = format!("{}\n{}{}", record("a"), record("b"), json!({ "Records": [record("c")] }));
     finds(&json!({ "Records": [{ "messageId": "m", "body": body }] }), &["a", "b", "c"]);
 }
 
 #[test]
-fn doubled_key_gives_both_lists() {
+fn duplicate_key_yields_both_lists() {
     let text = format!(r#"{{"x":1,"Records":[{}],"Records":[{}]}}"#, record("a"), record("b"));
     assert_eq!(find_items(&text).len(), 2);
 }
 
 #[test]
-fn unknown_value_next_to_a_record_is_not_dropped() {
+fn unknown_value_next_to_a_record_is_reported() {
     let message = json!([{ "x": 1 }, record("a")]).to_string();
     let unknown = "! no CloudTrail record: an object with the keys x";
     finds(&json!({ "eventId": "e", "message": message }), &[unknown, "a"]);
@@ -104,7 +104,7 @@ fn unknown_value_next_to_a_record_is_not_dropped() {
 }
 
 #[test]
-fn kinds_without_events_are_named() {
+fn value_kind_without_events_is_reported() {
     finds(&json!({ "digestS3Bucket": "b", "logFiles": [] }), &["[digest files]"]);
     finds(&json!({ "configSnapshotId": "s", "configurationItems": [{ "a": 1 }] }), &["[AWS Config items]"]);
     let finding =
@@ -131,7 +131,7 @@ fn notification_of_an_object_names_the_object() {
 }
 
 #[test]
-fn value_of_no_known_kind_is_named() {
+fn value_of_unknown_kind_is_reported() {
     finds(&json!({ "a": 1, "eventName": "x" }), &["! no CloudTrail record: an object with the keys a, eventName"]);
     finds(
         &json!({ "Records": [{ "a": 1 }, record("b")] }),
@@ -143,14 +143,14 @@ fn value_of_no_known_kind_is_named() {
 }
 
 #[test]
-fn broken_data_is_named() {
+fn broken_data_is_reported_with_its_kind() {
     let broken = json!({ "awslogs": { "data": "*" } });
     assert!(found(&broken)[0].starts_with("! a delivery of CloudWatch Logs: the data is not base64"));
     assert!(found(&json!({ "wrapped": broken }))[0].starts_with("! a delivery of CloudWatch Logs"));
 }
 
 #[test]
-fn record_without_an_id_gets_the_same_one_each_time() {
+fn record_without_an_id_gets_a_stable_id() {
     for id in [json!(null), json!(""), json!("x".repeat(513))] {
         let mut record = record("");
         record["eventID"] = id;
@@ -169,7 +169,7 @@ fn export_line_of_cloudwatch_logs_is_the_message() {
 }
 
 #[test]
-fn deep_nesting_ends_with_a_failure() {
+fn deep_nesting_is_a_failure() {
     let mut value = record("a");
     for _ in 0..MAX_DEPTH {
         value = json!({ "Records": [value] });

@@ -30,7 +30,7 @@ fn plain_and_compressed_text_are_read() {
 }
 
 #[test]
-fn utf16_is_read_with_and_without_its_mark() {
+fn utf16_is_read_with_and_without_byte_order_mark() {
     // Pairs that end within a read, wherever it ends.
     let said = format!("{{\"a\":\"{}é\"}}", "\u{1f600}".repeat(40_000));
     assert_eq!(read(utf16(&said, u16::to_le_bytes)).unwrap(), said);
@@ -42,13 +42,13 @@ fn utf16_is_read_with_and_without_its_mark() {
 }
 
 #[test]
-fn utf16_that_breaks_off_ends_in_a_replacement() {
+fn truncated_utf16_ends_in_a_replacement_character() {
     assert_eq!(read(b"{\0\"\0x".to_vec()).unwrap(), "{\"\u{fffd}");
     assert_eq!(read(b"{\0\x3d\xd8".to_vec()).unwrap(), "{\u{fffd}");
 }
 
 #[test]
-fn other_formats_are_named() {
+fn unsupported_format_is_reported() {
     let refused = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();
     assert_eq!(refused(b"PK\x03\x04...."), "is a zip archive: load what `unzip -p FILE` writes, from `-`");
     assert_eq!(refused(b"\x28\xb5\x2f\xfd...."), "is zstd data: load what `zstdcat FILE` writes, from `-`");

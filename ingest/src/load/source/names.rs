@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_are_told_by_their_endings_and_folders() {
+    fn log_file_is_recognised_by_extension_and_folder() {
         for (path, reason) in [
             ("a.json", None),
             ("a.JSON", None),

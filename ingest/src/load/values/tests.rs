@@ -35,7 +35,7 @@ fn reads(text: impl AsRef<[u8]>, expected: &[(u64, &str, PieceKind)]) {
 use PieceKind::{Broken, Member, Text, Value};
 
 #[test]
-fn framing_lines_and_concatenation_give_each_value() {
+fn framing_lines_and_concatenation_yield_each_value() {
     reads("{\"a\":1}\n{\"b\":[2]}\r\n", &[(1, "{\"a\":1}", Value), (2, "{\"b\":[2]}", Value)]);
     reads("{}{}\n\n {}", &[(1, "{}", Value), (1, "{}", Value), (3, "{}", Value)]);
     reads("{},\n{}", &[(1, "{}", Value), (2, "{}", Value)]);
@@ -45,17 +45,17 @@ fn framing_lines_and_concatenation_give_each_value() {
 }
 
 #[test]
-fn byte_order_marks_between_values_are_blanks() {
+fn byte_order_marks_between_values_are_skipped() {
     reads("\u{feff}{\"a\":1}\u{feff}{}", &[(1, "{\"a\":1}", Value), (1, "{}", Value)]);
 }
 
 #[test]
-fn pretty_value_keeps_the_line_where_it_begins() {
+fn pretty_printed_value_has_its_first_line() {
     reads("{\n \"a\": \"}\\\"{\"\n}\n{}", &[(1, "{\n \"a\": \"}\\\"{\"\n}", Value), (4, "{}", Value)]);
 }
 
 #[test]
-fn arrays_and_envelopes_give_their_elements() {
+fn arrays_and_envelopes_yield_their_elements() {
     reads("[{\"a\":1},\n{}]", &[(1, "{\"a\":1}", Value), (2, "{}", Value)]);
     reads("{ \"Records\" : [ {} , [ {} ] ] }\n{}", &[(1, "{}", Value), (1, "{}", Value), (2, "{}", Value)]);
     reads("{\"Records\":[{}],\"Records\":[{}]}", &[(1, "{}", Value), (1, "{}", Value)]);
@@ -66,7 +66,7 @@ fn arrays_and_envelopes_give_their_elements() {
 }
 
 #[test]
-fn broken_line_does_not_take_the_next_one_with_it() {
+fn broken_line_keeps_the_next_one() {
     let next = (2, "{}", Value);
     reads("{\"a\":\"b\n{}", &[(1, "{\"a\":\"b", Broken("a line ends within a string")), next]);
     reads("{\"a\":1,\n{}", &[(1, "{\"a\":1,", Broken("a key is missing")), next]);
@@ -79,7 +79,7 @@ fn broken_line_does_not_take_the_next_one_with_it() {
 }
 
 #[test]
-fn text_lines_are_told_apart() {
+fn text_line_differs_from_broken_json() {
     reads("no JSON {\n{}\n2 1234", &[(1, "no JSON {", Text), (2, "{}", Value), (3, "2 1234", Text)]);
 }
 
@@ -93,13 +93,13 @@ fn records_after_a_broken_one_are_read_in_a_pretty_array() {
 }
 
 #[test]
-fn file_that_breaks_off_says_so() {
+fn truncated_file_is_reported() {
     reads("{\"Records\":[{}", &[(1, "{}", Value), (1, "", Broken("the array that begins here has no end"))]);
     reads("{\"a\":[", &[(1, "{\"a\":[", Broken("it breaks off"))]);
 }
 
 #[test]
-fn nothing_is_lost_of_a_value_of_many_reads() {
+fn value_of_many_reads_is_complete() {
     let value = format!("{{\"a\":\"{}\"}}", "x".repeat(300_000));
     reads(format!("{value}\n{value}"), &[(1, value.as_str(), Value), (2, value.as_str(), Value)]);
 }

@@ -18,7 +18,7 @@ async fn access_lines_of_a_file_are_indexed_once_on_request() {
 }
 
 #[tokio::test]
-async fn access_lines_of_a_file_are_passed_over_by_default() {
+async fn access_lines_of_a_file_are_skipped_by_default() {
     let rig = Rig::new().await;
     rig.write("a.json", records(&[record("1", "2026-01-30")]) + "\n" + &access_line(1, "/"));
     let ran = rig.load(&[&rig.path("a.json")], b"").await;

@@ -11,7 +11,7 @@ use super::{Rig, assert_ran, assert_says, end, record, records};
 use crate::rig::with_timeout;
 
 #[tokio::test]
-async fn run_that_failed_goes_on_where_it_was() {
+async fn failed_run_resumes_at_the_checkpoint() {
     let rig = Rig::new().await;
     rig.write("logs/a.json", records(&[record("1", "2026-01-30")]));
     rig.write("logs/b.json.gz", &gzip(&records(&[record("2", "2026-01-30")]))[..20]);
@@ -27,7 +27,7 @@ async fn run_that_failed_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn payload_whose_events_failed_is_not_done() {
+async fn payload_with_failed_events_is_loaded_again() {
     let rig = Rig::new().await;
     let message = record("x", "2026-01-30").to_string();
     rig.write(
@@ -55,7 +55,7 @@ async fn unfinished() -> Rig {
 }
 
 #[tokio::test]
-async fn checkpoint_of_another_domain_is_not_believed() {
+async fn checkpoint_of_another_domain_is_ignored() {
     let (rig, other) = (unfinished().await, Rig::new().await);
     let ran = rig.load_into(&other.domain().url(), &[&rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
@@ -66,21 +66,21 @@ async fn checkpoint_of_another_domain_is_not_believed() {
 }
 
 #[tokio::test]
-async fn checkpoint_of_another_prefix_is_not_believed() {
+async fn checkpoint_of_another_prefix_is_ignored() {
     let rig = unfinished().await;
     let ran = rig.load(&["--index-prefix", "trail-", &rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
 }
 
 #[tokio::test]
-async fn checkpoint_of_another_period_is_not_believed() {
+async fn checkpoint_of_another_period_is_ignored() {
     let rig = unfinished().await;
     let ran = rig.load(&["--from", "2026-01-01", &rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
 }
 
 #[tokio::test]
-async fn second_run_with_the_same_checkpoint_is_refused() {
+async fn second_run_with_the_same_checkpoint_is_rejected() {
     let rig = Rig::new().await;
     rig.write("a.json", records(&[record("1", "2026-01-30")]));
     let first = rig.start(&rig.domain().url(), &["-"]);
@@ -134,7 +134,7 @@ async fn count(rig: &Rig) -> u64 {
 }
 
 #[tokio::test]
-async fn run_that_is_interrupted_goes_on_where_it_was() {
+async fn interrupted_run_resumes_at_the_checkpoint() {
     let rig = Rig::new().await;
     write_large(&rig);
     let (mut child, release) = begun(&rig).await;
@@ -158,7 +158,7 @@ async fn run_that_is_interrupted_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn run_that_is_killed_is_repeated_without_loss_or_doubles() {
+async fn killed_run_is_repeated_without_loss_or_duplicates() {
     let rig = Rig::new().await;
     write_large(&rig);
     let (mut child, _held) = begun(&rig).await;
@@ -170,7 +170,7 @@ async fn run_that_is_killed_is_repeated_without_loss_or_doubles() {
 }
 
 #[tokio::test]
-async fn two_runs_at_once_make_no_doubles() {
+async fn concurrent_runs_create_no_duplicates() {
     let rig = Rig::new().await;
     write_large(&rig);
     let (logs, other) = (rig.path("logs"), rig.path("other"));

@@ -64,7 +64,7 @@ async fn load_survives_connection_resets() {
 }
 
 #[tokio::test]
-async fn load_survives_answers_that_break_off() {
+async fn load_survives_truncated_responses() {
     survives::<4>().await;
 }
 
@@ -79,7 +79,7 @@ async fn load_survives_a_full_disk_that_is_emptied() {
 }
 
 #[tokio::test]
-async fn load_survives_refused_items() {
+async fn load_survives_rejected_items() {
     let rig = Rig::new().await;
     rig.write("a.jsonl", lines());
     rig.domain().judge_items(|number, _| {
@@ -91,7 +91,7 @@ async fn load_survives_refused_items() {
 }
 
 #[tokio::test]
-async fn failures_are_kept_in_a_file_that_can_be_loaded() {
+async fn failures_file_can_be_loaded() {
     let rig = Rig::new().await;
     rig.write("a.jsonl", format!("{}{{broken\n", lines()));
     rig.domain().judge_items(|_, source| {

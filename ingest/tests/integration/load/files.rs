@@ -22,7 +22,7 @@ async fn all_events_of_a_folder_reach_the_index_by_their_own_ids() {
 }
 
 #[tokio::test]
-async fn dry_run_says_what_it_would_do_and_asks_the_domain_nothing() {
+async fn dry_run_prints_counts_and_sends_no_request() {
     let rig = Rig::new().await;
     rig.write("a.json", records(&[record("1", "2026-01-30"), record("2", "2026-01-31")]));
     let ran = rig.load(&["--dry-run", &rig.path("a.json")], b"").await;
@@ -42,7 +42,7 @@ async fn loads(name: &'static str, ids: &'static str, events: usize) {
 }
 
 #[tokio::test]
-async fn envelopes_by_the_line_are_opened() {
+async fn envelopes_on_each_line_are_opened() {
     loads("records-envelope-lines.jsonl", "a01", 6).await;
     loads("deliveries-lines.jsonl", "a02", 6).await;
     loads("eventbridge-lines.jsonl", "a13", 5).await;
@@ -66,7 +66,7 @@ async fn payloads_of_lambda_are_opened() {
 }
 
 #[tokio::test]
-async fn byte_order_mark_is_no_part_of_a_record() {
+async fn byte_order_mark_is_skipped() {
     loads("records-bom.json", "a33", 3).await;
 }
 
@@ -77,7 +77,7 @@ async fn pretty_printed_records_are_read() {
 }
 
 #[tokio::test]
-async fn list_of_records_that_is_there_twice_is_read_twice() {
+async fn duplicate_records_key_is_read_twice() {
     loads("records-key-twice.json", "a48", 6).await;
 }
 
@@ -101,7 +101,7 @@ async fn utf16_of_powershell_is_read() {
 }
 
 #[tokio::test]
-async fn bad_line_fails_alone_and_is_named() {
+async fn invalid_line_fails_alone_and_is_reported() {
     let rig = Rig::new().await;
     let ran = rig.load(&[&sample("bad-line.jsonl")], b"").await;
     assert_ran(&ran, 1, "100 events in 1 files, 100 indexed, 1 failed");
@@ -110,7 +110,7 @@ async fn bad_line_fails_alone_and_is_named() {
 }
 
 #[tokio::test]
-async fn values_of_another_kind_are_named_with_their_lines() {
+async fn values_of_another_kind_are_reported_with_their_lines() {
     let rig = Rig::new().await;
     rig.write("a.json", format!("{{\"a\":1}}\n{}\n\nno JSON\nnor this\n", record("1", "2026-01-30")));
     let ran = rig.load(&[&rig.path("a.json")], b"").await;
@@ -122,7 +122,7 @@ async fn values_of_another_kind_are_named_with_their_lines() {
 }
 
 #[tokio::test]
-async fn mixed_bucket_ends_well_and_nothing_foreign_is_indexed() {
+async fn mixed_bucket_succeeds_and_indexes_only_events() {
     let rig = Rig::new().await;
     let ran = rig.load(&[&sample("mixed-bucket")], b"").await;
     assert_ran(&ran, 0, "3 events in 2 files, 3 indexed");
@@ -135,7 +135,7 @@ async fn mixed_bucket_ends_well_and_nothing_foreign_is_indexed() {
 }
 
 #[tokio::test]
-async fn foreign_files_are_told_by_their_content_too() {
+async fn foreign_file_is_recognised_by_its_content() {
     let rig = Rig::new().await;
     for (nth, name) in ["Config", "GuardDuty", "vpcflowlogs"].into_iter().enumerate() {
         let folder = sample(&format!("mixed-bucket/AWSLogs/111122223333/{name}"));
@@ -156,7 +156,7 @@ async fn foreign_files_are_told_by_their_content_too() {
 }
 
 #[tokio::test]
-async fn what_is_passed_over_is_counted_and_named() {
+async fn skipped_files_are_counted_and_listed() {
     let rig = Rig::new().await;
     for name in ["a.log", "b.gz", "c.ndjson", "d.JSON", "firehose-1-2026-01-30-00-00-00-0a"] {
         rig.write(&format!("logs/{name}"), records(&[record(name, "2026-01-30")]));
@@ -174,7 +174,7 @@ async fn what_is_passed_over_is_counted_and_named() {
 }
 
 #[tokio::test]
-async fn compressed_file_of_another_format_is_named() {
+async fn unsupported_compression_is_reported() {
     let rig = Rig::new().await;
     rig.write("logs/a.json.zst", b"\x28\xb5\x2f\xfd....");
     let ran = rig.load(&[&rig.path("logs")], b"").await;
@@ -197,7 +197,7 @@ async fn nothing_to_load_is_an_error() {
 }
 
 #[tokio::test]
-async fn dangling_link_and_pipe_neither_end_nor_hang_the_run() {
+async fn dangling_link_and_pipe_do_not_stop_the_run() {
     let rig = Rig::new().await;
     rig.write("logs/b.json", records(&[record("1", "2026-01-30")]));
     std::os::unix::fs::symlink("nowhere", rig.path("logs/a.json")).unwrap();
@@ -210,7 +210,7 @@ async fn dangling_link_and_pipe_neither_end_nor_hang_the_run() {
 }
 
 #[tokio::test]
-async fn standard_input_and_records_by_the_line_are_read() {
+async fn records_on_standard_input_are_read() {
     let rig = Rig::new().await;
     let lines = format!("{}\n{}\n", record("1", "2026-01-30"), record("2", "2026-01-30"));
     assert_ran(&rig.load(&["-"], lines.as_bytes()).await, 0, "2 events in 1 files, 2 indexed");
@@ -241,7 +241,7 @@ async fn events_are_sent_before_the_input_ends() {
 }
 
 #[tokio::test]
-async fn digests_are_passed_over_and_payloads_of_cloudwatch_are_read() {
+async fn digests_are_skipped_and_cloudwatch_payloads_read() {
     let rig = Rig::new().await;
     rig.write("logs/digest.json", json!({ "digestS3Bucket": "b", "logFiles": [] }).to_string());
     let message = record("of the record", "2026-01-30").to_string();
@@ -256,7 +256,7 @@ async fn digests_are_passed_over_and_payloads_of_cloudwatch_are_read() {
 }
 
 #[tokio::test]
-async fn only_the_days_that_are_wanted_are_loaded() {
+async fn only_requested_days_are_loaded() {
     let rig = Rig::new().await;
     rig.write("logs/2026/01/29/a.json", records(&[record("1", "2026-01-29")]));
     rig.write("logs/2026/01/30/b.json", records(&[record("2", "2026-01-29"), record("3", "2026-01-30")]));
@@ -279,7 +279,7 @@ async fn last_minutes_of_a_day_are_loaded_from_the_next_folder() {
 }
 
 #[tokio::test]
-async fn file_that_breaks_off_gives_what_is_before() {
+async fn truncated_file_yields_its_complete_events() {
     let rig = Rig::new().await;
     let lines: Vec<String> = (0..2_000).map(|id| record(&format!("{id:08}"), "2026-01-30").to_string()).collect();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::none());

@@ -5,7 +5,7 @@ use trailgate_testkit::ReservedPort;
 use super::{Rig, assert_ran, assert_says, record, records};
 
 #[tokio::test]
-async fn path_that_is_not_there_is_named() {
+async fn missing_path_is_reported() {
     let rig = Rig::new().await;
     let ran = rig.load(&[&rig.path("nowhere")], b"").await;
     assert_eq!(ran.code, Some(1));
@@ -13,7 +13,7 @@ async fn path_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn period_that_ends_before_it_begins_is_refused() {
+async fn period_that_ends_before_it_begins_is_rejected() {
     let rig = Rig::new().await;
     let ran = rig.load(&["--from", "2026-02-01", "--to", "2026-01-31", "-"], b"").await;
     assert_eq!(ran.code, Some(1));
@@ -21,7 +21,7 @@ async fn period_that_ends_before_it_begins_is_refused() {
 }
 
 #[tokio::test]
-async fn degraded_events_are_among_the_indexed() {
+async fn degraded_events_count_as_indexed() {
     let rig = Rig::new().await;
     rig.write("a.json", records(&(0..10).map(|id| record(&id.to_string(), "2026-01-30")).collect::<Vec<_>>()));
     rig.domain()
@@ -46,7 +46,7 @@ async fn ingest(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn settings_that_are_missing_are_named_by_their_flags() {
+async fn missing_settings_are_reported_by_their_flags() {
     let (code, stderr) = ingest(&["load", "--endpoint", "https://es.example.com", "a.json"]).await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains("--region: is not set, and --endpoint does not name a region"), "{stderr}");

@@ -303,7 +303,7 @@ async fn in_is_out(rig: &Rig, case: &Case) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn events_in_files_of_any_form_are_indexed_or_named() {
+fn events_in_files_of_any_format_are_indexed_or_reported() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
     let run = |case: Case| {

@@ -46,7 +46,7 @@ fn unaltered_bucket_is_proven() {
 }
 
 #[test]
-fn changed_log_file_is_named() {
+fn changed_log_file_is_reported() {
     let change = |month: &Month| {
         let text = inflate(month, &log()).replacen("eventName", "eventname", 1);
         month.put(&log(), &gzip(&text));
@@ -55,7 +55,7 @@ fn changed_log_file_is_named() {
 }
 
 #[test]
-fn log_file_cut_short_is_named() {
+fn truncated_log_file_is_reported() {
     let change = |month: &Month| {
         let bytes = std::fs::read(month.path(&log())).unwrap();
         month.put(&log(), &bytes[..bytes.len() / 2]);
@@ -64,7 +64,7 @@ fn log_file_cut_short_is_named() {
 }
 
 #[test]
-fn log_file_compressed_otherwise_is_proven() {
+fn recompressed_log_file_is_proven() {
     let change = |month: &Month| {
         let before = std::fs::read(month.path(&log())).unwrap();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
@@ -77,12 +77,12 @@ fn log_file_compressed_otherwise_is_proven() {
 }
 
 #[test]
-fn removed_log_file_is_named() {
+fn removed_log_file_is_reported() {
     test(|month| month.remove(&log()), Verdict::Differences, &[(Kind::MissingFile, log())]);
 }
 
 #[test]
-fn added_log_file_is_named() {
+fn added_log_file_is_reported() {
     let added = log_key(Date::constant(2026, 1, 15), 7);
     let change = |month: &Month| month.put(&added, &gzip(&inflate(month, &log())));
     test(change, Verdict::Differences, &[(Kind::ExtraFile, added.clone())]);
@@ -90,13 +90,13 @@ fn added_log_file_is_named() {
 
 /// The digest of an hour without log files.
 #[test]
-fn removed_digest_is_named() {
+fn removed_digest_is_reported() {
     let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
     test(|month| month.remove(&key), Verdict::Differences, &[(Kind::MissingDigest, key.clone())]);
 }
 
 #[test]
-fn changed_digest_is_named() {
+fn changed_digest_is_reported() {
     let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
     let change = |month: &Month| {
         let mut content: Value = serde_json::from_str(&inflate(month, &key)).unwrap();
@@ -107,7 +107,7 @@ fn changed_digest_is_named() {
 }
 
 #[test]
-fn digest_signed_with_another_key_is_named() {
+fn digest_signed_with_another_key_is_reported() {
     let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
     let change = |month: &Month| {
         let signature = sign(&signing_key("other"), &inflate(month, &key));
@@ -117,7 +117,7 @@ fn digest_signed_with_another_key_is_named() {
 }
 
 #[test]
-fn digest_of_unknown_key_is_named() {
+fn digest_of_unknown_key_is_reported() {
     let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
     let change = |month: &Month| {
         let content = inflate(month, &key)
@@ -129,7 +129,7 @@ fn digest_of_unknown_key_is_named() {
 }
 
 #[test]
-fn digest_at_another_key_is_named() {
+fn digest_at_another_object_key_is_reported() {
     let (from, to) = (
         digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0)),
         digest_key(DateTime::constant(2026, 1, 15, 3, 0, 1, 0)),
@@ -145,7 +145,7 @@ fn digest_at_another_key_is_named() {
 
 /// A copy made without the signatures' metadata: each digest but the last is proven by the next one.
 #[test]
-fn copy_without_signatures_is_proven_but_for_its_end() {
+fn copy_without_signatures_is_proven_except_for_its_end() {
     let last = digest_key(DateTime::constant(2026, 2, 1, 2, 0, 0, 0));
     let change = |month: &Month| {
         let mut end = DateTime::constant(2026, 1, 1, 1, 0, 0, 0);

@@ -222,24 +222,24 @@ async fn exit_code_is_the_verdict() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn each_change_is_named_on_opensearch_2() {
+async fn each_change_is_reported_on_opensearch_2() {
     each_change_of_the_domain_is_named("opensearch-2.19", DocumentId::EventId).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn each_change_is_named_on_opensearch_3() {
+async fn each_change_is_reported_on_opensearch_3() {
     each_change_of_the_domain_is_named("opensearch-3", DocumentId::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn each_change_is_named_on_elasticsearch_5() {
+async fn each_change_is_reported_on_elasticsearch_5() {
     each_change_of_the_domain_is_named("elasticsearch-5.6", DocumentId::LogEvent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
-async fn each_change_is_named_on_elasticsearch_7() {
+async fn each_change_is_reported_on_elasticsearch_7() {
     each_change_of_the_domain_is_named("elasticsearch-7.10", DocumentId::LogEvent).await;
 }

@@ -26,7 +26,7 @@ async fn validate_logs(month: &Month) -> (bool, String) {
 
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn verdict_on_a_bucket_is_that_of_validate_logs() {
+async fn verdict_on_a_bucket_equals_that_of_validate_logs() {
     let log = log_key(Date::constant(2026, 1, 15), 0);
     let digest = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
     let with_files = digest_key(DateTime::constant(2026, 1, 15, 13, 0, 0, 0));
@@ -67,7 +67,7 @@ async fn verdict_on_a_bucket_is_that_of_validate_logs() {
 /// The one difference: a file that no digest lists is no concern of the command line.
 #[tokio::test]
 #[ignore = "needs Python"]
-async fn added_file_is_found_by_verify_alone() {
+async fn added_file_is_found_only_by_verify() {
     let month = Month::write();
     let added = log_key(Date::constant(2026, 1, 15), 7);
     month.put(&added, &gzip(&inflate(&month, &log_key(Date::constant(2026, 1, 15), 0))));

@@ -12,7 +12,7 @@ fn meaning(text: &str) -> Vec<Entry> {
 }
 
 #[test]
-fn last_entry_removed_leaves_a_list_that_says_so() {
+fn removal_of_the_last_entry_writes_an_explicit_empty_list() {
     let text = "# whose\n\n[[allow]]\ncidr = \"192.0.2.2\"\nname = \"a\"\n";
     let without = Text::read(text).unwrap().without(0);
     assert_eq!(without, "# whose\n\nallow = []\n");
@@ -22,7 +22,7 @@ fn last_entry_removed_leaves_a_list_that_says_so() {
 }
 
 #[test]
-fn byte_order_mark_and_crlf_stay() {
+fn byte_order_mark_and_crlf_are_kept() {
     let text = include_str!("../../../../tests/data/faults/allowlist-bom-crlf.toml");
     let with = Text::read(text).unwrap().with(&auditor());
     assert!(with.starts_with(text), "{with:?}");

@@ -15,7 +15,7 @@ fn refuses(bytes: &str, error: HeadError) {
 }
 
 #[test]
-fn nothing_passes_of_a_head_that_is_not_whole() {
+fn incomplete_head_passes_nothing() {
     passes("", "");
     passes("\r\n", "");
     passes("GET / HTTP/1.1\r\nhost: a\r\n", "");
@@ -23,7 +23,7 @@ fn nothing_passes_of_a_head_that_is_not_whole() {
 }
 
 #[test]
-fn a_head_passes_with_its_body_and_nothing_of_the_next_head() {
+fn head_passes_with_its_body_and_not_the_next_head() {
     passes("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     passes("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET", "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     passes("\r\n\r\nGET / HTTP/1.0\r\nhost:\r\n\r\n", "\r\n\r\nGET / HTTP/1.0\r\nhost:\r\n\r\n");
@@ -33,13 +33,13 @@ fn a_head_passes_with_its_body_and_nothing_of_the_next_head() {
 }
 
 #[test]
-fn all_passes_behind_the_head_of_a_chunked_body() {
+fn bytes_after_the_head_of_a_chunked_body_pass() {
     let all = "PUT /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\nGET\n";
     passes(all, all);
 }
 
 #[test]
-fn a_body_that_is_announced_passes_piece_by_piece() {
+fn body_with_content_length_passes_in_pieces() {
     let mut validator = validator();
     let head = b"PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
     assert_eq!(validator.pass(head), Ok(head.len()));
@@ -50,7 +50,7 @@ fn a_body_that_is_announced_passes_piece_by_piece() {
 }
 
 #[test]
-fn what_can_be_read_in_two_ways_is_refused() {
+fn ambiguous_head_is_rejected() {
     refuses("GET / HTTP/1.1\n", HeadError::BareLf);
     refuses("\n", HeadError::BareLf);
     refuses("GET / HTTP/1.1\r\nhost: a\n", HeadError::BareLf);
@@ -71,7 +71,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn a_head_is_measured_to_its_end_alone() {
+fn head_limit_excludes_the_body() {
     let head = "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n";
     let measured =
         |bytes, headers| HeadValidator::new(HeadLimits { bytes, headers }).pass(format!("{head}123456789").as_bytes());
@@ -81,14 +81,14 @@ fn a_head_is_measured_to_its_end_alone() {
 }
 
 #[test]
-fn a_head_without_an_end_is_too_large_once_it_is() {
+fn unfinished_head_beyond_the_limit_is_too_large() {
     let mut validator = HeadValidator::new(HeadLimits { bytes: 16, headers: 1 });
     assert_eq!(validator.pass(b"GET / HTTP/1.1\r\n"), Ok(0));
     assert_eq!(validator.pass(b"GET / HTTP/1.1\r\nh"), Err(HeadError::TooLarge));
 }
 
 #[test]
-fn each_byte_of_a_target_passes_as_hyper_takes_it() {
+fn each_byte_of_a_target_passes_if_hyper_accepts_it() {
     for byte in 0..=u8::MAX {
         for before in ["/a", "/?a", "http://a/", "http://a/?"] {
             let target = [before.as_bytes(), &[byte]].concat();
@@ -102,7 +102,7 @@ fn each_byte_of_a_target_passes_as_hyper_takes_it() {
 }
 
 #[test]
-fn a_target_that_is_no_path_passes_as_hyper_takes_it() {
+fn target_that_is_no_path_passes_if_hyper_accepts_it() {
     for (target, expected) in [
         ("*", true),
         ("a:443", true),
@@ -126,7 +126,7 @@ fn is_target(target: &[u8]) -> bool {
 }
 
 #[test]
-fn raw_target_is_noticed_and_encoded() {
+fn raw_target_is_detected_and_encoded() {
     let mut validator = validator();
     let head = b"\r\nGET /a?q=\"<b>`\" HTTP/1.1\r\nhost: \"<a>\"\r\n\r\n";
     assert_eq!(validator.pass(head), Ok(head.len()));
@@ -154,7 +154,7 @@ fn http_1_0_without_a_host_passes() {
 
 proptest! {
     #[test]
-    fn good_requests_pass_whole_and_in_order_however_they_are_cut(
+    fn valid_requests_pass_whole_in_pieces_of_any_size(
         requests in proptest::collection::vec(good(), 0..5),
         last in proptest::option::of(chunked()),
         cuts in proptest::collection::vec(any::<Index>(), 0..20),
@@ -166,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn bad_head_cut_anywhere_is_rejected_and_not_passed_on(
+    fn malformed_head_in_pieces_of_any_size_is_rejected(
         requests in proptest::collection::vec(good(), 0..3),
         (bad, error) in bad(),
         cuts in proptest::collection::vec(any::<Index>(), 0..20),

@@ -17,12 +17,12 @@ use tracing::subscriber::{DefaultGuard, set_default};
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_file_written_in_place_is_loaded() {
+async fn file_written_in_place_is_loaded() {
     follows(plain, |dir| write(dir.join("list"), NEW)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_renamed_over_is_loaded() {
+async fn file_renamed_over_is_loaded() {
     follows(plain, |dir| {
         write(dir.join("new"), NEW)?;
         rename(dir.join("new"), dir.join("list"))
@@ -31,7 +31,7 @@ async fn a_file_renamed_over_is_loaded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_deleted_and_created_is_loaded() {
+async fn file_deleted_and_created_is_loaded() {
     follows(plain, |dir| {
         remove_file(dir.join("list"))?;
         write(dir.join("list"), NEW)
@@ -40,7 +40,7 @@ async fn a_file_deleted_and_created_is_loaded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_whose_directory_is_swapped_is_loaded() {
+async fn file_in_a_swapped_directory_is_loaded() {
     let begin = |dir: &Path| {
         create_dir(dir.join("etc"))?;
         write(dir.join("etc/list"), OLD)?;
@@ -62,7 +62,7 @@ async fn a_file_whose_directory_is_swapped_is_loaded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_symlink_turned_to_another_file_is_loaded() {
+async fn symlink_to_another_file_is_loaded() {
     follows(linked, |dir| {
         write(dir.join("new"), NEW)?;
         symlink("new", dir.join("temporary"))?;
@@ -72,12 +72,12 @@ async fn a_symlink_turned_to_another_file_is_loaded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_target_of_a_symlink_written_in_place_is_loaded() {
+async fn symlink_target_written_in_place_is_loaded() {
     follows(linked, |dir| write(dir.join("elsewhere/target"), NEW)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kubernetes_volume_updated_is_loaded() {
+async fn updated_kubernetes_volume_is_loaded() {
     let begin = |dir: &Path| {
         create_dir(dir.join("..1"))?;
         write(dir.join("..1/list"), OLD)?;
@@ -98,7 +98,7 @@ async fn a_kubernetes_volume_updated_is_loaded() {
 }
 
 #[tokio::test]
-async fn a_change_that_leaves_the_same_stamp_is_loaded() {
+async fn change_with_the_same_stamp_is_loaded() {
     let mut it = Rig::new();
     it.write(NEW);
     it.reloader.file.pretend_same_tick();
@@ -107,7 +107,7 @@ async fn a_change_that_leaves_the_same_stamp_is_loaded() {
 }
 
 #[tokio::test]
-async fn a_file_is_read_only_when_two_polls_agree() {
+async fn file_is_loaded_only_after_two_equal_polls() {
     let mut it = Rig::new();
     it.polls(1).await;
     for half in ["", "[[allow]]", "[[allow]]\ncidr = '10.0.0.0/8'"] {
@@ -122,7 +122,7 @@ async fn a_file_is_read_only_when_two_polls_agree() {
 }
 
 #[tokio::test]
-async fn a_bad_file_keeps_the_list_and_is_logged_once() {
+async fn invalid_file_keeps_the_list_and_is_logged_once() {
     let mut it = Rig::new();
     let bad = NEW.replace("100.0/24", "100.0/33");
     let line = "ERROR allowlist not reloaded, the list of 1 entries stays in effect error=…:5: cidr \"198.51.100.0/33\" has a bad prefix length: write a whole number from 0 to 32 after the slash\n";
@@ -143,7 +143,7 @@ async fn a_bad_file_keeps_the_list_and_is_logged_once() {
 }
 
 #[tokio::test]
-async fn emptied_list_is_not_taken() {
+async fn emptied_file_keeps_the_list() {
     for (text, reason) in [
         ("", "has no entries: write at least one [[allow]], or allow = [] to reject every client"),
         (
@@ -161,7 +161,7 @@ async fn emptied_list_is_not_taken() {
 }
 
 #[tokio::test]
-async fn list_that_says_that_it_is_empty_is_taken() {
+async fn explicitly_empty_list_is_loaded() {
     let mut it = Rig::new();
     it.write("allow = []\n");
     it.polls(2).await;
@@ -173,7 +173,7 @@ async fn list_that_says_that_it_is_empty_is_taken() {
 }
 
 #[tokio::test]
-async fn fifo_in_the_files_place_ends_no_reload() {
+async fn fifo_in_place_of_the_file_does_not_end_reloads() {
     let mut it = Rig::new();
     remove_file(it.reloader.file.path()).unwrap();
     mkfifo(it.reloader.file.path(), Mode::S_IRWXU).unwrap();
@@ -186,7 +186,7 @@ async fn fifo_in_the_files_place_ends_no_reload() {
 }
 
 #[tokio::test]
-async fn file_that_cannot_be_read_makes_the_list_stale() {
+async fn unreadable_file_makes_the_list_stale() {
     let mut it = Rig::new();
     it.polls(1).await;
     assert!(it.reloader.state().borrow().is_current());
@@ -197,7 +197,7 @@ async fn file_that_cannot_be_read_makes_the_list_stale() {
 }
 
 #[tokio::test]
-async fn a_deleted_file_keeps_the_list_until_it_comes_back() {
+async fn deleted_file_keeps_the_list_until_recreated() {
     let mut it = Rig::new();
     remove_file(it.reloader.file.path()).unwrap();
     it.polls(5).await;
@@ -230,7 +230,7 @@ async fn hangup_loads_a_stable_file_and_always_logs_it() {
 }
 
 #[tokio::test]
-async fn hangup_does_not_load_a_file_that_is_being_written() {
+async fn hangup_does_not_load_an_unstable_file() {
     let mut it = Rig::new();
     let half = &NEW[..NEW.len() / 2];
     it.write(half);
@@ -243,7 +243,7 @@ async fn hangup_does_not_load_a_file_that_is_being_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hangup_arrives_as_an_item() {
+async fn hangup_reloads_and_polling_continues() {
     let Rig { dir, reloader, allowlist, .. } = Rig::new();
     let (hangups, items) = mpsc::channel(1);
     let mut changes = allowlist.clone();
@@ -257,7 +257,7 @@ async fn a_hangup_arrives_as_an_item() {
 }
 
 #[test]
-fn a_start_needs_a_list_that_lets_somebody_in() {
+fn start_without_a_usable_list_fails() {
     let refuses = |text: Option<&str>, reason: &str| {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("list");

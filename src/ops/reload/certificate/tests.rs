@@ -59,7 +59,7 @@ fn year(year: i32) -> SystemTime {
 }
 
 #[tokio::test]
-async fn early_certificate_is_loaded_when_its_time_comes() {
+async fn early_certificate_is_loaded_when_it_becomes_valid() {
     let mut it = Rig::start(2020, 2030);
     write(&it.files, 2028, 2040);
     it.polls(year(2026)).await;
@@ -71,7 +71,7 @@ async fn early_certificate_is_loaded_when_its_time_comes() {
 }
 
 #[tokio::test]
-async fn certificate_that_cannot_be_read_is_stale() {
+async fn unreadable_certificate_is_stale() {
     let mut it = Rig::start(2020, 2030);
     it.polls(year(2026)).await;
     assert!(it.is_current());

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::*;
 
 #[test]
-fn a_full_entry_is_read() {
+fn entry_with_all_keys_is_parsed() {
     let text =
         "[[allow]]\ncidr = \"203.0.113.7/32\"\nname = \"Concurrency Labs\"\nexpires = 2026-12-31T18:00:00+02:00\n";
     let entry = Entry::new("203.0.113.7/32".parse().unwrap(), "Concurrency Labs".to_owned(), Access::Read)
@@ -15,7 +15,7 @@ fn a_full_entry_is_read() {
 }
 
 #[test]
-fn access_is_read_unless_it_says_full() {
+fn access_is_read_by_default() {
     let access = |line: &str| {
         let text = format!("[[allow]]\ncidr = \"203.0.113.7\"\nname = 'x'\n{line}\n");
         parsed(&text).map(|entries| entries[0].access)
@@ -40,7 +40,7 @@ fn access_log_is_hidden_unless_the_entry_says_so() {
 }
 
 #[test]
-fn role_is_the_arn_of_a_role() {
+fn role_that_is_no_arn_is_rejected() {
     let role = |arn: &str| {
         let text = format!("[[allow]]\ncidr = \"203.0.113.7\"\nname = 'x'\nrole = {arn:?}\n");
         parsed(&text).map(|entries| entries[0].role.as_ref().unwrap().to_string())
@@ -53,7 +53,7 @@ fn role_is_the_arn_of_a_role() {
 }
 
 #[test]
-fn a_bad_block_is_refused_with_the_right_one() {
+fn invalid_block_is_rejected_with_the_corrected_one() {
     let cidr = |cidr: &str, expected: &str| {
         let text = format!("\n[[allow]]\nname = 'x'\ncidr = {cidr:?}\n");
         refuses(&text, &format!("a.toml:4: cidr {cidr:?} {expected}"));
@@ -91,7 +91,7 @@ fn a_bad_block_is_refused_with_the_right_one() {
 }
 
 #[test]
-fn a_block_that_is_there_twice_names_the_first_line() {
+fn duplicate_block_is_rejected_with_the_first_line() {
     let entry = |cidr: &str| format!("[[allow]]\ncidr = '{cidr}'\nname = 'x'\n");
     refuses(
         &(entry("10.0.0.1") + &entry("10.0.0.2") + &entry("10.0.0.1/32")),
@@ -104,7 +104,7 @@ fn a_block_that_is_there_twice_names_the_first_line() {
 }
 
 #[test]
-fn a_bad_name_is_refused() {
+fn invalid_name_is_rejected() {
     let name = |name: &str, expected: &str| {
         refuses(&format!("[[allow]]\ncidr = '::1'\nname = {name}\n"), &format!("a.toml:3: {expected}"));
     };
@@ -116,7 +116,7 @@ fn a_bad_name_is_refused() {
 }
 
 #[test]
-fn a_missing_key_is_refused_at_its_entry() {
+fn missing_key_is_rejected_with_the_line_of_its_entry() {
     let good = "[[allow]]\ncidr = '::1'\nname = 'x'\n";
     refuses(
         &format!("{good}[[allow]]\nname = 'x'\n"),
@@ -126,7 +126,7 @@ fn a_missing_key_is_refused_at_its_entry() {
 }
 
 #[test]
-fn an_end_that_is_not_an_instant_is_refused() {
+fn expiry_that_is_no_instant_is_rejected() {
     let expires = |expires: &str, reason: &str| {
         refuses(
             &format!("[[allow]]\ncidr = '::1'\nname = 'x'\nexpires = {expires}\n"),
@@ -142,7 +142,7 @@ fn an_end_that_is_not_an_instant_is_refused() {
 }
 
 #[test]
-fn what_is_not_the_format_is_refused_in_one_line() {
+fn malformed_file_is_rejected_in_one_line() {
     refuses("[[alow]]\n", "a.toml:1: unknown field `alow`, expected `allow`, in: [[alow]]");
     refuses(
         "[[allow]]\nnmae = 'x'\n",
@@ -169,7 +169,7 @@ fn end_in_the_last_year_is_never_out_of_range() {
 }
 
 #[test]
-fn list_without_entries_says_so_only_by_its_key() {
+fn list_is_explicitly_empty_only_by_its_key() {
     let says_so = |text: &str| parse(Path::new("a.toml"), text).unwrap().says_so;
     assert!(says_so("# none\nallow = []\n"));
     assert!(!says_so("# none\n"));
@@ -177,7 +177,7 @@ fn list_without_entries_says_so_only_by_its_key() {
 }
 
 #[test]
-fn long_list_means_the_same_as_its_parts() {
+fn list_parsed_in_parts_equals_the_whole() {
     let entry = |number: usize| format!("[[allow]]\ncidr = '10.{}.{}.0/24'\nname = 'x'\n", number / 256, number % 256);
     let text: String = "# first\n".to_owned() + &(0..5000).map(entry).collect::<String>();
     assert!(parts(&text).len() > 10);

@@ -10,7 +10,7 @@ use super::{Call, Error, Indices, Reply, matches};
 use crate::seen::Seen;
 
 #[test]
-fn a_document_is_given_back_as_it_was_put() {
+fn document_is_returned_unchanged() {
     let mut indices = Indices::default();
     let (status, created) = indices.send("PUT", "/cwl/_doc/1", r#"{"a": 1}"#);
     assert_eq!((status, &created["result"]), (201, &json!("created")));
@@ -19,7 +19,7 @@ fn a_document_is_given_back_as_it_was_put() {
 }
 
 #[test]
-fn a_document_put_again_is_updated() {
+fn document_put_again_is_updated() {
     let mut indices = Indices::default();
     indices.send("PUT", "/cwl/_doc/1", r#"{"a": 1}"#);
     let (status, updated) = indices.send("PUT", "/cwl/_doc/1", r#"{"a": 2}"#);
@@ -28,7 +28,7 @@ fn a_document_put_again_is_updated() {
 }
 
 #[test]
-fn a_document_is_not_created_twice() {
+fn second_create_of_a_document_is_a_conflict() {
     let mut indices = Indices::default();
     indices.send("PUT", "/cwl/_create/1", "{}");
     let (status, answer) = indices.send("PUT", "/cwl/_create/1", "{}");
@@ -36,7 +36,7 @@ fn a_document_is_not_created_twice() {
 }
 
 #[test]
-fn a_deleted_document_is_gone() {
+fn deleted_document_is_not_found() {
     let mut indices = Indices::default();
     indices.send("PUT", "/cwl/_doc/1", "{}");
     assert_eq!(indices.send("DELETE", "/cwl/_doc/1", "").1["result"], "deleted");
@@ -45,7 +45,7 @@ fn a_deleted_document_is_gone() {
 }
 
 #[test]
-fn documents_without_an_id_get_ids_of_their_own() {
+fn documents_without_an_id_get_unique_ids() {
     let mut indices = Indices::default();
     let first = indices.send("POST", "/cwl/_doc", "{}").1;
     let second = indices.send("POST", "/cwl/_doc", "{}").1;
@@ -53,13 +53,13 @@ fn documents_without_an_id_get_ids_of_their_own() {
 }
 
 #[test]
-fn an_escaped_slash_is_part_of_the_id() {
+fn escaped_slash_is_part_of_the_id() {
     let mut indices = Indices::default();
     assert_eq!(indices.send("PUT", "/cwl/_doc/a%2Fb", "{}").1["_id"], "a/b");
 }
 
 #[test]
-fn a_bulk_request_does_each_action_and_tells_each_result() {
+fn bulk_request_applies_and_reports_each_action() {
     let mut indices = Indices::default();
     let body = "{\"index\":{\"_index\":\"a\",\"_id\":\"1\"}}\n{\"n\":1}\n\
                 {\"create\":{\"_index\":\"a\",\"_id\":\"1\"}}\n{\"n\":2}\n\
@@ -76,7 +76,7 @@ fn a_bulk_request_does_each_action_and_tells_each_result() {
 }
 
 #[test]
-fn a_bulk_request_may_be_gzipped() {
+fn gzipped_bulk_request_is_accepted() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(b"{\"index\":{}}\n{\"n\":1}\n").expect("to write to memory");
     let seen = Seen {
@@ -91,36 +91,36 @@ fn a_bulk_request_may_be_gzipped() {
 }
 
 #[test]
-fn a_bulk_request_must_end_in_a_newline() {
+fn bulk_request_without_a_final_newline_is_rejected() {
     let (status, answer) = Indices::default().send("POST", "/cwl/_bulk", "{\"index\":{}}\n{\"n\":1}");
     assert_eq!(status, 400);
     assert_eq!(answer["error"]["reason"], "The bulk request must be terminated by a newline [\\n]");
 }
 
 #[test]
-fn a_search_gives_the_newest_first_over_all_matching_indices() {
+fn search_returns_the_newest_first_of_all_indices() {
     assert_eq!(found("/cwl-*/_search", &json!({})), ["c", "b", "a"]);
 }
 
 #[test]
-fn a_search_takes_names_and_patterns_separated_by_commas() {
+fn search_accepts_comma_separated_names_and_patterns() {
     assert_eq!(found("/cwl-2015.08.30,tr*/_search", &json!({})), ["x", "b", "a"]);
 }
 
 #[test]
-fn a_search_takes_a_window_of_the_hits_and_tells_the_total() {
+fn search_returns_a_page_of_hits_and_the_total() {
     let answer = events().send("POST", "/cwl-*/_search", r#"{"from": 1, "size": 1}"#).1;
     assert_eq!((ids(&answer), &answer["hits"]["total"]["value"]), (vec!["b".to_owned()], &json!(3)));
 }
 
 #[test]
-fn a_search_sorts_as_asked() {
+fn search_sorts_as_requested() {
     assert_eq!(found("/cwl-*/_search", &json!({ "sort": [{ "@timestamp": "asc" }] })), ["a", "b", "c"]);
     assert_eq!(found("/cwl-*/_search", &json!({ "sort": [{ "count": { "order": "desc" } }] })), ["b", "a", "c"]);
 }
 
 #[test]
-fn a_term_compares_the_whole_value_of_a_nested_field() {
+fn term_compares_the_whole_value_of_a_nested_field() {
     let query = json!({ "query": { "term": { "user.name.keyword": "alice" } } });
     assert_eq!(found("/cwl-*/_search", &query), ["c", "a"]);
     let query = json!({ "query": { "term": { "user.name": { "value": "ali" } } } });
@@ -128,13 +128,13 @@ fn a_term_compares_the_whole_value_of_a_nested_field() {
 }
 
 #[test]
-fn a_range_compares_times_whatever_their_zone() {
+fn range_compares_times_across_zones() {
     let range = json!({ "gte": "2015-08-30T14:00:00+02:00", "lt": "2015-08-31T00:00:00Z" });
     assert_eq!(found("/cwl-*/_search", &json!({ "query": { "range": { "@timestamp": range } } })), ["b"]);
 }
 
 #[test]
-fn a_range_compares_numbers_by_size() {
+fn range_compares_numbers_by_size() {
     assert_eq!(found("/cwl-*/_search", &json!({ "query": { "range": { "count": { "gt": 9 } } } })), ["b"]);
 }
 
@@ -148,25 +148,25 @@ fn all_clauses_of_a_bool_query_must_hold() {
 }
 
 #[test]
-fn a_count_counts_what_a_search_finds() {
+fn count_equals_the_number_of_search_hits() {
     let query = r#"{"query": {"term": {"user.name": "alice"}}}"#;
     assert_eq!(events().send("POST", "/cwl-*/_count", query).1["count"], 2);
 }
 
 #[test]
-fn a_pattern_that_no_index_matches_finds_nothing() {
+fn pattern_without_a_matching_index_finds_nothing() {
     let (status, answer) = Indices::default().send("GET", "/cwl-*/_search", "");
     assert_eq!((status, &answer["hits"]["hits"]), (200, &json!([])));
 }
 
 #[test]
-fn a_search_in_an_index_that_is_missing_is_404() {
+fn search_in_a_missing_index_is_404() {
     let (status, answer) = Indices::default().send("GET", "/cwl/_search", "");
     assert_eq!((status, &answer["error"]["type"]), (404, &json!("index_not_found_exception")));
 }
 
 #[test]
-fn what_is_not_stood_in_for_is_refused_and_named() {
+fn unsupported_request_is_rejected_with_the_reason() {
     for (method, target, body, expected) in [
         ("POST", "/cwl-*/_search", r#"{"query": {"fuzzy": {}}}"#, "unknown query [fuzzy]"),
         ("POST", "/cwl-*/_search", r#"{"aggs": {}}"#, "Unknown key for a START_OBJECT in [aggs]."),
@@ -186,14 +186,14 @@ fn what_is_not_stood_in_for_is_refused_and_named() {
 }
 
 #[test]
-fn a_body_of_another_type_is_refused() {
+fn body_of_another_type_is_rejected() {
     let mut seen = seen("PUT", "/cwl/_doc/1", "a=b");
     seen.headers = vec![header("content-type", "application/x-www-form-urlencoded")];
     assert_eq!(status_and_body(Call::read(&seen).map(|_| Reply::ok(Value::Null))).0, 406);
 }
 
 #[test]
-fn an_index_can_be_made_once_and_is_there_then() {
+fn index_can_be_created_once() {
     let mut indices = Indices::default();
     assert_eq!(indices.send("HEAD", "/cwl", "").0, 404);
     assert_eq!(indices.send("PUT", "/cwl", "").0, 200);
@@ -203,7 +203,7 @@ fn an_index_can_be_made_once_and_is_there_then() {
 }
 
 #[test]
-fn indices_are_listed_as_text_with_a_heading_if_wanted() {
+fn indices_are_listed_as_text_with_a_heading_on_request() {
     let text = events().send("GET", "/_cat/indices/cwl-*?v", "").1;
     let lines: Vec<Vec<&str>> = text.as_str().expect("text").lines().map(|l| l.split_whitespace().collect()).collect();
     let names_and_counts: Vec<_> = lines.iter().map(|line| (line[2], line[6])).collect();
@@ -213,13 +213,13 @@ fn indices_are_listed_as_text_with_a_heading_if_wanted() {
 }
 
 #[test]
-fn indices_are_listed_as_json_if_wanted() {
+fn indices_are_listed_as_json_on_request() {
     let list = events().send("GET", "/_cat/indices?format=json", "").1;
     assert_eq!((&list[0]["index"], &list[0]["docs.count"]), (&json!("cwl-2015.08.30"), &json!("2")));
 }
 
 #[test]
-fn the_banner_the_health_and_templates_are_answered() {
+fn banner_health_and_templates_are_served() {
     let mut indices = Indices::default();
     assert_eq!(indices.send("GET", "/", "").1["tagline"], "You Know, for Search");
     assert_eq!(indices.send("GET", "/_cluster/health", "").1["status"], "green");
@@ -228,7 +228,7 @@ fn the_banner_the_health_and_templates_are_answered() {
 }
 
 #[test]
-fn a_star_stands_for_anything_also_nothing() {
+fn star_matches_any_text_even_empty() {
     for (pattern, name, expected) in [
         ("*", "", true),
         ("cwl-*", "cwl-", true),

@@ -7,47 +7,47 @@ use super::{Credentials, Refusal, Request, Verifier, date_text, parse_date, sha2
 const NOW: &str = "20150830T123600Z";
 
 #[test]
-fn a_signed_request_is_accepted() {
+fn signed_request_is_accepted() {
     assert_eq!(Signed::new().check(), Ok(()));
 }
 
 #[test]
-fn a_signature_over_another_body_is_refused() {
+fn signature_over_another_body_is_rejected() {
     let signed = Signed::signing(|signed| signed.remove("x-amz-content-sha256"));
     assert_mismatch(&Signed { body: "{} ", ..signed });
 }
 
 #[test]
-fn a_signature_over_another_method_is_refused() {
+fn signature_over_another_method_is_rejected() {
     assert_mismatch(&Signed { method: "PUT", ..Signed::new() });
 }
 
 #[test]
-fn a_signature_over_another_path_is_refused() {
+fn signature_over_another_path_is_rejected() {
     assert_mismatch(&Signed { target: "/trail/_search?size=1", ..Signed::new() });
 }
 
 #[test]
-fn a_signature_over_another_query_is_refused() {
+fn signature_over_another_query_is_rejected() {
     assert_mismatch(&Signed { target: "/cwl/_search?size=2", ..Signed::new() });
 }
 
 #[test]
-fn a_signature_with_another_secret_is_refused() {
+fn signature_with_another_secret_is_rejected() {
     let mut signed = Signed::new();
     signed.verifier.credentials.secret_key.push('x');
     assert_mismatch(&signed);
 }
 
 #[test]
-fn a_signed_header_that_changed_is_refused() {
+fn changed_signed_header_is_rejected() {
     let mut signed = Signed::new();
     signed.set("host", "other.eu-west-1.es.amazonaws.com");
     assert_mismatch(&signed);
 }
 
 #[test]
-fn an_unsigned_header_may_change() {
+fn unsigned_header_may_change() {
     let mut signed = Signed::new();
     signed.headers.push(("accept".to_owned(), b"*/*".to_vec()));
     assert_eq!(signed.check(), Ok(()));
@@ -62,7 +62,7 @@ fn spaces_around_and_inside_a_header_value_do_not_count() {
 }
 
 #[test]
-fn each_target_that_can_be_read_in_two_ways_is_refused() {
+fn ambiguous_target_is_rejected() {
     for target in [
         "/a*",
         "/a,b",
@@ -89,7 +89,7 @@ fn each_target_that_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn each_target_that_can_be_read_in_one_way_only_is_accepted() {
+fn unambiguous_target_is_accepted() {
     for target in [
         "/",
         "/a%2A/_search",
@@ -119,7 +119,7 @@ fn mismatch_shows_canonical_request_and_string_to_sign() {
 }
 
 #[test]
-fn a_request_without_a_signature_is_anonymous() {
+fn request_without_a_signature_is_anonymous() {
     let mut signed = Signed::new();
     signed.remove("authorization");
     assert_eq!(
@@ -148,14 +148,14 @@ fn signature_up_to_five_minutes_ahead_is_accepted() {
 }
 
 #[test]
-fn another_access_key_is_refused() {
+fn unknown_access_key_is_rejected() {
     let mut signed = Signed::new();
     signed.verifier.credentials.access_key = "AKIDOTHER".to_owned();
     assert_eq!(signed.check(), Err(Refusal::UnknownToken));
 }
 
 #[test]
-fn another_region_is_refused() {
+fn other_region_is_rejected() {
     let mut signed = Signed::new();
     signed.verifier.region = "us-east-1".to_owned();
     let message = signed.check().unwrap_err().message();
@@ -163,7 +163,7 @@ fn another_region_is_refused() {
 }
 
 #[test]
-fn another_service_is_refused() {
+fn other_service_is_rejected() {
     let mut signed = Signed::new();
     signed.verifier.service = "aoss".to_owned();
     let message = signed.check().unwrap_err().message();
@@ -171,14 +171,14 @@ fn another_service_is_refused() {
 }
 
 #[test]
-fn a_scope_of_another_day_is_refused() {
+fn scope_of_another_day_is_rejected() {
     let mut signed = Signed::new();
     signed.edit_authorization("/20150830/", "/20150829/");
     assert_incomplete(&signed, "Date in Credential scope");
 }
 
 #[test]
-fn each_header_that_must_be_signed_is_missed_when_it_is_not() {
+fn each_required_header_is_rejected_if_unsigned() {
     for name in ["host", "x-amz-date", "x-amz-content-sha256"] {
         let mut signed = Signed::new();
         signed.edit_authorization(&format!("{name};"), "");
@@ -188,34 +188,34 @@ fn each_header_that_must_be_signed_is_missed_when_it_is_not() {
 }
 
 #[test]
-fn a_signed_header_that_is_not_there_is_refused() {
+fn missing_signed_header_is_rejected() {
     let mut signed = Signed::signing(|signed| signed.set("x-note", "one"));
     signed.remove("x-note");
     assert_incomplete(&signed, "The signed header 'x-note' is not in the request.");
 }
 
 #[test]
-fn signed_headers_out_of_order_are_refused() {
+fn signed_headers_out_of_order_are_rejected() {
     let mut signed = Signed::new();
     signed.edit_authorization("host;x-amz-content-sha256", "x-amz-content-sha256;host");
     assert_incomplete(&signed, "SignedHeaders must be sorted");
 }
 
 #[test]
-fn a_second_authorization_is_refused() {
+fn second_authorization_is_rejected() {
     let mut signed = Signed::new();
     signed.headers.push(("Authorization".to_owned(), b"Basic YTpi".to_vec()));
     assert_incomplete(&signed, "The header 'authorization' comes more than once.");
 }
 
 #[test]
-fn a_second_host_is_refused_even_when_both_are_signed() {
+fn second_host_is_rejected_even_if_both_are_signed() {
     let signed = Signed::signing(|signed| signed.headers.push(("host".to_owned(), b"other".to_vec())));
     assert_incomplete(&signed, "The header 'host' comes more than once.");
 }
 
 #[test]
-fn a_basic_authorization_is_refused() {
+fn basic_authorization_is_rejected() {
     let mut signed = Signed::new();
     signed.set("authorization", "Basic YTpi");
     assert_incomplete(&signed, "Unsupported AWS 'algorithm'.");
@@ -228,12 +228,12 @@ fn signed_hash_of_another_body_is_rejected() {
 }
 
 #[test]
-fn the_body_hash_may_be_left_out_for_es() {
+fn body_hash_is_optional_for_es() {
     assert_eq!(Signed::signing(|signed| signed.remove("x-amz-content-sha256")).check(), Ok(()));
 }
 
 #[test]
-fn the_body_hash_may_not_be_left_out_for_aoss() {
+fn body_hash_is_required_for_aoss() {
     let signed = Signed::signing(|signed| {
         signed.verifier.service = "aoss".to_owned();
         signed.remove("x-amz-content-sha256");
@@ -255,7 +255,7 @@ fn temporary_credentials_need_their_token() {
 }
 
 #[test]
-fn a_token_that_came_unsigned_is_refused() {
+fn unsigned_token_is_rejected() {
     let mut signed = Signed::new();
     signed.verifier.credentials.session_token = Some("token".to_owned());
     signed.set("x-amz-security-token", "token");
@@ -263,13 +263,13 @@ fn a_token_that_came_unsigned_is_refused() {
 }
 
 #[test]
-fn a_token_beside_permanent_credentials_is_refused() {
+fn token_with_permanent_credentials_is_rejected() {
     let signed = Signed::signing(|signed| signed.set("x-amz-security-token", "token"));
     assert_eq!(signed.check(), Err(Refusal::UnknownToken));
 }
 
 #[test]
-fn a_date_is_read_back_only_in_the_one_form_it_has() {
+fn date_is_parsed_only_in_its_one_format() {
     let time = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(48);
     assert_eq!(date_text(time), "19700103T000000Z");
     assert_eq!(parse_date("19700103T000000Z"), Some(time));

@@ -82,7 +82,7 @@ fn canonical_request_yields_string_to_sign_and_signature() {
 }
 
 #[test]
-fn canonical_request_equals_the_vector_where_readings_fit() {
+fn canonical_request_equals_the_vector_if_readings_fit() {
     for (name, fits) in VECTORS {
         let vector = Vector::read(name);
         let is_canonical = |reading| {

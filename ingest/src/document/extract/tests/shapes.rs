@@ -17,7 +17,7 @@ fn test(service: &str, parameters: Value, response: Value, wanted: Value) {
 const NONE: Value = Value::Null;
 
 #[test]
-fn policies_name_whom_they_admit() {
+fn policy_yields_its_principals() {
     let statement = r#"{"Sid":"x","Effect":"Allow","Principal":"*","Action":"lambda:InvokeFunction","Resource":"arn:aws:lambda:us-east-1:1:function:f"}"#;
     test(
         "lambda",
@@ -97,7 +97,7 @@ fn policies_name_whom_they_admit() {
 }
 
 #[test]
-fn acls_and_public_access_blocks_show() {
+fn acl_and_public_access_block_have_their_fields() {
     let grantee =
         |kind: &str, value: &str| json!({ "Grantee": { "xsi:type": "Group", kind: value }, "Permission": "READ" });
     let everybody = "http://acs.amazonaws.com/groups/global/AllUsers";
@@ -131,7 +131,7 @@ fn acls_and_public_access_blocks_show() {
 }
 
 #[test]
-fn copies_and_shares_of_data_show() {
+fn copy_and_share_of_data_have_their_fields() {
     test(
         "rds",
         json!({ "sourceDBSnapshotIdentifier": "arn:aws:rds:eu-west-1:1:snapshot:s", "targetDBSnapshotIdentifier": "t" }),
@@ -187,7 +187,7 @@ fn copies_and_shares_of_data_show() {
 }
 
 #[test]
-fn sessions_and_credentials_show() {
+fn session_and_credentials_have_their_fields() {
     test("ssm", json!({ "target": "i-1" }), json!({ "sessionId": "alex-0abc", "streamUrl": "wss://x" }), {
         json!({ "instance_id": "i-1", "session_id": "alex-0abc" })
     });
@@ -228,7 +228,7 @@ fn sessions_and_credentials_show() {
 }
 
 #[test]
-fn networks_and_machines_show() {
+fn network_and_instance_have_their_fields() {
     test(
         "ec2",
         json!({ "CreateFlowLogsRequest": {
@@ -277,7 +277,7 @@ fn networks_and_machines_show() {
 }
 
 #[test]
-fn programs_and_detectors_show() {
+fn program_and_detector_have_their_fields() {
     test("bedrock", json!({ "modelId": "anthropic.x" }), NONE, json!({ "model_id": "anthropic.x" }));
     test("codebuild", json!({ "projectName": "p" }), NONE, json!({ "build_project": "p" }));
     test(
