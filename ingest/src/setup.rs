@@ -13,6 +13,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use self::retention::{InstalledPolicy, PolicyUpdate};
+use self::template::TemplateKind;
 use crate::domain::Domain;
 use crate::domain::json_client::{JSON, JsonClient, JsonRequestError, JsonResponse};
 use crate::engine::Engine;
@@ -22,7 +23,12 @@ use crate::settings::SetupPlan;
 ///
 /// It fails only if the template in this program is broken, which a test excludes.
 pub fn index_mapping() -> Result<Value, serde_json::Error> {
-    template::mapping()
+    template::mapping(TemplateKind::Trail)
+}
+
+/// Returns the mapping of the access log's indices, as [`index_mapping`] does of the others.
+pub fn access_log_mapping() -> Result<Value, serde_json::Error> {
+    template::mapping(TemplateKind::AccessLog)
 }
 
 /// The result of [`set_up_domain`]. Documents can be written whatever it is: without the template the engine guesses

@@ -144,4 +144,16 @@ mod tests {
             assert!(row.contains(&format!("`{outcome}`")), "{outcome} is missing");
         }
     }
+
+    #[test]
+    fn dashboard_counts_each_rejection_and_nothing_else() {
+        let definitions = include_str!("../../dashboards/access-log.toml");
+        let query = definitions.lines().find_map(|line| line.strip_prefix("query = 'NOT outcome:(")).unwrap();
+        let mut others: Vec<&str> = query.trim_end_matches(")'").split(" OR ").collect();
+        let answered = Outcome::ALL.iter().filter(|outcome| outcome.status().is_none());
+        let mut expected: Vec<&str> = answered.map(|outcome| outcome.name()).collect();
+        others.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(others, expected);
+    }
 }

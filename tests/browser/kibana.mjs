@@ -70,14 +70,14 @@ try {
   await settled();
   await tell('opened', { url: page.url(), failures: failures(), toasts: await toasts() });
 
-  for (const name of ['third-parties', 'account', 'security', 'pipeline']) {
+  for (const name of ['third-parties', 'account', 'security', 'pipeline', 'who-looked']) {
     await open(`dashboard/trailgate-${name}`);
     await page.locator('dashboard-panel').first().waitFor();
     await settled();
     const shown = await page.locator('dashboard-panel').evaluateAll((panels) => panels.map((panel) => ({
       title: panel.querySelector('.panel-title').innerText,
       text: panel.querySelector('.panel-content, visualize, doc-table')?.innerText ?? '',
-      bars: panel.querySelectorAll('svg rect[data-label], svg .series rect').length,
+      bars: panel.querySelectorAll('svg rect[data-label], svg .series rect, svg path.slice').length,
     })));
     if (screenshots) {
       const height = await page.locator('.gridster').evaluate((grid) => grid.getBoundingClientRect().bottom);

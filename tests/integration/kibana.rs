@@ -28,7 +28,7 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     let installed = fill(&domain.url(), Timestamp::now()).await.unwrap();
     assert!(installed.ends_with("the index pattern is the default one now\n"), "{installed}");
     let mut gate = Program::asking_for_engine(&domain).await;
-    let_in(&mut gate, &reader()).await;
+    let_in(&mut gate, &analyst()).await;
 
     let without_gate = open_domain(&stack).await;
     let usual = Session::failures(&format!("{}{KIBANA}", without_gate.url())).await;
@@ -37,7 +37,7 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     let kibana = format!("http://{}{KIBANA}", gate.address);
     assert!(opened["url"].as_str().unwrap().starts_with(&kibana), "{opened}");
 
-    for dashboard in ["third-parties", "account", "security", "pipeline"] {
+    for dashboard in ["third-parties", "account", "security", "pipeline", "who-looked"] {
         let shown = session.goes_well(dashboard).await;
         assert_eq!(shown["toasts"], serde_json::json!([]), "{dashboard}");
         let panels = shown["panels"].as_array().unwrap();
@@ -64,7 +64,7 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     assert_eq!(refused["status"], 403, "{refused}");
     let toast = refused["toasts"][0].as_str().unwrap();
     assert!(toast.contains("Your address 127.0.0.1 is not on the allowlist"), "{toast}");
-    let_in(&mut gate, &reader()).await;
+    let_in(&mut gate, &analyst()).await;
     session.go_on().await;
 
     session.step("gate stopped").await;
@@ -83,6 +83,11 @@ async fn open_domain(stack: &KibanaStack) -> FakeDomain {
 /// An allowlist by which the browser may read.
 fn reader() -> String {
     allow("127.0.0.1").replace("full", "read")
+}
+
+/// An allowlist by which the browser may read events and the access log.
+fn analyst() -> String {
+    reader() + "access_log = true\n"
 }
 
 /// Replaces the allowlist, and waits until it is in force.

@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use trailgate_client::{provider, sdk_config};
 use trailgate_ingest::dashboards::definitions::Definitions;
 use trailgate_ingest::dashboards::format::ExportFormat;
-use trailgate_ingest::dashboards::install::{self, install_dashboards};
+use trailgate_ingest::dashboards::install::{self, DashboardSet, install_dashboards};
 use trailgate_ingest::dashboards::saved;
 use trailgate_ingest::dashboards::{self, file};
 use trailgate_ingest::document::DocumentOptions;
@@ -338,28 +338,41 @@ impl Command {
 }
 
 fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
-    let definitions = Definitions::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
-    let mapping = setup::index_mapping().context("the template makes no sense")?;
-    let pattern = format!("{}*", DocumentOptions::default().prefix);
+    let (events, access_log) = (event_dashboards(&DocumentOptions::default().prefix)?, access_log_dashboards()?);
     for form in [ExportFormat::Kibana5, ExportFormat::Kibana7] {
-        let path = folder.join(file::file_name(form));
-        let objects = saved::build_objects(&definitions, &pattern, &mapping, form);
-        std::fs::write(&path, file::file_text(&objects, form)).with_context(|| path.display().to_string())?;
+        for (set, name) in [(&events, file::file_name(form)), (&access_log, file::access_log_file_name(form))] {
+            let path = folder.join(name);
+            let objects = saved::build_objects(&set.definitions, &set.pattern, &set.mapping, form);
+            std::fs::write(&path, file::file_text(&objects, form)).with_context(|| path.display().to_string())?;
+        }
     }
     Ok(())
 }
 
 /// Installs the dashboards; returns whether one of them stays because a user changed it.
 async fn dashboards(args: DashboardsArgs) -> anyhow::Result<bool> {
-    let definitions = Definitions::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
     let settings = settings(&args.connection)?;
     let domain = args.connection.domain(&settings)?;
-    let pattern = format!("{}*", settings.document_options.prefix);
-    let mapping = setup::index_mapping().context("the template makes no sense")?;
-    let plan = install::InstallPlan { definitions, pattern, mapping, is_forced: args.force };
+    let mut sets = vec![event_dashboards(&settings.document_options.prefix)?];
+    if settings.document_options.access_log {
+        sets.push(access_log_dashboards()?);
+    }
+    let plan = install::InstallPlan { sets, is_forced: args.force };
     let installed = install_dashboards(&domain, &plan, TIMEOUT).await?;
     print!("{installed}");
     Ok(installed.has_changed())
+}
+
+fn event_dashboards(prefix: &str) -> anyhow::Result<DashboardSet> {
+    let definitions = Definitions::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
+    let mapping = setup::index_mapping().context("the template makes no sense")?;
+    Ok(DashboardSet { definitions, pattern: format!("{prefix}*"), mapping })
+}
+
+fn access_log_dashboards() -> anyhow::Result<DashboardSet> {
+    let definitions = Definitions::parse(dashboards::ACCESS_LOG_SOURCE).context("the dashboards make no sense")?;
+    let mapping = setup::access_log_mapping().context("the template makes no sense")?;
+    Ok(DashboardSet { definitions, pattern: dashboards::ACCESS_LOG_PATTERN.to_owned(), mapping })
 }
 
 impl Connection {

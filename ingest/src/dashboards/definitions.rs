@@ -1,4 +1,4 @@
-//! The definitions of the dashboards, as they are written in `dashboards/dashboards.toml`.
+//! The definitions of the dashboards, as they are written in `dashboards/*.toml`.
 
 use std::collections::BTreeSet;
 
@@ -53,8 +53,19 @@ pub struct Panel {
     pub height: u8,
     /// The events that it counts.
     pub scope: PanelScope,
+    /// The number that it shows of them.
+    pub measure: Measure,
     /// Its content.
     pub content: PanelContent,
+}
+
+/// The number that a panel shows of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Their count, under this title.
+    Count(String),
+    /// The sum of a field.
+    Sum(String),
 }
 
 /// The events of a panel.
@@ -80,6 +91,13 @@ pub enum PanelContent {
         /// The fields, each within the one before it.
         by: Vec<String>,
         /// The number of values of each.
+        top: u8,
+    },
+    /// The number of events by the values of a field, as slices of a pie.
+    Pie {
+        /// The field.
+        by: String,
+        /// The number of its values.
         top: u8,
     },
     /// The number of events over time, as bars.
@@ -142,6 +160,8 @@ impl Definitions {
 #[serde(deny_unknown_fields)]
 struct WrittenDefinitions {
     time: String,
+    #[serde(default = "default_counts")]
+    counts: String,
     search: Vec<Search>,
     dashboard: Vec<WrittenDashboard>,
 }
@@ -166,6 +186,7 @@ struct WrittenPanel {
     query: Option<String>,
     text: Option<String>,
     top: Option<u8>,
+    sum: Option<String>,
     #[serde(default)]
     by: Vec<String>,
     #[serde(default)]
@@ -178,6 +199,7 @@ enum PanelKind {
     Note,
     Count,
     Table,
+    Pie,
     OverTime,
     Events,
 }
@@ -202,12 +224,18 @@ impl WrittenPanel {
             (None, Some(query)) => PanelScope::Query(query.clone()),
             (Some(_), Some(_)) => return Err(wrong(&self.id, "has both a search and a query")),
         };
+        let measure = match (&self.sum, self.kind) {
+            (None, _) => Measure::Count(written.counts.clone()),
+            (Some(field), PanelKind::Table | PanelKind::Pie | PanelKind::OverTime) => Measure::Sum(field.clone()),
+            (Some(_), _) => return Err(wrong(&self.id, "has a sum, which its kind does not show")),
+        };
         let content = match (self.kind, &self.text, &self.by[..]) {
             (PanelKind::Note, Some(text), []) => PanelContent::Note(text.clone()),
             (PanelKind::Count, None, []) => PanelContent::Count,
             (PanelKind::Table, None, [_, ..]) => {
                 PanelContent::Table { by: self.by.clone(), top: self.top.unwrap_or(TOP) }
             }
+            (PanelKind::Pie, None, [by]) => PanelContent::Pie { by: by.clone(), top: self.top.unwrap_or(TOP) },
             (PanelKind::OverTime, None, by) => PanelContent::OverTime(self.split(by, written)?),
             (PanelKind::Events, None, []) if self.search.is_some() => PanelContent::Events,
             _ => return Err(wrong(&self.id, "lacks what its kind needs, or has more")),
@@ -218,6 +246,7 @@ impl WrittenPanel {
             width: self.width,
             height: self.height,
             scope,
+            measure,
             content,
         })
     }
@@ -253,6 +282,10 @@ impl WrittenDefinitions {
     fn search(&self, id: &str) -> Result<&Search, DefinitionsError> {
         self.search.iter().find(|search| search.id == id).ok_or_else(|| wrong(id, "is no search"))
     }
+}
+
+fn default_counts() -> String {
+    "Events".to_owned()
 }
 
 fn wrong(id: &str, problem: &'static str) -> DefinitionsError {

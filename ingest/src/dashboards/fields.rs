@@ -4,7 +4,7 @@
 //! and then show nothing of a dashboard that does. And in Dashboards each panel of the first page would write the
 //! fields that it found, concurrently and in conflict with the others.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::format::ExportFormat;
 
@@ -40,6 +40,14 @@ pub(super) fn field_list(mapping: &Value, format: ExportFormat) -> String {
     Value::Array(fields.iter().map(|field| field.to_json(format)).collect()).to_string()
 }
 
+/// Returns the formats of the fields that count bytes, as the text of an object; none if there are no such fields.
+pub(super) fn format_map(mapping: &Value) -> Option<String> {
+    let properties = mapping.get("properties")?.as_object()?;
+    let formats = properties.keys().filter(|name| name.starts_with("bytes_"));
+    let formats: Map<String, Value> = formats.map(|name| (name.clone(), json!({ "id": "bytes" }))).collect();
+    (!formats.is_empty()).then(|| Value::Object(formats).to_string())
+}
+
 /// A field of the index pattern.
 struct Field<'a> {
     name: String,
@@ -65,7 +73,7 @@ fn collect<'a>(path: &str, parent: Option<&str>, mapping: &'a Value, fields: &mu
                     parent: parent.map(str::to_owned),
                     kind: match mapped {
                         "keyword" | "text" => "string",
-                        "long" => "number",
+                        "long" | "double" => "number",
                         other => other,
                     },
                     mapped,

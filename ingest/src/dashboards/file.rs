@@ -5,7 +5,16 @@ use serde_json::json;
 use super::format::{ExportFormat, ObjectKind};
 use super::saved::SavedObject;
 
-/// Returns the name of the file.
+/// Returns the name of the file of the access log's dashboard, which not every domain needs.
+#[must_use]
+pub fn access_log_file_name(format: ExportFormat) -> &'static str {
+    match format {
+        ExportFormat::Kibana5 => "access-log-kibana-5-6.json",
+        ExportFormat::Kibana7 => "access-log-kibana-7-opensearch.ndjson",
+    }
+}
+
+/// Returns the name of the file of the dashboards of events.
 #[must_use]
 pub fn file_name(format: ExportFormat) -> &'static str {
     match format {

@@ -22,14 +22,31 @@ use crate::engine::{Engine, EngineKind};
 /// The parameters of an installation.
 #[derive(Clone, Debug)]
 pub struct InstallPlan {
+    /// The dashboards, of which the first set has the default index pattern.
+    pub sets: Vec<DashboardSet>,
+    /// True if objects that users changed are replaced, too.
+    pub is_forced: bool,
+}
+
+/// Dashboards of the same indices.
+#[derive(Clone, Debug)]
+pub struct DashboardSet {
     /// The dashboards.
     pub definitions: Definitions,
-    /// The indices that they look at, such as `cwl-*`.
+    /// The indices that they look at, such as `cwl-*`. None has to exist.
     pub pattern: String,
     /// The mapping of these indices: an object with `properties`.
     pub mapping: Value,
-    /// True if objects that users changed are replaced, too.
-    pub is_forced: bool,
+}
+
+impl InstallPlan {
+    fn build_objects(&self, format: ExportFormat) -> Vec<SavedObject> {
+        self.sets.iter().flat_map(|set| build_objects(&set.definitions, &set.pattern, &set.mapping, format)).collect()
+    }
+
+    fn default_pattern(&self) -> &str {
+        self.sets.first().map_or("", |set| &set.pattern)
+    }
 }
 
 /// The reason why the dashboards are not installed.
@@ -90,20 +107,20 @@ pub async fn install_dashboards(
     if stores_in_index(engine) {
         let missing = InstallError::NoKibana("there is no index .kibana, which it makes when it starts");
         let index = Index::find(client).await?.ok_or(missing)?;
-        let wanted = build_objects(&plan.definitions, &plan.pattern, &plan.mapping, ExportFormat::Kibana5);
+        let wanted = plan.build_objects(ExportFormat::Kibana5);
         let found = index.fetch_attributes(&wanted).await?;
         let (missing, objects) = compare(wanted, &found, plan.is_forced);
         index.put_objects(&missing).await?;
-        let is_default = index.set_default_pattern(&plan.pattern).await?;
+        let is_default = index.set_default_pattern(plan.default_pattern()).await?;
         return Ok(InstallResult { store: ObjectStore::Index(engine), objects, is_default });
     }
     let missing = InstallError::NoKibana("none answers below /_dashboards or /_plugin/kibana");
     let api = Api::find(client).await?.ok_or(missing)?;
-    let wanted = build_objects(&plan.definitions, &plan.pattern, &plan.mapping, ExportFormat::Kibana7);
+    let wanted = plan.build_objects(ExportFormat::Kibana7);
     let found = api.fetch_attributes(&wanted).await?;
     let (missing, objects) = compare(wanted, &found, plan.is_forced);
     api.put_objects(&missing).await?;
-    let is_default = api.set_default_pattern(&plan.pattern).await?;
+    let is_default = api.set_default_pattern(plan.default_pattern()).await?;
     Ok(InstallResult { store: ObjectStore::Api(api.path()), objects, is_default })
 }
 

@@ -80,8 +80,11 @@ pub fn build_objects(
     format: ExportFormat,
 ) -> Vec<SavedObject> {
     let context = ExportContext { pattern, time: &definitions.time, format };
-    let pattern =
+    let mut pattern =
         json!({ "title": pattern, "timeFieldName": definitions.time, "fields": fields::field_list(mapping, format) });
+    if let Some(formats) = fields::format_map(mapping) {
+        pattern["fieldFormatMap"] = formats.into();
+    }
     let mut objects = vec![SavedObject::new(ObjectKind::IndexPattern, context.pattern.to_owned(), pattern, Vec::new())];
     objects.extend(definitions.searches.iter().map(|search| context.search(search)));
     for dashboard in &definitions.dashboards {

@@ -1,28 +1,41 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::definitions::{BarSplit, Definitions, Panel, PanelContent, PanelScope};
+use super::definitions::{BarSplit, Definitions, Measure, Panel, PanelContent, PanelScope};
 use super::format::{ExportFormat, ObjectKind};
+use super::install::DashboardSet;
 use super::saved::{SavedObject, build_objects};
-use super::{SOURCE, fields, file, visual};
+use super::{ACCESS_LOG_PATTERN, ACCESS_LOG_SOURCE, SOURCE, fields, file, visual};
 use crate::setup;
 
 const FORMATS: [ExportFormat; 2] = [ExportFormat::Kibana5, ExportFormat::Kibana7];
 
-fn definitions() -> Definitions {
-    Definitions::parse(SOURCE).unwrap()
+/// The dashboards of events, and that of the access log.
+fn sets() -> [DashboardSet; 2] {
+    let set = |source, pattern: &str, mapping: Result<Value, _>| DashboardSet {
+        definitions: Definitions::parse(source).unwrap(),
+        pattern: pattern.to_owned(),
+        mapping: mapping.unwrap(),
+    };
+    [
+        set(SOURCE, "cwl-*", setup::index_mapping()),
+        set(ACCESS_LOG_SOURCE, ACCESS_LOG_PATTERN, setup::access_log_mapping()),
+    ]
+}
+
+fn objects(set: &DashboardSet, format: ExportFormat) -> Vec<SavedObject> {
+    build_objects(&set.definitions, &set.pattern, &set.mapping, format)
 }
 
 fn all(format: ExportFormat) -> Vec<SavedObject> {
-    build_objects(&definitions(), "cwl-*", &setup::index_mapping().unwrap(), format)
+    sets().iter().flat_map(|set| objects(set, format)).collect()
 }
 
 /// The names of the fields that can be counted by.
-fn countable() -> BTreeSet<String> {
-    let fields: Vec<Value> =
-        serde_json::from_str(&fields::field_list(&setup::index_mapping().unwrap(), ExportFormat::Kibana5)).unwrap();
+fn countable(set: &DashboardSet) -> BTreeSet<String> {
+    let fields: Vec<Value> = serde_json::from_str(&fields::field_list(&set.mapping, ExportFormat::Kibana5)).unwrap();
     let countable = fields.iter().filter(|field| field["aggregatable"] == true);
     countable.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -36,52 +49,65 @@ fn queried(query: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn import_files_match_the_definitions() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards");
-    for format in FORMATS {
-        let written = std::fs::read_to_string(folder.join(file::file_name(format))).unwrap();
-        let is_same = written == file::file_text(&all(format), format);
-        assert!(is_same, "cargo run --bin trailgate-ingest write-dashboards dashboards");
+    let names = [file::file_name, file::access_log_file_name];
+    for (set, name) in sets().iter().zip(names) {
+        for format in FORMATS {
+            let written = std::fs::read_to_string(folder.join(name(format))).unwrap();
+            let is_same = written == file::file_text(&objects(set, format), format);
+            assert!(is_same, "cargo run -p trailgate-ingest --bin trailgate-ingest write-dashboards dashboards");
+        }
     }
 }
 
 #[test]
 fn each_field_that_a_panel_counts_by_is_mapped() {
-    let countable = countable();
-    let definitions = definitions();
-    for panel in definitions.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
-        let fields = match &panel.content {
-            PanelContent::Table { by, .. } => by.clone(),
-            PanelContent::OverTime(BarSplit::By(field, _)) => vec![field.clone()],
-            PanelContent::OverTime(_) => vec![definitions.time.clone()],
-            PanelContent::Note(_) | PanelContent::Count | PanelContent::Events => Vec::new(),
-        };
-        for field in fields {
-            assert!(countable.contains(&field), "{}: {field}", panel.id);
+    for set in sets() {
+        let countable = countable(&set);
+        for panel in set.definitions.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+            let mut fields = match &panel.content {
+                PanelContent::Table { by, .. } => by.clone(),
+                PanelContent::Pie { by: field, .. } | PanelContent::OverTime(BarSplit::By(field, _)) => {
+                    vec![field.clone()]
+                }
+                PanelContent::OverTime(_) => vec![set.definitions.time.clone()],
+                PanelContent::Note(_) | PanelContent::Count | PanelContent::Events => Vec::new(),
+            };
+            if let Measure::Sum(field) = &panel.measure {
+                fields.push(field.clone());
+            }
+            for field in fields {
+                assert!(countable.contains(&field), "{}: {field}", panel.id);
+            }
         }
     }
 }
 
 #[test]
 fn each_field_that_a_search_names_is_mapped() {
-    let countable = countable();
-    for search in definitions().searches {
-        let shown = search.columns.iter().map(String::as_str).filter(|field| *field != "@message");
-        for field in shown.chain(queried(&search.query)) {
-            assert!(countable.contains(field), "{}: {field}", search.id);
+    for set in sets() {
+        let countable = countable(&set);
+        for search in &set.definitions.searches {
+            let shown = search.columns.iter().map(String::as_str).filter(|field| *field != "@message");
+            for field in shown.chain(queried(&search.query)) {
+                assert!(countable.contains(field), "{}: {field}", search.id);
+            }
         }
     }
 }
 
 #[test]
 fn each_field_that_a_panel_queries_is_mapped() {
-    let countable = countable();
-    for panel in definitions().dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
-        let pieces = match &panel.content {
-            PanelContent::OverTime(BarSplit::Into(pieces)) => &pieces[..],
-            _ => &[],
-        };
-        let own = if let PanelScope::Query(query) = &panel.scope { Some(query) } else { None };
-        for field in pieces.iter().map(|(_, query)| query).chain(own).flat_map(|query| queried(query)) {
-            assert!(countable.contains(field), "{}: {field}", panel.id);
+    for set in sets() {
+        let countable = countable(&set);
+        for panel in set.definitions.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
+            let pieces = match &panel.content {
+                PanelContent::OverTime(BarSplit::Into(pieces)) => &pieces[..],
+                _ => &[],
+            };
+            let own = if let PanelScope::Query(query) = &panel.scope { Some(query) } else { None };
+            for field in pieces.iter().map(|(_, query)| query).chain(own).flat_map(|query| queried(query)) {
+                assert!(countable.contains(field), "{}: {field}", panel.id);
+            }
         }
     }
 }
@@ -97,16 +123,40 @@ fn index_pattern_has_its_fields_in_both_formats() {
         assert_eq!(field("@timestamp")["type"], "date");
         assert_eq!(field("@message")["aggregatable"], false);
         if format == ExportFormat::Kibana7 {
-            assert_eq!(keyword["esTypes"], serde_json::json!(["keyword"]));
+            assert_eq!(keyword["esTypes"], json!(["keyword"]));
             assert_eq!(keyword["subType"]["multi"]["parent"], "eventName");
         }
+    }
+}
+
+#[test]
+fn index_pattern_of_access_lines_formats_bytes() {
+    let [events, access_log] = sets();
+    for format in FORMATS {
+        let pattern = &objects(&access_log, format)[0];
+        let formats: Value = serde_json::from_str(pattern.attributes["fieldFormatMap"].as_str().unwrap()).unwrap();
+        assert_eq!(formats, json!({ "bytes_in": { "id": "bytes" }, "bytes_out": { "id": "bytes" } }));
+        assert!(!objects(&events, format)[0].attributes.contains_key("fieldFormatMap"));
+    }
+}
+
+#[test]
+fn bars_are_labelled_by_what_they_measure() {
+    let objects = all(ExportFormat::Kibana7);
+    for (id, label) in
+        [("calls-over-time", "Events"), ("looked-over-time", "Requests"), ("bytes-over-time", "bytes_out")]
+    {
+        let object = objects.iter().find(|object| object.id == format!("trailgate-{id}")).unwrap();
+        let state: Value = serde_json::from_str(object.attributes["visState"].as_str().unwrap()).unwrap();
+        assert_eq!(state["params"]["valueAxes"][0]["title"]["text"], label, "{id}");
     }
 }
 
 /// The tables, each with its saved object's widths of columns in Dashboards.
 fn tables() -> Vec<(Panel, Vec<u64>)> {
     let objects = all(ExportFormat::Kibana7);
-    let panels = definitions().dashboards.into_iter().flat_map(|dashboard| dashboard.panels);
+    let dashboards = sets().into_iter().flat_map(|set| set.definitions.dashboards);
+    let panels = dashboards.flat_map(|dashboard| dashboard.panels);
     let tables = panels.filter(|panel| matches!(panel.content, PanelContent::Table { .. }));
     let widths = |panel: &Panel| {
         let object = objects.iter().find(|object| object.id == format!("trailgate-{}", panel.id)).unwrap();
@@ -126,6 +176,8 @@ fn each_column_of_a_table_has_room_in_a_window_of_1280_pixels() {
         for (field, width) in by.iter().zip(&widths) {
             assert!(*width >= u64::from(visual::column_width(field)), "{}: {field} has {width} pixels", panel.id);
         }
+        let measure = u64::from(visual::measure_width(&panel.measure));
+        assert!(widths.last().is_some_and(|width| *width >= measure), "{}: {widths:?}", panel.id);
     }
 }
 
@@ -185,6 +237,8 @@ fn definition_with_a_dangling_name_is_rejected() {
     let panel = "[[dashboard]]\nid = \"d\"\ntitle = \"D\"\n[[dashboard.panel]]\nid = \"p\"\ntitle = \"P\"\nwidth = 6\n";
     for (rest, reason) in [
         ("height = 1\nkind = \"count\"\nsearch = \"x\"\n", "x: is no search"),
+        ("height = 1\nkind = \"count\"\nsum = \"a\"\n", "p: has a sum, which its kind does not show"),
+        ("height = 1\nkind = \"pie\"\nby = [\"a\", \"b\"]\n", "p: lacks what its kind needs, or has more"),
         ("height = 1\nkind = \"table\"\n", "p: lacks what its kind needs, or has more"),
         ("height = 0\nkind = \"count\"\n", "p: has no such place"),
         (

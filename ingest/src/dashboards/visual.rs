@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::definitions::{BarSplit, COLUMNS, Panel, PanelContent};
+use super::definitions::{BarSplit, COLUMNS, Measure, Panel, PanelContent};
 use super::format::{ExportFormat, ObjectKind};
 
 /// Builds the `visState` of a panel, over events whose time is in the field `time`.
@@ -10,20 +10,24 @@ pub(super) fn build_vis_state(panel: &Panel, time: &str, format: ExportFormat) -
     let (kind, params, aggregations) = match &panel.content {
         PanelContent::Note(text) => ("markdown", markdown_params(text, format), Vec::new()),
         PanelContent::Count | PanelContent::Events => {
-            ("metric", metric_params(format), vec![count_aggregation("Events")])
+            ("metric", metric_params(format), vec![measure_aggregation(&panel.measure)])
         }
         PanelContent::Table { by, top } => {
-            let mut aggregations = vec![count_aggregation("Events")];
+            let mut aggregations = vec![measure_aggregation(&panel.measure)];
             aggregations
                 .extend(by.iter().zip(2_usize..).map(|(field, nth)| terms_aggregation(nth, "bucket", field, *top)));
             ("table", table_params(panel.height, format), aggregations)
         }
+        PanelContent::Pie { by, top } => {
+            let slices = terms_aggregation(2, "segment", by, *top);
+            ("pie", pie_params(format), vec![measure_aggregation(&panel.measure), slices])
+        }
         PanelContent::OverTime(split) => {
-            let mut aggregations = vec![count_aggregation("Events")];
+            let mut aggregations = vec![measure_aggregation(&panel.measure)];
             // Before the time, so that the values are the most frequent of all events, not of each bar.
             aggregations.extend(split_aggregation(split, format));
             aggregations.push(time_aggregation(time));
-            ("histogram", histogram_params(format), aggregations)
+            ("histogram", histogram_params(panel.measure.label(), format), aggregations)
         }
     };
     let mut state = json!({ "title": panel.title, "type": kind, "params": params, "aggs": aggregations });
@@ -90,7 +94,7 @@ fn table_params(height: u8, format: ExportFormat) -> Value {
     params
 }
 
-fn histogram_params(format: ExportFormat) -> Value {
+fn histogram_params(label: &str, format: ExportFormat) -> Value {
     match format {
         ExportFormat::Kibana5 => json!({
             "shareYAxis": true,
@@ -127,13 +131,13 @@ fn histogram_params(format: ExportFormat) -> Value {
                 "style": {},
                 "scale": { "type": "linear", "mode": "normal" },
                 "labels": { "show": true, "rotate": 0, "filter": false, "truncate": 100 },
-                "title": { "text": "Events" },
+                "title": { "text": label },
             }],
             "seriesParams": [{
                 "show": true,
                 "type": "histogram",
                 "mode": "stacked",
-                "data": { "label": "Events", "id": "1" },
+                "data": { "label": label, "id": "1" },
                 "valueAxis": "ValueAxis-1",
                 "drawLinesBetweenPoints": true,
                 "lineWidth": 2,
@@ -150,8 +154,34 @@ fn histogram_params(format: ExportFormat) -> Value {
     }
 }
 
-fn count_aggregation(label: &str) -> Value {
-    aggregation(1, "count", "metric", &json!({ "customLabel": label }))
+fn pie_params(format: ExportFormat) -> Value {
+    let mut params = json!({
+        "addTooltip": true, "addLegend": true, "legendPosition": "right", "isDonut": false,
+    });
+    match format {
+        ExportFormat::Kibana5 => params["shareYAxis"] = json!(true),
+        ExportFormat::Kibana7 => {
+            params["type"] = json!("pie");
+            params["labels"] = json!({ "show": false, "values": true, "last_level": true, "truncate": 100 });
+        }
+    }
+    params
+}
+
+fn measure_aggregation(measure: &Measure) -> Value {
+    let label = measure.label();
+    match measure {
+        Measure::Count(_) => aggregation(1, "count", "metric", &json!({ "customLabel": label })),
+        Measure::Sum(field) => aggregation(1, "sum", "metric", &json!({ "field": field, "customLabel": label })),
+    }
+}
+
+impl Measure {
+    /// Returns the name of the number: the field's, by which users search.
+    fn label(&self) -> &str {
+        let (Self::Count(label) | Self::Sum(label)) = self;
+        label
+    }
 }
 
 fn time_aggregation(time: &str) -> Value {
@@ -193,7 +223,7 @@ fn aggregation(nth: usize, kind: &str, schema: &str, params: &Value) -> Value {
 /// and by default a number is as wide as a name. None for other panels.
 pub(super) fn column_widths(panel: &Panel) -> Option<Vec<u32>> {
     let PanelContent::Table { by, .. } = &panel.content else { return None };
-    let wanted: Vec<u32> = by.iter().map(|field| column_width(field)).chain([COUNT_WIDTH]).collect();
+    let wanted: Vec<u32> = by.iter().map(|field| column_width(field)).chain([measure_width(&panel.measure)]).collect();
     let (room, all) = (width(panel), wanted.iter().sum::<u32>());
     // The remaining room is divided in proportion.
     Some(wanted.iter().map(|wanted| wanted * room / all).collect())
@@ -206,6 +236,15 @@ pub(super) fn width(panel: &Panel) -> u32 {
 
 const WINDOW: u32 = 1280;
 
+/// Returns the pixels that the longest usual value of a number needs.
+pub(super) fn measure_width(measure: &Measure) -> u32 {
+    let characters = match measure {
+        Measure::Count(_) => 8,
+        Measure::Sum(_) => 10,
+    };
+    characters * CHARACTER + PADDING
+}
+
 /// Returns the pixels that the longest usual value of a field needs.
 pub(super) fn column_width(field: &str) -> u32 {
     let characters = match field {
@@ -213,7 +252,10 @@ pub(super) fn column_width(field: &str) -> u32 {
         "ct.role_arn" | "userIdentity.arn" => 52,
         "userIdentity.accountId" | "userIdentity.type" | "awsRegion" => 15,
         "sourceIPAddress" | "eventName" | "eventSource" | "errorCode" => 26,
-        "tlsDetails.tlsVersion" => 14,
+        "tlsDetails.tlsVersion" | "route" => 14,
+        "entry" | "client" | "outcome" => 18,
+        "indices" => 20,
+        "method" => 7,
         _ => 40,
     };
     characters * CHARACTER + PADDING
@@ -222,4 +264,3 @@ pub(super) fn column_width(field: &str) -> u32 {
 /// The width of an average character at the 14 pixels of tables.
 const CHARACTER: u32 = 7;
 const PADDING: u32 = 16;
-const COUNT_WIDTH: u32 = 8 * CHARACTER + PADDING;

@@ -47,8 +47,8 @@ pub(crate) fn for_engine(kind: TemplateKind, engine: Engine, pattern: &str) -> R
 }
 
 /// Returns the mapping for engines without document types.
-pub(crate) fn mapping() -> Result<Value, serde_json::Error> {
-    let source: Source = serde_json::from_str(SOURCE)?;
+pub(crate) fn mapping(kind: TemplateKind) -> Result<Value, serde_json::Error> {
+    let source: Source = serde_json::from_str(kind.source())?;
     Ok(source.template.mappings)
 }
 

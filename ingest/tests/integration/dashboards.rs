@@ -5,28 +5,35 @@ use hyper::{HeaderMap, Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use trailgate_ingest::dashboards::SOURCE;
 use trailgate_ingest::dashboards::definitions::{BarSplit, Definitions, Panel, PanelContent, PanelScope};
 use trailgate_ingest::dashboards::install::{
-    InstallError, InstallPlan, InstallResult, ObjectState, ObjectStore, install_dashboards,
+    DashboardSet, InstallError, InstallPlan, InstallResult, ObjectState, ObjectStore, install_dashboards,
 };
+use trailgate_ingest::dashboards::{ACCESS_LOG_PATTERN, ACCESS_LOG_SOURCE, SOURCE};
 use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::RequestBody;
 use trailgate_ingest::function::Function;
 use trailgate_ingest::setup;
-use trailgate_testkit::sample_events;
+use trailgate_testkit::{sample_access_lines, sample_events};
 
 use crate::payloads::log_data_at;
 use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
 
-fn definitions() -> Definitions {
-    Definitions::parse(SOURCE).unwrap()
+fn event_dashboards() -> DashboardSet {
+    let definitions = Definitions::parse(SOURCE).unwrap();
+    let mapping = setup::index_mapping().unwrap();
+    DashboardSet { definitions, pattern: "cwl-*".to_owned(), mapping }
+}
+
+fn access_log_dashboards() -> DashboardSet {
+    let definitions = Definitions::parse(ACCESS_LOG_SOURCE).unwrap();
+    let mapping = setup::access_log_mapping().unwrap();
+    DashboardSet { definitions, pattern: ACCESS_LOG_PATTERN.to_owned(), mapping }
 }
 
 async fn installed(rig: &Rig, is_forced: bool) -> Result<InstallResult, InstallError> {
-    let mapping = setup::index_mapping().unwrap();
-    let plan = InstallPlan { definitions: definitions(), pattern: "cwl-*".to_owned(), mapping, is_forced };
+    let plan = InstallPlan { sets: vec![event_dashboards(), access_log_dashboards()], is_forced };
     install_dashboards(&rig.domain, &plan, TIMEOUT).await
 }
 
@@ -58,7 +65,9 @@ fn aggregations(definitions: &Definitions, panel: &Panel) -> Value {
             level["aggs"] = within;
             json!({ "by": level })
         }),
-        PanelContent::OverTime(BarSplit::By(field, _)) => json!({ "by": terms(field) }),
+        PanelContent::Pie { by: field, .. } | PanelContent::OverTime(BarSplit::By(field, _)) => {
+            json!({ "by": terms(field) })
+        }
         PanelContent::OverTime(_) => {
             json!({ "by": { "date_histogram": { "field": definitions.time, "interval": "day" } } })
         }
@@ -74,41 +83,52 @@ fn depth(answer: &Value) -> usize {
         .unwrap_or(0)
 }
 
-/// Writes the sample events by the function, and asks for what each panel shows.
+/// Writes the sample events and access lines by the function, and asks for what each panel shows.
 async fn each_panel_finds_what_it_is_for(name: &str) {
-    let server = Server::start(name, &[]).await;
+    let mut server = Server::start(name, &[]).await;
+    server.rig.settings.document_options.access_log = true;
     let rig = &server.rig;
     let function = Function::new(&rig.settings, rig.domain.clone(), DeliveryLimits::default());
     let events = sample_events().unwrap().into_iter().zip(LAGS.into_iter().cycle()).map(|(event, lag)| {
         let happened: Timestamp = serde_json::from_value(event["eventTime"].clone()).unwrap();
         (happened + lag, event.to_string())
     });
-    let payload = json!({ "awslogs": { "data": log_data_at(0, events) } });
-    let outcome = function.invoke(payload.to_string().as_bytes(), Instant::now() + TIMEOUT, Timestamp::now()).await;
-    outcome.response.unwrap();
-    rig.ask(Method::POST, "/cwl-*/_refresh", &Value::Null).await;
+    let now = Timestamp::now();
+    let lines = sample_access_lines(now).unwrap().into_iter().map(|line| (now, line.to_string()));
+    for data in [log_data_at(0, events), log_data_at(0, lines)] {
+        let payload = json!({ "awslogs": { "data": data } }).to_string();
+        let outcome = function.invoke(payload.as_bytes(), Instant::now() + TIMEOUT, now).await;
+        outcome.response.unwrap();
+    }
+    rig.ask(Method::POST, "/cwl-*,gate-*/_refresh", &Value::Null).await;
 
-    let definitions = definitions();
+    assert_eq!(empty_panels(rig, &event_dashboards()).await, NOT_IN_THE_SAMPLE);
+    assert_eq!(empty_panels(rig, &access_log_dashboards()).await, [""; 0]);
+}
+
+/// Returns the ids of the panels that find nothing, or nothing in one of their parts.
+async fn empty_panels(rig: &Rig, set: &DashboardSet) -> Vec<String> {
+    let definitions = &set.definitions;
     let mut empty = BTreeSet::new();
     for panel in definitions.dashboards.iter().flat_map(|dashboard| &dashboard.panels) {
-        let aggregations = aggregations(&definitions, panel);
+        let aggregations = aggregations(definitions, panel);
         let levels = match &panel.content {
             PanelContent::Note(_) => continue,
             PanelContent::Table { by, .. } => by.len(),
-            PanelContent::OverTime(_) => 1,
+            PanelContent::Pie { .. } | PanelContent::OverTime(_) => 1,
             PanelContent::Count | PanelContent::Events => 0,
         };
-        for query in queries(&definitions, panel) {
+        for query in queries(definitions, panel) {
             let query = json!({ "query_string": { "query": query, "analyze_wildcard": true } });
             let search = json!({ "size": 1, "query": query, "aggs": aggregations });
-            let answer = rig.ask(Method::POST, "/cwl-*/_search", &search).await;
+            let answer = rig.ask(Method::POST, &format!("/{}/_search", set.pattern), &search).await;
             let hits = answer["hits"]["hits"].as_array().unwrap();
             if hits.is_empty() || depth(&answer["aggregations"]) < levels {
-                empty.insert(panel.id.as_str());
+                empty.insert(panel.id.clone());
             }
         }
     }
-    assert_eq!(empty.into_iter().collect::<Vec<_>>(), NOT_IN_THE_SAMPLE);
+    empty.into_iter().collect()
 }
 
 /// Delays between a sample event and its log record, used in rotation: one for each bar.

@@ -116,8 +116,18 @@ pub(super) fn words(text: &Value) -> String {
 }
 
 /// The steps before the first that would do harm without a gate.
-const STEPS: [&str; 9] =
-    ["opened", "third-parties", "account", "security", "pipeline", "filtered", "searched", "saved", "query"];
+const STEPS: [&str; 10] = [
+    "opened",
+    "third-parties",
+    "account",
+    "security",
+    "pipeline",
+    "who-looked",
+    "filtered",
+    "searched",
+    "saved",
+    "query",
+];
 
 /// The browser gives up before this.
 pub(super) const STEP: Duration = Duration::from_mins(3);

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::access_lines::sample_access_lines;
 use crate::engine::{Engine, Server, script};
 use crate::{AWS_KEY, ENGINE_START, FakeLambda, ReservedPort, function, pack_log_data, program, sample_events};
 
@@ -40,25 +41,29 @@ impl KibanaStack {
     }
 }
 
-/// Fills a domain that accepts [`AWS_KEY`] with the sample events, through the ingest function, and installs the
-/// dashboards. Returns the installer's report.
+/// Fills a domain that accepts [`AWS_KEY`] with the sample events and with access lines, through the ingest function, and
+/// installs the dashboards. Returns the installer's report.
 pub async fn fill(domain: &str, now: Timestamp) -> anyhow::Result<String> {
-    let payload = json!({ "awslogs": { "data": pack_log_data(&logged(&recent(now)?)?) } });
+    let batches = [logged(&recent(now)?)?, logged_access_lines(&sample_access_lines(now)?)?];
     let mut lambda = FakeLambda::start(ENGINE_START).await?;
-    let mut function = function(&[("AWS_LAMBDA_RUNTIME_API", lambda.address()), ("ENDPOINT", domain)])?
+    let mut function = function(&[("AWS_LAMBDA_RUNTIME_API", lambda.address()), ("ENDPOINT", domain), INDEXED])?
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .context("cannot start the function")?;
-    let (path, answer) = tokio::select! {
-        answer = lambda.invoke(payload) => answer?,
-        ended = function.wait() => anyhow::bail!("the function ends without an answer: {}", ended?),
-    };
-    anyhow::ensure!(path.ends_with("/response"), "the events are not indexed: {answer}");
+    for batch in batches {
+        let payload = json!({ "awslogs": { "data": pack_log_data(&batch) } });
+        let (path, answer) = tokio::select! {
+            answer = lambda.invoke(payload) => answer?,
+            ended = function.wait() => anyhow::bail!("the function ends without an answer: {}", ended?),
+        };
+        anyhow::ensure!(path.ends_with("/response"), "the events are not indexed: {answer}");
+    }
 
     let mut installer = Command::new(program("trailgate-ingest")?);
     installer.args(["dashboards", "--endpoint", domain, "--region", "eu-west-1", "--service", "es"]);
-    let output = installer.env_clear().envs(AWS_KEY).stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let output =
+        installer.env_clear().envs(AWS_KEY).envs([INDEXED]).stdin(Stdio::null()).kill_on_drop(true).output().await?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "the dashboards are not installed: {stderr}");
     Ok(String::from_utf8(output.stdout)?)
@@ -104,9 +109,28 @@ fn logged(events: &[Value]) -> anyhow::Result<Value> {
     }))
 }
 
+/// Returns the batch of a subscription of trailgate's log group.
+fn logged_access_lines(lines: &[Value]) -> anyhow::Result<Value> {
+    let events = lines.iter().zip(0..).map(|(line, nth)| {
+        let time: Timestamp = serde_json::from_value(line["time"].clone())?;
+        Ok(json!({ "id": format!("{nth:056}"), "timestamp": time.as_millisecond(), "message": line.to_string() }))
+    });
+    Ok(json!({
+        "messageType": "DATA_MESSAGE",
+        "owner": "123837392027",
+        "logGroup": "/trailgate/gate",
+        "logStream": "i-0abc",
+        "subscriptionFilters": ["all"],
+        "logEvents": events.collect::<anyhow::Result<Vec<_>>>()?,
+    }))
+}
+
 fn time(event: &Value) -> anyhow::Result<Timestamp> {
     Ok(serde_json::from_value(event["eventTime"].clone())?)
 }
+
+/// The setting by which access lines are indexed, and their dashboard is installed.
+const INDEXED: (&str, &str) = ("ACCESS_LOG", "index");
 
 /// Stretches the fifty minutes of the sample to six days.
 const STRETCH: i64 = 170;

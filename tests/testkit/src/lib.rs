@@ -6,6 +6,7 @@
 //! - [`FakeLambda`]: a fake of Lambda's runtime API, and the function's program under it.
 //! - [`ReservedPort`]: a port for a server that cannot choose and report a free one.
 //! - [`StoppedClock`]: a clock that a test advances, with [`read_by_server`] and [`all_read`] to wait for traffic.
+//! - [`sample_access_lines`]: access lines of trailgate.
 //! - [`sample_events`]: the real `CloudTrail` events of `tests/data/cloudtrail`, and [`pack_log_data`] for a call with them.
 //!
 //! The fake domain is a crate of its own, `fake-domain`. Fixtures around the library of one package are among that
@@ -14,6 +15,7 @@
 //! The test kit depends on no package that is tested with it, so that none depends on itself through its tests. It runs
 //! their programs instead, which `cargo test` builds ([`program()`]).
 
+mod access_lines;
 mod aws;
 mod clock;
 mod engine;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 
+pub use self::access_lines::sample_access_lines;
 pub use self::aws::AwsMock;
 pub use self::clock::{StoppedClock, settle};
 pub use self::engine::Engine;
