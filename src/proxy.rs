@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -218,26 +219,18 @@ impl Proxy {
             let Parts { method, headers, .. } = &head;
             grant::decide(entry.access, view, engine.get(), method, &target, headers, quotas.keep_alive())
         };
-        let mut view = if entry.access_log { AccessLogView::Visible } else { AccessLogView::Hidden };
-        let mut check = decide(view);
-        if let Err(denied) = &check
-            && self.may_pass_without_access_log(denied).await
-        {
-            view = AccessLogView::Visible;
-            check = decide(view);
-        }
-        let check = check?;
+        let view = if entry.access_log { AccessLogView::Visible } else { AccessLogView::Hidden };
+        let check = match decide(view) {
+            Ok(check) => check,
+            Err(denied) => self.reconsider(denied, || decide(AccessLogView::Visible)).await?,
+        };
         // The permit holds the body's memory until the request is sent and answered.
         let (body, _permit) = budget.buffer(client, body).await?;
         record.add_bytes_in(body.len() as u64);
-        let mut load = check.run(&body);
-        if let Err(denied) = &load
-            && view == AccessLogView::Hidden
-            && self.may_pass_without_access_log(denied).await
-        {
-            load = decide(AccessLogView::Visible)?.run(&body);
-        }
-        let load = load?;
+        let load = match check.run(&body) {
+            Ok(load) => load,
+            Err(denied) => self.reconsider(denied, || decide(AccessLogView::Visible)?.run(&body)).await?,
+        };
         let ticket = quotas.admit(entry.cidr, load).await?;
         let context = ForwardedContext::new(&connection, &head.headers);
         let request = UnsignedRequest { method: head.method, target, body };
@@ -256,10 +249,21 @@ impl Proxy {
         Ok(self.stream_response(response, client, &context))
     }
 
-    /// Returns whether a call was denied only because of an access log that the domain does not have.
-    async fn may_pass_without_access_log(&self, denied: &ReadOnly) -> bool {
+    /// Decides again if a call was denied only because of an access log that the domain does not have.
+    ///
+    /// Boxed, because a request's future is moved and this branch is rare.
+    fn reconsider<'a, T>(
+        &'a self,
+        denied: ReadOnly,
+        decide: impl FnOnce() -> Result<T, ReadOnly> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, ReadOnly>> {
         let Shared { access_log, roles, .. } = &*self.shared;
-        denied.is_of_access_log() && access_log.is_absent(&self.upstream, roles.own_session().as_deref()).await
+        Box::pin(async move {
+            if denied.is_of_access_log() && access_log.is_absent(&self.upstream, roles.own_session().as_deref()).await {
+                return decide();
+            }
+            Err(denied)
+        })
     }
 
     /// Returns the entry that grants `client` access at `now`.
