@@ -56,6 +56,7 @@ def test_user_data_writes_every_setting():
         "SECURITY_API": "",
         "MASTER_ROLE": "",
         "LOG_GROUP": "GateLogGroup",
+        "INDEX_ACCESS_LOG": "false",
     }
 
 
