@@ -42,7 +42,7 @@ struct Chain {
 }
 
 impl Chain {
-    async fn look(&self) -> provider::Result {
+    async fn fetch(&self) -> provider::Result {
         let sdk = sdk_config(&self.region).await;
         let Some(role) = &self.assume_role else {
             let chain = sdk.credentials_provider();
@@ -59,6 +59,6 @@ impl ProvideCredentials for Chain {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.look())
+        future::ProvideCredentials::new(self.fetch())
     }
 }

@@ -9,14 +9,14 @@ use super::error::{HeadError, HeadLimits};
 #[derive(Debug)]
 pub struct HeadValidator {
     limits: HeadLimits,
-    place: Place,
+    position: Position,
     /// Set if the target of the last passed head has to be percent-encoded: see [`encode_target`].
     is_raw: bool,
 }
 
 /// The position of the next byte in the stream of requests.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Position {
     /// In a head. `scanned` bytes of it hold no end; its last line starts at `line`.
     Head { scanned: usize, line: usize },
     /// In a body with this many bytes left.
@@ -29,7 +29,7 @@ impl HeadValidator {
     /// Creates a validator for a connection whose next byte starts a head.
     #[must_use]
     pub fn new(limits: HeadLimits) -> Self {
-        Self { limits, place: HEAD, is_raw: false }
+        Self { limits, position: HEAD, is_raw: false }
     }
 
     /// Returns the number of bytes from the front of `bytes` that may pass: part of a body, or a complete head with the
@@ -38,18 +38,18 @@ impl HeadValidator {
     /// Returns 0 for an incomplete head; the next call must pass the same bytes and more.
     pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
         let mut passed = 0;
-        if let Place::Head { scanned, line } = self.place {
+        if let Position::Head { scanned, line } = self.position {
             let Some(end) = self.find_end(bytes, scanned, line)? else { return Ok(0) };
             let head = check(&bytes[..end], self.limits.headers)?;
-            (self.place, self.is_raw) = (head.body, head.is_raw);
+            (self.position, self.is_raw) = (head.body, head.is_raw);
             passed = end;
         }
-        passed += match self.place {
-            Place::Head { .. } => 0,
-            Place::Last => bytes.len() - passed,
-            Place::Body(left) => {
+        passed += match self.position {
+            Position::Head { .. } => 0,
+            Position::Last => bytes.len() - passed,
+            Position::Body(left) => {
                 let here = left.min((bytes.len() - passed) as u64);
-                self.place = if here == left { HEAD } else { Place::Body(left - here) };
+                self.position = if here == left { HEAD } else { Position::Body(left - here) };
                 usize::try_from(here).expect("it is at most the length of a slice")
             }
         };
@@ -63,22 +63,22 @@ impl HeadValidator {
 
     /// Returns whether the next byte is within or after a chunked body.
     pub(crate) fn is_last(&self) -> bool {
-        matches!(self.place, Place::Last)
+        matches!(self.position, Position::Last)
     }
 
     /// Returns whether a complete request has passed. `tail` is the last part of a chunked body, which has no known
     /// length.
     pub(crate) fn is_behind_request(&self, tail: &[u8]) -> bool {
-        match self.place {
-            Place::Head { .. } => true,
-            Place::Body(_) => false,
-            Place::Last => tail.ends_with(b"\r\n\r\n"),
+        match self.position {
+            Position::Head { .. } => true,
+            Position::Body(_) => false,
+            Position::Last => tail.ends_with(b"\r\n\r\n"),
         }
     }
 
     /// Returns whether the next byte belongs to a head.
     pub(crate) fn is_at_head(&self) -> bool {
-        matches!(self.place, Place::Head { .. })
+        matches!(self.position, Position::Head { .. })
     }
 
     fn find_end(&mut self, bytes: &[u8], scanned: usize, mut line: usize) -> Result<Option<usize>, HeadError> {
@@ -95,7 +95,7 @@ impl HeadValidator {
             }
             line = end + 1;
         }
-        self.place = Place::Head { scanned: bytes.len(), line };
+        self.position = Position::Head { scanned: bytes.len(), line };
         self.within(bytes.len()).map(|_| None)
     }
 
@@ -104,11 +104,11 @@ impl HeadValidator {
     }
 }
 
-const HEAD: Place = Place::Head { scanned: 0, line: 0 };
+const HEAD: Position = Position::Head { scanned: 0, line: 0 };
 
 /// A valid head.
 struct Head {
-    body: Place,
+    body: Position,
     is_raw: bool,
 }
 
@@ -165,8 +165,8 @@ fn check(head: &[u8], max_headers: usize) -> Result<Head, HeadError> {
     // `Host` is optional in HTTP/1.0 (RFC 9112, section 3.2).
     let has_host = hosts == 1 || (hosts == 0 && !is_http_11);
     match (has_host, chunked, length) {
-        (true, true, None) => Ok(Head { body: Place::Last, is_raw }),
-        (true, false, length) => Ok(Head { body: Place::Body(length.unwrap_or(0)), is_raw }),
+        (true, true, None) => Ok(Head { body: Position::Last, is_raw }),
+        (true, false, length) => Ok(Head { body: Position::Body(length.unwrap_or(0)), is_raw }),
         (true, true, Some(_)) => Err(HeadError::TransferEncoding),
         (false, ..) => Err(HeadError::Host),
     }

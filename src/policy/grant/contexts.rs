@@ -34,7 +34,8 @@ pub enum Load {
 /// Rejects a keep-alive above the limit, in the query or in its `source`.
 pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) -> Result<(BodyRule, Load), ReadOnly> {
     let query = call.target.query().unwrap_or_default();
-    let asked = if query.contains("scroll") || query.contains("keep_alive") { asked(call)? } else { None };
+    let requested =
+        if query.contains("scroll") || query.contains("keep_alive") { requested_keep_alive(call)? } else { None };
     let is_among = |names: &[&str]| segments.iter().any(|segment| names.contains(segment));
     let is_async = is_among(&["_asynchronous_search"]);
     let is_cursor = is_among(&["scroll"]) && is_among(&["_search"]);
@@ -43,12 +44,12 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) ->
         "DELETE" if is_async || is_cursor => Load::End,
         "DELETE" => Load::Call,
         "POST" if is_async => {
-            Load::Open(asked.ok_or_else(|| call.deny(DenyReason::NoKeepAlive(call.context.longest)))?)
+            Load::Open(requested.ok_or_else(|| call.deny(DenyReason::NoKeepAlive(call.context.longest)))?)
         }
-        "POST" if is_among(&["point_in_time"]) => Load::Open(asked.unwrap_or(call.context.longest)),
-        _ if is_cursor => Load::Extend(asked.unwrap_or(call.context.longest)),
-        _ if is_async => asked.map_or(Load::Call, Load::Extend),
-        _ => asked.map_or(Load::Call, Load::Open),
+        "POST" if is_among(&["point_in_time"]) => Load::Open(requested.unwrap_or(call.context.longest)),
+        _ if is_cursor => Load::Extend(requested.unwrap_or(call.context.longest)),
+        _ if is_async => requested.map_or(Load::Call, Load::Extend),
+        _ => requested.map_or(Load::Call, Load::Open),
     };
     let body_rule = match body_rule {
         BodyRule::None if is_cursor && call.method != "DELETE" => BodyRule::Scroll,
@@ -72,7 +73,7 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) ->
 }
 
 /// Returns the keep-alive that the query requests. Rejects one above the limit.
-fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
+fn requested_keep_alive(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
     let mut longest = None;
     for (name, value) in call.parameters()? {
         // Engines up to 6 also split parameters at `;`.
@@ -80,8 +81,8 @@ fn asked(call: &Call<'_>) -> Result<Option<Duration>, ReadOnly> {
             return Err(call.deny(DenyReason::Ambiguous));
         }
         if ["scroll", "keep_alive"].contains(&name.as_str()) {
-            let asked = check_keep_alive(&value, call.context.longest).map_err(|why| call.deny(why))?;
-            longest = longest.max(Some(asked));
+            let requested = check_keep_alive(&value, call.context.longest).map_err(|why| call.deny(why))?;
+            longest = longest.max(Some(requested));
         }
     }
     Ok(longest)
