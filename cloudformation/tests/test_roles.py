@@ -39,7 +39,7 @@ GATES, MASTER, THIRD_PARTY = map(arn, ("GateRole", "MasterRole", "ThirdPartyRole
 # What the domain's master is mapped to.
 MASTERS = ("all_access", "security_manager")
 # Who is not named is a master, too, so that tests may look and fill.
-NOBODY = "opendistro_security_anonymous_backendrole"
+UNUSED_ROLE = "opendistro_security_anonymous_backendrole"
 
 
 class Mapping:
@@ -104,13 +104,13 @@ class OpenSearch:
     def change_master(self, role, names=MASTERS):
         """Maps what a master has to another role, as AWS does when the domain's master changes."""
         for name in names:
-            mapping = json.dumps({"backend_roles": [role, NOBODY]})
+            mapping = json.dumps({"backend_roles": [role, UNUSED_ROLE]})
             assert self.ask("PUT", f"/_plugins/_security/api/rolesmapping/{name}", mapping)[0] in (200, 201)
 
     def masters(self):
         """Returns the roles that are mapped to what a master has."""
         found = [self.ask("GET", f"/_plugins/_security/api/rolesmapping/{name}")[1][name] for name in MASTERS]
-        return [sorted(role for role in mapping["backend_roles"] if role != NOBODY) for mapping in found]
+        return [sorted(role for role in mapping["backend_roles"] if role != UNUSED_ROLE) for mapping in found]
 
     def statuses(self, *roles):
         """Returns the status that each role gets."""
@@ -125,7 +125,7 @@ def node(folder):
     shutil.copytree(ENGINES / "opensearch-security/config", config)
     settings = (config / "config.yml").read_text()
     (config / "config.yml").write_text(settings.replace("anonymous_auth_enabled: false", "anonymous_auth_enabled: true"))
-    mapped = "".join(f"{name}: {{ backend_roles: [{NOBODY}] }}\n" for name in MASTERS)
+    mapped = "".join(f"{name}: {{ backend_roles: [{UNUSED_ROLE}] }}\n" for name in MASTERS)
     (config / "roles_mapping.yml").write_text("_meta: { type: rolesmapping, config_version: 2 }\n" + mapped)
     # The plug-in itself has all_access only.
     roles = "_meta: { type: roles, config_version: 2 }\nsecurity_manager: { cluster_permissions: [cluster_monitor] }\n"
@@ -259,7 +259,7 @@ def test_payload_of_a_gate_changes_nothing_of_what_is_mapped(aws, opensearch, ma
     assert opensearch.ask("GET", "/_plugins/_security/api/rolesmapping") == before
 
 
-def test_two_launches_hand_the_master_over_and_reject_nobody(aws, tmp_path):
+def test_two_launches_hand_the_master_over_without_rejections(aws, tmp_path):
     """The old gates sign with the gates' role until the second launch, the new ones with the roles of clients."""
     folders = [tmp_path / name for name in ("node", "first", "second")]
     for folder in folders:

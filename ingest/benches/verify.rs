@@ -37,6 +37,7 @@ fn main() {
     let keys = done("keys.json");
     let period = ["--from", "2026-01-01", "--to", "2026-01-31"];
     run("load", &engine.url(), &[&["load", &bucket, "--done", &done("load.done")], &period[..]].concat());
+    // A search finds a document after the next refresh, which the engine does each second.
     std::thread::sleep(Duration::from_secs(5));
     let verify = ["verify", &bucket, "--json", "--public-keys", &keys, "--done", &done("verify.done")];
     run("verify", &engine.url(), &[&verify[..], &period[..]].concat());

@@ -219,7 +219,7 @@ impl fmt::Display for InstallResult {
             writeln!(f, "the index pattern is the default one now")?;
         }
         for (kind, title, _) in self.objects.iter().filter(|(_, _, state)| *state == ObjectState::Kept) {
-            writeln!(f, "kept as somebody changed it: {} {title:?} (--force replaces it)", kind.name())?;
+            writeln!(f, "kept, because a user changed it: {} {title:?} (--force replaces it)", kind.name())?;
         }
         Ok(())
     }

@@ -165,7 +165,7 @@ async fn dashboards_install_once_and_keep_changes(engine: &str, index: &Value, c
     assert_eq!(count(&kept, ObjectState::Kept), 1);
     assert!(
         kept.to_string()
-            .ends_with("kept as somebody changed it: dashboard \"Account overview\" (--force replaces it)\n")
+            .ends_with("kept, because a user changed it: dashboard \"Account overview\" (--force replaces it)\n")
     );
     let forced = installed(rig, true).await.unwrap();
     assert_eq!((count(&forced, ObjectState::Replaced), count(&forced, ObjectState::Kept)), (1, 0));

@@ -69,5 +69,5 @@ async fn dashboards_install_through_the_proxy_as_the_grant_permits() {
     change(&gate, &found[0]).await;
     let (code, changed) = install(&gate).await.unwrap_err();
     assert_eq!(code, Some(3), "{changed}");
-    assert!(changed.contains("kept as somebody changed it: dashboard "), "{changed}");
+    assert!(changed.contains("kept, because a user changed it: dashboard "), "{changed}");
 }

@@ -13,7 +13,7 @@ type Column = (&'static str, fn(&DayCounts) -> u64);
 impl Report {
     /// Returns one line of JSON for each day, and one with the findings and the verdict.
     ///
-    /// `stage` is in each line, if there is one: two reports of one run are told apart by it.
+    /// `stage` is in each line, if there is one: it distinguishes the two reports of one run.
     #[must_use]
     pub fn json_lines(&self, stage: Option<&str>) -> String {
         let mut lines = String::new();
