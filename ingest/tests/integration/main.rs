@@ -48,3 +48,6 @@ mod dashboards;
 
 /// The bucket against its signatures, and the domain against the bucket.
 mod verify;
+
+/// The texts that people read.
+mod texts;

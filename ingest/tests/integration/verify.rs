@@ -1,9 +1,9 @@
 mod audit_report;
-mod bucket;
+pub(crate) mod bucket;
 mod cloudtrail;
 mod domain;
 mod edges;
 mod missing;
-mod month;
+pub(crate) mod month;
 mod oracle;
 mod resume;

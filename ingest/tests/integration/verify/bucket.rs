@@ -27,7 +27,7 @@ fn test(change: impl FnOnce(&Month), verdict: Verdict, expected: &[(Kind, String
     assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{report}");
 }
 
-pub(super) fn inflate(month: &Month, key: &str) -> String {
+pub(crate) fn inflate(month: &Month, key: &str) -> String {
     let bytes = std::fs::read(month.path(key)).unwrap();
     std::io::read_to_string(flate2::read::GzDecoder::new(&bytes[..])).unwrap()
 }
