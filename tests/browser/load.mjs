@@ -16,7 +16,7 @@ const browser = await chromium.launch({
 async function load(page, way) {
   await page.goto('about:blank');
   await page.goto(`${way}#/dashboard/trailgate-third-parties`);
-  await page.locator('dashboard-panel', { hasText: 'What was denied to them' }).locator('td').first().waitFor();
+  await page.locator('dashboard-panel', { hasText: 'Denied calls by principal' }).locator('td').first().waitFor();
   await page.waitForLoadState('networkidle');
   return page.evaluate(() => Math.max(...performance.getEntriesByType('resource').map((entry) => entry.responseEnd)));
 }
