@@ -32,8 +32,11 @@ async fn main() -> anyhow::Result<()> {
     if with_kibana {
         arguments.remove(0);
     }
-    let port = arguments.first().map_or(Ok(8080_u16), |port| port.parse()).context("PORT is no number")?;
-    let admin_port = port.checked_add(1100).context("PORT is too high")?;
+    let port = arguments.first().map_or("8080", String::as_str);
+    let wrong = || format!("{port:?} is not a port up to 64435; usage: cargo run --example demo -- [--kibana] [PORT]");
+    let port: u16 = port.parse().with_context(wrong)?;
+    // The status page listens 1,100 ports above the proxy.
+    let admin_port = port.checked_add(1100).with_context(wrong)?;
     // With the example, so that its dependencies need no other features than now.
     build(&["--package", "trailgate", "--bins", "--example", "demo"])?;
     let (domain, _stack) = if with_kibana { real_domain().await? } else { (domain_in_memory().await?, None) };
@@ -43,22 +46,22 @@ async fn main() -> anyhow::Result<()> {
     let (config, allowlist) = write_files(folder.path(), &domain.url(), address, admin_port)?;
     let mut proxy = start_proxy(&config, address).await?;
     println!(
-        "\n  Domain   {0}   has 1,000 CloudTrail events, and accepts signed requests only:\n\
+        "\n  Domain   {0}   holds CloudTrail events, and accepts signed requests only:\n\
          \x20          curl {0}/_cat/indices\n\
-         \x20 Proxy    http://{address}   signs requests of the clients on its allowlist:\n\
+         \x20 Proxy    http://{address}   signs and forwards the requests of allowed clients:\n\
          \x20          curl 'http://{address}/cwl-*/_search?size=1'\n\
-         \x20 Status   http://127.0.0.1:{admin_port}/   or, in another terminal:\n\
+         \x20 Status   http://127.0.0.1:{admin_port}/   the status page; or, in another terminal:\n\
          \x20          {1} top --config {2}\n\
-         \x20 Open     http://{address}/\n\n\
-         \x20 Each request is logged here. Ctrl-C stops both.\n",
+         \x20 Open     http://{address}/   in a browser\n\n\
+         \x20 The access log follows, a line for each request. Ctrl-C stops the demo.\n",
         domain.url(),
         program("trailgate")?.display(),
         config.display(),
     );
     let story = Story { domain: &domain, proxy: address, program: program("trailgate")?, allowlist };
     tokio::select! {
-        ended = proxy.wait() => anyhow::bail!("trailgate ended: {}", ended?),
-        told = async { story.tell().await?; story.keep_searching().await } => told,
+        status = proxy.wait() => anyhow::bail!("trailgate ended early: {}", status?),
+        ended = async { story.run().await?; story.keep_searching().await } => ended,
         _ = tokio::signal::ctrl_c() => {
             // The terminal has sent the signal to the proxy as well. It is killed otherwise.
             let _ = timeout(Duration::from_secs(5), proxy.wait()).await;
@@ -93,7 +96,10 @@ async fn start_proxy(config: &Path, address: SocketAddr) -> anyhow::Result<Child
     run.args(["run", "--config"]).arg(config).envs(AWS_KEY).stdin(Stdio::null()).kill_on_drop(true);
     let mut child = run.spawn().context("cannot start trailgate")?;
     while TcpStream::connect(address).await.is_err() {
-        anyhow::ensure!(child.try_wait()?.is_none(), "trailgate does not start; name another PORT");
+        anyhow::ensure!(
+            child.try_wait()?.is_none(),
+            "trailgate did not start; if the port is in use, name another one: cargo run --example demo -- 8090"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(child)
@@ -122,9 +128,9 @@ async fn domain_in_memory() -> anyhow::Result<FakeDomain> {
 async fn real_domain() -> anyhow::Result<(FakeDomain, Option<KibanaStack>)> {
     for (program, what) in [("java", "a JDK 17 or later"), ("mvn", "Maven"), ("npm", "Node with npm")] {
         let is_there = Command::new(program).arg("-version").output().is_ok();
-        anyhow::ensure!(is_there, "--kibana needs {what}: there is no {program}");
+        anyhow::ensure!(is_there, "--kibana needs {what}: cannot find the program {program}");
     }
-    println!("  The function that ingests the events ...");
+    println!("  Building the ingest function ...");
     build(&["--package", "trailgate-ingest", "--bins"])?;
     let stack = KibanaStack::start(|step| println!("  {step} ...")).await?;
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await?;

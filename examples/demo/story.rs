@@ -1,4 +1,4 @@
-//! A few clients whose requests show what the allowlist does, told step by step.
+//! The steps of the demo: requests of a few clients that show the effect of the allowlist.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// The surroundings of the story.
+/// The proxy, the domain and the files that the steps use.
 pub(crate) struct Story<'a> {
     pub(crate) domain: &'a FakeDomain,
     pub(crate) proxy: SocketAddr,
@@ -47,29 +47,25 @@ pub(crate) fn allowlist(now: Timestamp) -> anyhow::Result<String> {
 }
 
 impl Story<'_> {
-    /// Tells the story, which takes a minute.
-    pub(crate) async fn tell(&self) -> anyhow::Result<()> {
+    /// Runs the steps, which take a minute.
+    pub(crate) async fn run(&self) -> anyhow::Result<()> {
         say(&format!("1. The auditor ({AUDITOR}, access = \"read\") searches the events."));
         self.send("GET", SEARCH, AUDITOR).await?;
-        say("2. The auditor tries to delete them. A read grant covers reads only.");
+        say("2. The auditor tries to delete an index. A read grant covers reads only.");
         self.send("DELETE", "/cwl-2023.07.10", AUDITOR).await?;
         say(&format!("3. A guest ({GUEST}) is not on the allowlist."));
         self.send("GET", SEARCH, GUEST).await?;
-        say("4. The operator adds the guest. The change takes effect without a restart.");
+        say("4. The operator adds the guest to the allowlist. The change takes effect within a second.");
         self.allow(&["add", GUEST, "--name", "Guest", "--for", "1h"]).await?;
         self.wait_until_listed(GUEST).await?;
         self.send("GET", SEARCH, GUEST).await?;
-        say(&format!(
-            "5. The contractor's grant ends within a minute. {CONTRACTOR} begins a download that takes longer."
-        ));
+        say(&format!("5. The contractor ({CONTRACTOR}) starts a long download. Its grant expires within a minute."));
         self.download_until_cut().await?;
-        say("6. Its next request is rejected, and names the end of the grant.");
+        say("6. The contractor's next request is rejected. The error names the time of expiry.");
         self.send("GET", SEARCH, CONTRACTOR).await?;
-        say("7. The operator removes the guest.");
+        say("7. The operator removes the guest from the allowlist.");
         self.allow(&["remove", "Guest"]).await?;
-        say(
-            "That is all. From now on the auditor searches every two seconds, so the status page has something to show.",
-        );
+        say("Done. From now on the auditor searches every two seconds; watch the status page.");
         Ok(())
     }
 
@@ -85,17 +81,17 @@ impl Story<'_> {
     async fn download_until_cut(&self) -> anyhow::Result<()> {
         self.domain.fault(Fault::HoldBody(Arc::new(Notify::new())), Times::Once);
         let response = self.request("GET", "/cwl-*/_search?size=1000", CONTRACTOR).await?;
-        println!("     {}, and the download runs ...", response.status());
+        println!("     {}, downloading ...", response.status());
         let mut body = response.into_body();
         let mut bytes = 0;
         loop {
             match body.frame().await {
                 Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, Bytes::len),
                 Some(Err(_)) => break,
-                None => anyhow::bail!("the download ended before the grant"),
+                None => anyhow::bail!("the download ended before the grant expired"),
             }
         }
-        println!("     the grant has ended: trailgate cut the connection after {bytes} bytes");
+        println!("     the grant expired: trailgate cut the response after {bytes} bytes");
         Ok(())
     }
 
@@ -107,7 +103,7 @@ impl Story<'_> {
                 return Ok(());
             }
         }
-        anyhow::bail!("the entry for {client} has no effect")
+        anyhow::bail!("the entry for {client} is not in effect after 50 seconds")
     }
 
     async fn allow(&self, arguments: &[&str]) -> anyhow::Result<()> {

@@ -20,11 +20,11 @@ pub struct KibanaStack {
 impl KibanaStack {
     /// Downloads and builds what is missing, starts both, and calls `report` with each step.
     pub async fn start(report: impl Fn(&str)) -> anyhow::Result<Self> {
-        report("Elasticsearch 5.6 (the first time it is downloaded: 54 MB, half a minute)");
+        report("Preparing Elasticsearch 5.6 (the first time: downloads 54 MB, half a minute)");
         run(script("run.sh").args(["elasticsearch-5.6", "--prepare"])).await?;
-        report("Kibana 5.1 (the first time it is downloaded and bundled: 222 MB, three minutes)");
+        report("Preparing Kibana 5.1 (the first time: downloads 222 MB and bundles it, three minutes)");
         run(script("kibana-5.1/run.sh").arg("--prepare")).await?;
-        report("Both start (ten seconds)");
+        report("Starting both (ten seconds)");
         let elasticsearch = Engine::start("elasticsearch-5.6", &[]).await?;
         let (port, folder) = (ReservedPort::bind()?, tempfile::tempdir()?);
         let mut command = script("kibana-5.1/run.sh");
@@ -55,9 +55,9 @@ pub async fn fill(domain: &str, now: Timestamp) -> anyhow::Result<String> {
         let payload = json!({ "awslogs": { "data": pack_log_data(&batch) } });
         let (path, answer) = tokio::select! {
             answer = lambda.invoke(payload) => answer?,
-            ended = function.wait() => anyhow::bail!("the function ends without an answer: {}", ended?),
+            ended = function.wait() => anyhow::bail!("the function ended without a response: {}", ended?),
         };
-        anyhow::ensure!(path.ends_with("/response"), "the events are not indexed: {answer}");
+        anyhow::ensure!(path.ends_with("/response"), "the function did not index the events: {answer}");
     }
 
     let mut installer = Command::new(program("trailgate-ingest")?);
@@ -65,7 +65,7 @@ pub async fn fill(domain: &str, now: Timestamp) -> anyhow::Result<String> {
     let output =
         installer.env_clear().envs(AWS_KEY).envs([INDEXED]).stdin(Stdio::null()).kill_on_drop(true).output().await?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "the dashboards are not installed: {stderr}");
+    anyhow::ensure!(output.status.success(), "cannot install the dashboards: {stderr}");
     Ok(String::from_utf8(output.stdout)?)
 }
 
