@@ -14,7 +14,7 @@ PORT = 2222
 PATIENCE = 60
 
 ASK = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/_search"
-# Whoever is let in learns that there are no credentials to sign with.
+# An allowed client learns that there are no credentials to sign with.
 ADMITTED = "503"
 
 

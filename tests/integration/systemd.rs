@@ -90,7 +90,7 @@ async fn systemd_status_has_entries_and_request_rate() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let manager = Manager::new();
     let _program = manager.start(&domain, &[("WATCHDOG_USEC", "100000")]).await;
-    while manager.any().await != "STATUS=1 entries let in, 0.0 requests/s\n" {}
+    while manager.any().await != "STATUS=1 entries in effect, 0.0 requests/s\n" {}
 }
 
 /// Passes a listener on as standard input: that is a descriptor whose number a test can choose.

@@ -69,7 +69,7 @@ impl ByName {
 impl fmt::Display for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.people.is_empty() {
-            writeln!(f, "nobody is let in")?;
+            writeln!(f, "no entry is in effect: every client is rejected")?;
         }
         for Person { name, entries } in &self.people {
             writeln!(f, "{name}")?;
@@ -129,7 +129,7 @@ impl fmt::Display for Changed {
             writeln!(f, "added {row}")?;
         }
         match (&self.around, &self.added) {
-            (Some(around), None) => writeln!(f, "the same addresses are still let in by {around}")?,
+            (Some(around), None) => writeln!(f, "the same addresses are still allowed by {around}")?,
             (Some(around), Some(_)) if self.removed.is_none() => writeln!(f, "until now {around} decided on it")?,
             _ => {}
         }

@@ -77,10 +77,10 @@ impl fmt::Display for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.entry {
             Some(entry) => {
-                writeln!(f, "{} is let in by {entry}", self.address)?;
+                writeln!(f, "{} is allowed by {entry}", self.address)?;
                 writeln!(f, "  It is the longest block on the list that holds the address and has not expired.")?;
             }
-            None => writeln!(f, "{} is not let in", self.address)?,
+            None => writeln!(f, "{} is not allowed", self.address)?,
         }
         for entry in &self.expired {
             writeln!(f, "  Expired: {entry}")?;
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn longest_valid_block_decides_and_expired_ones_are_listed() {
         let blocks = [("10.0.0.0/8", None), ("10.1.0.0/16", None), ("10.1.2.3", Some(1000))];
-        let expected = "10.1.2.3 is let in by 10.1.0.0/16 \"10.1.0.0/16\" (line 4), read\n  \
+        let expected = "10.1.2.3 is allowed by 10.1.0.0/16 \"10.1.0.0/16\" (line 4), read\n  \
                         It is the longest block on the list that holds the address and has not expired.\n  \
                         Expired: 10.1.2.3 \"10.1.2.3\" (line 7), read, ended 1970-01-01T00:16:40Z (0 s ago)\n";
         says(blocks, "10.1.2.3", expected);
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn nearest_entry_has_the_longest_common_prefix() {
         let blocks = [("192.0.2.128/26", None), ("192.0.2.16/28", None), ("192.0.2.1", Some(1))];
-        let expected = "192.0.2.4 is not let in\n  \
+        let expected = "192.0.2.4 is not allowed\n  \
                         Nearest: 192.0.2.16/28 \"192.0.2.16/28\" (line 4), read; the first 27 bits are the same\n  \
                         To allow it: trailgate allow add 192.0.2.4 --name NAME --for 8h\n";
         says(blocks, "192.0.2.4", expected);
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn expired_entry_of_the_address_is_offered_for_replacement() {
-        let expected = "192.0.2.4 is not let in\n  \
+        let expected = "192.0.2.4 is not allowed\n  \
                         Expired: 192.0.2.4 \"192.0.2.4\" (line 1), read, ended 1970-01-01T00:06:40Z (10 min ago)\n  \
                         To allow it: trailgate allow add 192.0.2.4 --name NAME --for 8h --replace\n";
         says([("192.0.2.4", Some(400))], "192.0.2.4", expected);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn nearest_entry_is_of_the_same_address_family() {
-        let expected = "2001:db8::1 is not let in\n  \
+        let expected = "2001:db8::1 is not allowed\n  \
                         To allow it: trailgate allow add 2001:db8::1 --name NAME --for 8h\n";
         says([("192.0.2.0/24", None)], "2001:db8::1", expected);
     }

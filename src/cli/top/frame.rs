@@ -83,7 +83,7 @@ pub(super) fn render(status: &Status, problem: Option<&str>, symbols: &Symbols, 
     latency("p99", |point| point.p99_ms);
 
     if !status.allowlist.ending.is_empty() {
-        lines.push(Tone::Title, "entries that end soon");
+        lines.push(Tone::Title, "entries that expire soon");
     }
     for entry in status.allowlist.ending.iter().take(SHOWN) {
         lines.push(Tone::Plain, &format!("  {} {} in {}", entry.cidr, entry.name, span(status.now, entry.expires)));

@@ -75,16 +75,16 @@ impl Status {
         html! {
             (meter("Connections", connections, limit as u64, &format!("{connections} of {limit}")))
             (meter("Body memory", used as u64, memory as u64, &format!("{} of {} MiB", used.div_ceil(MIB), memory / MIB)))
-            p { (traffic.in_flight) " requests in flight" }
+            p { (traffic.in_flight) @if traffic.in_flight == 1 { " request in flight" } @else { " requests in flight" } }
         }
     }
 
     fn ending(&self) -> Markup {
         html! {
             @if !self.allowlist.ending.is_empty() {
-                h2 { "Entries that end soon" }
+                h2 { "Entries that expire soon" }
                 table {
-                    thead { tr { th scope="col" { "Name" } th scope="col" { "Block" } th scope="col" { "Ends in" } } }
+                    thead { tr { th scope="col" { "Name" } th scope="col" { "Block" } th scope="col" { "Expires in" } } }
                     tbody {
                         @for entry in self.allowlist.ending.iter().take(SHOWN) {
                             tr { td { bdi { (entry.name) } } td { (entry.cidr) } td { (span(self.now, entry.expires)) } }

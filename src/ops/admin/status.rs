@@ -318,7 +318,7 @@ pub(super) fn line(proxy: &ObservedProxy, state: &AllowlistState, rate: Option<&
     let entries = proxy.allowlist.entries();
     let in_force = entries.len() - entries.expired(now);
     let rate = rate.map_or(0.0, |rate| rate.requests);
-    let mut line = format!("{in_force} entries let in, {rate:.1} requests/s");
+    let mut line = format!("{in_force} entries in effect, {rate:.1} requests/s");
     if state.stale().is_some() {
         line.push_str("; the allowlist file cannot be read, an older list is in effect");
     } else if state.error.is_some() {

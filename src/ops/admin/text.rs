@@ -23,7 +23,8 @@ impl Status {
         let failed = upstream.failed.zip(upstream.failure.as_ref());
         let failed = failed.map(|(at, failure)| format!("; last failure {failure} {} ago", span(at, self.now)));
         let offset = upstream.clock_offset_s;
-        let clock = (offset != 0).then(|| format!("; its clock is {offset} s ahead of this machine's"));
+        let side = if offset > 0 { "ahead of" } else { "behind" };
+        let clock = (offset != 0).then(|| format!("; its clock is {} s {side} this machine's", offset.unsigned_abs()));
         format!("{}, {answered}{}{}", upstream.domain, failed.unwrap_or_default(), clock.unwrap_or_default())
     }
 
@@ -41,7 +42,7 @@ impl Status {
     /// Returns a line for each role that signs requests, at most [`SHOWN`] and one that counts the others.
     pub(crate) fn role_lines(&self) -> impl Iterator<Item = String> {
         let more = self.roles.len().saturating_sub(SHOWN);
-        let more = (more > 0).then(|| format!("and {more} more: --json names them"));
+        let more = (more > 0).then(|| format!("and {more} more; --json lists them"));
         // Failing roles first, so that they are seen.
         let mut roles: Vec<_> = self.roles.iter().collect();
         roles.sort_by_key(|role| role.failure.is_none());
@@ -149,7 +150,7 @@ impl fmt::Display for Status {
         }
         match self.refused.len().saturating_sub(SHOWN) {
             0 => Ok(()),
-            more => write!(f, "\n  and {more} more: --json names them"),
+            more => write!(f, "\n  and {more} more; --json lists them"),
         }
     }
 }
@@ -189,6 +190,6 @@ recently rejected, and the commands that allow them:
     fn long_list_of_rejected_clients_is_cut() {
         let mut status = sample();
         status.refused = vec![status.refused[0].clone(); 25];
-        assert!(status.to_string().ends_with("\n  and 15 more: --json names them"), "{status}");
+        assert!(status.to_string().ends_with("\n  and 15 more; --json lists them"), "{status}");
     }
 }
