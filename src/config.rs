@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refuse(text: &str, expected: &str) {
+    fn rejects(text: &str, expected: &str) {
         let error = parse(text).expect_err("this configuration is wrong").to_string();
         assert_eq!(error, format!("/etc/trailgate/trailgate.toml:{expected}"));
     }
@@ -123,7 +123,7 @@ mod tests {
             |address: &str| parse(&format!("{SMALLEST}[admin]\naddress = {address:?}\n")).map(|it| it.admin.address);
         assert_eq!(admin("unix:admin.sock"), Ok(AdminAddress::Unix("/etc/trailgate/admin.sock".into())));
         assert_eq!(admin("off"), Ok(AdminAddress::Disabled));
-        refuse(
+        rejects(
             &format!("{SMALLEST}[admin]\naddress = \"localhost\"\n"),
             "4: admin.address: \"localhost\" is not an admin address: write \"127.0.0.1:9180\", \"unix:/PATH\", or \"off\"",
         );
@@ -150,29 +150,29 @@ mod tests {
 
     #[test]
     fn error_has_file_line_and_key() {
-        refuse(
+        rejects(
             &format!("{SMALLEST}[limits]\nmax_body = \"many\"\n"),
             "4: limits.max_body: \"many\" is not a size: write a number and B, KiB, MiB or GiB, as in \"100 MiB\"",
         );
-        refuse(
+        rejects(
             &format!("{SMALLEST}[limits]\ndrain = \"5\"\n"),
             "4: limits.drain: \"5\" is not a duration: write a number and ms, s, min or h, as in \"30 s\"",
         );
-        refuse(&format!("{SMALLEST}[limits]\ndrain = \"0 s\"\n"), "4: limits.drain: must be longer than nothing");
-        refuse(
+        rejects(&format!("{SMALLEST}[limits]\ndrain = \"0 s\"\n"), "4: limits.drain: must be longer than nothing");
+        rejects(
             &format!("{SMALLEST}[limits]\nconnections = -1\n"),
             "4: limits.connections: invalid value: integer `-1`, expected a nonzero usize",
         );
-        refuse(
+        rejects(
             &format!("{SMALLEST}[listen]\nadress = \"x\"\n"),
             "4: listen.adress: unknown field `adress`, expected one of `address`, `hosts`, `trusted_proxies`, \
              `trusted_origins`, `proxy_protocol`, `redirect_to_https`, `tls`",
         );
-        refuse(
+        rejects(
             &format!("{SMALLEST}[listen]\naddress = \"localhost\"\n"),
             "4: listen.address: \"localhost\" is not an IP address with a port: write one like \"127.0.0.1:8080\"",
         );
-        refuse(
+        rejects(
             &format!("{SMALLEST}[log]\nlevel = \"loud\"\n"),
             "4: log.level: \"loud\" is not a level: write off, error, warn, info, debug or trace",
         );
@@ -180,23 +180,23 @@ mod tests {
 
     #[test]
     fn unusable_endpoint_is_rejected() {
-        refuse(
+        rejects(
             "[upstream]\nendpoint = \"https://a.test/x\"\n",
             "2: upstream.endpoint: \"https://a.test/x\" has a path: write only scheme and host",
         );
-        refuse(
+        rejects(
             "[upstream]\nendpoint = \"http://a.test\"\n[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n",
             "2: upstream.endpoint: is plain http to another machine: write https, or set upstream.allow_plaintext = true",
         );
-        refuse(
+        rejects(
             "[upstream]\nendpoint = \"https://a.test\"\n",
             "2: upstream.endpoint: does not name a region: set aws.region",
         );
-        refuse(
+        rejects(
             "[upstream]\nendpoint = \"https://a.test\"\n[aws]\nregion = \"eu-west-1\"\n",
             "2: upstream.endpoint: does not name a service: set aws.service to \"es\" or \"aoss\"",
         );
-        refuse("[upstream]\nhome = \"off\"\n", "1: upstream: missing field `endpoint`");
+        rejects("[upstream]\nhome = \"off\"\n", "1: upstream: missing field `endpoint`");
     }
 
     #[test]
@@ -207,16 +207,16 @@ mod tests {
         assert_eq!(config.roles.defaults.full.unwrap().name(), "Editor");
         assert_eq!(config.roles.settings.duration, Some(Duration::from_hours(2)));
         assert!(config.roles.defaults.read.is_none() && !config.roles.settings.tags);
-        refuse(
+        rejects(
             &roles("session_duration = \"5 min\""),
             "4: aws.roles.session_duration: is not between 15 min and 12 h, as STS requires",
         );
-        refuse(
+        rejects(
             &roles("external_id = \"a b\""),
             "4: aws.roles.external_id: \"a b\" is not an external ID: write 2 to 1224 of the characters \
              A-Z a-z 0-9 _ + = , . @ : / -",
         );
-        refuse(&roles("session_idle = \"0 s\""), "4: aws.roles.session_idle: must be longer than nothing");
+        rejects(&roles("session_idle = \"0 s\""), "4: aws.roles.session_idle: must be longer than nothing");
     }
 
     #[test]
@@ -235,12 +235,12 @@ mod tests {
     #[test]
     fn malformed_region_or_role_is_rejected() {
         let aws = |line: &str| format!("{SMALLEST}[aws]\n{line}\n");
-        refuse(&aws("region = \"\""), "4: aws.region: \"\" is not a region: write one like \"eu-west-1\"");
+        rejects(&aws("region = \"\""), "4: aws.region: \"\" is not a region: write one like \"eu-west-1\"");
         let message = "is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"";
         for role in ["trailgate", "", "arn:aws:iam::123456789012:user/a", "arn:aws:iam::1234:role/a"] {
-            refuse(&aws(&format!("assume_role = {role:?}")), &format!("4: aws.assume_role: {role:?} {message}"));
+            rejects(&aws(&format!("assume_role = {role:?}")), &format!("4: aws.assume_role: {role:?} {message}"));
             let read = format!("region = \"eu-west-1\"\n[aws.roles]\nread = {role:?}");
-            refuse(&aws(&read), &format!("6: aws.roles.read: {role:?} {message}"));
+            rejects(&aws(&read), &format!("6: aws.roles.read: {role:?} {message}"));
         }
         for role in ["arn:aws:iam::123456789012:role/a/b", "arn:aws-cn:iam::123456789012:role/a"] {
             assert!(parse(&aws(&format!("assume_role = {role:?}"))).is_ok(), "{role}");
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn max_body_above_the_buffer_memory_is_rejected() {
-        refuse(
+        rejects(
             &format!("{SMALLEST}[limits]\nbuffer_memory = \"64 MiB\"\n"),
             "4: limits.buffer_memory: is less than limits.max_body, so the largest body would never fit",
         );
@@ -261,7 +261,7 @@ mod tests {
             parse(&format!("{SMALLEST}home = \"off\"\n")).unwrap().proxy.root_redirect,
             RootRedirect::disabled()
         );
-        refuse(
+        rejects(
             &format!("{SMALLEST}home = \"https://a.test/\"\n"),
             "3: upstream.home: \"https://a.test/\" is not a path: write \"/…\", or \"off\"",
         );

@@ -188,18 +188,18 @@ mod tests {
     }
 
     #[track_caller]
-    fn refuse(text: &str, error: EndpointError) {
+    fn rejects(text: &str, error: EndpointError) {
         assert_eq!(Endpoint::parse(text), Err(error), "{text}");
     }
 
     #[test]
     fn endpoint_that_is_no_origin_is_rejected() {
-        refuse("", EndpointError::NoUrl);
-        refuse("/path", EndpointError::NoUrl);
-        refuse("ftp://host", EndpointError::Scheme);
-        refuse("https://user:secret@host", EndpointError::UserInfo);
-        refuse("https://host/_plugin/kibana/", EndpointError::Path);
-        refuse("https://host/?a", EndpointError::Path);
+        rejects("", EndpointError::NoUrl);
+        rejects("/path", EndpointError::NoUrl);
+        rejects("ftp://host", EndpointError::Scheme);
+        rejects("https://user:secret@host", EndpointError::UserInfo);
+        rejects("https://host/_plugin/kibana/", EndpointError::Path);
+        rejects("https://host/?a", EndpointError::Path);
     }
 
     #[test]

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refuse(variables: &[(&str, &str)], expected: &str) {
+    fn rejects(variables: &[(&str, &str)], expected: &str) {
         assert_eq!(read(variables).expect_err("these settings are wrong").to_string(), expected);
     }
 
@@ -214,37 +214,40 @@ mod tests {
     fn time_series_collection_gets_no_document_ids() {
         let collection = ("ENDPOINT", "https://abc.eu-west-1.aoss.amazonaws.com");
         assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().document_options.id, DocumentId::None);
-        refuse(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: is of the service \"aoss\" only");
+        rejects(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: is of the service \"aoss\" only");
     }
 
     #[test]
     fn settings_error_names_the_variable() {
-        refuse(&[], "ENDPOINT: is not set");
-        refuse(&[("ENDPOINT", "")], "ENDPOINT: is not set");
-        refuse(
+        rejects(&[], "ENDPOINT: is not set");
+        rejects(&[("ENDPOINT", "")], "ENDPOINT: is not set");
+        rejects(
             &[("ENDPOINT", "https://a.test/x")],
             "ENDPOINT: \"https://a.test/x\" has a path: write only scheme and host",
         );
-        refuse(
+        rejects(
             &[("ENDPOINT", "http://a.test")],
             "ENDPOINT: is plain http to another machine: write https, or set ALLOW_PLAINTEXT to true",
         );
-        refuse(&[("ENDPOINT", "a.test"), ("SERVICE", "es")], "REGION: is not set, and ENDPOINT does not name a region");
-        refuse(
+        rejects(
+            &[("ENDPOINT", "a.test"), ("SERVICE", "es")],
+            "REGION: is not set, and ENDPOINT does not name a region",
+        );
+        rejects(
             &[("ENDPOINT", "a.test"), ("REGION", "eu-west-1")],
             "SERVICE: is not set, and ENDPOINT does not name a service",
         );
-        refuse(&[ENDPOINT, ("REGION", "moon")], "REGION: \"moon\" is not a region: write one like \"eu-west-1\"");
-        refuse(&[ENDPOINT, ("SERVICE", "ec2")], "SERVICE: \"ec2\" is neither \"es\" nor \"aoss\"");
-        refuse(&[ENDPOINT, ("DOCUMENT_ID", "id")], "DOCUMENT_ID: \"id\" is none of log_event_id, event_id");
-        refuse(&[ENDPOINT, ("INDEX_DAY", "now")], "INDEX_DAY: \"now\" is none of log_timestamp, event_time");
-        refuse(&[ENDPOINT, ("GZIP", "yes")], "GZIP: \"yes\" is none of true, false");
-        refuse(
+        rejects(&[ENDPOINT, ("REGION", "moon")], "REGION: \"moon\" is not a region: write one like \"eu-west-1\"");
+        rejects(&[ENDPOINT, ("SERVICE", "ec2")], "SERVICE: \"ec2\" is neither \"es\" nor \"aoss\"");
+        rejects(&[ENDPOINT, ("DOCUMENT_ID", "id")], "DOCUMENT_ID: \"id\" is none of log_event_id, event_id");
+        rejects(&[ENDPOINT, ("INDEX_DAY", "now")], "INDEX_DAY: \"now\" is none of log_timestamp, event_time");
+        rejects(&[ENDPOINT, ("GZIP", "yes")], "GZIP: \"yes\" is none of true, false");
+        rejects(
             &[ENDPOINT, ("ENGINE_VERSION", "6.8")],
             "ENGINE_VERSION: \"6.8\" is no engine and version such as Elasticsearch_5.6 or OpenSearch_2.19",
         );
-        refuse(&[ENDPOINT, ("RETENTION_DAYS", "0")], "RETENTION_DAYS: \"0\" is no number of days");
-        refuse(
+        rejects(&[ENDPOINT, ("RETENTION_DAYS", "0")], "RETENTION_DAYS: \"0\" is no number of days");
+        rejects(
             &[ENDPOINT, ("INDEX_PREFIX", "Trail-")],
             "INDEX_PREFIX: \"Trail-\" begins no index's name: write lower-case letters, digits, - or _, a letter first",
         );

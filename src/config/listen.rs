@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refuse(listen: &str, expected: &str) {
+    fn rejects(listen: &str, expected: &str) {
         let error = parse(listen).expect_err("this configuration is wrong").to_string();
         assert_eq!(error, format!("/etc/trailgate/trailgate.toml:{expected}"));
     }
@@ -235,11 +235,11 @@ mod tests {
 
     #[test]
     fn mistake_in_one_of_several_listeners_is_reported() {
-        refuse(
+        rejects(
             "[[listen]]\n[[listen]]\naddress = \"x\"\n",
             "5: listen.address: \"x\" is not an IP address with a port: write one like \"127.0.0.1:8080\"",
         );
-        refuse("[[listen]]\n[listen.tls]\nkey = \"a\"\n", "4: listen.tls: missing field `certificate`");
+        rejects("[[listen]]\n[listen.tls]\nkey = \"a\"\n", "4: listen.tls: missing field `certificate`");
         let none = "1: invalid length 0, expected [listen], or [[listen]] for each of several";
         let error = Config::parse(Path::new("a.toml"), &format!("listen = []\n{SMALLEST}")).unwrap_err().to_string();
         assert_eq!(error, format!("a.toml:{}", none.replace("1: ", "1: listen: ")));
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn proxy_protocol_without_trusted_proxies_is_rejected() {
-        refuse(
+        rejects(
             "[listen]\nproxy_protocol = true\n",
             "4: listen.proxy_protocol: requires trusted_proxies: list the load balancer's networks there",
         );
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn redirect_to_https_with_tls_is_rejected() {
-        refuse(
+        rejects(
             "[listen]\nredirect_to_https = true\n[listen.tls]\ncertificate = \"a\"\nkey = \"b\"\n",
             "4: listen.redirect_to_https: is for a listener without tls",
         );
@@ -265,12 +265,12 @@ mod tests {
 
     #[test]
     fn address_of_another_format_gets_a_hint() {
-        refuse(
+        rejects(
             "[listen]\naddress = \":8080\"\n",
             "4: listen.address: \":8080\" is not an IP address with a port: write \"0.0.0.0:8080\" or \"[::]:8080\" for \
              all addresses of this machine",
         );
-        refuse(
+        rejects(
             "[listen]\naddress = \"localhost:8080\"\n",
             "4: listen.address: \"localhost:8080\" is not an IP address with a port: write \"127.0.0.1:8080\" or \
              \"[::1]:8080\"",
@@ -280,13 +280,13 @@ mod tests {
     #[test]
     fn two_listeners_on_one_address_are_rejected() {
         let listen = "[[listen]]\naddress = \"0.0.0.0:80\"\n";
-        refuse(&listen.repeat(2), "6: listen.address: 0.0.0.0:80 is the address of another [[listen]]");
+        rejects(&listen.repeat(2), "6: listen.address: 0.0.0.0:80 is the address of another [[listen]]");
         assert!(parse(&"[[listen]]\naddress = \"0.0.0.0:0\"\n".repeat(2)).is_ok());
     }
 
     #[test]
     fn redirect_to_https_without_tls_or_port_is_rejected() {
-        refuse(
+        rejects(
             "[listen]\nredirect_to_https = true\n",
             "4: listen.redirect_to_https: leads nowhere, because no [[listen]] has tls: write the port of what speaks \
              TLS in front of this, like 443",
@@ -317,7 +317,7 @@ mod tests {
     fn host_with_scheme_port_or_wildcard_is_rejected() {
         assert!(parse("[listen]\nhosts = [\"audit.example\", \"[::1]\"]\n").is_ok());
         for host in ["audit.example:8080", "https://audit.example", "", "*.example", "a b"] {
-            refuse(
+            rejects(
                 &format!("[listen]\nhosts = [{host:?}]\n"),
                 &format!(
                     "4: listen.hosts: {host:?} is not a host: write a name or an address, without scheme and port"
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn trusted_origin_with_a_path_is_rejected() {
         assert!(parse("[listen]\ntrusted_origins = [\"https://portal.example\", \"https://a:8443\"]\n").is_ok());
-        refuse(
+        rejects(
             "[listen]\ntrusted_origins = [\"https://portal.example/\"]\n",
             "4: listen.trusted_origins: \"https://portal.example/\" is not an origin: write scheme and host, as in \
              \"https://portal.example.com\", without a path",
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn trusted_proxy_with_host_bits_is_rejected() {
-        refuse(
+        rejects(
             "[listen]\ntrusted_proxies = [\"10.0.0.1/8\"]\n",
             "4: listen.trusted_proxies: \"10.0.0.1/8\" has host bits set: write \"10.0.0.0/8\", or \"10.0.0.1\" for that one address",
         );

@@ -144,7 +144,7 @@ pub(crate) async fn all_are_rejected(rig: &Rig, prefixes: &[&str]) {
 }
 
 /// Sends what the pages send, and returns the statuses of the answers with what was asked.
-pub(crate) async fn answers_to_the_pages(rig: &Rig, prefixes: &[&str]) -> Vec<(StatusCode, String)> {
+pub(crate) async fn page_responses(rig: &Rig, prefixes: &[&str]) -> Vec<(StatusCode, String)> {
     let mut answers = Vec::new();
     for line in lines(true, prefixes) {
         let request = line.request(Spelling::Plain).unwrap();

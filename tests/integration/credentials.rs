@@ -57,7 +57,7 @@ async fn issued(sts: &AwsMock) -> Vec<Credentials> {
 }
 
 /// The credentials of this access key that STS has issued.
-async fn given(sts: &AwsMock, access_key: &str) -> Credentials {
+async fn issued_key(sts: &AwsMock, access_key: &str) -> Credentials {
     issued(sts).await.into_iter().find(|credentials| credentials.access_key == access_key).unwrap()
 }
 
@@ -66,17 +66,17 @@ fn seconds(seconds: i64) -> Timestamp {
 }
 
 /// The access key that the program says it has found.
-async fn found(program: &mut Program) -> String {
+async fn found_key(program: &mut Program) -> String {
     program.event("AWS credentials found").await["access_key_id"].as_str().unwrap().to_owned()
 }
 
 /// Asserts that the program signs with keys from STS and the domain accepts them.
-async fn signs_with_what_sts_gave(sts: &AwsMock, aws: &str, environment: &[(&str, String)]) {
+async fn signs_with_sts_credentials(sts: &AwsMock, aws: &str, environment: &[(&str, String)]) {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = started(&domain, aws, environment).await;
-    let access_key = found(&mut program).await;
+    let access_key = found_key(&mut program).await;
     assert!(access_key.starts_with("ASIA"), "{access_key}");
-    domain.accept(given(sts, &access_key).await, seconds(900));
+    domain.accept(issued_key(sts, &access_key).await, seconds(900));
     assert_eq!(program.status().await, StatusCode::OK);
     assert_eq!(domain.seen()[0].refusal, None);
 }
@@ -91,7 +91,7 @@ async fn configured_role_is_assumed() {
         ("AWS_ENDPOINT_URL_STS", sts.url()),
     ];
     let aws = "assume_role = \"arn:aws:iam::123456789012:role/trailgate\"";
-    signs_with_what_sts_gave(&sts, aws, &environment).await;
+    signs_with_sts_credentials(&sts, aws, &environment).await;
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn role_of_an_access_level_is_assumed_with_tags() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let mut program = started_with(&domain, |text| format!("{text}{aws}\n"), &environment).await;
     // The base credentials are found before the first request.
-    assert_eq!(found(&mut program).await, "AKIDEXAMPLE");
+    assert_eq!(found_key(&mut program).await, "AKIDEXAMPLE");
     // The session begins with the first request, and its key is not yet accepted: the program fetches others meanwhile.
     patiently(async {
         while program.status().await != StatusCode::OK {
@@ -132,7 +132,7 @@ async fn web_identity_token_file_yields_credentials() {
         ("AWS_WEB_IDENTITY_TOKEN_FILE", path(&folder, "token")),
         ("AWS_ENDPOINT_URL_STS", sts.url()),
     ];
-    signs_with_what_sts_gave(&sts, "", &environment).await;
+    signs_with_sts_credentials(&sts, "", &environment).await;
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn profile_with_a_role_yields_its_credentials() {
         ("AWS_PROFILE", "gate".to_owned()),
         ("AWS_ENDPOINT_URL_STS", sts.url()),
     ];
-    signs_with_what_sts_gave(&sts, "", &environment).await;
+    signs_with_sts_credentials(&sts, "", &environment).await;
 }
 
 /// An instance's metadata service, as Amazon's own mock plays it, by version 2 alone.
@@ -208,7 +208,7 @@ async fn instance_credentials_rotated_under_load_fail_no_request() {
     domain.accept(keys(0), expires);
     metadata.give(&keys(0), expires).await;
     let mut program = started(&domain, "", &metadata.environment()).await;
-    assert_eq!(found(&mut program).await, "ASIA0");
+    assert_eq!(found_key(&mut program).await, "ASIA0");
 
     let is_over = Arc::new(AtomicBool::new(false));
     let clients = (0..8).map(|_| {
@@ -260,7 +260,7 @@ async fn credentials_stay_in_use_without_metadata_service() {
     domain.accept(keys(1), expires);
     metadata.give(&keys(1), expires).await;
     let mut program = started(&domain, "", &metadata.environment()).await;
-    found(&mut program).await;
+    found_key(&mut program).await;
     metadata.stop().await;
     assert_eq!(program.status().await, StatusCode::OK);
 
@@ -283,7 +283,7 @@ async fn credentials_stay_in_use_without_metadata_service() {
 }
 
 /// Starts a server that answers requests for `path` with `content`.
-async fn giving(folder: &TempDir, path: &str, content: &Value) -> AwsMock {
+async fn serve_file(folder: &TempDir, path: &str, content: &Value) -> AwsMock {
     let file = folder.path().join(path);
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(file, content.to_string()).unwrap();
@@ -303,11 +303,11 @@ async fn container_credentials_are_found() {
         "AccessKeyId": keys.access_key, "SecretAccessKey": keys.secret_key, "Token": keys.session_token,
         "Expiration": seconds(900).to_string(),
     });
-    let agent = giving(&folder, "credentials", &given).await;
+    let agent = serve_file(&folder, "credentials", &given).await;
     domain.accept(keys, seconds(900));
     let url = format!("{}/credentials", agent.url());
     let mut program = started(&domain, "", &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)]).await;
-    assert_eq!(found(&mut program).await, "ASIA1");
+    assert_eq!(found_key(&mut program).await, "ASIA1");
     assert_eq!(program.status().await, StatusCode::OK);
 }
 
@@ -321,7 +321,7 @@ async fn sso_credentials_are_found() {
         "accessKeyId": keys.access_key, "secretAccessKey": keys.secret_key, "sessionToken": keys.session_token,
         "expiration": seconds(900).as_millisecond(),
     } });
-    let portal = giving(&folder, "federation/credentials", &given).await;
+    let portal = serve_file(&folder, "federation/credentials", &given).await;
     let profile = format!(
         "[profile gate]\nsso_start_url = {START_URL}\nsso_region = eu-west-1\nsso_account_id = 123456789012\n\
          sso_role_name = auditor\n"
@@ -340,7 +340,7 @@ async fn sso_credentials_are_found() {
         ("AWS_ENDPOINT_URL_SSO", portal.url()),
     ];
     let mut program = started(&domain, "", &environment).await;
-    assert_eq!(found(&mut program).await, "ASIA1");
+    assert_eq!(found_key(&mut program).await, "ASIA1");
     assert_eq!(program.status().await, StatusCode::OK);
 }
 

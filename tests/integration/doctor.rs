@@ -51,7 +51,7 @@ fn sts_error(code: &str, message: &str) -> String {
 async fn healthy_proxy_passes_every_step() {
     let (domain, sts) = (tls_domain().await, sts(200, &caller()).await);
     let case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     assert_eq!((found.code, found.unknown()), (Some(0), vec![]), "{:#?}", found.steps);
     let names: Vec<_> = found.steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
     let expected = [
@@ -97,10 +97,10 @@ async fn mistake_in_a_file_fails_its_step_with_file_and_line() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.config = "hime = \"/\"\n".to_owned();
-    case.examine().await.fails("configuration", "trailgate.toml:6: upstream.hime: unknown field", "does not start");
+    case.diagnose().await.fails("configuration", "trailgate.toml:6: upstream.hime: unknown field", "does not start");
     let mut case = Case::of(&domain);
     case.allowlist = allow("10.0.0.1/8");
-    case.examine().await.fails("allowlist", "allowlist.toml:2: cidr \"10.0.0.1/8\" has host bits", "does not start");
+    case.diagnose().await.fails("allowlist", "allowlist.toml:2: cidr \"10.0.0.1/8\" has host bits", "does not start");
 }
 
 #[tokio::test]
@@ -108,14 +108,14 @@ async fn expired_listener_certificate_is_reported() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.config = "[listen.tls]\ncertificate = \"gate.pem\"\nkey = \"gate.key\"\n".to_owned();
-    case.examine().await.fails("certificate", "gate.pem: cannot be read", "does not start");
+    case.diagnose().await.fails("certificate", "gate.pem: cannot be read", "does not start");
 
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["gate.test".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     std::fs::write(case.folder.path().join("gate.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(case.folder.path().join("gate.key"), key.serialize_pem()).unwrap();
-    case.examine().await.fails(
+    case.diagnose().await.fails(
         "certificate",
         "gate.pem: has expired at 2020-01-01",
         "a running trailgate reloads them",
@@ -127,14 +127,14 @@ async fn unknown_name_differs_from_a_closed_port() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.endpoint = "https://search-gone-abc123.invalid".to_owned();
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.fails("name", "search-gone-abc123.invalid cannot be resolved: ", "that the domain exists");
     assert_eq!(found.unknown(), ["tcp", "tls", "clock", "identity", "request", "product", "home"]);
 
     let port = ReservedPort::bind().unwrap();
     let closed = port.address();
     case.endpoint = format!("https://{closed}");
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.fails("tcp", &format!("{closed}: Connection refused"), "No server listens there");
     assert_eq!(found.unknown(), ["tls", "clock", "identity", "request", "product", "home"]);
 }
@@ -144,14 +144,14 @@ async fn untrusted_certificate_differs_from_one_of_another_host() {
     let (domain, other) = (tls_domain().await, tls_domain().await);
     let case = Case::of(&domain);
     std::fs::write(case.folder.path().join("ca.pem"), other.ca_pem().unwrap()).unwrap();
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.fails("tls", "invalid peer certificate", "name its authority in upstream.ca_file");
     assert_eq!(found.unknown(), ["clock", "identity", "request", "product", "home"]);
 
     // Its certificate is for 127.0.0.1.
     let address = "127.0.0.2:0".parse().unwrap();
     let domain = FakeDomain::start(Options { tls: true, address, ..Options::default() }).await.unwrap();
-    Case::of(&domain).examine().await.fails("tls", "not valid for name", "The certificate is for another host");
+    Case::of(&domain).diagnose().await.fails("tls", "not valid for name", "The certificate is for another host");
 }
 
 #[tokio::test]
@@ -159,9 +159,9 @@ async fn wrong_scheme_is_reported_in_both_directions() {
     let (plain, tls) = (domain().await, tls_domain().await);
     let mut case = Case::of(&tls);
     case.endpoint = plain.url().replace("http://", "https://");
-    case.examine().await.fails("tls", "received corrupt message", "does not speak TLS");
+    case.diagnose().await.fails("tls", "received corrupt message", "does not speak TLS");
     case.endpoint = tls.url().replace("https://", "http://");
-    case.examine().await.fails("clock", "broke off, or its response is malformed", "does not speak HTTP, or closes");
+    case.diagnose().await.fails("clock", "broke off, or its response is malformed", "does not speak HTTP, or closes");
 }
 
 #[tokio::test]
@@ -170,12 +170,12 @@ async fn clock_skew_is_reported_and_corrected_by_the_domain() {
     let case = Case::of(&domain);
     for (offset, direction) in [(900, "s behind the domain's"), (-900, "s ahead of the domain's")] {
         domain.set_clock_offset(offset);
-        let found = case.examine().await;
+        let found = case.diagnose().await;
         found.fails("clock", direction, "set the clock");
         found.passes("request", "accepts the signature");
     }
     domain.set_clock_offset(60);
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.passes("clock", "s behind the domain's");
     assert_eq!(found.code, Some(0));
 }
@@ -185,7 +185,7 @@ async fn domain_is_diagnosed_without_credentials() {
     let domain = domain().await;
     let mut case = Case::of(&domain);
     case.environment.retain(|(name, _)| !name.contains("KEY"));
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.fails("credentials", "no credentials: ", "AWS_ACCESS_KEY_ID");
     found.passes("clock", "agree");
     assert_eq!(found.unknown(), ["identity", "request", "product", "home"]);
@@ -204,7 +204,7 @@ async fn expired_credentials_are_reported_with_their_source() {
     std::fs::write(case.folder.path().join("key.json"), key.to_string()).unwrap();
     let process = format!("[default]\ncredential_process = /bin/cat {}/key.json\n", case.folder.path().display());
     std::fs::write(&profile, process).unwrap();
-    let found = case.with_environment("AWS_CONFIG_FILE", &profile.display().to_string()).examine().await;
+    let found = case.with_environment("AWS_CONFIG_FILE", &profile.display().to_string()).diagnose().await;
     let step = found.step("credentials");
     assert_eq!(step["status"], "failed", "{:#?}", found.steps);
     assert!(step["text"].as_str().unwrap().starts_with("AKIDEXAMPLE from a process expired "), "{step}");
@@ -214,9 +214,9 @@ async fn expired_credentials_are_reported_with_their_source() {
 #[tokio::test]
 async fn rejected_credentials_are_reported_with_the_reason() {
     let domain = domain().await;
-    let found = Case::of(&domain).with_environment("AWS_ACCESS_KEY_ID", "AKIDOTHER").examine().await;
+    let found = Case::of(&domain).with_environment("AWS_ACCESS_KEY_ID", "AKIDOTHER").diagnose().await;
     found.fails("request", "The security token included in the request is invalid", "Renew the credentials");
-    let found = Case::of(&domain).with_environment("AWS_SECRET_ACCESS_KEY", "other").examine().await;
+    let found = Case::of(&domain).with_environment("AWS_SECRET_ACCESS_KEY", "other").diagnose().await;
     found.fails("request", "computes a different signature", "does not belong to this access key");
     let expired = json!({ "message": "The security token included in the request is expired" });
     denied(expired).await.fails(
@@ -230,7 +230,7 @@ async fn rejected_credentials_are_reported_with_the_reason() {
     let elsewhere = Verifier { credentials: Credentials::default(), region: "us-east-1".into(), service: "es".into() };
     let elsewhere = FakeDomain::start(Options { verifier: elsewhere, ..Options::default() }).await.unwrap();
     case.endpoint = elsewhere.url();
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.fails("request", "scoped to a valid region, not 'eu-west-1'", "Set aws.region to the domain's region");
     assert_eq!(found.unknown(), ["identity", "product", "home"]);
 }
@@ -238,11 +238,11 @@ async fn rejected_credentials_are_reported_with_the_reason() {
 #[tokio::test]
 async fn sts_error_fails_identity_and_sts_outage_does_not() {
     let domain = domain().await;
-    let found = Case::of(&domain).examine().await;
+    let found = Case::of(&domain).diagnose().await;
     assert_eq!((found.code, found.unknown()), (Some(0), vec!["identity"]));
 
     let sts = sts(403, &sts_error("ExpiredToken", "The security token included in the request is expired")).await;
-    let found = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).examine().await;
+    let found = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).diagnose().await;
     found.fails(
         "identity",
         "STS rejects the credentials: The security token included in the request is expired",
@@ -257,7 +257,7 @@ async fn denied_role_is_reported_with_the_needed_trust_policy() {
     let sts = sts(403, &sts_error("AccessDenied", &message)).await;
     let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
     case.aws = format!("assume_role = \"{ROLE}\"\n");
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.fails("credentials", &message, &format!("the trust policy of {ROLE} has to name their owner"));
 }
 
@@ -271,7 +271,7 @@ async fn role_that_cannot_be_assumed_fails_with_its_statement() {
     let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
     let (auditor, editor) = (role("Auditor"), role("Editor"));
     case.config.extend(["[aws.roles]\nread = \"", &auditor, "\"\nfull = \"", &editor, "\"\n"]);
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     let advice = found.fails("role", refused, &format!("Add to the trust policy of {}:\n", role("Editor")));
     assert!(!advice.contains("Resource"), "{advice}");
     let texts: Vec<_> =
@@ -286,7 +286,7 @@ async fn doctor_signs_its_own_requests_with_the_role_that_reads() {
     let sts = domain.sts().await.unwrap();
     let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
     case.config += "[aws.roles]\nread = \"arn:aws:iam::123456789012:role/Auditor\"\n";
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.passes("request", "the domain accepts the signature");
     found.passes("home", "/_plugin/kibana/ exists");
     let accepted = domain.seen().into_iter().filter(|seen| seen.refusal.is_none());
@@ -303,7 +303,7 @@ async fn doctor_does_not_sign_with_the_base_role_instead() {
     sts.answer_for(role, StsAnswer::Error(403, "AccessDenied", "not authorized to perform: sts:AssumeRole"));
     let mut case = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url());
     case.config.extend(["[aws.roles]\nread = \"", role, "\"\n"]);
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.fails("role", "sts:AssumeRole", "to the trust policy");
     assert_eq!(found.unknown(), ["identity", "request", "product", "home"]);
     assert!(domain.seen().iter().all(|seen| seen.refusal.is_some()), "a request was signed");
@@ -313,7 +313,7 @@ async fn doctor_does_not_sign_with_the_base_role_instead() {
 async fn denied(body: Value) -> Diagnosis {
     let (domain, sts) = (domain().await, sts(200, &caller()).await);
     domain.fault(Fault::status(403, body.to_string()), Times::UntilCleared);
-    Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).examine().await
+    Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).diagnose().await
 }
 
 #[tokio::test]
@@ -390,10 +390,10 @@ async fn unusable_domain_response_is_reported_by_its_kind() {
         let timeout = if matches!(fault, Fault::Hang) { "1 s" } else { "1 min" };
         case.config = format!("response_timeout = \"{timeout}\"\n");
         domain.fault(fault, Times::Once);
-        case.examine().await.fails("request", text, advice);
+        case.diagnose().await.fails("request", text, advice);
     }
     domain.fault(Fault::status(200, "{}"), Times::Once);
-    case.examine().await.fails("product", "is not the banner", "a proxy in front of it");
+    case.diagnose().await.fails("product", "is not the banner", "a proxy in front of it");
 }
 
 #[tokio::test]
@@ -402,7 +402,7 @@ async fn slow_domain_or_one_that_closes_connections_passes() {
     domain.fault(Fault::Slow(Duration::from_millis(50)), Times::Once);
     domain.fault(Fault::CloseAfter, Times::UntilCleared);
     for _ in 0..2 {
-        assert_eq!(Case::of(&domain).examine().await.code, Some(0));
+        assert_eq!(Case::of(&domain).diagnose().await.code, Some(0));
     }
 }
 
@@ -423,14 +423,14 @@ async fn missing_home_page_is_reported_with_the_existing_one() {
     let domain = domain().await;
     domain.judge_requests(opensearch);
     let mut case = Case::of(&domain);
-    let found = case.examine().await;
+    let found = case.diagnose().await;
     found.passes("product", "OpenSearch 7.10.2");
     found.fails("home", "/_plugin/kibana/ responds with 404 Not Found", "Set upstream.home = \"/_dashboards/\"");
 
     case.config = "home = \"/_dashboards/\"\n".to_owned();
-    case.examine().await.passes("home", "/_dashboards/ exists");
+    case.diagnose().await.passes("home", "/_dashboards/ exists");
     case.config = "home = \"off\"\n".to_owned();
-    case.examine().await.passes("home", "off");
+    case.diagnose().await.passes("home", "off");
 }
 
 #[tokio::test]
@@ -441,6 +441,6 @@ async fn login_redirect_of_dashboards_is_reported() {
         let answer = Answer { status: 302, headers: vec![login], body: "".into() };
         (seen.target == "/_plugin/kibana/").then_some(Fault::Answer(answer))
     });
-    let found = Case::of(&domain).examine().await;
+    let found = Case::of(&domain).diagnose().await;
     found.fails("home", "redirects to trail.auth.eu-west-1.amazoncognito.com", "Cognito or SAML");
 }

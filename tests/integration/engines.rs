@@ -11,7 +11,7 @@ use trailgate_testkit::{Engine, repository};
 use crate::support::{Rig, Setup};
 
 /// A gate in front of a real server.
-async fn gate_in_front(engine: &Engine) -> Rig {
+async fn proxy_in_front(engine: &Engine) -> Rig {
     let domain = Options { backend: engine.backend(), ..Options::default() };
     Rig::with(Setup { domain, ..Setup::default() }).await
 }
@@ -20,7 +20,7 @@ async fn gate_in_front(engine: &Engine) -> Rig {
 /// checked by the stand-in, and answered by the real server.
 async fn official_client_reads_back_what_it_wrote(name: &str, options: &[&[&str]]) {
     let engine = Engine::start(name, &[]).await.unwrap();
-    let rig = gate_in_front(&engine).await;
+    let rig = proxy_in_front(&engine).await;
     let setup = Command::new(repository("tests/engines/clients/setup.sh")).status().await.unwrap();
     assert!(setup.success(), "the clients cannot be installed");
     let script = repository("tests/engines/clients/clients.py");

@@ -132,7 +132,7 @@ async fn headers_reach_the_domain_as_they_were_sent() {
 }
 
 /// Gives what comes through the gate when the domain answers so.
-async fn answered(status: u16, headers: &[(&str, &str)], body: &'static [u8]) -> hyper::Response<Bytes> {
+async fn forwarded_response(status: u16, headers: &[(&str, &str)], body: &'static [u8]) -> hyper::Response<Bytes> {
     let rig = Rig::new().await;
     let authority = rig.domain.address().to_string();
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.replace("DOMAIN", &authority)));
@@ -144,7 +144,7 @@ async fn answered(status: u16, headers: &[(&str, &str)], body: &'static [u8]) ->
 #[tokio::test]
 async fn encoded_response_passes_unchanged() {
     let gzip = b"\x1f\x8b\x08 not really gzip";
-    let response = answered(200, &[("content-encoding", "gzip"), ("etag", "\"a-gzip\"")], gzip).await;
+    let response = forwarded_response(200, &[("content-encoding", "gzip"), ("etag", "\"a-gzip\"")], gzip).await;
     assert_eq!(response.body().as_ref(), gzip);
     assert_eq!(header(&response, "content-encoding"), Some("gzip"));
     assert_eq!(header(&response, "etag"), Some("\"a-gzip\""));
@@ -152,14 +152,14 @@ async fn encoded_response_passes_unchanged() {
 
 #[tokio::test]
 async fn not_modified_passes_without_a_body() {
-    let response = answered(304, &[("etag", "\"a\"")], b"").await;
+    let response = forwarded_response(304, &[("etag", "\"a\"")], b"").await;
     assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
     assert_eq!(header(&response, "etag"), Some("\"a\""));
 }
 
 #[tokio::test]
 async fn redirect_to_the_domain_is_rewritten_and_not_followed() {
-    let response = answered(302, &[("location", "https://DOMAIN/_plugin/kibana/app#/x")], b"").await;
+    let response = forwarded_response(302, &[("location", "https://DOMAIN/_plugin/kibana/app#/x")], b"").await;
     assert_eq!(response.status(), StatusCode::FOUND);
     assert_eq!(header(&response, "location"), Some("/_plugin/kibana/app#/x"));
 }
@@ -167,7 +167,7 @@ async fn redirect_to_the_domain_is_rewritten_and_not_followed() {
 #[tokio::test]
 async fn cookie_of_the_domain_is_kept_by_the_browser_only() {
     let cookie = [("set-cookie", "sid=1; Domain=127.0.0.1; Path=/; Secure; HttpOnly")];
-    let response = answered(200, &cookie, b"").await;
+    let response = forwarded_response(200, &cookie, b"").await;
     assert_eq!(header(&response, "set-cookie"), Some("sid=1; Path=/; HttpOnly"));
 
     let rig = Rig::new().await;

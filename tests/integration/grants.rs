@@ -15,7 +15,7 @@ fn entry(access: &str) -> String {
 }
 
 /// Sends a request that must not pass, and gives the reason.
-async fn refused(rig: &Rig, method: &str, target: &str, body: &str) -> String {
+async fn rejects(rig: &Rig, method: &str, target: &str, body: &str) -> String {
     let response = rig.send(request(method, target, &[JSON], body.to_owned())).await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {target}");
     let error = &json(&response)["error"];
@@ -38,7 +38,7 @@ async fn entry_without_access_grants_read() {
     let allow = "[[allow]]\ncidr = \"127.0.0.1\"\nname = \"auditor\"\n".to_owned();
     let rig = Rig::with(Setup { allow, ..Setup::default() }).await;
     assert_eq!(passes(&rig, "GET", "/_cat/indices", "").await, StatusCode::OK);
-    refused(&rig, "PUT", "/cwl-2023.07.10", "").await;
+    rejects(&rig, "PUT", "/cwl-2023.07.10", "").await;
 }
 
 #[tokio::test]
@@ -63,16 +63,16 @@ async fn read_grant_allows_saving_a_visualization() {
 async fn read_grant_rejects_writes() {
     let rig = reader().await;
     rig.domain.load("cwl-2023.07.10", [json!({ "eventName": "DeleteTrail" })]);
-    let reason = refused(&rig, "POST", "/cwl-*/_doc", "{}").await;
+    let reason = rejects(&rig, "POST", "/cwl-*/_doc", "{}").await;
     assert_eq!(reason, "POST /cwl-*/_doc writes, or is not known to read: this address may read only");
-    refused(&rig, "POST", "/_bulk", "{\"delete\":{\"_index\":\"cwl-2023.07.10\",\"_id\":\"1\"}}\n").await;
-    refused(&rig, "DELETE", "/cwl-2023.07.10", "").await;
-    refused(&rig, "PUT", "/_plugin/kibana/api/console/proxy?uri=cwl-2023.07.10%2F_doc%2F1", "{}").await;
-    refused(&rig, "POST", "/_dashboards/api/console/proxy?path=cwl-2023.07.10&method=DELETE", "").await;
+    rejects(&rig, "POST", "/_bulk", "{\"delete\":{\"_index\":\"cwl-2023.07.10\",\"_id\":\"1\"}}\n").await;
+    rejects(&rig, "DELETE", "/cwl-2023.07.10", "").await;
+    rejects(&rig, "PUT", "/_plugin/kibana/api/console/proxy?uri=cwl-2023.07.10%2F_doc%2F1", "{}").await;
+    rejects(&rig, "POST", "/_dashboards/api/console/proxy?path=cwl-2023.07.10&method=DELETE", "").await;
     let close = r#"{"data":{"index":"cwl-2023.07.10"},"endpoint":"indices.close"}"#;
-    let reason = refused(&rig, "POST", "/_dashboards/api/ism/apiCaller", close).await;
+    let reason = rejects(&rig, "POST", "/_dashboards/api/ism/apiCaller", close).await;
     assert!(reason.contains("in POST /_dashboards/api/ism/apiCaller"), "{reason}");
-    refused(&rig, "POST", "/_plugins/_sql", r#"{"query":"DELETE FROM cwl-2023.07.10"}"#).await;
+    rejects(&rig, "POST", "/_plugins/_sql", r#"{"query":"DELETE FROM cwl-2023.07.10"}"#).await;
     assert!(rig.domain.seen().is_empty());
 }
 
@@ -143,7 +143,7 @@ async fn unknown_host_name_is_rejected_with_421() {
         assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
         assert_eq!(rig.access_line().await["outcome"], "unknown_host");
     }
-    // Somebody who is not let in learns nothing of names.
+    // A client that is not allowed learns no names.
     rig.allow("");
     let mut connection = rig.connect().await;
     assert_eq!(connection.send(get("/")).await.status(), StatusCode::FORBIDDEN);
@@ -152,12 +152,12 @@ async fn unknown_host_name_is_rejected_with_421() {
 #[tokio::test]
 async fn engine_is_detected_from_the_domain() {
     let rig = reader().await;
-    let reason = refused(&rig, "POST", "/cwl/_field_caps", "").await;
+    let reason = rejects(&rig, "POST", "/cwl/_field_caps", "").await;
     assert!(reason.contains("the domain's engine is not known yet"), "{reason}");
     rig.learn_engine().await;
     passes(&rig, "POST", "/cwl/_field_caps", "").await;
     // The stand-in says that it is Elasticsearch 7.10.
-    let reason = refused(&rig, "POST", "/cwl/_search/point_in_time?keep_alive=1m", "").await;
+    let reason = rejects(&rig, "POST", "/cwl/_search/point_in_time?keep_alive=1m", "").await;
     assert!(reason.contains("is no API of Elasticsearch 7.10"), "{reason}");
 }
 

@@ -15,7 +15,7 @@ use crate::program::{Program, command, path};
 use crate::support::allow;
 
 /// Returns true if a panel shows events, bars or a text.
-fn shows_something(panel: &Value) -> bool {
+fn has_content(panel: &Value) -> bool {
     let text = panel["text"].as_str().unwrap().trim();
     panel["bars"].as_u64().unwrap() > 0 || !(text.is_empty() || text == "No results found")
 }
@@ -27,50 +27,50 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let installed = fill(&domain.url(), Timestamp::now()).await.unwrap();
     assert!(installed.ends_with("the index pattern is the default one now\n"), "{installed}");
-    let mut gate = Program::asking_for_engine(&domain).await;
-    let_in(&mut gate, &analyst()).await;
+    let mut gate = Program::detecting_engine(&domain).await;
+    put_allowlist(&mut gate, &analyst()).await;
 
     let without_gate = open_domain(&stack).await;
     let usual = Session::failures(&format!("{}{KIBANA}", without_gate.url())).await;
     let mut session = Session::open(&format!("http://{}/", gate.address), usual).await;
-    let opened = session.goes_well("opened").await;
+    let opened = session.next_step("opened").await;
     let kibana = format!("http://{}{KIBANA}", gate.address);
     assert!(opened["url"].as_str().unwrap().starts_with(&kibana), "{opened}");
 
     for dashboard in ["third-parties", "account", "security", "pipeline", "who-looked"] {
-        let shown = session.goes_well(dashboard).await;
+        let shown = session.next_step(dashboard).await;
         assert_eq!(shown["toasts"], serde_json::json!([]), "{dashboard}");
         let panels = shown["panels"].as_array().unwrap();
-        let empty: Vec<_> = panels.iter().filter(|panel| !shows_something(panel)).collect();
+        let empty: Vec<_> = panels.iter().filter(|panel| !has_content(panel)).collect();
         assert!(panels.len() > 5 && empty.is_empty(), "{dashboard}: {empty:?}");
     }
 
-    let filtered = session.goes_well("filtered").await;
+    let filtered = session.next_step("filtered").await;
     assert_eq!(filtered["filter"].as_str().unwrap().trim(), format!("ct.principal: \"{BENJAMIN}\""));
     let principals = filtered["text"].as_str().unwrap();
     assert!(principals.contains(BENJAMIN) && !principals.contains("bert-jan"), "{principals}");
-    assert_eq!(session.goes_well("searched").await["hits"], "38");
-    session.goes_well("saved").await;
+    assert_eq!(session.next_step("searched").await["hits"], "38");
+    session.next_step("saved").await;
 
-    let counted = session.goes_well("query").await;
+    let counted = session.next_step("query").await;
     assert!(words(&counted["output"]).contains("\"count\": 1000"), "{counted}");
-    session.is_refused("delete", "DELETE /cwl-*").await;
-    session.is_refused("delete by query", "POST /cwl-*/_delete_by_query").await;
+    session.is_rejected("delete", "DELETE /cwl-*").await;
+    session.is_rejected("delete by query", "POST /cwl-*/_delete_by_query").await;
 
-    session.sound_step("before the grant is gone").await;
-    let_in(&mut gate, "allow = []\n").await;
-    session.go_on().await;
+    session.checked_step("before the grant is gone").await;
+    put_allowlist(&mut gate, "allow = []\n").await;
+    session.proceed().await;
     let refused = session.step("grant gone").await;
     assert_eq!(refused["status"], 403, "{refused}");
     let toast = refused["toasts"][0].as_str().unwrap();
     assert!(toast.contains("Your address 127.0.0.1 is not on the allowlist"), "{toast}");
-    let_in(&mut gate, &analyst()).await;
-    session.go_on().await;
+    put_allowlist(&mut gate, &analyst()).await;
+    session.proceed().await;
 
     session.step("gate stopped").await;
-    gate = started_anew(gate).await;
-    session.go_on().await;
-    assert_eq!(session.goes_well("gate started").await["status"], 200);
+    gate = restart(gate).await;
+    session.proceed().await;
+    assert_eq!(session.next_step("gate started").await["status"], 200);
     assert!(domain.seen().iter().all(|seen| seen.refusal.is_none()));
     drop(gate);
 }
@@ -91,13 +91,13 @@ fn analyst() -> String {
 }
 
 /// Replaces the allowlist, and waits until it is in force.
-async fn let_in(gate: &mut Program, allowlist: &str) {
+async fn put_allowlist(gate: &mut Program, allowlist: &str) {
     gate.replace_allowlist(allowlist);
     gate.event("allowlist reloaded").await;
 }
 
 /// Ends a gate, and starts another one with its files at its address.
-async fn started_anew(mut gate: Program) -> Program {
+async fn restart(mut gate: Program) -> Program {
     gate.signal("-TERM").await;
     timeout(STEP, gate.child.wait()).await.unwrap().unwrap();
     let file = gate.file("trailgate.toml");

@@ -72,23 +72,23 @@ async fn client_that_sends_an_oversized_body_reads_the_response() {
 async fn oversized_head_is_rejected() {
     let rig = with_limits("header_bytes = \"1 KiB\"").await;
     let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(1024));
-    refused_head(&rig, &head).await;
+    rejects_head(&rig, &head).await;
     // Its end need not come, nor any end of a line.
-    refused_head(&rig, &"G".repeat(1025)).await;
-    refused_head(&rig, &"\r\n".repeat(600)).await;
-    refused_head(&rig, &format!("GET /{}", "a".repeat(100_000))).await;
+    rejects_head(&rig, &"G".repeat(1025)).await;
+    rejects_head(&rig, &"\r\n".repeat(600)).await;
+    rejects_head(&rig, &format!("GET /{}", "a".repeat(100_000))).await;
 }
 
 #[tokio::test]
 async fn head_with_too_many_headers_is_rejected() {
     let rig = with_limits("headers = 10").await;
     let head = |headers: usize| format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: 1\r\n".repeat(headers - 1));
-    refused_head(&rig, &head(11)).await;
+    rejects_head(&rig, &head(11)).await;
     let response = rig.raw(head(10).replacen("x: 1", "connection: close", 1).as_bytes()).await;
     assert_eq!(RawAnswer::only(&response).status, 200);
 }
 
-async fn refused_head(rig: &Rig, head: &str) {
+async fn rejects_head(rig: &Rig, head: &str) {
     let answer = RawAnswer::only(&rig.raw(head.as_bytes()).await);
     assert_eq!(answer.status, 431, "{answer:?}");
     assert_eq!(answer.json()["error"]["type"], "head_too_large");

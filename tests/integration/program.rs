@@ -34,7 +34,7 @@ impl Program {
     }
 
     /// Starts it without a configured engine, so that it asks the domain for it. Other tests count requests.
-    pub(crate) async fn asking_for_engine(domain: &FakeDomain) -> Self {
+    pub(crate) async fn detecting_engine(domain: &FakeDomain) -> Self {
         let folder = files(&domain.url(), &allow("127.0.0.1"));
         let config = path(&folder, "trailgate.toml");
         let text = std::fs::read_to_string(&config).unwrap();
@@ -156,7 +156,7 @@ async fn program_signs_with_its_environment_and_logs_to_stdout() {
 #[tokio::test]
 async fn engine_is_requested_at_start() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
-    let _program = Program::asking_for_engine(&domain).await;
+    let _program = Program::detecting_engine(&domain).await;
     let seen = patiently(domain.wait_for_requests(1)).await;
     assert_eq!((seen[0].target.as_str(), &seen[0].refusal), ("/", &None));
 }
@@ -338,7 +338,7 @@ async fn ca_file_without_pem_is_a_configuration_error() {
 }
 
 /// Both `run` and `check` end with 78, `EX_CONFIG`, and one line.
-async fn is_refused(folder: &Path, expected: &str) {
+async fn is_rejected(folder: &Path, expected: &str) {
     for verb in ["run", "check"] {
         let config = folder.join("trailgate.toml").display().to_string();
         let (code, stdout, stderr) = output(&[verb, "--config", &config]).await;
@@ -351,20 +351,20 @@ async fn is_refused(folder: &Path, expected: &str) {
 async fn mistake_in_a_file_is_reported_with_its_line() {
     let folder = files("https://a.test/path", &allow("203.0.113.7"));
     let reason = "\"https://a.test/path\" has a path: write only scheme and host";
-    is_refused(folder.path(), &format!("trailgate.toml:4: upstream.endpoint: {reason}")).await;
+    is_rejected(folder.path(), &format!("trailgate.toml:4: upstream.endpoint: {reason}")).await;
 
     let folder = files("https://a.test", "[[allow]]\ncidr = \"10.0.0.1/8\"\nname = \"a\"\n");
     let reason = "cidr \"10.0.0.1/8\" has host bits set: write \"10.0.0.0/8\", or \"10.0.0.1\" for that one address";
-    is_refused(folder.path(), &format!("allowlist.toml:2: {reason}")).await;
+    is_rejected(folder.path(), &format!("allowlist.toml:2: {reason}")).await;
 }
 
 #[tokio::test]
 async fn missing_or_empty_allowlist_fails_the_start() {
     let folder = files("https://a.test", "");
     let reason = "has no entries: write at least one [[allow]], or allow = [] to reject every client";
-    is_refused(folder.path(), &format!("allowlist.toml: {reason}")).await;
+    is_rejected(folder.path(), &format!("allowlist.toml: {reason}")).await;
     std::fs::remove_file(folder.path().join("allowlist.toml")).unwrap();
-    is_refused(folder.path(), "allowlist.toml: cannot be read: No such file or directory (os error 2)").await;
+    is_rejected(folder.path(), "allowlist.toml: cannot be read: No such file or directory (os error 2)").await;
 }
 
 #[tokio::test]

@@ -37,12 +37,12 @@ impl Exchange {
     fn body(&self) -> Bytes {
         match (&self.request_body, self.request_body_size) {
             (Some(body), _) => body.clone().into(),
-            (None, size) => made_up(size.unwrap_or(0)),
+            (None, size) => filler_bytes(size.unwrap_or(0)),
         }
     }
 
     /// The request as it was on the wire.
-    fn wire(&self) -> Vec<u8> {
+    fn wire_bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         head.extend(self.request_headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]));
         [head.as_bytes(), b"\r\n", &self.body()].concat()
@@ -57,7 +57,7 @@ impl Exchange {
 
     /// The body of the answer, of which nothing but the size is known.
     fn answer(&self) -> Answer {
-        let body = made_up(self.response_body_size);
+        let body = filler_bytes(self.response_body_size);
         Answer { status: self.status, headers: self.response_headers.clone(), body }
     }
 }
@@ -119,7 +119,7 @@ fn value<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
 }
 
 /// Bytes that look like no others of another number.
-fn made_up(count: usize) -> Bytes {
+fn filler_bytes(count: usize) -> Bytes {
     let mut bytes = vec![0; count];
     fastrand::Rng::with_seed(count as u64).fill(&mut bytes);
     bytes.into()
@@ -168,13 +168,13 @@ async fn replays_byte_for_byte(recording: &[u8]) {
             Entry::Vacant(closed) => closed.insert(Connection::open(rig.address).await),
         };
         if exchange.target == "/" {
-            let (status, headers, _) = patiently(connection.exchange(&exchange.wire())).await;
+            let (status, headers, _) = patiently(connection.exchange(&exchange.wire_bytes())).await;
             assert_eq!((status, value(&headers, "location")), (302, Some("/_plugin/kibana/")));
             continue;
         }
         let answer = exchange.answer();
         rig.domain.fault(Fault::Answer(answer.clone()), Times::Once);
-        let (status, headers, body) = patiently(connection.exchange(&exchange.wire())).await;
+        let (status, headers, body) = patiently(connection.exchange(&exchange.wire_bytes())).await;
         count += 1;
 
         let request = format!("{} {}", exchange.method, exchange.target);

@@ -13,7 +13,7 @@ use trailgate_client::{Signer, SigningParams, Target};
 use trailgate_testkit::signing_key;
 
 /// Returns strings that servers parse in more than one way, mixed with arbitrary text.
-fn tricky() -> impl Strategy<Value = String> {
+fn ambiguous_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![
             "/", "//", ".", "..", "%2e", "%2F", "%25", "%", "+", "%2B", "%20", "&", "=", ";", "?"
@@ -30,8 +30,8 @@ proptest! {
     #[test]
     fn signature_is_valid_under_every_url_interpretation(
         method in prop::sample::select(vec![Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD]),
-        path in tricky(),
-        query in prop::option::of(tricky()),
+        path in ambiguous_text(),
+        query in prop::option::of(ambiguous_text()),
         token in prop::option::of("[A-Za-z0-9+/=]{20}"),
         body in prop::collection::vec(any::<u8>(), 0..50),
     ) {

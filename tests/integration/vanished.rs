@@ -57,7 +57,7 @@ impl Network {
     }
 
     /// Takes a node's address away, so that nothing it is sent is answered, and no neighbor discovery notices.
-    async fn vanish(&self, node: usize) {
+    async fn remove_address(&self, node: usize) {
         let (id, number) = (std::process::id(), node + 1);
         let (here, there) = (format!("tg{id}h{number}"), format!("tg{id}t{number}"));
         let mut show = inside(&self.nodes[node], "cat");
@@ -115,7 +115,7 @@ async fn vanished_node_costs_no_idempotent_request() {
     // Only the first node listens, so the pooled connection is to it.
     assert_eq!(status().await, "200");
     let _second = network.serve(1).await;
-    network.vanish(0).await;
+    network.remove_address(0).await;
     // Without TCP_USER_TIMEOUT it is a 504 after the response timeout of five minutes.
     let answer = timeout(Duration::from_mins(2), status()).await.expect("the connection is given up");
     assert_eq!(answer, "200");

@@ -14,7 +14,7 @@ fn query(raw: &str, canonical: &str) {
 }
 
 #[track_caller]
-fn refuse(raw: &str, error: TargetError) {
+fn rejects(raw: &str, error: TargetError) {
     assert_eq!(Target::canonical(raw, None), Err(error), "{raw}");
 }
 
@@ -46,19 +46,19 @@ fn path_is_resolved_and_encoded_strictly() {
 
 #[test]
 fn unsafe_path_is_rejected() {
-    refuse("*", TargetError::NoPath);
-    refuse("", TargetError::NoPath);
-    refuse("/..", TargetError::Climb);
-    refuse("/a/../../b", TargetError::Climb);
-    refuse("/%2e%2e/b", TargetError::Climb);
-    refuse("//..", TargetError::Climb);
-    refuse("/100%", TargetError::BadEscape);
-    refuse("/a%2/b", TargetError::BadEscape);
-    refuse("/a%zz", TargetError::BadEscape);
-    refuse("/a%+1", TargetError::BadEscape);
-    refuse("/a%00", TargetError::Control);
-    refuse("/a%0d%0a", TargetError::Control);
-    refuse("/a%7F", TargetError::Control);
+    rejects("*", TargetError::NoPath);
+    rejects("", TargetError::NoPath);
+    rejects("/..", TargetError::Climb);
+    rejects("/a/../../b", TargetError::Climb);
+    rejects("/%2e%2e/b", TargetError::Climb);
+    rejects("//..", TargetError::Climb);
+    rejects("/100%", TargetError::BadEscape);
+    rejects("/a%2/b", TargetError::BadEscape);
+    rejects("/a%zz", TargetError::BadEscape);
+    rejects("/a%+1", TargetError::BadEscape);
+    rejects("/a%00", TargetError::Control);
+    rejects("/a%0d%0a", TargetError::Control);
+    rejects("/a%7F", TargetError::Control);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn eight_kib_query_passes_whole() {
 
 #[test]
 fn url_too_long_when_encoded_is_rejected() {
-    refuse(&format!("/{}", "*".repeat(22_000)), TargetError::TooLong);
+    rejects(&format!("/{}", "*".repeat(22_000)), TargetError::TooLong);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn signed_path_is_encoded_twice_and_query_sorted() {
 }
 
 /// Returns paths and queries of parts that servers interpret differently.
-fn tricky() -> impl Strategy<Value = String> {
+fn ambiguous_targets() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("/".to_owned()),
         Just("..".to_owned()),
@@ -137,7 +137,7 @@ fn tricky() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn canonical_target_is_idempotent(path in tricky(), query in proptest::option::of(tricky())) {
+    fn canonical_target_is_idempotent(path in ambiguous_targets(), query in proptest::option::of(ambiguous_targets())) {
         if let Ok(once) = Target::canonical(&format!("/{path}"), query.as_deref()) {
             let twice = Target::canonical(once.path(), once.query());
             prop_assert_eq!(twice.as_ref(), Ok(&once));
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn canonical_target_has_one_reading(path in tricky(), query in proptest::option::of(tricky())) {
+    fn canonical_target_has_one_reading(path in ambiguous_targets(), query in proptest::option::of(ambiguous_targets())) {
         if let Ok(target) = Target::canonical(&format!("/{path}"), query.as_deref()) {
             prop_assert!(target.path().split('/').skip(1).all(|segment| segment != "." && segment != ".."));
             prop_assert!(!target.path().contains("//"));

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refuse(changed: &[(&str, &str)], expected: &str) {
+    fn rejects(changed: &[(&str, &str)], expected: &str) {
         assert_eq!(read(changed).unwrap_err().to_string(), expected);
     }
 
@@ -131,18 +131,18 @@ mod tests {
 
     #[test]
     fn invalid_variable_is_reported() {
-        refuse(
+        rejects(
             &[("SECURITY_API", "/_security")],
             "SECURITY_API: \"/_security\" is none of /_plugins/_security/api, /_opendistro/_security/api",
         );
-        refuse(&[("EDITOR_ROLE", "")], "EDITOR_ROLE: is not set");
-        refuse(
+        rejects(&[("EDITOR_ROLE", "")], "EDITOR_ROLE: is not set");
+        rejects(
             &[("INGEST_ROLES", "Function")],
             "INGEST_ROLES: \"Function\" is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"",
         );
         let role = ("THIRD_PARTY_ROLE", "arn:aws:iam::123456789012:role/ThirdParty");
-        refuse(&[role], "THIRD_PARTY_ACCOUNT: is not set, and THIRD_PARTY_ROLE is");
-        refuse(
+        rejects(&[role], "THIRD_PARTY_ACCOUNT: is not set, and THIRD_PARTY_ROLE is");
+        rejects(
             &[role, ("THIRD_PARTY_ACCOUNT", "2222\"}}")],
             "THIRD_PARTY_ACCOUNT: \"2222\\\"}}\" is no account: write 12 digits",
         );

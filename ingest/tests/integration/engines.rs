@@ -23,7 +23,7 @@ struct InvocationOutcome {
 }
 
 /// Installs the template on a real server, writes real and hostile events under it, and finds all of them again.
-async fn nothing_is_lost_under_the_template(name: &str) {
+async fn template_loses_no_event(name: &str) {
     let server = Server::start(name, &[]).await;
     let rig = &server.rig;
     let runs = the_template_is_installed_once(rig).await;
@@ -242,35 +242,35 @@ const INDEX: &str = "cwl-2023.07.10";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn no_event_is_lost_on_elasticsearch_2() {
-    nothing_is_lost_under_the_template("elasticsearch-2.4").await;
+    template_loses_no_event("elasticsearch-2.4").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn no_event_is_lost_on_elasticsearch_5() {
-    nothing_is_lost_under_the_template("elasticsearch-5.6").await;
+    template_loses_no_event("elasticsearch-5.6").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn no_event_is_lost_on_elasticsearch_6() {
-    nothing_is_lost_under_the_template("elasticsearch-6.8").await;
+    template_loses_no_event("elasticsearch-6.8").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn no_event_is_lost_on_elasticsearch_7() {
-    nothing_is_lost_under_the_template("elasticsearch-7.10").await;
+    template_loses_no_event("elasticsearch-7.10").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn no_event_is_lost_on_opensearch_2() {
-    nothing_is_lost_under_the_template("opensearch-2.19").await;
+    template_loses_no_event("opensearch-2.19").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn no_event_is_lost_on_opensearch_3() {
-    nothing_is_lost_under_the_template("opensearch-3").await;
+    template_loses_no_event("opensearch-3").await;
 }

@@ -129,7 +129,7 @@ pub(crate) fn hostile() -> Vec<Value> {
     parts.push(json!({ "addendum": { "reason": "UPDATED_DATA", "updatedFields": "x", "originalEventID": "x" } }));
     parts.push(json!({ "sourceIPAddress": "2001:db8::1" }));
     parts.push(json!({ "sourceIPAddress": "cloudformation.amazonaws.com" }));
-    parts.into_iter().map(on_a_plain_event).collect()
+    parts.into_iter().map(with_plain_event).collect()
 }
 
 /// Messages that the function has to make documents of first: names that engines refuse, JSON that no library writes,
@@ -163,7 +163,7 @@ pub(crate) fn odd() -> Vec<String> {
     messages
 }
 
-fn on_a_plain_event(part: Value) -> Value {
+fn with_plain_event(part: Value) -> Value {
     let mut event = json!({
         "eventVersion": "1.11",
         "eventTime": "2023-07-10T12:00:00Z",

@@ -73,7 +73,7 @@ fn stored(version: u64) -> (u16, Value) {
     (200, answer)
 }
 
-fn told() -> (u16, Value) {
+fn attached() -> (u16, Value) {
     (200, json!({ "updated_indices": 7, "failures": false, "failed_indices": [] }))
 }
 
@@ -97,7 +97,7 @@ async fn template_response_that_is_no_json_is_an_error() {
 
 #[tokio::test]
 async fn policy_is_created_and_attached_to_existing_indices() {
-    let answers = [opensearch(), current_template(), not_found(), stored(1), told(), stored(2)];
+    let answers = [opensearch(), current_template(), not_found(), stored(1), attached(), stored(2)];
     let (ensured, seen) = ensure(&answers).await;
     assert!(matches!(
         (&ensured.template, &ensured.retention),
@@ -132,7 +132,7 @@ async fn indices_without_the_policy_get_it_on_the_next_run() {
         // What the domain has kept.
         let mut kept = stored(1);
         kept.1["policy"] = json(&seen[3].body)["policy"].take();
-        let (ensured, seen) = ensure(&[opensearch(), current_template(), kept, stored(2), told(), stored(3)]).await;
+        let (ensured, seen) = ensure(&[opensearch(), current_template(), kept, stored(2), attached(), stored(3)]).await;
         assert!(matches!(ensured.retention, Some(Ok(SetupState::Replaced))), "{ensured:?}");
         let expected = [
             format!("PUT {POLICY}?if_seq_no=11&if_primary_term=2"),
@@ -153,7 +153,7 @@ async fn same_policy_is_unchanged() {
 #[tokio::test]
 async fn changed_age_replaces_the_policy_that_was_read() {
     let (ensured, seen) =
-        ensure(&[opensearch(), current_template(), installed("90"), stored(3), told(), stored(4)]).await;
+        ensure(&[opensearch(), current_template(), installed("90"), stored(3), attached(), stored(4)]).await;
     assert!(matches!(ensured.retention, Some(Ok(SetupState::Replaced))), "{ensured:?}");
     let expected = [
         format!("PUT {POLICY}?if_seq_no=5&if_primary_term=2"),

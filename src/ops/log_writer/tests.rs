@@ -21,7 +21,7 @@ impl Write for Stuck {
     }
 }
 
-fn stuck() -> (NonBlockingWriter, mpsc::Sender<()>, mpsc::Receiver<String>) {
+fn blocked_writer() -> (NonBlockingWriter, mpsc::Sender<()>, mpsc::Receiver<String>) {
     let (go, go_receiver) = mpsc::channel();
     let (taken_sender, taken) = mpsc::channel();
     let out = Stuck { go: go_receiver, taken: taken_sender };
@@ -30,7 +30,7 @@ fn stuck() -> (NonBlockingWriter, mpsc::Sender<()>, mpsc::Receiver<String>) {
 
 #[test]
 fn lines_arrive_whole_and_in_order() {
-    let (mut pipe, go, taken) = stuck();
+    let (mut pipe, go, taken) = blocked_writer();
     pipe.write_all(b"one\n").unwrap();
     go.send(()).unwrap();
     assert_eq!(taken.recv_timeout(Duration::from_mins(1)).unwrap(), "one\n");
@@ -41,7 +41,7 @@ fn lines_arrive_whole_and_in_order() {
 
 #[test]
 fn full_pipe_blocks_no_writer_and_lost_lines_are_counted() {
-    let (pipe, go, taken) = stuck();
+    let (pipe, go, taken) = blocked_writer();
     let line = vec![b'x'; 1000];
     for _ in 0..5000 {
         pipe.push(|lines| lines.extend_from_slice(&line));
@@ -61,7 +61,7 @@ fn full_pipe_blocks_no_writer_and_lost_lines_are_counted() {
 
 #[test]
 fn drain_waits_for_queued_lines_and_counts_the_rest() {
-    let (mut pipe, go, taken) = stuck();
+    let (mut pipe, go, taken) = blocked_writer();
     pipe.write_all(b"last\n").unwrap();
     assert_eq!(pipe.drain(Duration::from_millis(1)), Some(1));
     assert!(taken.try_recv().is_err());

@@ -61,7 +61,7 @@ fn passes(method: &str, target: &str) {
 }
 
 #[track_caller]
-fn refused(method: &str, target: &str) {
+fn rejects(method: &str, target: &str) {
     assert!(check(method, target, Some(JSON), "").is_err(), "{method} {target} passes");
 }
 
@@ -98,7 +98,7 @@ fn kibana_index_is_written_by_kibana_one_object_at_a_time() {
         "/_plugin/kibana/api/console/proxy?uri=.kibana%2Fvisualization%2Fa",
     ] {
         for method in ["POST", "PUT", "DELETE"] {
-            refused(method, target);
+            rejects(method, target);
         }
     }
 }
@@ -109,25 +109,25 @@ fn read_is_recognised_by_its_whole_route() {
     passes("GET", "/%3Ccwl-%7Bnow%2Fd%7D%3E/_search");
     passes("POST", "/_plugin/kibana/s/auditors/api/saved_objects/search");
     passes("HEAD", "/cwl-2023.07.10/_doc/_a");
-    refused("POST", "/cwl/cloudtrail/_analyze");
-    refused("POST", "/cwl/_delete_by_query/_search");
-    refused("PUT", "/cwl/_search");
-    refused("POST", "/cwl/_SEARCH");
-    refused("POST", "/cwl/_search.");
-    refused("POST", "/cwl/_search%3Bx");
-    refused("POST", "/cwl/_search%20");
-    refused("POST", "/cwl%2F_doc%2F1/_search");
-    refused("GET", "/cwl%2F_flush");
-    refused("GET", "/cwl-x%2F_doc/%255Fbulk");
-    refused("OPTIONS", "/cwl");
-    refused("POST", "/_plugin%2Fkibana/api/saved_objects/search");
-    refused("POST", "/kibana/api/saved_objects/search");
-    refused("GET", "/_plugin/kibana/elasticsearch/bundles/_flush");
-    refused("GET", "/_cat/../_flush");
-    refused("POST", "/_tasks/n1:1/_cancel");
-    refused("POST", "/_reindex");
-    refused("GET", "/_plugin/kibana/api/reporting/generateReport/a");
-    refused("POST", "/_dashboards/api/sample_data/logs");
+    rejects("POST", "/cwl/cloudtrail/_analyze");
+    rejects("POST", "/cwl/_delete_by_query/_search");
+    rejects("PUT", "/cwl/_search");
+    rejects("POST", "/cwl/_SEARCH");
+    rejects("POST", "/cwl/_search.");
+    rejects("POST", "/cwl/_search%3Bx");
+    rejects("POST", "/cwl/_search%20");
+    rejects("POST", "/cwl%2F_doc%2F1/_search");
+    rejects("GET", "/cwl%2F_flush");
+    rejects("GET", "/cwl-x%2F_doc/%255Fbulk");
+    rejects("OPTIONS", "/cwl");
+    rejects("POST", "/_plugin%2Fkibana/api/saved_objects/search");
+    rejects("POST", "/kibana/api/saved_objects/search");
+    rejects("GET", "/_plugin/kibana/elasticsearch/bundles/_flush");
+    rejects("GET", "/_cat/../_flush");
+    rejects("POST", "/_tasks/n1:1/_cancel");
+    rejects("POST", "/_reindex");
+    rejects("GET", "/_plugin/kibana/api/reporting/generateReport/a");
+    rejects("POST", "/_dashboards/api/sample_data/logs");
 }
 
 #[test]
@@ -145,18 +145,18 @@ fn ambiguous_console_call_is_rejected() {
     let dashboards = |query: &str| format!("/_dashboards/api/console/proxy?{query}");
     passes("POST", &dashboards("path=cwl-*%2F_search%3Fsize%3D1&method=GET"));
     passes("POST", &dashboards("path=/_cat/indices&method=get&dataSourceId=&withProductOrigin=true"));
-    refused("POST", &dashboards("path=_search"));
-    refused("POST", &dashboards("method=GET"));
-    refused("PUT", &dashboards("path=_search&method=GET"));
-    refused("POST", &dashboards("path=_search&method=GET&uri=_search"));
-    refused("POST", &dashboards("path=_search&method=GET&x=1"));
-    refused("POST", &dashboards("path=_search&method=GET%20"));
-    refused("POST", &dashboards("path=http://127.0.0.1:9200/_search&method=GET"));
-    refused("POST", &dashboards("path=.kibana/../cwl/_search&method=GET"));
-    refused("POST", &dashboards("path=%255Fbulk%252Fx&method=GET"));
-    refused("POST", &dashboards("path=/_dashboards/api/saved_objects/search&method=POST"));
+    rejects("POST", &dashboards("path=_search"));
+    rejects("POST", &dashboards("method=GET"));
+    rejects("PUT", &dashboards("path=_search&method=GET"));
+    rejects("POST", &dashboards("path=_search&method=GET&uri=_search"));
+    rejects("POST", &dashboards("path=_search&method=GET&x=1"));
+    rejects("POST", &dashboards("path=_search&method=GET%20"));
+    rejects("POST", &dashboards("path=http://127.0.0.1:9200/_search&method=GET"));
+    rejects("POST", &dashboards("path=.kibana/../cwl/_search&method=GET"));
+    rejects("POST", &dashboards("path=%255Fbulk%252Fx&method=GET"));
+    rejects("POST", &dashboards("path=/_dashboards/api/saved_objects/search&method=POST"));
     passes("GET", "/_plugin/kibana/api/console/proxy?uri=_cat%2Findices%3Fv&_=1");
-    refused("GET", "/_plugin/kibana/api/console/proxy?uri=cwl%2F_flush");
+    rejects("GET", "/_plugin/kibana/api/console/proxy?uri=cwl%2F_flush");
 }
 
 #[test]
@@ -172,11 +172,11 @@ fn statement_is_checked_in_every_member() {
         body("POST", path, "{}", false);
     }
     passes("GET", "/_opendistro/_sql?sql=SELECT%20*%20FROM%20cwl&format=csv");
-    refused("GET", "/_opendistro/_sql?sql=DELETE%20FROM%20cwl");
-    refused("GET", "/_opendistro/_sql?sql=SELECT%201&sql=DELETE%20FROM%20cwl");
-    refused("GET", "/_opendistro/_sql?format=csv;sql=DELETE%20FROM%20cwl");
-    refused("POST", "/_plugins/_sql?source=%7B%22query%22%3A%22DELETE%20FROM%20cwl%22%7D");
-    refused("POST", "/_dashboards/api/console/proxy?path=_opendistro/_sql%3Fsql%3DDELETE%20FROM%20cwl&method=GET");
+    rejects("GET", "/_opendistro/_sql?sql=DELETE%20FROM%20cwl");
+    rejects("GET", "/_opendistro/_sql?sql=SELECT%201&sql=DELETE%20FROM%20cwl");
+    rejects("GET", "/_opendistro/_sql?format=csv;sql=DELETE%20FROM%20cwl");
+    rejects("POST", "/_plugins/_sql?source=%7B%22query%22%3A%22DELETE%20FROM%20cwl%22%7D");
+    rejects("POST", "/_dashboards/api/console/proxy?path=_opendistro/_sql%3Fsql%3DDELETE%20FROM%20cwl&method=GET");
     body("POST", "/_dashboards/api/console/proxy?path=_plugins/_sql&method=POST", r#"{"query":"SHOW TABLES"}"#, true);
     body("POST", "/_dashboards/api/console/proxy?path=_plugins/_sql&method=POST", r#"{"query":"DELETE"}"#, false);
     body("POST", "/_plugins/_ppl", r#"{"query":"source=cwl"}"#, true);
@@ -206,14 +206,14 @@ fn body_that_is_form_and_json_is_rejected() {
 fn body_member_in_the_query_is_rejected() {
     let call = "endpoint=indices.delete&data=%7B%22index%22%3A%22cwl%22%7D";
     for method in ["GET", "HEAD", "POST"] {
-        refused(method, &format!("/_dashboards/api/ism/apiCaller?{call}"));
-        refused(method, &format!("/_dashboards/api/ism/accountInfo?{call}"));
+        rejects(method, &format!("/_dashboards/api/ism/apiCaller?{call}"));
+        rejects(method, &format!("/_dashboards/api/ism/accountInfo?{call}"));
     }
     body("POST", &format!("/_dashboards/api/ism/apiCaller?{call}"), "null", false);
     body("POST", "/_dashboards/api/ism/apiCaller?dataSourceId=", r#"{"endpoint":"cat.indices"}"#, true);
-    refused("POST", "/_dashboards/api/sql_console/sqlquery?query=DELETE%20FROM%20cwl");
-    refused("POST", "/_dashboards/api/sql_console/sqlquery?statement=DELETE%20FROM%20cwl");
-    refused("POST", "/_dashboards/internal/search/opensearch?params=1");
+    rejects("POST", "/_dashboards/api/sql_console/sqlquery?query=DELETE%20FROM%20cwl");
+    rejects("POST", "/_dashboards/api/sql_console/sqlquery?statement=DELETE%20FROM%20cwl");
+    rejects("POST", "/_dashboards/internal/search/opensearch?params=1");
 }
 
 #[test]
@@ -239,9 +239,9 @@ fn ending_all_searches_is_rejected() {
     body("DELETE", "/_search/scroll", r#"{"scroll_id":["abc"]}"#, true);
     body("DELETE", "/_search/scroll", r#"{"scroll_id":"_all"}"#, false);
     body("DELETE", "/_search/scroll", r#"{"scroll_id":["abc","\u005fall"]}"#, false);
-    refused("DELETE", "/_search/scroll/_all");
-    refused("DELETE", "/_search/scroll?scroll_id=_all");
-    refused("DELETE", "/_search/point_in_time/_all");
+    rejects("DELETE", "/_search/scroll/_all");
+    rejects("DELETE", "/_search/scroll?scroll_id=_all");
+    rejects("DELETE", "/_search/point_in_time/_all");
 }
 
 #[test]
@@ -319,8 +319,8 @@ fn shipped_object_is_read_only_on_every_route() {
     ];
     for (method, target) in writes {
         passes(method, &target.replace("ID", "mine"));
-        refused(method, &target.replace("ID", "trailgate-iam"));
-        refused(method, &target.replace("ID", "%74railgate-iam"));
+        rejects(method, &target.replace("ID", "trailgate-iam"));
+        rejects(method, &target.replace("ID", "%74railgate-iam"));
     }
     let many = |id: &str| format!(r#"[{{"type":"search","id":"{id}","attributes":{{"title":"a"}}}}]"#);
     for route in ["_bulk_create?overwrite=true", "_bulk_update", "_bulk_delete"] {
@@ -335,8 +335,8 @@ fn shipped_object_is_read_only_on_every_route() {
 
 #[test]
 fn write_to_a_new_kibana_index_is_rejected() {
-    refused("POST", "/_plugin/kibana/elasticsearch/.kibana_2/_doc");
-    refused("PUT", "/_plugin/kibana/elasticsearch/.kibana_77/search/a");
+    rejects("POST", "/_plugin/kibana/elasticsearch/.kibana_2/_doc");
+    rejects("PUT", "/_plugin/kibana/elasticsearch/.kibana_77/search/a");
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl PassOn {
         };
         let uri = format!("{}{target}", server.to_string().trim_end_matches('/'));
         let mut request = Request::builder().method(seen.method.as_str()).uri(uri);
-        for (name, value) in seen.headers.iter().filter(|(name, _)| goes_on(name)) {
+        for (name, value) in seen.headers.iter().filter(|(name, _)| is_forwarded_header(name)) {
             request = request.header(name, value.as_slice());
         }
         if let Some(session) = &seen.signer {
@@ -68,7 +68,7 @@ fn role_of(session: &str) -> String {
 }
 
 /// Returns whether a request header is end-to-end. `host` and `content-length` are set for the new request.
-fn goes_on(name: &str) -> bool {
+fn is_forwarded_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !name.starts_with("x-amz-")
         && !name.starts_with("x-proxy-")

@@ -97,7 +97,7 @@ async fn exchange(
     let mut seen = Seen { connection, method, target, headers, body, signer: None, refusal: None };
     let now = shared.now();
     seen.signer = shared.signer(&seen.request());
-    let refused = refuse(&seen, &shared, now);
+    let refused = reject(&seen, &shared, now);
     seen.refusal = refused.as_ref().map(|(reason, _)| reason.clone());
     // Recorded before the response, so that a test that has received it finds the record.
     shared.seen.send_modify(|all| all.push(seen.clone()));
@@ -105,8 +105,8 @@ async fn exchange(
     let mut response = match refused {
         Some((_, response)) => response,
         None => match shared.faults.take(&seen) {
-            None => right_answer(&seen, &shared).await,
-            Some(fault) => fault::answer(fault, right_answer(&seen, &shared), &wire).await?,
+            None => respond(&seen, &shared).await,
+            Some(fault) => fault::answer(fault, respond(&seen, &shared), &wire).await?,
         },
     };
     stamp(response.headers_mut(), now);
@@ -114,7 +114,7 @@ async fn exchange(
 }
 
 /// Returns the reason to reject a request and the response to it, if there is one.
-fn refuse(seen: &Seen, shared: &Shared, now: Timestamp) -> Option<(String, Response<Body>)> {
+fn reject(seen: &Seen, shared: &Shared, now: Timestamp) -> Option<(String, Response<Body>)> {
     let malformed = if seen.values("transfer-encoding").next().is_some() {
         Some("a chunked body cannot be signed: Content-Length is required")
     } else if seen.values("content-length").count() > 1 {
@@ -139,7 +139,7 @@ fn refuse(seen: &Seen, shared: &Shared, now: Timestamp) -> Option<(String, Respo
     Some((reason, response))
 }
 
-async fn right_answer(seen: &Seen, shared: &Shared) -> Response<Body> {
+async fn respond(seen: &Seen, shared: &Shared) -> Response<Body> {
     if let Some(redirect) = kibana::redirect(seen) {
         return redirect;
     }

@@ -52,7 +52,7 @@ impl File {
 
     /// The program refuses in these words, and leaves the file alone.
     #[track_caller]
-    pub(crate) fn refused(&self, arguments: &[&str], code: i32, words: &str) {
+    pub(crate) fn fails_with(&self, arguments: &[&str], code: i32, words: &str) {
         let before = self.text();
         let said = self.allow(arguments);
         let words = words.replace("FILE", &self.path.display().to_string());

@@ -69,7 +69,7 @@ impl Case {
         command
     }
 
-    pub(crate) async fn examine(&self) -> Diagnosis {
+    pub(crate) async fn diagnose(&self) -> Diagnosis {
         let output = patiently(self.command().arg("--json").output()).await.unwrap();
         let secret = Credentials::default().secret_key;
         let said = [&output.stdout[..], &output.stderr].concat();

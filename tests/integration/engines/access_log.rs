@@ -4,29 +4,32 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 use trailgate_testkit::Engine;
 
-use super::gate_in_front;
+use super::proxy_in_front;
 use crate::attacks;
 use crate::support::{Rig, allow, request};
 
 /// Sends what could reach the access log, as a client that may not see it: no answer has the secret of its document.
 async fn access_log_is_hidden(name: &str) {
     let engine = Engine::start(name, &[]).await.unwrap();
-    let rig = gate_in_front(&engine).await;
+    let rig = proxy_in_front(&engine).await;
     rig.learn_engine().await;
     let kind = if name == "elasticsearch-5.6" { "access" } else { "_doc" };
     write(&rig, &format!("/cwl-2026.11.29/{kind}/1"), json!({ "eventName": "DeleteTrail", "client": "192.0.2.1" }))
         .await;
     rig.allow(&allow("127.0.0.1").replace("full", "read"));
-    assert!(reveals(&rig, "GET", "/_search", "", "DeleteTrail").await, "{name}: `*` is rejected without an access log");
+    assert!(
+        response_contains(&rig, "GET", "/_search", "", "DeleteTrail").await,
+        "{name}: `*` is rejected without an access log"
+    );
 
     // The proxy above remembers that there is none.
-    let rig = gate_in_front(&engine).await;
+    let rig = proxy_in_front(&engine).await;
     rig.learn_engine().await;
     write(&rig, &format!("/gate-2026.11.29/{kind}/1"), json!({ "entry": SECRET, "client": "192.0.2.1" })).await;
     rig.allow(&allow("127.0.0.1").replace("full", "read"));
     let mut found = Vec::new();
     for (method, path, body) in calls(kind) {
-        if reveals(&rig, method, &path, &body, SECRET).await {
+        if response_contains(&rig, method, &path, &body, SECRET).await {
             found.push(format!("{method} {path} {body}"));
         }
     }
@@ -36,13 +39,13 @@ async fn access_log_is_hidden(name: &str) {
     // What is permitted reads the other indices.
     for list in ["*,-gate-*", "cwl-*", "cwl-*,-cwl-2025.*", "<cwl-2026.11.29>"] {
         let list = list.replace('<', "%3C").replace('>', "%3E");
-        assert!(reveals(&rig, "GET", &format!("/{list}/_search"), "", "DeleteTrail").await, "{name}: {list}");
+        assert!(response_contains(&rig, "GET", &format!("/{list}/_search"), "", "DeleteTrail").await, "{name}: {list}");
     }
     // The calls above would have found it.
     rig.allow(&(allow("127.0.0.1").replace("full", "read") + "access_log = true\n"));
     let mut count = 0;
     for (method, path, body) in calls(kind) {
-        count += usize::from(reveals(&rig, method, &path, &body, SECRET).await);
+        count += usize::from(response_contains(&rig, method, &path, &body, SECRET).await);
     }
     assert!(count > 40, "{name}: {count} calls reveal the secret to those who may see it");
 }
@@ -52,7 +55,7 @@ async fn write(rig: &Rig, path: &str, document: Value) {
     assert_eq!(rig.send(request("PUT", &path, &[JSON], document.to_string())).await.status(), 201, "{path}");
 }
 
-async fn reveals(rig: &Rig, method: &str, path: &str, body: &str, secret: &str) -> bool {
+async fn response_contains(rig: &Rig, method: &str, path: &str, body: &str, secret: &str) -> bool {
     let response = rig.send(request(method, path, &[JSON], body.to_owned())).await;
     String::from_utf8_lossy(response.body()).contains(secret)
 }

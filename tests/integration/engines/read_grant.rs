@@ -11,15 +11,15 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use trailgate_testkit::Engine;
 
-use super::gate_in_front;
+use super::proxy_in_front;
 use crate::attacks;
 use crate::support::{Rig, allow, json, request};
 
 /// Sends every path of the read grant's table and of the engines' routes with every method and every body, for names
 /// that exist and for names that do not.
-async fn leaves_the_cluster_as_it_was(name: &str, document: &str) {
+async fn changes_nothing(name: &str, document: &str) {
     let engine = Engine::start(name, &[]).await.unwrap();
-    let rig = gate_in_front(&engine).await;
+    let rig = proxy_in_front(&engine).await;
     // The rule of the access log has something to protect.
     for document in [document, &document.replace("cwl-2023.07.10", "gate-2026.11.29")] {
         let write = request("PUT", &format!("{document}?refresh=true"), &[JSON], "{\"eventName\":\"DeleteTrail\"}");
@@ -75,7 +75,7 @@ fn paths() -> BTreeSet<String> {
     let rows = page.lines().filter(|line| line.starts_with("| engine |"));
     let patterns = rows.flat_map(|row| row.split('`').filter(|text| text.starts_with('/')));
     let mut paths: BTreeSet<String> = patterns
-        .flat_map(|pattern| spelled(&pattern[1..].replace("\\|", "|")))
+        .flat_map(|pattern| spellings(&pattern[1..].replace("\\|", "|")))
         .map(|path| format!("/{path}"))
         .collect();
     assert!(paths.len() > 150, "{} paths of the table", paths.len());
@@ -95,9 +95,9 @@ fn paths() -> BTreeSet<String> {
 }
 
 /// All paths that fit a pattern of the table, with names that do not exist.
-fn spelled(pattern: &str) -> Vec<String> {
+fn spellings(pattern: &str) -> Vec<String> {
     let (part, rest) = pattern.split_once('/').map_or((pattern, None), |(part, rest)| (part, Some(rest)));
-    let rests = rest.map_or_else(|| vec![String::new()], spelled);
+    let rests = rest.map_or_else(|| vec![String::new()], spellings);
     let (part, is_optional) = part.strip_suffix('?').map_or((part, part == "…"), |part| (part, true));
     let mut firsts: Vec<String> = match part {
         "{index}" => vec!["nowhere".to_owned(), "_all".to_owned(), "no,where".to_owned()],
@@ -163,35 +163,35 @@ const CONCURRENT: usize = 16;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn read_grant_changes_nothing_on_elasticsearch_2() {
-    leaves_the_cluster_as_it_was("elasticsearch-2.4", "/cwl-2023.07.10/cloudtrail/1").await;
+    changes_nothing("elasticsearch-2.4", "/cwl-2023.07.10/cloudtrail/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn read_grant_changes_nothing_on_elasticsearch_5() {
-    leaves_the_cluster_as_it_was("elasticsearch-5.6", "/cwl-2023.07.10/cloudtrail/1").await;
+    changes_nothing("elasticsearch-5.6", "/cwl-2023.07.10/cloudtrail/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn read_grant_changes_nothing_on_elasticsearch_6() {
-    leaves_the_cluster_as_it_was("elasticsearch-6.8", "/cwl-2023.07.10/_doc/1").await;
+    changes_nothing("elasticsearch-6.8", "/cwl-2023.07.10/_doc/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn read_grant_changes_nothing_on_elasticsearch_7() {
-    leaves_the_cluster_as_it_was("elasticsearch-7.10", "/cwl-2023.07.10/_doc/1").await;
+    changes_nothing("elasticsearch-7.10", "/cwl-2023.07.10/_doc/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn read_grant_changes_nothing_on_opensearch_2() {
-    leaves_the_cluster_as_it_was("opensearch-2.19", "/cwl-2023.07.10/_doc/1").await;
+    changes_nothing("opensearch-2.19", "/cwl-2023.07.10/_doc/1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn read_grant_changes_nothing_on_opensearch_3() {
-    leaves_the_cluster_as_it_was("opensearch-3", "/cwl-2023.07.10/_doc/1").await;
+    changes_nothing("opensearch-3", "/cwl-2023.07.10/_doc/1").await;
 }

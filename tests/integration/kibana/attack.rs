@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 use trailgate_testkit::KibanaStack;
 
-use crate::attacks::{all_are_rejected, answers_to_the_pages};
+use crate::attacks::{all_are_rejected, page_responses};
 use crate::support::{Rig, Setup, allow, json, patiently, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,7 +34,7 @@ async fn attacks_change_neither_kibana_nor_its_engine() {
     assert_eq!(json(&rig.get(&format!("{KIBANA}/api/status")).await)["status"]["overall"]["state"], "green");
 
     rig.allow(&allow("127.0.0.1").replace("full", "read"));
-    for (status, asked) in answers_to_the_pages(&rig, &[KIBANA]).await {
+    for (status, asked) in page_responses(&rig, &[KIBANA]).await {
         // Most are routes of Dashboards, which Kibana does not know.
         assert_ne!(status, StatusCode::FORBIDDEN, "{asked}");
         if asked.contains("/api/timelion/") || asked.contains("/api_server") || asked.contains("/shorten") {

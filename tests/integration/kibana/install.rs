@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use trailgate_testkit::{KibanaStack, program};
 
 use super::session::STEP;
-use super::{let_in, reader};
+use super::{put_allowlist, reader};
 use crate::program::Program;
 use crate::support::{Connection, allow, json, request};
 
@@ -43,17 +43,17 @@ async fn change(gate: &Program, dashboard: &Value) {
 async fn dashboards_install_through_the_proxy_as_the_grant_permits() {
     let stack = KibanaStack::start(|_| ()).await.unwrap();
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
-    let mut gate = Program::asking_for_engine(&domain).await;
+    let mut gate = Program::detecting_engine(&domain).await;
 
     // Kibana 5 keeps its objects in an index, and many at once could be of any.
-    let_in(&mut gate, &reader()).await;
+    put_allowlist(&mut gate, &reader()).await;
     let (code, refused) = install(&gate).await.unwrap_err();
     assert_eq!(code, Some(1), "{refused}");
     assert!(refused.contains("trailgate-ingest: PUT /.kibana/_mapping/search: 403 Forbidden"), "{refused}");
     assert!(refused.contains("read_only_grant"), "{refused}");
     assert_eq!(dashboards(&gate).await, Vec::<Value>::new());
 
-    let_in(&mut gate, &allow("127.0.0.1")).await;
+    put_allowlist(&mut gate, &allow("127.0.0.1")).await;
     let installed = install(&gate).await.unwrap();
     assert!(installed.contains(" objects installed, 0 replaced, 0 there already\n"), "{installed}");
     assert!(installed.ends_with("the index pattern is the default one now\n"), "{installed}");
@@ -61,11 +61,11 @@ async fn dashboards_install_through_the_proxy_as_the_grant_permits() {
     assert_eq!(found.len(), 4);
 
     // To see that all are there changes nothing.
-    let_in(&mut gate, &reader()).await;
+    put_allowlist(&mut gate, &reader()).await;
     let again = install(&gate).await.unwrap();
     assert!(again.contains(": 0 objects installed, 0 replaced, "), "{again}");
 
-    let_in(&mut gate, &allow("127.0.0.1")).await;
+    put_allowlist(&mut gate, &allow("127.0.0.1")).await;
     change(&gate, &found[0]).await;
     let (code, changed) = install(&gate).await.unwrap_err();
     assert_eq!(code, Some(3), "{changed}");

@@ -54,7 +54,7 @@ async fn page_through_the_proxy_loads_at_most_a_tenth_slower() {
         if is_enough || rounds.len() == MANY {
             break slower;
         }
-        browser.go_on().await;
+        browser.proceed().await;
     };
     for (cache, name) in ["without a cache", "with one"].into_iter().enumerate() {
         let [without, through] = [0, 1].map(|way| median(&rounds, way, cache));

@@ -37,7 +37,7 @@ impl Script {
     }
 
     /// Lets the browser go on.
-    pub(super) async fn go_on(&mut self) {
+    pub(super) async fn proceed(&mut self) {
         self.stdin.write_all(b"\n").await.unwrap();
     }
 }
@@ -62,7 +62,7 @@ impl Session {
         let mut session = Self::open(url, BTreeSet::new()).await;
         let mut failures = failed(&session.step(STEPS[0]).await);
         for step in &STEPS[1..] {
-            session.go_on().await;
+            session.proceed().await;
             failures.append(&mut failed(&session.step(step).await));
         }
         failures
@@ -75,12 +75,12 @@ impl Session {
         shown
     }
 
-    pub(super) async fn go_on(&mut self) {
-        self.script.go_on().await;
+    pub(super) async fn proceed(&mut self) {
+        self.script.proceed().await;
     }
 
     /// The same of a step in which nothing fails that would not without the gate.
-    pub(super) async fn sound_step(&mut self, name: &str) -> Value {
+    pub(super) async fn checked_step(&mut self, name: &str) -> Value {
         let shown = self.step(name).await;
         let failed = failed(&shown);
         let caused: Vec<_> = failed.difference(&self.usual).collect();
@@ -89,19 +89,19 @@ impl Session {
     }
 
     /// The same, after which the browser goes on.
-    pub(super) async fn goes_well(&mut self, name: &str) -> Value {
-        let shown = self.sound_step(name).await;
-        self.go_on().await;
+    pub(super) async fn next_step(&mut self, name: &str) -> Value {
+        let shown = self.checked_step(name).await;
+        self.proceed().await;
         shown
     }
 
     /// A call from the console that the gate refuses, with a reason that the page shows.
-    pub(super) async fn is_refused(&mut self, name: &str, call: &str) {
+    pub(super) async fn is_rejected(&mut self, name: &str, call: &str) {
         let shown = self.step(name).await;
         let output = words(&shown["output"]);
         assert_eq!(shown["status"], 403, "{shown}");
         assert!(output.contains(&format!("\"reason\": \"{call} writes, or is not known to read")), "{output}");
-        self.go_on().await;
+        self.proceed().await;
     }
 }
 

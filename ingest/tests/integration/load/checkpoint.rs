@@ -106,7 +106,7 @@ fn write_large(rig: &Rig) {
 
 /// Starts a run, and returns it with four bulk requests in flight: their documents are in the index, and their answers
 /// come when the second value is notified.
-async fn begun(rig: &Rig) -> (tokio::process::Child, Arc<Notify>) {
+async fn start_and_hold(rig: &Rig) -> (tokio::process::Child, Arc<Notify>) {
     let release = Arc::new(Notify::new());
     rig.domain().fault(Fault::HoldBody(Arc::clone(&release)), Times::UntilCleared);
     let child = rig.start(&rig.domain().url(), &[&rig.path("logs")]);
@@ -137,7 +137,7 @@ async fn count(rig: &Rig) -> u64 {
 async fn interrupted_run_resumes_at_the_checkpoint() {
     let rig = Rig::new().await;
     write_large(&rig);
-    let (mut child, release) = begun(&rig).await;
+    let (mut child, release) = start_and_hold(&rig).await;
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
     let (stderr, mut said) = (child.stderr.as_mut().unwrap(), Vec::new());
@@ -161,7 +161,7 @@ async fn interrupted_run_resumes_at_the_checkpoint() {
 async fn killed_run_is_repeated_without_loss_or_duplicates() {
     let rig = Rig::new().await;
     write_large(&rig);
-    let (mut child, _held) = begun(&rig).await;
+    let (mut child, _held) = start_and_hold(&rig).await;
     child.kill().await.unwrap();
     rig.domain().clear_faults();
     let ran = rig.load(&[&rig.path("logs")], b"").await;

@@ -33,7 +33,7 @@ fn rule<const NTH: usize>(seen: &Seen) -> Option<Fault> {
     })
 }
 
-async fn survives<const NTH: usize>() {
+async fn loads_despite_fault<const NTH: usize>() {
     let rig = Rig::new().await;
     rig.write("a.jsonl", lines());
     rig.domain().judge_requests(rule::<NTH>);
@@ -45,37 +45,37 @@ async fn survives<const NTH: usize>() {
 
 #[tokio::test]
 async fn load_survives_too_many_requests() {
-    survives::<0>().await;
+    loads_despite_fault::<0>().await;
 }
 
 #[tokio::test]
 async fn load_survives_service_unavailable() {
-    survives::<1>().await;
+    loads_despite_fault::<1>().await;
 }
 
 #[tokio::test]
 async fn load_survives_payload_too_large() {
-    survives::<2>().await;
+    loads_despite_fault::<2>().await;
 }
 
 #[tokio::test]
 async fn load_survives_connection_resets() {
-    survives::<3>().await;
+    loads_despite_fault::<3>().await;
 }
 
 #[tokio::test]
 async fn load_survives_truncated_responses() {
-    survives::<4>().await;
+    loads_despite_fault::<4>().await;
 }
 
 #[tokio::test]
 async fn load_survives_garbage() {
-    survives::<5>().await;
+    loads_despite_fault::<5>().await;
 }
 
 #[tokio::test]
 async fn load_survives_a_full_disk_that_is_emptied() {
-    survives::<6>().await;
+    loads_despite_fault::<6>().await;
 }
 
 #[tokio::test]

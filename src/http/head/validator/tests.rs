@@ -10,7 +10,7 @@ fn passes(bytes: &str, passed: &str) {
 }
 
 #[track_caller]
-fn refuses(bytes: &str, error: HeadError) {
+fn rejects(bytes: &str, error: HeadError) {
     assert_eq!(validator().pass(bytes.as_bytes()), Err(error), "{bytes:?}");
 }
 
@@ -51,23 +51,23 @@ fn body_with_content_length_passes_in_pieces() {
 
 #[test]
 fn ambiguous_head_is_rejected() {
-    refuses("GET / HTTP/1.1\n", HeadError::BareLf);
-    refuses("\n", HeadError::BareLf);
-    refuses("GET / HTTP/1.1\r\nhost: a\n", HeadError::BareLf);
-    refuses("GET / HTTP/1.1\r\nhost: a\r\n\n", HeadError::BareLf);
-    refuses("\r\r\n\r\n", HeadError::RequestLine);
-    refuses("GET  / HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::RequestLine);
-    refuses("GET / HTTP/1.1\r\r\nhost: a\r\n\r\n", HeadError::RequestLine);
-    refuses("GET /#a HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::Target);
-    refuses("GET / HTTP/1.1\r\nhost : a\r\n\r\n", HeadError::HeaderName);
-    refuses("GET / HTTP/1.1\r\nhost: a\r\n b\r\n\r\n", HeadError::HeaderName);
-    refuses("GET / HTTP/1.1\r\nhost: a\r\r\n\r\n", HeadError::HeaderValue);
-    refuses("GET / HTTP/1.1\r\nhost: a\rb\r\n\r\n", HeadError::HeaderValue);
-    refuses("GET / HTTP/1.1\r\nhost: \u{c}a\r\n\r\n", HeadError::HeaderValue);
-    refuses("GET / HTTP/1.1\r\n\r\n", HeadError::Host);
-    refuses("GET / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\n", HeadError::ContentLength);
+    rejects("GET / HTTP/1.1\n", HeadError::BareLf);
+    rejects("\n", HeadError::BareLf);
+    rejects("GET / HTTP/1.1\r\nhost: a\n", HeadError::BareLf);
+    rejects("GET / HTTP/1.1\r\nhost: a\r\n\n", HeadError::BareLf);
+    rejects("\r\r\n\r\n", HeadError::RequestLine);
+    rejects("GET  / HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::RequestLine);
+    rejects("GET / HTTP/1.1\r\r\nhost: a\r\n\r\n", HeadError::RequestLine);
+    rejects("GET /#a HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::Target);
+    rejects("GET / HTTP/1.1\r\nhost : a\r\n\r\n", HeadError::HeaderName);
+    rejects("GET / HTTP/1.1\r\nhost: a\r\n b\r\n\r\n", HeadError::HeaderName);
+    rejects("GET / HTTP/1.1\r\nhost: a\r\r\n\r\n", HeadError::HeaderValue);
+    rejects("GET / HTTP/1.1\r\nhost: a\rb\r\n\r\n", HeadError::HeaderValue);
+    rejects("GET / HTTP/1.1\r\nhost: \u{c}a\r\n\r\n", HeadError::HeaderValue);
+    rejects("GET / HTTP/1.1\r\n\r\n", HeadError::Host);
+    rejects("GET / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\n", HeadError::ContentLength);
     let both = "transfer-encoding: chunked\r\ncontent-length: 1";
-    refuses(&format!("GET / HTTP/1.1\r\nhost: a\r\n{both}\r\n\r\n"), HeadError::TransferEncoding);
+    rejects(&format!("GET / HTTP/1.1\r\nhost: a\r\n{both}\r\n\r\n"), HeadError::TransferEncoding);
 }
 
 #[test]
@@ -136,20 +136,20 @@ fn raw_target_is_detected_and_encoded() {
     passes("GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n", "GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(validator.pass(b"GET /a?q={}|^ HTTP/1.1\r\nhost: a\r\n\r\n"), Ok(35));
     assert!(!validator.take_raw());
-    refuses("GET http://a/?\"b HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::Target);
+    rejects("GET http://a/?\"b HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::Target);
 }
 
 #[test]
 fn user_name_before_the_host_is_rejected() {
-    refuses("GET / HTTP/1.1\r\nhost: user:password@a\r\n\r\n", HeadError::User);
-    refuses("GET http://user@a/ HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::User);
+    rejects("GET / HTTP/1.1\r\nhost: user:password@a\r\n\r\n", HeadError::User);
+    rejects("GET http://user@a/ HTTP/1.1\r\nhost: a\r\n\r\n", HeadError::User);
     passes("GET /a@b?c@d HTTP/1.1\r\nhost: a\r\n\r\n", "GET /a@b?c@d HTTP/1.1\r\nhost: a\r\n\r\n");
 }
 
 #[test]
 fn http_1_0_without_a_host_passes() {
     passes("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\n\r\n");
-    refuses("GET / HTTP/1.0\r\nhost: a\r\nhost: a\r\n\r\n", HeadError::Host);
+    rejects("GET / HTTP/1.0\r\nhost: a\r\nhost: a\r\n\r\n", HeadError::Host);
 }
 
 proptest! {

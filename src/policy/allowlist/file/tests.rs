@@ -56,7 +56,7 @@ fn role_that_is_no_arn_is_rejected() {
 fn invalid_block_is_rejected_with_the_corrected_one() {
     let cidr = |cidr: &str, expected: &str| {
         let text = format!("\n[[allow]]\nname = 'x'\ncidr = {cidr:?}\n");
-        refuses(&text, &format!("a.toml:4: cidr {cidr:?} {expected}"));
+        rejects(&text, &format!("a.toml:4: cidr {cidr:?} {expected}"));
     };
     let not_an_address =
         r#"is not an IP address or block: write one like "203.0.113.7", "203.0.113.0/24" or "2001:db8::/32""#;
@@ -93,11 +93,11 @@ fn invalid_block_is_rejected_with_the_corrected_one() {
 #[test]
 fn duplicate_block_is_rejected_with_the_first_line() {
     let entry = |cidr: &str| format!("[[allow]]\ncidr = '{cidr}'\nname = 'x'\n");
-    refuses(
+    rejects(
         &(entry("10.0.0.1") + &entry("10.0.0.2") + &entry("10.0.0.1/32")),
         r#"a.toml:8: cidr "10.0.0.1/32" is 10.0.0.1, which line 2 has already: remove one of the two"#,
     );
-    refuses(
+    rejects(
         &(entry("10.0.0.0/8") + &entry("::ffff:10.0.0.0/104")),
         r#"a.toml:5: cidr "::ffff:10.0.0.0/104" is 10.0.0.0/8, which line 2 has already: remove one of the two"#,
     );
@@ -106,7 +106,7 @@ fn duplicate_block_is_rejected_with_the_first_line() {
 #[test]
 fn invalid_name_is_rejected() {
     let name = |name: &str, expected: &str| {
-        refuses(&format!("[[allow]]\ncidr = '::1'\nname = {name}\n"), &format!("a.toml:3: {expected}"));
+        rejects(&format!("[[allow]]\ncidr = '::1'\nname = {name}\n"), &format!("a.toml:3: {expected}"));
     };
     name("''", r#"name is empty: write name = "OWNER""#);
     name("' \u{a0}'", r#"name is empty: write name = "OWNER""#);
@@ -118,17 +118,17 @@ fn invalid_name_is_rejected() {
 #[test]
 fn missing_key_is_rejected_with_the_line_of_its_entry() {
     let good = "[[allow]]\ncidr = '::1'\nname = 'x'\n";
-    refuses(
+    rejects(
         &format!("{good}[[allow]]\nname = 'x'\n"),
         r#"a.toml:4: this [[allow]] has no cidr: write cidr = "203.0.113.7/32""#,
     );
-    refuses(&format!("{good}[[allow]]\ncidr = '::2'"), r#"a.toml:4: this [[allow]] has no name: write name = "OWNER""#);
+    rejects(&format!("{good}[[allow]]\ncidr = '::2'"), r#"a.toml:4: this [[allow]] has no name: write name = "OWNER""#);
 }
 
 #[test]
 fn expiry_that_is_no_instant_is_rejected() {
     let expires = |expires: &str, reason: &str| {
-        refuses(
+        rejects(
             &format!("[[allow]]\ncidr = '::1'\nname = 'x'\nexpires = {expires}\n"),
             &format!("a.toml:4: expires {expires} {reason}: write it like 2026-12-31T18:00:00Z, without quotes"),
         );
@@ -143,22 +143,22 @@ fn expiry_that_is_no_instant_is_rejected() {
 
 #[test]
 fn malformed_file_is_rejected_in_one_line() {
-    refuses("[[alow]]\n", "a.toml:1: unknown field `alow`, expected `allow`, in: [[alow]]");
-    refuses(
+    rejects("[[alow]]\n", "a.toml:1: unknown field `alow`, expected `allow`, in: [[alow]]");
+    rejects(
         "[[allow]]\nnmae = 'x'\n",
         "a.toml:2: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, `access_log`, in: nmae = 'x'",
     );
-    refuses(
+    rejects(
         "[[allow]]\n\"a\\nb\" = 1\n",
         "a.toml:2: unknown field `a\\nb`, expected one of `cidr`, `name`, `access`, `expires`, `role`, `access_log`, in: \"a\\nb\" = 1",
     );
-    refuses("[[allow]]\nname = 'x'\nname = 'y'\n", "a.toml:3: duplicate key, in: name = 'y'");
-    refuses("[[allow]]\nname = \"x\n", "a.toml:2: invalid basic string, expected `\"`, in: name = \"x");
-    refuses(
+    rejects("[[allow]]\nname = 'x'\nname = 'y'\n", "a.toml:3: duplicate key, in: name = 'y'");
+    rejects("[[allow]]\nname = \"x\n", "a.toml:2: invalid basic string, expected `\"`, in: name = \"x");
+    rejects(
         "[[allow]]\nexpires = 2026-02-30T18:00:00Z\n",
         "a.toml:2: invalid date, expected day between 01 and 28, in: expires = 2026-02-30T18:00:00Z",
     );
-    refuses("10.0.0.0/8", "a.toml:1: key with no value, expected `=`, in: 10.0.0.0/8");
+    rejects("10.0.0.0/8", "a.toml:1: key with no value, expected `=`, in: 10.0.0.0/8");
 }
 
 #[test]
@@ -182,12 +182,12 @@ fn list_parsed_in_parts_equals_the_whole() {
     let text: String = "# first\n".to_owned() + &(0..5000).map(entry).collect::<String>();
     assert!(parts(&text).len() > 10);
     assert_eq!(parsed(&text).unwrap().len(), 5000);
-    refuses(
+    rejects(
         &(text.clone() + "[[allow]]\nnmae = 1\n"),
         "a.toml:15003: unknown field `nmae`, expected one of `cidr`, `name`, `access`, `expires`, `role`, `access_log`, in: nmae = 1",
     );
     let twice = text.clone() + &entry(1);
-    refuses(
+    rejects(
         &twice,
         "a.toml:15003: cidr \"10.0.1.0/24\" is 10.0.1.0/24, which line 6 has already: remove one of the two",
     );
@@ -204,7 +204,7 @@ fn parsed(text: &str) -> Result<Vec<Entry>, EntryError> {
 }
 
 #[track_caller]
-fn refuses(text: &str, expected: &str) {
+fn rejects(text: &str, expected: &str) {
     let error = parse(Path::new("a.toml"), text).unwrap_err().to_string();
     assert_eq!(error, expected);
     assert!(!error.contains(char::is_control), "{error:?}");

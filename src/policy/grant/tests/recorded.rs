@@ -107,7 +107,7 @@ fn no_write_passes_in_any_spelling() {
             wrapped(&mut rng, wrapping, method, &path);
         }
         for _ in 0..100 {
-            let (wrapping, spelled) = (rng.usize(..WRAPPINGS), spelled(&mut rng, &path));
+            let (wrapping, spelled) = (rng.usize(..WRAPPINGS), random_spelling(&mut rng, &path));
             wrapped(&mut rng, wrapping, method, &spelled);
             count += 1;
         }
@@ -123,14 +123,14 @@ fn wrapped(rng: &mut Rng, wrapping: usize, method: &str, path: &str) {
     let call = serde_json::json!({ "method": method, "path": path, "body": {} });
     let call = serde_json::json!({ "endpoint": "transport.request", "data": call }).to_string();
     match wrapping {
-        0 => refused(method, path),
-        1 => refused(method, &format!("/_plugin/kibana/elasticsearch{path}")),
-        2 => refused(method, &format!("/_dashboards/s/x/es_admin{path}")),
-        3 => refused(method, &format!("/_plugin/kibana/api/console/proxy?uri={inner}&_=1")),
-        4 => refused(method, &format!("/_plugin/kibana/api/console/proxy?uri=_search&uri={inner}")),
-        5 => refused("POST", &format!("/_dashboards/api/console/proxy?p%61th={inner}&method={lower}")),
-        6 => refused("POST", &format!("/_dashboards/api/console/proxy?path=_search&path={inner}&method={method}")),
-        7 => refused("POST", &format!("/_dashboards/api/console/proxy?path={inner}&method=GET&method={method}")),
+        0 => rejects(method, path),
+        1 => rejects(method, &format!("/_plugin/kibana/elasticsearch{path}")),
+        2 => rejects(method, &format!("/_dashboards/s/x/es_admin{path}")),
+        3 => rejects(method, &format!("/_plugin/kibana/api/console/proxy?uri={inner}&_=1")),
+        4 => rejects(method, &format!("/_plugin/kibana/api/console/proxy?uri=_search&uri={inner}")),
+        5 => rejects("POST", &format!("/_dashboards/api/console/proxy?p%61th={inner}&method={lower}")),
+        6 => rejects("POST", &format!("/_dashboards/api/console/proxy?path=_search&path={inner}&method={method}")),
+        7 => rejects("POST", &format!("/_dashboards/api/console/proxy?path={inner}&method=GET&method={method}")),
         _ => body("POST", "/_dashboards/api/ism/apiCaller", &call, false),
     }
 }
@@ -138,7 +138,7 @@ fn wrapped(rng: &mut Rng, wrapping: usize, method: &str, path: &str) {
 const WRAPPINGS: usize = 9;
 
 /// Returns another spelling of the path: equivalent, or equivalent to some server.
-fn spelled(rng: &mut Rng, path: &str) -> String {
+fn random_spelling(rng: &mut Rng, path: &str) -> String {
     let mut spelled = String::new();
     for c in path.chars() {
         match c {
