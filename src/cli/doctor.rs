@@ -6,10 +6,12 @@
 mod denial;
 mod diagnose;
 mod identity;
+mod image;
 mod network;
 mod report;
 mod roles;
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -55,6 +57,11 @@ async fn examine(file: &Path, role: Option<&RoleArn>) -> Report {
     report.add("allowlist", diagnose::allowlist(Entries::load(&config.allowlist), now));
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         report.add("certificate", diagnose::certificate(files, tls::expiry(files), tls::check(files, now), now));
+    }
+    match fs::read_to_string(OS_RELEASE).ok().and_then(|text| image::check(&text, now)) {
+        Some(Ok(text)) => report.add("image", Ok(text)),
+        Some(Err(problem)) => report.add_warning("image", problem),
+        None => {}
     }
 
     let reachable = connect(&config, &mut report).await;
@@ -247,3 +254,6 @@ const ANY: &str = "*/*";
 
 /// The response timeout here, where a person waits.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The description of the operating system ("os-release(5)").
+const OS_RELEASE: &str = "/etc/os-release";
