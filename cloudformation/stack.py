@@ -11,6 +11,8 @@ EXPIRED = re.compile(r"ExpiredToken|token included in the request is expired|[Tt
 PASSING = re.compile(r"Throttling|Rate exceeded|ServiceUnavailable|InternalFailure|Could not connect|[Tt]imed? ?out")
 # Stacks in these states accept no update.
 DEAD = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
+# Refreshes of an Auto Scaling group that are over.
+ENDED = {"Successful", "Failed", "Cancelled", "RollbackSuccessful", "RollbackFailed"}
 
 
 class Failure(Exception):
@@ -75,15 +77,15 @@ class Stack:
             self.protect_allowlist(described)
         seen = {event["EventId"] for event in self.events()} if before else set()
         aws("cloudformation", "execute-change-set", *described)
-        stack_id = self.describe()["StackId"]
+        (found,) = ask(self.poll, "cloudformation", "describe-stacks", "--stack-name", self.name)["Stacks"]
         if not before:
             aws("cloudformation", "update-termination-protection", "--enable-termination-protection", "--stack-name", self.name)
-        self.follow(stack_id, seen)
+        self.follow(found["StackId"], seen)
 
     def await_change_set(self, described):
         """Waits for the change set; returns whether it has changes to execute."""
         while True:
-            found = aws("cloudformation", "describe-change-set", *described)
+            found = ask(self.poll, "cloudformation", "describe-change-set", *described)
             if found["Status"] == "CREATE_COMPLETE":
                 return True
             if found["Status"] == "FAILED":
@@ -117,7 +119,8 @@ class Stack:
 
     def events(self):
         """Returns the events of the stack, the oldest first."""
-        found = aws("cloudformation", "describe-stack-events", "--stack-name", self.name, "--max-items", "200")
+        newest = ["--stack-name", self.name, "--max-items", "200"]
+        found = ask(self.poll, "cloudformation", "describe-stack-events", *newest)
         return found["StackEvents"][::-1]
 
     def follow(self, stack_id, seen):
@@ -129,19 +132,9 @@ class Stack:
         while True:
             try:
                 fresh = [event for event in self.events() if event["EventId"] not in seen]
-                (found,) = aws("cloudformation", "describe-stacks", "--stack-name", stack_id)["Stacks"]
+                (found,) = ask(self.poll, "cloudformation", "describe-stacks", "--stack-name", stack_id)["Stacks"]
             except AwsError as error:
-                if EXPIRED.search(str(error)):
-                    raise Failure(
-                        f"the session expired; the stack goes on by itself. Log in, then watch it by "
-                        f"`cloudformation/launch {self.name}`",
-                        75,
-                    ) from None
-                if not PASSING.search(str(error)):
-                    raise
-                say(f"asking again: {str(error).strip()}")
-                time.sleep(self.poll)
-                continue
+                raise expired(error, "stack", self.name) from None
             for event in fresh:
                 seen.add(event["EventId"])
                 resource = event.get("LogicalResourceId", "")
@@ -165,27 +158,55 @@ class Stack:
             raise Failure(f"the stack {self.name} is in {found['StackStatus']}:\n{reasons}{hint}")
 
 
-def refresh(group, poll):
-    """Replaces the gates one after the other from the newest image."""
+def refresh(name, group, poll):
+    """Replaces the gates one after the other from the newest image, or watches the refresh that is doing so."""
     # Starts each new gate before an old one ends.
     preferences = json.dumps({"MinHealthyPercentage": 100, "MaxHealthyPercentage": 200})
-    started = aws(
-        *("autoscaling", "start-instance-refresh", "--auto-scaling-group-name", group),
-        *("--preferences", preferences),
-    )
-    asked = ["--auto-scaling-group-name", group, "--instance-refresh-ids", started["InstanceRefreshId"]]
+    of_group = ["--auto-scaling-group-name", group]
+    try:
+        started = aws("autoscaling", "start-instance-refresh", *of_group, "--preferences", preferences)
+    except AwsError as error:
+        if "InstanceRefreshInProgress" not in str(error):
+            raise
+        say(f"a refresh of {group} is running already; waiting until it is over")
+        refreshes = ask(poll, "autoscaling", "describe-instance-refreshes", *of_group)["InstanceRefreshes"]
+        (started, *_) = [found for found in refreshes if found["Status"] not in ENDED] or refreshes
+    described = [*of_group, "--instance-refresh-ids", started["InstanceRefreshId"]]
     shown = None
     while True:
-        (found,) = aws("autoscaling", "describe-instance-refreshes", *asked)["InstanceRefreshes"]
+        try:
+            (found,) = ask(poll, "autoscaling", "describe-instance-refreshes", *described)["InstanceRefreshes"]
+        except AwsError as error:
+            raise expired(error, "refresh", f"{name} --refresh") from None
         line = f"refresh: {found['Status']}, {found.get('PercentageComplete', 0)} %"
         if line != shown:
             say(line)
             shown = line
         if found["Status"] == "Successful":
             return
-        if found["Status"] not in ("Pending", "InProgress", "Baking"):
+        if found["Status"] in ENDED:
             raise Failure(f"the refresh of {group} is {found['Status']}: {found.get('StatusReason', '')}")
         time.sleep(poll)
+
+
+def expired(error, what, arguments):
+    """Returns the failure of a session that expired, or `error` if it is another."""
+    if not EXPIRED.search(str(error)):
+        return error
+    again = f"Log in, then watch it by `cloudformation/launch {arguments}`"
+    return Failure(f"the session expired; the {what} goes on by itself. {again}", 75)
+
+
+def ask(poll, *arguments):
+    """Runs a command that only reads, again and again after errors that pass."""
+    while True:
+        try:
+            return aws(*arguments)
+        except AwsError as error:
+            if EXPIRED.search(str(error)) or not PASSING.search(str(error)):
+                raise
+            say(f"asking again: {error}")
+            time.sleep(poll)
 
 
 def aws(*arguments, output="json"):

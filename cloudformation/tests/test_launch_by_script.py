@@ -356,6 +356,43 @@ def test_refresh_replaces_the_gates_and_waits(launch):
     assert "refresh: InProgress, 50 %" in done.stderr
 
 
+RUNNING = "An error occurred (InstanceRefreshInProgress) when calling the StartInstanceRefresh operation: in progress"
+
+
+def test_refresh_that_is_running_is_watched(launch):
+    earlier = {"InstanceRefreshId": "1", "Status": "Failed"}
+    running = {"InstanceRefreshId": "2", "Status": "InProgress"}
+    launch.exists().plays(
+        autoscaling__start_instance_refresh=[RUNNING],
+        autoscaling__describe_instance_refreshes=[
+            {"InstanceRefreshes": [earlier, running]},
+            {"InstanceRefreshes": [running | {"Status": "Successful"}]},
+        ],
+    )
+    done = launch("audit", "--refresh")
+    assert done.returncode == 0, done.stderr
+    assert "a refresh of audit is running already" in done.stderr
+    _, watched = launch.aws.calls("autoscaling describe-instance-refreshes")
+    assert watched[watched.index("--instance-refresh-ids") + 1] == "2"
+
+
+def test_session_that_expires_leaves_the_refresh_running(launch):
+    launch.exists().plays(
+        autoscaling__start_instance_refresh=[{"InstanceRefreshId": "1"}],
+        autoscaling__describe_instance_refreshes=[THROTTLED, EXPIRED],
+    )
+    done = launch("audit", "--refresh")
+    assert done.returncode == 75
+    assert "the refresh goes on by itself" in done.stderr and "`cloudformation/launch audit --refresh`" in done.stderr
+
+
+def test_throttled_wait_for_the_change_set_is_repeated(launch):
+    launch.exists().plays(cloudformation__describe_change_set=[THROTTLED, {"Status": "CREATE_COMPLETE"}])
+    done = launch("audit")
+    assert done.returncode == 0, done.stderr
+    assert launch.aws.calls("cloudformation execute-change-set")
+
+
 def test_refresh_that_fails_is_a_failure(launch):
     failed = {"Status": "Failed", "StatusReason": "an instance did not join"}
     launch.exists().plays(
@@ -411,3 +448,19 @@ def test_release_that_differs_from_its_sums_is_refused(launch, release):
     assert done.returncode == 1
     assert "trailgate-aarch64.tar.gz is missing, or not what SHA256SUMS says" in done.stderr
     assert not launch.aws.calls("s3api put-object")
+
+
+def test_release_that_is_no_folder_is_refused(launch, tmp_path):
+    done = launch("audit", "203.0.113.7", "--release", str(tmp_path / "relaese"))
+    assert done.returncode == 2
+    assert "relaese' is no folder; write s3://BUCKET/PREFIX or a folder" in done.stderr
+
+
+def test_build_that_fails_ends_the_launch_with_its_name(launch):
+    (launch.root / "target/bundle/trailgate-aarch64.tar.gz").unlink()
+    (launch.root / "packer").mkdir()
+    (launch.root / "packer/bundle").write_text("#!/bin/sh\necho cannot compile >&2; exit 3\n")
+    (launch.root / "packer/bundle").chmod(0o755)
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 1
+    assert done.stderr.startswith("cannot compile\nlaunch: packer/bundle aarch64 exits with 3")
