@@ -171,6 +171,17 @@ def test_indexed_access_log_takes_the_trail_s_way(kinesis):
 
 
 @pytest.mark.parametrize(
+    ("alarm", "of_trail"), [("AccessLogDeliveryAlarm", "DeliveryAlarm"), ("AccessLogThrottledAlarm", "DeliveryThrottledAlarm")]
+)
+def test_delivery_of_the_access_log_is_watched_as_that_of_the_trail(alarm, of_trail):
+    stack = Stack(IndexAccessLog="true")
+    (query,), (of_trail,) = (stack.properties(name)["Metrics"] for name in (alarm, of_trail))
+    group = stack.properties("GateLogGroup")["LogGroupName"]
+    assert query == of_trail | {"Expression": of_trail["Expression"].replace("CloudTrail/trailgate", group)}
+    assert alarm not in Stack().resources
+
+
+@pytest.mark.parametrize(
     ("method", "path"),
     [
         ("Post", "/gate-2026.01.01/_bulk"),

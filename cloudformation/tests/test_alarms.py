@@ -5,11 +5,11 @@ import re
 import pytest
 
 from given import FLEET, KEY
-from template import Stack
+from template import PATH, Stack
 
 
 def test_every_alarm_notifies_the_topic():
-    stack = Stack(**FLEET, UseKinesis="true", KmsKeyArn=KEY)
+    stack = Stack(**FLEET, UseKinesis="true", KmsKeyArn=KEY, IndexAccessLog="true")
     alarms = stack.names("AWS::CloudWatch::Alarm")
     for alarm in alarms:
         assert stack.properties(alarm)["AlarmActions"] == ["AlarmTopic"], alarm
@@ -91,6 +91,14 @@ def test_burstable_gate_is_not_throttled_and_has_an_alarm(instance, credits):
     launch = stack.properties("GateLaunchTemplate")["LaunchTemplateData"]
     assert launch.get("CreditSpecification", {}).get("CpuCredits") == credits
     assert ("GateCreditAlarm" in stack.resources) == (credits is not None)
+
+
+def test_cost_page_counts_the_metric_filters():
+    filters = [len(Stack(SecurityAlerts=alerts).names("AWS::Logs::MetricFilter")) for alerts in ("false", "true")]
+    assert filters == [3, 16]
+    page = " ".join((PATH.parent.parent / "docs/operating.md").read_text().split())
+    assert "three that CloudWatch counts in its log" in page
+    assert "thirteen more with `SecurityAlerts`" in page
 
 
 def test_alarm_email_is_subscribed():
