@@ -16,7 +16,7 @@ use super::rules::{Rule, Verdict};
 use super::{Call, DenyReason, ReadOnly};
 
 pub(super) use self::bodies::{check_engine_body, check_page_body};
-use self::names::list_reaches;
+use self::names::{begins_with_wildcard, expands_to_hidden, list_reaches};
 pub(super) use self::statements::check_statement;
 
 /// The visibility of the access log's indices for a client.
@@ -74,6 +74,9 @@ pub(super) fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Scope, Rea
         },
     };
     check_query(call, scope, segments.contains(&"template"))?;
+    if scope == Scope::Named {
+        check_hidden(call, index)?;
+    }
     Ok(scope)
 }
 
@@ -158,6 +161,22 @@ fn check_query(call: &Call<'_>, scope: Scope, is_template: bool) -> Result<(), R
             "cursor" => return Err(call.deny(DenyReason::HIDING_CURSOR)),
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Rejects a pattern of all indices in the path or the parameter `index`, if it also matches hidden ones.
+fn check_hidden(call: &Call<'_>, index: Option<&str>) -> Result<(), ReadOnly> {
+    if !call.target.query().unwrap_or_default().contains("expand_wildcards") {
+        return Ok(());
+    }
+    let parameters = call.parameters()?;
+    let all = |wanted: &'static str| parameters.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value);
+    let mut lists = index.into_iter().chain(all("index").map(String::as_str));
+    if all("expand_wildcards").any(|states| expands_to_hidden(states))
+        && let Some(list) = lists.find(|list| begins_with_wildcard(list))
+    {
+        return Err(call.deny(DenyReason::access_log(Some(list))));
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ async fn access_log_is_hidden(name: &str) {
     let rig = proxy_in_front(&engine).await;
     rig.learn_engine().await;
     write(&rig, &format!("/gate-2026.11.29/{kind}/1"), json!({ "entry": SECRET, "client": "192.0.2.1" })).await;
+    keep_result(&rig, kind).await;
     rig.allow(&allow("127.0.0.1").replace("full", "read"));
     let mut found = Vec::new();
     for (method, path, body) in calls(kind) {
@@ -53,6 +54,16 @@ async fn access_log_is_hidden(name: &str) {
 async fn write(rig: &Rig, path: &str, document: Value) {
     let path = format!("{path}?refresh=true");
     assert_eq!(rig.send(request("PUT", &path, &[JSON], document.to_string())).await.status(), 201, "{path}");
+}
+
+/// Keeps a result with the secret as the plug-in for asynchronous searches does, in a hidden index.
+async fn keep_result(rig: &Rig, kind: &str) {
+    if kind == "_doc" {
+        let hidden = json!({ "settings": { "index": { "hidden": true } } }).to_string();
+        let made = rig.send(request("PUT", &format!("/{RESULTS}"), &[JSON], hidden)).await;
+        assert_eq!(made.status(), 200, "{made:?}");
+    }
+    write(rig, &format!("/{RESULTS}/{kind}/1"), json!({ "response": SECRET })).await;
 }
 
 async fn response_contains(rig: &Rig, method: &str, path: &str, body: &str, secret: &str) -> bool {
@@ -129,6 +140,8 @@ async fn access_log_is_hidden_on_opensearch_2_19() {
 
 const SECRET: &str = "zweiundvierzig";
 
+const RESULTS: &str = ".opendistro-asynchronous-search-response";
+
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Lists that reach the access log on some engine, and those that the proxy permits.
@@ -167,4 +180,8 @@ const LISTS: &[&str] = &[
     " gate-2026.11.29",
     "gate-2026.11.29 ",
     "cwl-*, gate-2026.11.29",
+    ".opendistro-asynchronous-search-response",
+    ".opendistro-*",
+    ".*,-gate-*",
+    "*response,-gate-*",
 ];

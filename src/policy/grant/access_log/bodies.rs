@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::super::json::{parse_many, parse_once};
 use super::super::search::object;
 use super::super::{DenyReason, timelion};
-use super::members::{check_member, check_members, check_names, reaches_by};
+use super::members::{STATES, check_member, check_members, check_names, reaches_by};
 use super::searches::{asks_for_names_only, check_point_in_time, point_in_time};
 use super::{Scope, check_statement, templates};
 use crate::policy::grant::body_rule::BodyRule;
@@ -133,6 +133,9 @@ fn check_search(request: &Value) -> Result<(), DenyReason> {
     if !asks_for_names {
         check_names(names)?;
     }
+    for (name, value) in object(params)?.iter().filter(|(name, _)| STATES.contains(&name.as_str())) {
+        check_member(name, value)?;
+    }
     check_members(body)
 }
 
@@ -170,4 +173,14 @@ fn check_statements(value: &Value) -> Result<(), DenyReason> {
 }
 
 /// Parts of the members that [`check_members`] rejects, and the escape that could spell them otherwise.
-const NEEDLES: [&[u8]; 7] = [b"index", b"indices", b"wrapper", b"template", b"collate", b"\"pit\"", b"\\"];
+const NEEDLES: [&[u8]; 9] = [
+    b"index",
+    b"indices",
+    b"expand_wildcards",
+    b"expandWildcards",
+    b"wrapper",
+    b"template",
+    b"collate",
+    b"\"pit\"",
+    b"\\",
+];

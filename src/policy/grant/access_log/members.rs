@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::DenyReason;
-use super::names::reaches;
+use super::names::{self, reaches};
 use super::searches::check_point_in_time;
 
 /// Rejects members by which a search reads another index than the one it searches, at any depth.
@@ -23,6 +23,9 @@ pub(super) fn check_member(name: &str, value: &Value) -> Result<(), DenyReason> 
     match (name, value) {
         // Lookups of terms, shapes and documents, documents by their ids, headers.
         ("index" | "_index" | "indices", Value::String(_) | Value::Array(_)) => check_names(value),
+        (name, states) if STATES.contains(&name) && expands_to_hidden(states) => Err(DenyReason::Named(
+            "expands patterns to hidden indices, which can have results of the access log (gate-*)",
+        )),
         ("wrapper" | "template" | "collate", Value::Object(_) | Value::Array(_)) => {
             Err(DenyReason::Named("has a query within a string, which could read the access log (gate-*)"))
         }
@@ -33,6 +36,14 @@ pub(super) fn check_member(name: &str, value: &Value) -> Result<(), DenyReason> 
         _ => Ok(()),
     }
 }
+
+fn expands_to_hidden(states: &Value) -> bool {
+    let mut texts = states.as_array().into_iter().flatten().chain([states]).filter_map(Value::as_str);
+    texts.any(names::expands_to_hidden)
+}
+
+/// The names of the parameter that says which indices a pattern matches.
+pub(super) const STATES: [&str; 2] = ["expand_wildcards", "expandWildcards"];
 
 /// Rejects a value that names indices of the access log: a list with commas, or an array of names.
 pub(super) fn check_names(names: &Value) -> Result<(), DenyReason> {

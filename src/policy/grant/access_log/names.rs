@@ -55,6 +55,9 @@ fn reach(expression: &str) -> Reach {
     // A format in date math can contain any text: `<{now{'gate-'yyyy}}>`.
     let end = text.find(['*', '?', '{', '}', '<', '>']);
     let literal = &text[..end.unwrap_or(text.len())];
+    if RESULTS.iter().any(|index| is_results(literal, end.is_some(), index)) {
+        return Reach::Always;
+    }
     let common = literal.len().min(PREFIX.len());
     let is_near = literal.as_bytes()[..common].eq_ignore_ascii_case(&PREFIX.as_bytes()[..common]);
     let is_whole = common == PREFIX.len();
@@ -65,6 +68,27 @@ fn reach(expression: &str) -> Reach {
         _ => Reach::None,
     }
 }
+
+/// Returns whether an expression that begins with `literal` names the hidden index. A pattern that begins with a wildcard
+/// does not match it; [`begins_with_wildcard`] is for calls that expand patterns to hidden indices.
+fn is_results(literal: &str, is_pattern: bool, index: &str) -> bool {
+    let begins = index.get(..literal.len()).is_some_and(|start| start.eq_ignore_ascii_case(literal));
+    begins && !literal.is_empty() && (is_pattern || literal.len() == index.len())
+}
+
+/// Returns whether a list has a pattern that matches every hidden index, if the call expands patterns to them.
+pub(super) fn begins_with_wildcard(list: &str) -> bool {
+    list.split(',').any(|expression| expression.trim().trim_start_matches(['+', '<']).starts_with(['*', '?', '{']))
+}
+
+/// Returns whether a value of `expand_wildcards` expands patterns to hidden indices.
+pub(super) fn expands_to_hidden(states: &str) -> bool {
+    states.split(',').any(|state| ["all", "hidden"].iter().any(|wide| state.trim().eq_ignore_ascii_case(wide)))
+}
+
+/// The hidden indices with the results of asynchronous searches, which can be those of clients that see the access log.
+/// Documents have their search's identifier as id, and the result in base64.
+const RESULTS: [&str; 2] = [".opendistro-asynchronous-search-response", ".async-search"];
 
 /// The first characters of the access log's indices: see config/gate-template.json.
 const PREFIX: &str = "gate-";

@@ -28,10 +28,15 @@ pub(super) fn point_in_time(body: &Value) -> Option<&str> {
     body.get("pit")?.get("id")?.as_str()
 }
 
-/// Rejects a point in time of the access log. Its identifier contains the names of the indices in base64.
+/// Rejects a point in time of the access log, or of the results of asynchronous searches. Its identifier contains the names of the indices in base64.
 pub(super) fn check_point_in_time(id: &str) -> Result<(), DenyReason> {
     let bytes = decode(id).ok_or(DenyReason::Unreadable)?;
-    if memchr::memmem::find(&bytes, b"gate-").is_some() { Err(DenyReason::access_log(None)) } else { Ok(()) }
+    let names = |index: &str| memchr::memmem::find(&bytes, index.as_bytes()).is_some();
+    if ["gate-", "async-search", "asynchronous-search"].into_iter().any(names) {
+        Err(DenyReason::access_log(None))
+    } else {
+        Ok(())
+    }
 }
 
 /// Decodes base64 with either alphabet, with or without padding.

@@ -32,7 +32,9 @@ fn names_access_log(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     let is_in_name = |c: char| c.is_alphanumeric() || c == '_';
     let is_bare = |at: usize| !word[..at].ends_with(is_in_name) && !word[at + GATE.len()..].starts_with(is_in_name);
-    word == "_all" || word.match_indices(GATE).any(|(at, _)| is_bare(at))
+    word == "_all"
+        || RESULTS.iter().any(|name| word.contains(name))
+        || word.match_indices(GATE).any(|(at, _)| is_bare(at))
 }
 
 /// Returns whether a word with a `*` can be a pattern that reaches the access log, also behind the name of a catalog.
@@ -71,6 +73,9 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 const SEPARATORS: &str = "(),=;|[]:%!<>";
+
+/// Parts of the names of the indices with the results of asynchronous searches.
+const RESULTS: [&str; 2] = ["asynchronous-search", "async-search"];
 
 /// The access log's names without their separator.
 const GATE: &str = "gate";

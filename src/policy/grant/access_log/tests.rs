@@ -82,6 +82,15 @@ const REACHING: &[&str] = &[
     "cwl-*,",
     "",
     " gate-1",
+    ".opendistro-asynchronous-search-response",
+    ".OPENDISTRO-asynchronous-search-response",
+    ".opendistro-*",
+    ".*",
+    ".*,-gate-*",
+    "cwl-*,.opendistro-a*",
+    ".async-search",
+    ".async-s*",
+    "<.async-search{now/d}>",
 ];
 
 const PERMITTED: &[&str] = &[
@@ -99,6 +108,9 @@ const PERMITTED: &[&str] = &[
     "gates-1",
     "x:cwl-*",
     "logs-gate-1",
+    ".opendistro-alerting-alerts*",
+    ".opendistro-alerting-config",
+    "async-search",
 ];
 
 #[test]
@@ -144,6 +156,31 @@ fn path_that_reaches_the_access_log_is_rejected() {
     rejected("POST", "/_plugins/_asynchronous_search?keep_alive=1m", "{}");
     rejected("POST", "/_dashboards/api/console/proxy?path=gate-*%2F_search&method=GET", "{}");
     rejected("POST", "/_dashboards/api/console/proxy?path=_search&method=GET", "{}");
+}
+
+#[test]
+fn pattern_that_matches_hidden_indices_is_rejected() {
+    let search = r#"{"query":{"match_all":{}}}"#;
+    for states in ["all", "open,hidden", "HIDDEN"] {
+        for list in ["*,-gate-*", "cwl-*,*,-gate-*", "+*,-gate-*", "*response,-gate-*"] {
+            rejected("POST", &format!("/{}/_search?expand_wildcards={}", escaped(list), escaped(states)), search);
+            let parameters = format!("expand_wildcards={}&index={}", escaped(states), escaped(list));
+            rejected("POST", &format!("/_plugins/_asynchronous_search?keep_alive=1m&{parameters}"), search);
+            let header = json!({ "index": list, "expand_wildcards": states });
+            rejected("POST", "/_msearch", &format!("{header}\n{search}\n"));
+            let header = json!({ "expand_wildcards": states });
+            rejected("POST", &format!("/{}/_msearch", escaped(list)), &format!("{header}\n{search}\n"));
+            for name in ["expand_wildcards", "expandWildcards"] {
+                let body =
+                    json!({ "params": { "index": list, name: states.split(',').collect::<Vec<_>>(), "body": {} } });
+                rejected("POST", "/_dashboards/internal/search/opensearch", &body.to_string());
+            }
+        }
+        passes("POST", &format!("/cwl-*/_search?expand_wildcards={}", escaped(states)), search);
+    }
+    passes("POST", "/*,-gate-*/_search?expand_wildcards=open,closed", search);
+    let header = json!({ "index": "*,-gate-*", "expand_wildcards": ["open", "closed"] });
+    passes("POST", "/_msearch", &format!("{header}\n{search}\n"));
 }
 
 #[test]
@@ -381,6 +418,8 @@ fn expression_of_timelion_names_its_index() {
 fn statement_that_can_reach_the_access_log_is_rejected() {
     for statement in [
         "SELECT * FROM gate-2026.11.29",
+        "SELECT response FROM `.opendistro-asynchronous-search-response`",
+        "SELECT result FROM .async-search",
         "select * from `gate-*`",
         "SELECT * FROM \"gate-2026.11.29\"",
         "SELECT a FROM cwl-1, gate",
