@@ -50,7 +50,7 @@ impl Roles {
     }
 
     /// Starts the program with this line in its table `[upstream]`.
-    async fn launch(domain: FakeDomain, roles: &str, allowlist: &str, engine: &str) -> Self {
+    pub(crate) async fn launch(domain: FakeDomain, roles: &str, allowlist: &str, engine: &str) -> Self {
         let sts = domain.sts().await.unwrap();
         let folder = files(&domain.url(), allowlist);
         let config = path(&folder, "trailgate.toml");
@@ -103,6 +103,16 @@ async fn entry_signs_with_the_role_of_its_access_level() {
     let calls = it.sts.calls();
     assert_eq!(calls.len(), 4, "{calls:?}");
     assert!(calls.iter().all(|call| call.caller == "AKIDEXAMPLE"), "{calls:?}");
+}
+
+#[tokio::test]
+async fn clock_skew_is_corrected_for_the_domain_and_sts() {
+    for offset in [-600, 600] {
+        let domain = FakeDomain::start(Options::default()).await.unwrap();
+        domain.set_clock_offset(offset);
+        let it = Roles::before(domain, &format!("read = \"{}\"", arn("Auditor")), &entry(1, "jane", "")).await;
+        assert_eq!(it.signer(1).await, "Auditor/jane", "{offset}");
+    }
 }
 
 #[tokio::test]

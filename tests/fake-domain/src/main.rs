@@ -48,6 +48,9 @@ struct Serve {
     /// Serves an STS, too, whose sessions the domain accepts; the second line names its URL.
     #[arg(long)]
     sts: bool,
+    /// Seconds by which the clock of the domain and of its STS is ahead of the system's; negative if it is behind.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    clock_offset: i64,
     /// Speaks TLS, under a certificate of its own making.
     #[arg(long)]
     tls: bool,
@@ -78,6 +81,7 @@ async fn serve(arguments: Serve) -> anyhow::Result<()> {
         backend,
     })
     .await?;
+    domain.set_clock_offset(arguments.clock_offset);
     if let Some((file, pem)) = arguments.ca_file.zip(domain.ca_pem()) {
         fs::write(&file, pem).with_context(|| format!("write {}", file.display()))?;
     }

@@ -171,12 +171,16 @@ pub(crate) fn full(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Returns the text of the header `Date`.
+pub(crate) fn http_date(time: Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 /// Adds the headers that AWS adds to every response of a domain.
 fn stamp(headers: &mut HeaderMap, now: Timestamp) {
     static COUNT: AtomicUsize = AtomicUsize::new(1);
     let id = format!("00000000-0000-4000-8000-{:012x}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    for (name, text) in [(REQUEST_ID, id), (DATE, date)] {
+    for (name, text) in [(REQUEST_ID, id), (DATE, http_date(now))] {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.entry(name).or_insert(value);
         }

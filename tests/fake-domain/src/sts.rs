@@ -12,15 +12,21 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{DATE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
 use crate::{
     domain::Shared,
-    server::BoxError,
-    verify::{Credentials, decode},
+    server::{BoxError, http_date},
+    verify::{Credentials, Refusal, check_time, decode, parse_date},
     wire::lock,
 };
 
@@ -133,7 +139,23 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
 }
 
 impl State {
+    /// Answers with the time of the domain's clock, which STS shares.
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
+        let mut response = match self.check_time(&request) {
+            Ok(()) => self.answer_in_time(request).await?,
+            Err(refusal) => error(403, "SignatureDoesNotMatch", &refusal.message()),
+        };
+        response.headers_mut().insert(DATE, HeaderValue::try_from(http_date(self.domain.now()))?);
+        Ok(response)
+    }
+
+    /// Checks the request's time; one without any is too old.
+    fn check_time(&self, request: &Request<Incoming>) -> Result<(), Refusal> {
+        let signed = request.headers().get("x-amz-date").and_then(|value| value.to_str().ok());
+        check_time(signed.and_then(parse_date).unwrap_or_default(), self.domain.now())
+    }
+
+    async fn answer_in_time(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
         let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok());
         let credential = authorization.and_then(|value| value.split_once("Credential=")).map(|(_, rest)| rest);
         let caller = credential.and_then(|rest| rest.split('/').next()).unwrap_or_default().to_owned();
@@ -154,13 +176,7 @@ impl State {
                 sleep(delay).await;
                 self.begin(&role, &session, SignedDuration::from_hours(1))
             }
-            StsAnswer::Error(status, code, message) => xml(
-                status,
-                format!(
-                    "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>Sender</Type><Code>{code}</Code>\
-                     <Message>{message}</Message></Error><RequestId>r</RequestId></ErrorResponse>"
-                ),
-            ),
+            StsAnswer::Error(status, code, message) => error(status, code, message),
             StsAnswer::Garbage => xml(200, "<html>a proxy in between says hello".to_owned()),
         };
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -172,7 +188,7 @@ impl State {
         static COUNT: AtomicUsize = AtomicUsize::new(1);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let (key, secret, token) = (format!("ASIA{number:016}"), format!("secret{number}"), format!("token{number}"));
-        let expires = Timestamp::now() + life;
+        let expires = self.domain.now() + life;
         let arn = session_arn(role, session);
         let credentials =
             Credentials { access_key: key.clone(), secret_key: secret.clone(), session_token: Some(token.clone()) };
@@ -200,6 +216,16 @@ fn session_arn(role: &str, session: &str) -> String {
 fn parameters(form: &str) -> HashMap<String, String> {
     let text = |part: &str| String::from_utf8_lossy(&decode(part.replace('+', " ").as_bytes())).into_owned();
     form.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (text(name), text(value))).collect()
+}
+
+fn error(status: u16, code: &str, message: &str) -> Response<Full<Bytes>> {
+    xml(
+        status,
+        format!(
+            "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>Sender</Type><Code>{code}</Code>\
+             <Message>{message}</Message></Error><RequestId>r</RequestId></ErrorResponse>"
+        ),
+    )
 }
 
 fn xml(status: u16, body: String) -> Response<Full<Bytes>> {

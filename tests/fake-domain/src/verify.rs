@@ -261,13 +261,19 @@ fn check_date(authorization: &Authorization, request: &Request, now: Timestamp) 
             &text[..8]
         )));
     }
-    if now.duration_since(time) > SKEW {
-        return Err(Refusal::Expired { date: time, now });
-    }
-    if time.duration_since(now) > SKEW {
-        return Err(Refusal::NotYet { date: time, now });
-    }
+    check_time(time, now)?;
     Ok(text.to_owned())
+}
+
+/// Checks that the request's time `date` is within the permitted clock skew.
+pub(crate) fn check_time(date: Timestamp, now: Timestamp) -> Result<(), Refusal> {
+    if now.duration_since(date) > SKEW {
+        return Err(Refusal::Expired { date, now });
+    }
+    if date.duration_since(now) > SKEW {
+        return Err(Refusal::NotYet { date, now });
+    }
+    Ok(())
 }
 
 fn trim(value: &str) -> &str {
