@@ -33,6 +33,55 @@ const READING_EDITOR: u8 = 6;
 /// A third party by the example of the documentation.
 const CONTRACTOR: u8 = 7;
 
+/// An engine with the security plug-in, of `tests/engines`.
+struct Secured {
+    name: &'static str,
+    version: &'static str,
+    /// Its name in the table of routes.
+    column: &'static str,
+}
+
+/// Runs each of the tests on both engines.
+macro_rules! on_each_engine {
+    ($($test:ident)*) => {
+        mod opensearch_2 {
+            const ENGINE: super::Secured =
+                super::Secured { name: "opensearch-security", version: "OpenSearch_2.19", column: "os2" };
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                #[ignore = "needs Java"]
+                async fn $test() {
+                    super::$test(&ENGINE).await;
+                }
+            )*
+        }
+
+        mod opensearch_3 {
+            const ENGINE: super::Secured =
+                super::Secured { name: "opensearch-security-3", version: "OpenSearch_3.4", column: "os3" };
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                #[ignore = "needs Java"]
+                async fn $test() {
+                    super::$test(&ENGINE).await;
+                }
+            )*
+        }
+    };
+}
+
+on_each_engine! {
+    auditor_role_rejects_every_write_without_the_proxy
+    proxy_rejects_every_write_without_the_engines_roles
+    reader_searches_and_keeps_saved_objects_by_the_auditor_role
+    editor_role_writes_events_and_no_users
+    third_party_sees_the_events_of_its_account_only
+    third_party_opens_dashboards_and_writes_nothing
+    roles_mapped_again_stay_the_same
+    audit_log_names_the_signer_of_the_access_log
+    doctor_warns_of_a_role_for_readers_that_writes
+}
+
 /// An engine with the security plug-in behind the domain, filled with events of two accounts.
 struct Locks {
     roles: Roles,
@@ -40,8 +89,9 @@ struct Locks {
 }
 
 impl Locks {
-    async fn start(settings: &[&str], more: &str) -> Self {
-        let engine = Engine::start_secured(settings).await.unwrap();
+    /// Starts the engine with `settings`, and the program with `more` entries.
+    async fn start(secured: &Secured, settings: &[&str], more: &str) -> Self {
+        let engine = Engine::start_secured(secured.name, settings).await.unwrap();
         let domain = FakeDomain::start(Options { backend: engine.backend(), ..Options::default() }).await.unwrap();
         let full = |role: &str| format!("access = \"full\"\n{}", role_line(role));
         let list = [
@@ -54,7 +104,8 @@ impl Locks {
             entry(CONTRACTOR.into(), "contractor", &role_line("Contractor")),
         ];
         let roles = format!("read = \"{}\"", arn("Auditor"));
-        let roles = Roles::before(domain, &roles, &(list.concat() + more)).await;
+        let line = format!("engine = \"{}\"\n", secured.version);
+        let roles = Roles::launch(domain, &roles, &(list.concat() + more), &line).await;
         let it = Self { roles, _engine: engine };
         it.map_roles().await;
         it.fill().await;
@@ -144,12 +195,13 @@ async fn send(connection: &mut Connection, method: &str, target: &str, body: &st
     connection.send(request(method, target, &headers, body.to_owned())).await
 }
 
-/// The write routes of OpenSearch 2, with names in place of their parameters.
-fn writes() -> impl Iterator<Item = (&'static str, String)> {
-    ROUTES.lines().skip(1).filter_map(|line| {
+/// The write routes of the engine, with names in place of their parameters.
+fn writes(engine: &Secured) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    let column = engine.column;
+    ROUTES.lines().skip(1).filter_map(move |line| {
         let mut columns = line.split('\t');
         let (method, path, class, servers) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
-        let is_engines = class == "write" && servers.split(' ').any(|server| server == "os2");
+        let is_engines = class == "write" && servers.split(' ').any(|server| server == column);
         let named = path.split('/').map(|part| match part {
             "{index}" | "{target}" => "cwl-2026.11.22",
             "{id}" => "1",
@@ -193,13 +245,11 @@ fn is_rejected(response: &Response<Bytes>) -> bool {
     !statuses.is_empty() && statuses.iter().all(|status| *status == 403)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn auditor_role_rejects_every_write_without_the_proxy() {
-    let it = Locks::start(&[], "").await;
+async fn auditor_role_rejects_every_write_without_the_proxy(engine: &Secured) {
+    let it = Locks::start(engine, &[], "").await;
     let before = it.state().await;
     let (mut rejected, mut passed) = (0, Vec::new());
-    for (method, path) in writes() {
+    for (method, path) in writes(engine) {
         let response = it.send(UNLOCKED, method, &path, harm(method, &path)).await;
         if is_rejected(&response) || HARMLESS.contains(&(method, path.as_str())) {
             rejected += usize::from(response.status() == StatusCode::FORBIDDEN);
@@ -212,7 +262,7 @@ async fn auditor_role_rejects_every_write_without_the_proxy() {
     assert_eq!(it.state().await, before);
     // The same requests write where the second lock is open, too.
     let mut written = 0;
-    for (method, path) in writes() {
+    for (method, path) in writes(engine) {
         written += usize::from(!is_rejected(&it.send(MASTER, method, &path, harm(method, &path)).await));
     }
     assert!(written > 50, "only {written} of the requests write with the master's role");
@@ -228,13 +278,11 @@ async fn auditor_role_rejects_every_write_without_the_proxy() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn proxy_rejects_every_write_without_the_engines_roles() {
-    let it = Locks::start(&[], "").await;
+async fn proxy_rejects_every_write_without_the_engines_roles(engine: &Secured) {
+    let it = Locks::start(engine, &[], "").await;
     let before = it.state().await;
     let seen = it.roles.domain.seen().len();
-    for (method, path) in writes() {
+    for (method, path) in writes(engine) {
         let response = it.send(READING_EDITOR, method, &path, harm(method, &path)).await;
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {path}");
         assert_eq!(body(&response)["error"]["type"], "read_only_grant", "{method} {path}");
@@ -243,10 +291,8 @@ async fn proxy_rejects_every_write_without_the_engines_roles() {
     assert_eq!(it.state().await, before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn reader_searches_and_keeps_saved_objects_by_the_auditor_role() {
-    let it = Locks::start(&[], "").await;
+async fn reader_searches_and_keeps_saved_objects_by_the_auditor_role(engine: &Secured) {
+    let it = Locks::start(engine, &[], "").await;
     for target in [
         "/",
         "/_cluster/health",
@@ -273,10 +319,8 @@ async fn reader_searches_and_keeps_saved_objects_by_the_auditor_role() {
     assert_eq!(it.get(UNLOCKED, "/.kibana_1/_doc/dashboard:1").await["found"], true);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn editor_role_writes_events_and_no_users() {
-    let it = Locks::start(&[], "").await;
+async fn editor_role_writes_events_and_no_users(engine: &Secured) {
+    let it = Locks::start(engine, &[], "").await;
     let event = r#"{"eventName":"New"}"#;
     assert_eq!(it.send(EDITOR, "PUT", "/cwl-2026.11.23/_doc/1", event).await.status(), StatusCode::CREATED);
     assert_eq!(
@@ -307,10 +351,8 @@ async fn editor_role_writes_events_and_no_users() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn third_party_sees_the_events_of_its_account_only() {
-    let it = Locks::start(&[], "").await;
+async fn third_party_sees_the_events_of_its_account_only(engine: &Secured) {
+    let it = Locks::start(engine, &[], "").await;
     let truth = it.get(MASTER, &format!("/cwl-*/_count?q=recipientAccountId:{OWN_ACCOUNT}")).await["count"].clone();
     assert_eq!(truth, 5);
     let counts = async |client| {
@@ -353,11 +395,9 @@ async fn third_party_sees_the_events_of_its_account_only() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn third_party_opens_dashboards_and_writes_nothing() {
+async fn third_party_opens_dashboards_and_writes_nothing(engine: &Secured) {
     let list = entry(8, "unlocked third party", &format!("access = \"full\"\n{}", role_line("ThirdParty")));
-    let it = Locks::start(&[], &list).await;
+    let it = Locks::start(engine, &[], &list).await;
     let dashboard = r#"{"type":"dashboard","dashboard":{"title":"Events"}}"#;
     let saved = it.send(EDITOR, "PUT", "/.kibana_1/_doc/dashboard:1?refresh=true", dashboard).await;
     assert_eq!(saved.status(), StatusCode::CREATED, "{saved:?}");
@@ -365,7 +405,7 @@ async fn third_party_opens_dashboards_and_writes_nothing() {
     let before = it.state().await;
     let passed: Vec<_> = {
         let mut passed = Vec::new();
-        for (method, path) in writes() {
+        for (method, path) in writes(engine) {
             let response = it.send(8, method, &path, harm(method, &path)).await;
             if !is_rejected(&response) && !HARMLESS.contains(&(method, path.as_str())) {
                 passed.push(format!("{method} {path}: {} {:?}", response.status(), response.body()));
@@ -379,20 +419,16 @@ async fn third_party_opens_dashboards_and_writes_nothing() {
     assert_eq!(it.state().await, before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn roles_mapped_again_stay_the_same() {
-    let it = Locks::start(&[], "").await;
+async fn roles_mapped_again_stay_the_same(engine: &Secured) {
+    let it = Locks::start(engine, &[], "").await;
     let before = it.state().await;
     it.map_roles().await;
     assert_eq!(it.state().await, before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn audit_log_names_the_signer_of_the_access_log() {
+async fn audit_log_names_the_signer_of_the_access_log(engine: &Secured) {
     let list: String = (11..=30).map(|number| entry(number, &format!("Auditor № {number}"), "")).collect();
-    let mut it = Locks::start(&["plugins.security.audit.type=internal_opensearch"], &list).await;
+    let mut it = Locks::start(engine, &["plugins.security.audit.type=internal_opensearch"], &list).await;
     let address = it.roles.program.address;
     let clients: Vec<_> = (11..=30)
         .map(|number| {
@@ -456,10 +492,8 @@ async fn audit_log_names_the_signer_of_the_access_log() {
     assert_eq!(logged.values().collect::<BTreeSet<_>>().len(), 20);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Java"]
-async fn doctor_warns_of_a_role_for_readers_that_writes() {
-    let it = Locks::start(&[], "").await;
+async fn doctor_warns_of_a_role_for_readers_that_writes(engine: &Secured) {
+    let it = Locks::start(engine, &[], "").await;
     let before = it.state().await;
     let steps = async |role: &str| {
         let config = it.roles.program.file("trailgate.toml");

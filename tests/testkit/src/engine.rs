@@ -28,15 +28,14 @@ impl Engine {
         Ok(Self(Server::start(command, port, folder, "/_cluster/health?wait_for_status=yellow", "\"status\"").await?))
     }
 
-    /// Starts `opensearch-security`, empty and with these settings, with the roles of its folder `config`. It believes a
-    /// proxy that names users and roles.
-    pub async fn start_secured(settings: &[&str]) -> anyhow::Result<Self> {
-        let name = "opensearch-security";
+    /// Starts `opensearch-security` or `opensearch-security-3`, empty and with these settings, with the roles of the first
+    /// one's folder `config`. It believes a proxy that names users and roles.
+    pub async fn start_secured(name: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let (port, folder) = (ReservedPort::bind()?, tempfile::tempdir()?);
         let config = folder.path().join("config");
-        let plugin = config.join(name);
+        let plugin = config.join("opensearch-security");
         fs::create_dir_all(&plugin)?;
-        for file in fs::read_dir(repository("tests/engines").join(name).join("config"))? {
+        for file in fs::read_dir(repository("tests/engines/opensearch-security/config"))? {
             let file = file?;
             fs::copy(file.path(), plugin.join(file.file_name()))?;
         }

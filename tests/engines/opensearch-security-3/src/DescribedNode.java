@@ -1,0 +1,1 @@
+../../opensearch-3/src/DescribedNode.java
