@@ -1,3 +1,4 @@
+mod access_log;
 mod attack;
 mod install;
 mod load;
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use trailgate_testkit::{KibanaStack, fill};
 
+use self::access_log::{index_own_lines, others};
 use self::session::{STEP, Session, words};
 use crate::program::{Program, command, path};
 use crate::support::allow;
@@ -38,11 +40,23 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     assert!(opened["url"].as_str().unwrap().starts_with(&kibana), "{opened}");
 
     for dashboard in ["third-parties", "account", "security", "pipeline", "who-looked"] {
-        let shown = session.next_step(dashboard).await;
+        let shown = session.checked_step(dashboard).await;
         assert_eq!(shown["toasts"], serde_json::json!([]), "{dashboard}");
         let panels = shown["panels"].as_array().unwrap();
         let empty: Vec<_> = panels.iter().filter(|panel| !has_content(panel)).collect();
         assert!(panels.len() > 5 && empty.is_empty(), "{dashboard}: {empty:?}");
+        match dashboard {
+            "pipeline" => assert!(index_own_lines(&mut gate, &domain, &without_gate).await > 50),
+            "who-looked" => {
+                let text: Vec<_> = panels.iter().map(|panel| words(&panel["text"])).collect();
+                let text = text.join(" ");
+                for shown in ["auditor", "Head office", "Contractor", "client_not_allowed", "read_only_grant"] {
+                    assert!(text.contains(shown), "{shown}: {text}");
+                }
+            }
+            _ => {}
+        }
+        session.proceed().await;
     }
 
     let filtered = session.next_step("filtered").await;
@@ -87,7 +101,7 @@ fn reader() -> String {
 
 /// An allowlist by which the browser may read events and the access log.
 fn analyst() -> String {
-    reader() + "access_log = true\n"
+    reader() + "access_log = true\n" + &others()
 }
 
 /// Replaces the allowlist, and waits until it is in force.
