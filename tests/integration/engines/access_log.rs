@@ -26,7 +26,10 @@ async fn access_log_is_hidden(name: &str) {
     let rig = proxy_in_front(&engine).await;
     rig.learn_engine().await;
     write(&rig, &format!("/gate-2026.11.29/{kind}/1"), json!({ "entry": SECRET, "client": "192.0.2.1" })).await;
-    keep_result(&rig, kind).await;
+    // Elasticsearch 5.6 has neither asynchronous searches nor hidden indices.
+    if kind == "_doc" {
+        keep_result(&rig).await;
+    }
     rig.allow(&allow("127.0.0.1").replace("full", "read"));
     let mut found = Vec::new();
     for (method, path, body) in calls(kind) {
@@ -57,13 +60,11 @@ async fn write(rig: &Rig, path: &str, document: Value) {
 }
 
 /// Keeps a result with the secret as the plug-in for asynchronous searches does, in a hidden index.
-async fn keep_result(rig: &Rig, kind: &str) {
-    if kind == "_doc" {
-        let hidden = json!({ "settings": { "index": { "hidden": true } } }).to_string();
-        let made = rig.send(request("PUT", &format!("/{RESULTS}"), &[JSON], hidden)).await;
-        assert_eq!(made.status(), 200, "{made:?}");
-    }
-    write(rig, &format!("/{RESULTS}/{kind}/1"), json!({ "response": SECRET })).await;
+async fn keep_result(rig: &Rig) {
+    let hidden = json!({ "settings": { "index": { "hidden": true } } }).to_string();
+    let made = rig.send(request("PUT", &format!("/{RESULTS}"), &[JSON], hidden)).await;
+    assert_eq!(made.status(), 200, "{made:?}");
+    write(rig, &format!("/{RESULTS}/_doc/1"), json!({ "response": SECRET })).await;
 }
 
 async fn response_contains(rig: &Rig, method: &str, path: &str, body: &str, secret: &str) -> bool {
