@@ -34,7 +34,7 @@ pub(crate) struct WatchedFile {
     /// The last time at which the file was known to hold [`WatchedFile::text`].
     confirmed: Instant,
     /// Permits for file operations, held by those that have not returned.
-    looks: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     /// The last operation that exceeded its time limit, and the pause after it.
     hung: Option<(time::Instant, Duration)>,
 }
@@ -52,7 +52,7 @@ impl WatchedFile {
             reading,
             reload_requested: false,
             confirmed: Instant::now(),
-            looks: Arc::new(Semaphore::new(HUNG_LOOKS)),
+            reads: Arc::new(Semaphore::new(HUNG_READS)),
             hung: None,
         }
     }
@@ -79,7 +79,7 @@ impl WatchedFile {
 
     /// Polls once, and returns whether [`WatchedFile::text`] is new. The caller polls every [`POLL_INTERVAL`].
     pub(crate) async fn poll(&mut self) -> bool {
-        let Some(stamp) = self.look(Stamp::of).await else { return false };
+        let Some(stamp) = self.read_in_background(Stamp::of).await else { return false };
         let is_steady = stamp == self.seen;
         self.seen = stamp;
         if !is_steady {
@@ -96,13 +96,13 @@ impl WatchedFile {
     /// file is not read when a writer signals before it has finished.
     pub(crate) async fn request_reload(&mut self) {
         self.reload_requested = true;
-        if let Some(stamp) = self.look(Stamp::of).await {
+        if let Some(stamp) = self.read_in_background(Stamp::of).await {
             self.seen = stamp;
         }
     }
 
     async fn read(&mut self) -> bool {
-        let Some(reading) = self.look(Reading::take).await else { return false };
+        let Some(reading) = self.read_in_background(Reading::take).await else { return false };
         if reading.is_torn {
             // The file is being written; a later poll reads it.
             return false;
@@ -114,19 +114,19 @@ impl WatchedFile {
         reload_requested || !is_known
     }
 
-    /// Returns the result of `look` at the path, or `None` if it hangs or a previous one hung recently.
-    async fn look<T: Send + 'static>(&mut self, look: fn(&Path) -> T) -> Option<T> {
+    /// Returns the result of `read` at the path, or `None` if it hangs or a previous one hung recently.
+    async fn read_in_background<T: Send + 'static>(&mut self, read: fn(&Path) -> T) -> Option<T> {
         if self.hung.is_some_and(|(since, pause)| since.elapsed() < pause) {
             return None;
         }
-        let permit = Arc::clone(&self.looks).try_acquire_owned().ok()?;
+        let permit = Arc::clone(&self.reads).try_acquire_owned().ok()?;
         let path = self.path.clone();
-        let looking = run_blocking(move || {
-            let found = look(&path);
+        let reading = run_blocking(move || {
+            let found = read(&path);
             drop(permit);
             found
         });
-        if let Ok(found) = timeout(LOOK_TIMEOUT, looking).await {
+        if let Ok(found) = timeout(READ_TIMEOUT, reading).await {
             if self.hung.take().is_some() {
                 tracing::info!(file = %self.path.display(), "the file can be read again");
             }
@@ -136,7 +136,7 @@ impl WatchedFile {
             let file = self.path.display();
             tracing::error!(%file, "reading the file hangs: the content read before stays in effect");
         }
-        let pause = self.hung.map_or(LOOK_TIMEOUT, |(_, pause)| (2 * pause).min(LONGEST_PAUSE));
+        let pause = self.hung.map_or(READ_TIMEOUT, |(_, pause)| (2 * pause).min(LONGEST_PAUSE));
         self.hung = Some((time::Instant::now(), pause));
         None
     }
@@ -263,11 +263,11 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 
 /// The time limit of one file operation.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest pause between two operations that hang.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The number of hung operations at once, each in a thread: those of about an hour.
-const HUNG_LOOKS: usize = 64;
+const HUNG_READS: usize = 64;
 /// The time limit of the first reading.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum bytes of a file; an allowlist of 100,000 entries has about 10 MiB.
@@ -332,22 +332,22 @@ mod tests {
 
     // Tokio's paused clock does not advance by itself while a blocking operation runs.
     #[tokio::test(start_paused = true)]
-    async fn look_that_hangs_is_abandoned_and_next_ones_pause() {
+    async fn read_that_hangs_is_abandoned_and_next_ones_pause() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("list"), "text").unwrap();
         let mut file = WatchedFile::open(dir.path().join("list"));
         let confirmed = file.confirmed();
-        assert_eq!(tokio::join!(file.look(hang), advance(LOOK_TIMEOUT)).0, None);
-        assert_eq!(file.look(Stamp::of).await, None, "it pauses");
+        assert_eq!(tokio::join!(file.read_in_background(hang), advance(READ_TIMEOUT)).0, None);
+        assert_eq!(file.read_in_background(Stamp::of).await, None, "it pauses");
         assert_eq!(file.confirmed(), confirmed);
-        advance(LOOK_TIMEOUT).await;
-        assert!(file.look(Stamp::of).await.is_some(), "it goes on");
+        advance(READ_TIMEOUT).await;
+        assert!(file.read_in_background(Stamp::of).await.is_some(), "it goes on");
     }
 
     #[tokio::test]
-    async fn looks_that_hang_are_bounded_in_number() {
+    async fn reads_that_hang_are_bounded_in_number() {
         let mut file = WatchedFile::open(PathBuf::from("/etc/passwd"));
-        let _held = Arc::clone(&file.looks).acquire_many_owned(64).await.unwrap();
+        let _held = Arc::clone(&file.reads).acquire_many_owned(64).await.unwrap();
         assert!(!file.poll().await);
     }
 }

@@ -18,6 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use strum::VariantArray as _;
 
 use self::latency::Latencies;
 pub(crate) use self::latency::{BUCKETS, LatencyCounts, estimate_quantile};
@@ -113,7 +114,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let seconds = || Histogram::new(SECONDS);
         Self {
-            requests: Outcome::ALL.iter().map(|_| Default::default()).collect(),
+            requests: Outcome::VARIANTS.iter().map(|_| Default::default()).collect(),
             in_flight: Gauge::default(),
             duration: seconds(),
             upstream_duration: seconds(),
@@ -177,7 +178,7 @@ impl Metrics {
     pub(crate) fn totals(&self) -> Totals {
         let sum = |counts: &mut dyn Iterator<Item = &AtomicU64>| counts.map(|it| it.load(Ordering::Relaxed)).sum();
         // A domain's own 4xx has no status by its outcome.
-        let rejections = Outcome::ALL.iter().zip(&self.requests).filter(|(outcome, _)| outcome.status().is_some());
+        let rejections = Outcome::VARIANTS.iter().zip(&self.requests).filter(|(outcome, _)| outcome.status().is_some());
         Totals {
             requests: sum(&mut self.requests.iter().flatten()),
             failed: sum(&mut self.requests.iter().map(|classes| &classes[5])),
@@ -239,7 +240,7 @@ impl Metrics {
     /// occurrence is an increase.
     fn requests(&self) -> Family<[(&'static str, &'static str); 2], Counter> {
         let family = Family::<_, Counter>::default();
-        for (outcome, classes) in Outcome::ALL.iter().zip(&self.requests) {
+        for (outcome, classes) in Outcome::VARIANTS.iter().zip(&self.requests) {
             let usual = usual_class(*outcome);
             for (class, count) in classes.iter().enumerate() {
                 let count = count.load(Ordering::Relaxed);
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn outcome_has_the_index_of_its_label() {
-        for (index, outcome) in Outcome::ALL.iter().enumerate() {
+        for (index, outcome) in Outcome::VARIANTS.iter().enumerate() {
             assert_eq!(*outcome as usize, index);
         }
     }

@@ -3,104 +3,124 @@
 use std::fmt;
 
 use hyper::StatusCode;
+use strum::{IntoStaticStr, VariantArray};
 
-/// Declares [`Outcome`] from one table, so that [`Outcome::ALL`] is complete.
-macro_rules! outcomes {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal $(, $status:ident)?;)*) => {
-        /// The outcome of a request.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Outcome {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Outcome {
-            /// All outcomes, in the order of the variants.
-            pub(crate) const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// Returns the outcome's name: `error.type` of a rejection, `outcome` in the access log and the metrics.
-            #[must_use]
-            pub(crate) const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-
-            /// Returns the status of a rejection of this kind; `None` if the response is the domain's.
-            #[must_use]
-            pub(crate) const fn status(self) -> Option<StatusCode> {
-                match self {
-                    $($(Self::$variant => Some(StatusCode::$status),)?)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-outcomes! {
+/// The outcome of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
+pub(crate) enum Outcome {
     /// The complete upstream response reached the client's socket.
-    Forwarded = "forwarded";
+    Forwarded,
     /// A browser was redirected to the home page.
-    Redirected = "redirected";
+    Redirected,
     /// The client disconnected before the response ended.
-    ClientLeft = "client_left";
+    ClientLeft,
     /// The proxy stopped before the response ended: `limits.drain` was over.
-    CutAtShutdown = "cut_at_shutdown";
+    CutAtShutdown,
     /// The client's grant ended before the response did.
-    Revoked = "grant_revoked";
+    #[strum(serialize = "grant_revoked")]
+    Revoked,
     /// The domain broke off its response, or exceeded the read timeout.
-    UpstreamBrokeOff = "upstream_broke_off";
+    UpstreamBrokeOff,
     /// The head is ambiguous (request smuggling), or is not HTTP.
-    MalformedRequest = "malformed_request", BAD_REQUEST;
+    MalformedRequest,
     /// The target has no canonical form.
-    MalformedTarget = "malformed_target", BAD_REQUEST;
+    MalformedTarget,
     /// A trusted proxy forwarded a hop that is not an address.
-    MalformedForwardedFor = "malformed_forwarded_for", BAD_REQUEST;
+    MalformedForwardedFor,
     /// The body's chunks are malformed, or the connection ended within it.
-    MalformedBody = "malformed_body", BAD_REQUEST;
+    MalformedBody,
     /// The request cannot be signed or forwarded, whatever its target.
-    Unsupported = "unsupported_request", BAD_REQUEST;
+    #[strum(serialize = "unsupported_request")]
+    Unsupported,
     /// The client is not on the allowlist.
-    NotAllowed = "client_not_allowed", FORBIDDEN;
+    #[strum(serialize = "client_not_allowed")]
+    NotAllowed,
     /// CSRF: a page of another site sent a write.
-    CrossSite = "cross_site_write", FORBIDDEN;
+    #[strum(serialize = "cross_site_write")]
+    CrossSite,
     /// The client's grant is read-only.
-    ReadOnly = "read_only_grant", FORBIDDEN;
+    #[strum(serialize = "read_only_grant")]
+    ReadOnly,
     /// The head exceeded the header timeout (slowloris).
-    HeadTimeout = "head_timeout", REQUEST_TIMEOUT;
+    HeadTimeout,
     /// The body exceeded the read timeout.
-    BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
+    BodyTimeout,
     /// The body exceeds the size limit.
-    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    BodyTooLarge,
     /// The target exceeds the length limit.
-    TargetTooLong = "target_too_long", URI_TOO_LONG;
+    TargetTooLong,
     // Not about the client: the same request can succeed under another host name.
     /// The host is not served (DNS rebinding protection).
-    UnknownHost = "unknown_host", MISDIRECTED_REQUEST;
+    UnknownHost,
     /// The client's entry has used up its quota.
-    QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS;
+    QuotaExceeded,
     /// The head exceeds the size limit.
-    HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE;
+    HeadTooLarge,
     /// The domain cannot be reached.
-    Unreachable = "upstream_unreachable", BAD_GATEWAY;
+    #[strum(serialize = "upstream_unreachable")]
+    Unreachable,
     /// The domain broke off before its response, or the response is malformed.
-    BrokenReply = "upstream_broken_reply", BAD_GATEWAY;
+    #[strum(serialize = "upstream_broken_reply")]
+    BrokenReply,
     /// The domain rejected the signature.
-    RefusedSignature = "upstream_refused_signature", BAD_GATEWAY;
+    #[strum(serialize = "upstream_refused_signature")]
+    RefusedSignature,
     /// The domain rejected the credentials as unknown or expired.
-    RefusedCredentials = "upstream_refused_credentials", BAD_GATEWAY;
+    #[strum(serialize = "upstream_refused_credentials")]
+    RefusedCredentials,
     /// Load shedding: too many bodies are buffered.
-    TooBusy = "too_busy", SERVICE_UNAVAILABLE;
+    TooBusy,
     /// The access log cannot be written, and `log.on_failure` is `refuse`.
-    LogUnwritable = "log_unwritable", SERVICE_UNAVAILABLE;
+    LogUnwritable,
     /// No credentials to sign with exist (fail closed).
-    NoCredentials = "no_credentials", SERVICE_UNAVAILABLE;
+    NoCredentials,
     /// The domain accepted no connection in time.
-    ConnectTimeout = "upstream_connect_timeout", GATEWAY_TIMEOUT;
+    #[strum(serialize = "upstream_connect_timeout")]
+    ConnectTimeout,
     /// The domain did not respond in time.
-    ResponseTimeout = "upstream_timeout", GATEWAY_TIMEOUT;
+    #[strum(serialize = "upstream_timeout")]
+    ResponseTimeout,
     /// The proxy itself failed.
-    Internal = "internal_error", INTERNAL_SERVER_ERROR;
+    #[strum(serialize = "internal_error")]
+    Internal,
+}
+
+impl Outcome {
+    /// Returns the name: `error.type` of a rejection, `outcome` in the access log and the metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        self.into_str()
+    }
+
+    /// Returns the status of a rejection of this kind; `None` if the response is the domain's.
+    pub(crate) const fn status(self) -> Option<StatusCode> {
+        Some(match self {
+            Self::Forwarded
+            | Self::Redirected
+            | Self::ClientLeft
+            | Self::CutAtShutdown
+            | Self::Revoked
+            | Self::UpstreamBrokeOff => return None,
+            Self::MalformedRequest
+            | Self::MalformedTarget
+            | Self::MalformedForwardedFor
+            | Self::MalformedBody
+            | Self::Unsupported => StatusCode::BAD_REQUEST,
+            Self::NotAllowed | Self::CrossSite | Self::ReadOnly => StatusCode::FORBIDDEN,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Unreachable | Self::BrokenReply | Self::RefusedSignature | Self::RefusedCredentials => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::TooBusy | Self::LogUnwritable | Self::NoCredentials => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        })
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -124,7 +144,7 @@ mod tests {
                 kinds.map(move |kind| (status, kind.trim_matches('`')))
             })
             .collect();
-        let statuses: Vec<(String, &str)> = Outcome::ALL
+        let statuses: Vec<(String, &str)> = Outcome::VARIANTS
             .iter()
             // An internal error needs no entry in the guide.
             .filter(|&&outcome| outcome != Outcome::Internal)
@@ -140,7 +160,7 @@ mod tests {
     fn access_log_page_lists_every_other_outcome() {
         let page = include_str!("../../docs/access-log.md");
         let row = page.lines().find(|line| line.starts_with("| `status`, `outcome` |")).unwrap();
-        for outcome in Outcome::ALL.iter().filter(|outcome| outcome.status().is_none()) {
+        for outcome in Outcome::VARIANTS.iter().filter(|outcome| outcome.status().is_none()) {
             assert!(row.contains(&format!("`{outcome}`")), "{outcome} is missing");
         }
     }
@@ -150,7 +170,7 @@ mod tests {
         let definitions = include_str!("../../dashboards/access-log.toml");
         let query = definitions.lines().find_map(|line| line.strip_prefix("query = 'NOT outcome:(")).unwrap();
         let mut others: Vec<&str> = query.trim_end_matches(")'").split(" OR ").collect();
-        let answered = Outcome::ALL.iter().filter(|outcome| outcome.status().is_none());
+        let answered = Outcome::VARIANTS.iter().filter(|outcome| outcome.status().is_none());
         let mut expected: Vec<&str> = answered.map(|outcome| outcome.name()).collect();
         others.sort_unstable();
         expected.sort_unstable();
