@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{Method, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use self::bulk::{BulkAction, BulkError, BulkItem, BulkOutcome, Verdict};
@@ -26,6 +27,8 @@ pub struct Delivery {
     limits: DeliveryLimits,
     action: BulkAction,
     gzip: Mutex<GzipSupport>,
+    /// A permit for each request in flight.
+    requests: Semaphore,
 }
 
 /// The size of requests, their number and their pace.
@@ -33,7 +36,7 @@ pub struct Delivery {
 pub struct DeliveryLimits {
     /// Bytes of a body before compression. The smallest domains accept 10 MiB, and respond slowly long before.
     pub body_bytes: usize,
-    /// Requests in flight.
+    /// Requests in flight, over all deliveries of a sender.
     pub parallel: usize,
     /// The longest time for one request.
     pub timeout: Duration,
@@ -63,7 +66,8 @@ impl Delivery {
     #[must_use]
     pub fn new(domain: Arc<Domain>, limits: DeliveryLimits, gzip: bool) -> Self {
         let gzip = if gzip { GzipSupport::Untried { failures: 0 } } else { GzipSupport::Off };
-        Self { domain, limits, action: BulkAction::default(), gzip: Mutex::new(gzip) }
+        let requests = Semaphore::new(limits.parallel);
+        Self { domain, limits, action: BulkAction::default(), gzip: Mutex::new(gzip), requests }
     }
 
     /// Sends documents with this action.
@@ -141,6 +145,7 @@ impl Delivery {
     }
 
     async fn send_body(&self, bytes: Bytes, is_gzip: bool, deadline: Instant) -> Result<DomainResponse, DomainError> {
+        let _permit = self.requests.acquire().await.expect("the semaphore is never closed");
         let timeout = self.limits.timeout.min(deadline.saturating_duration_since(Instant::now()));
         let body = RequestBody { bytes, content_type: bulk::CONTENT_TYPE, is_gzip };
         self.domain.send(Method::POST, bulk::PATH, body, timeout).await

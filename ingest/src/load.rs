@@ -160,8 +160,7 @@ impl LoadTarget {
             let access_log = set_up_domain(&domain, &settings.plan.for_access_log(), TIMEOUT).await;
             access_log.template.context("the index template of the access log cannot be installed")?;
         }
-        // A chunk is about one request; those of several chunks go in parallel.
-        let limits = DeliveryLimits { timeout: TIMEOUT, parallel: 1, ..DeliveryLimits::default() };
+        let limits = DeliveryLimits { timeout: TIMEOUT, ..DeliveryLimits::default() };
         Ok(Self {
             delivery: Delivery::new(domain, limits, settings.gzip).with_action(action),
             mapping_type: setup.engine.document_type(),
@@ -227,10 +226,11 @@ async fn read(
     Ok(())
 }
 
-/// Chunks that are sent in parallel.
-const PARALLEL_CHUNKS: usize = 4;
+/// Chunks that are sent in parallel, each in about one request: one more than there are requests in flight, so that the
+/// next request is built and compressed while the domain is busy with those.
+const PARALLEL_CHUNKS: usize = 5;
 /// Chunks that are read ahead.
-const QUEUED_CHUNKS: usize = 2;
+const QUEUED_CHUNKS: usize = 1;
 /// Files that are opened ahead.
 const OPEN_FILES: usize = 8;
 /// The longest time for one request.

@@ -8,6 +8,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use bytes::Bytes;
 use fake_domain::{Answer, Backend, FakeDomain, Fault, ItemRefusal, Seen, Times};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use trailgate_ingest::delivery::DeliveryReport;
 use trailgate_ingest::delivery::{Delivery, DeliveryLimits};
@@ -96,6 +97,22 @@ async fn documents_are_sent_in_several_bodies_on_few_connections() {
     let seen = sender.stand_in().seen();
     assert!(seen.iter().all(|request| request.body.len() <= LIMITS.body_bytes));
     assert!(seen.len() > 10 && sender.stand_in().connections() <= LIMITS.parallel + 1);
+}
+
+#[tokio::test]
+async fn parallel_deliveries_share_the_requests_in_flight() {
+    let sender = Sender::new().await;
+    let release = Arc::new(Notify::new());
+    sender.stand_in().fault(Fault::HoldBody(Arc::clone(&release)), Times::UntilCleared);
+    let deliver = || sender.deliver(documents(20, 2_000));
+    let hold = async {
+        sender.stand_in().wait_for_requests(LIMITS.parallel).await;
+        sender.stand_in().clear_faults();
+        release.notify_waiters();
+    };
+    let (first, second, third, ()) = tokio::join!(deliver(), deliver(), deliver(), hold);
+    assert_eq!([first, second, third].map(|report| report.indexed), [20; 3]);
+    assert!(sender.stand_in().connections() <= LIMITS.parallel);
 }
 
 #[tokio::test]
