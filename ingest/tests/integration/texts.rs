@@ -11,12 +11,13 @@ use fake_domain::{FakeDomain, ItemRefusal, Options};
 use jiff::civil::{Date, DateTime};
 use tokio::process::Command;
 use trailgate_ingest::verify::verify_bucket;
+use trailgate_testkit::trail::{TrailBucket, digest_key, log_key};
 use trailgate_testkit::{AWS_KEY, ReservedPort, gzip};
 
 use crate::load::{record, records};
 use crate::rig::with_timeout;
 use crate::verify::bucket::inflate;
-use crate::verify::month::{Month, PERIOD, digest_key, log_key, no_progress};
+use crate::verify::evidence::{PERIOD, evidence, no_progress};
 
 /// Runs the program, and returns its command line, its exit code and all that it prints. The folder of its files is
 /// `FOLDER`, a port that `names` has is its name.
@@ -154,7 +155,7 @@ async fn summary_of_load_matches_its_snapshot() {
 /// A bucket with each change that its digests show.
 #[tokio::test]
 async fn report_of_verify_matches_its_snapshot() {
-    let month = Month::write();
+    let month = TrailBucket::write();
     let log = |day: i8, half: usize| log_key(Date::constant(2026, 1, day), half);
     let digest = |day: i8| digest_key(DateTime::constant(2026, 1, day, 6, 0, 0, 0));
     month.put(&log(3, 0), &gzip(&inflate(&month, &log(3, 1))));
@@ -166,6 +167,6 @@ async fn report_of_verify_matches_its_snapshot() {
     month.put(&digest(13), &gzip(&inflate(&month, &digest(13)).replace("123456789012", "123456789013")));
     month.put(&digest(15), b"{}");
     month.remove_last_digests();
-    let report = verify_bucket(&month.evidence(PERIOD).await, &no_progress()).await.unwrap();
+    let report = verify_bucket(&evidence(&month, PERIOD).await, &no_progress()).await.unwrap();
     insta::assert_snapshot!(report.to_string().replace(&month.folder().display().to_string(), "FOLDER"));
 }

@@ -3,7 +3,7 @@ pub(crate) mod bucket;
 mod cloudtrail;
 mod domain;
 mod edges;
+pub(crate) mod evidence;
 mod missing;
-pub(crate) mod month;
 mod oracle;
 mod resume;

@@ -7,6 +7,7 @@
 //! - [`ReservedPort`]: a port for a server that cannot choose and report a free one.
 //! - [`StoppedClock`]: a clock that a test advances, with [`read_by_server`] and [`all_read`] to wait for traffic.
 //! - [`sample_access_lines`]: access lines of trailgate.
+//! - [`trail::TrailBucket`]: a trail's bucket of one month, with log files and a signed digest chain.
 //! - [`sample_events`]: the real `CloudTrail` events of `tests/data/cloudtrail`, and [`pack_log_data`] for a call with them.
 //!
 //! The fake domain is a crate of its own, `fake-domain`. Fixtures around the library of one package are among that
@@ -25,6 +26,7 @@ mod lambda;
 mod port;
 mod program;
 mod sockets;
+pub mod trail;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -11,17 +11,18 @@ use trailgate_ingest::verify::verify_bucket;
 use trailgate_testkit::{gzip, repository};
 
 use super::bucket::inflate;
-use super::month::{Month, PERIOD, log_key, no_progress};
+use super::evidence::{PERIOD, evidence, no_progress};
+use trailgate_testkit::trail::{TrailBucket, log_key};
 
 const HOSTILE: &str = "<img src=x onerror=alert(1)>|`[a](b)\u{202e}.json.gz";
 
 /// Writes the report of a bucket with a removed file and an added one with a hostile name.
-async fn write_report(month: &Month, name: &str) -> String {
+async fn write_report(month: &TrailBucket, name: &str) -> String {
     let log = log_key(Date::constant(2026, 1, 15), 0);
     let added = format!("{}{HOSTILE}", log.trim_end_matches("0.json.gz"));
     month.put(&added, &gzip(&inflate(month, &log)));
     month.remove(&log);
-    let report = verify_bucket(&month.evidence(PERIOD).await, &no_progress()).await.unwrap();
+    let report = verify_bucket(&evidence(month, PERIOD).await, &no_progress()).await.unwrap();
     let context = AuditContext {
         time: Timestamp::UNIX_EPOCH,
         path: "s3://trail/AWSLogs".to_owned(),
@@ -37,7 +38,7 @@ async fn write_report(month: &Month, name: &str) -> String {
 
 #[tokio::test]
 async fn report_says_what_was_compared_and_found() {
-    let month = Month::write();
+    let month = TrailBucket::write();
     let report = write_report(&month, "evidence.md").await;
     for line in [
         "Verdict: differences: not everything is as CloudTrail delivered it.",
@@ -68,7 +69,7 @@ fn report_file_of_another_kind_or_that_exists_is_rejected() {
 #[tokio::test]
 #[ignore = "needs Node and Chromium"]
 async fn report_is_a_valid_and_accessible_page() {
-    let month = Month::write();
+    let month = TrailBucket::write();
     let body = write_report(&month, "evidence.html").await;
     assert!(body.contains("&lt;img src=x onerror=alert(1)&gt;"), "{body}");
     let pages =

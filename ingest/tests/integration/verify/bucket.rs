@@ -10,16 +10,17 @@ use trailgate_ingest::verify::report::{Kind, Report, Verdict};
 use trailgate_ingest::verify::verify_bucket;
 use trailgate_testkit::gzip;
 
-use super::month::{Month, PERIOD, Shape, digest_key, log_key, no_progress, sign, signing_key};
+use super::evidence::{PERIOD, evidence, no_progress};
+use trailgate_testkit::trail::{TrailBucket, TrailShape, digest_key, digest_signing_key, log_key, sign_digest};
 
-async fn report(month: &Month) -> Report {
-    verify_bucket(&month.evidence(PERIOD).await, &no_progress()).await.unwrap()
+async fn report(month: &TrailBucket) -> Report {
+    verify_bucket(&evidence(month, PERIOD).await, &no_progress()).await.unwrap()
 }
 
 /// The month with this change gives these findings, each by its kind and the key that it names.
 #[track_caller]
-fn test(change: impl FnOnce(&Month), verdict: Verdict, expected: &[(Kind, String)]) {
-    let month = Month::write();
+fn test(change: impl FnOnce(&TrailBucket), verdict: Verdict, expected: &[(Kind, String)]) {
+    let month = TrailBucket::write();
     change(&month);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(report(&month));
@@ -27,7 +28,7 @@ fn test(change: impl FnOnce(&Month), verdict: Verdict, expected: &[(Kind, String
     assert_eq!((report.verdict(), &found[..]), (verdict, expected), "{report}");
 }
 
-pub(crate) fn inflate(month: &Month, key: &str) -> String {
+pub(crate) fn inflate(month: &TrailBucket, key: &str) -> String {
     let bytes = std::fs::read(month.path(key)).unwrap();
     std::io::read_to_string(flate2::read::GzDecoder::new(&bytes[..])).unwrap()
 }
@@ -47,7 +48,7 @@ fn unaltered_bucket_is_proven() {
 
 #[test]
 fn changed_log_file_is_reported() {
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         let text = inflate(month, &log()).replacen("eventName", "eventname", 1);
         month.put(&log(), &gzip(&text));
     };
@@ -56,7 +57,7 @@ fn changed_log_file_is_reported() {
 
 #[test]
 fn truncated_log_file_is_reported() {
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         let bytes = std::fs::read(month.path(&log())).unwrap();
         month.put(&log(), &bytes[..bytes.len() / 2]);
     };
@@ -65,7 +66,7 @@ fn truncated_log_file_is_reported() {
 
 #[test]
 fn recompressed_log_file_is_proven() {
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         let before = std::fs::read(month.path(&log())).unwrap();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
         encoder.write_all(inflate(month, &log()).as_bytes()).unwrap();
@@ -84,7 +85,7 @@ fn removed_log_file_is_reported() {
 #[test]
 fn added_log_file_is_reported() {
     let added = log_key(Date::constant(2026, 1, 15), 7);
-    let change = |month: &Month| month.put(&added, &gzip(&inflate(month, &log())));
+    let change = |month: &TrailBucket| month.put(&added, &gzip(&inflate(month, &log())));
     test(change, Verdict::Differences, &[(Kind::ExtraFile, added.clone())]);
 }
 
@@ -98,7 +99,7 @@ fn removed_digest_is_reported() {
 #[test]
 fn changed_digest_is_reported() {
     let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         let mut content: Value = serde_json::from_str(&inflate(month, &key)).unwrap();
         content["oldestEventTime"] = json!("2026-01-15T02:00:00Z");
         month.put(&key, &gzip(&content.to_string()));
@@ -109,8 +110,8 @@ fn changed_digest_is_reported() {
 #[test]
 fn digest_signed_with_another_key_is_reported() {
     let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
-    let change = |month: &Month| {
-        let signature = sign(&signing_key("other"), &inflate(month, &key));
+    let change = |month: &TrailBucket| {
+        let signature = sign_digest(&digest_signing_key("other"), &inflate(month, &key));
         month.put(&format!("{key}.sig"), signature.as_bytes());
     };
     test(change, Verdict::Differences, &[(Kind::InvalidDigest, key.clone())]);
@@ -119,11 +120,11 @@ fn digest_signed_with_another_key_is_reported() {
 #[test]
 fn digest_of_unknown_key_is_reported() {
     let key = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         let content = inflate(month, &key)
             .replace(r#""digestPublicKeyFingerprint":"trail""#, r#""digestPublicKeyFingerprint":"other""#);
         month.put(&key, &gzip(&content));
-        month.put(&format!("{key}.sig"), sign(&signing_key("other"), &content).as_bytes());
+        month.put(&format!("{key}.sig"), sign_digest(&digest_signing_key("other"), &content).as_bytes());
     };
     test(change, Verdict::Differences, &[(Kind::InvalidDigest, key.clone())]);
 }
@@ -134,7 +135,7 @@ fn digest_at_another_object_key_is_reported() {
         digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0)),
         digest_key(DateTime::constant(2026, 1, 15, 3, 0, 1, 0)),
     );
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         for ending in ["", ".sig"] {
             std::fs::rename(month.path(&format!("{from}{ending}")), month.path(&format!("{to}{ending}"))).unwrap();
         }
@@ -147,7 +148,7 @@ fn digest_at_another_object_key_is_reported() {
 #[test]
 fn copy_without_signatures_is_proven_except_for_its_end() {
     let last = digest_key(DateTime::constant(2026, 2, 1, 2, 0, 0, 0));
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         let mut end = DateTime::constant(2026, 1, 1, 1, 0, 0, 0);
         while end <= DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
             month.remove(&format!("{}.sig", digest_key(end)));
@@ -161,7 +162,7 @@ fn copy_without_signatures_is_proven_except_for_its_end() {
 fn chain_that_ends_early_is_undecided() {
     let chain =
         "AWSLogs/123456789012/CloudTrail-Digest/us-east-1/123456789012_CloudTrail-Digest_us-east-1_trail_us-east-1";
-    let change = |month: &Month| {
+    let change = |month: &TrailBucket| {
         let mut end = DateTime::constant(2026, 1, 31, 23, 0, 0, 0);
         while end <= DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
             month.remove(&digest_key(end));
@@ -174,7 +175,7 @@ fn chain_that_ends_early_is_undecided() {
 /// An hour's digest with its log files: their events have no proof.
 #[test]
 fn removed_digest_of_log_files_leaves_them_unproven() {
-    let month = Month::write();
+    let month = TrailBucket::write();
     month.remove(&digest());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(report(&month));
@@ -186,7 +187,7 @@ fn removed_digest_of_log_files_leaves_them_unproven() {
 #[test]
 fn chain_cut_in_the_middle_is_named() {
     let hours = [3, 4, 5].map(|hour| digest_key(DateTime::constant(2026, 1, 15, hour, 0, 0, 0)));
-    let change = |month: &Month| hours.iter().for_each(|key| month.remove(key));
+    let change = |month: &TrailBucket| hours.iter().for_each(|key| month.remove(key));
     test(change, Verdict::Differences, &[(Kind::MissingDigest, hours[2].clone())]);
 }
 
@@ -194,7 +195,7 @@ fn chain_cut_in_the_middle_is_named() {
 #[test]
 fn trail_that_was_created_again_is_undecided() {
     let restart = Some(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
-    let month = Month::write_as(Shape { restart, ..Shape::default() });
+    let month = TrailBucket::write_as(TrailShape { restart, ..TrailShape::default() });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(report(&month));
     let found: Vec<_> = report.findings().map(|it| (it.kind, it.reason.as_str())).collect();
@@ -205,7 +206,7 @@ fn trail_that_was_created_again_is_undecided() {
 
 #[test]
 fn organisation_trail_is_proven() {
-    let month = Month::write_as(Shape { root: "AWSLogs/o-abc123/", ..Shape::default() });
+    let month = TrailBucket::write_as(TrailShape { root: "AWSLogs/o-abc123/", ..TrailShape::default() });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(report(&month));
     assert_eq!((report.verdict(), report.proven_files()), (Verdict::Proven, 62), "{report}");

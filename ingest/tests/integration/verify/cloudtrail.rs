@@ -19,9 +19,10 @@ use trailgate_ingest::verify::keys::PublicKeys;
 use trailgate_ingest::verify::{digest_regions, verify_bucket};
 use trailgate_testkit::AWS_KEY;
 
-use super::month::{Month, PERIOD, key_list, no_progress};
+use super::evidence::{PERIOD, evidence, no_progress};
 use crate::bucket::{Bucket, NAME};
 use crate::rig::Rig;
+use trailgate_testkit::trail::{TrailBucket, key_list};
 
 /// A stand-in for CloudTrail that lists public keys, one on each page.
 struct CloudTrail {
@@ -64,8 +65,8 @@ async fn answer(
 #[tokio::test]
 async fn public_keys_are_fetched_page_by_page() {
     let cloudtrail = CloudTrail::start().await;
-    let month = Month::write();
-    let mut evidence = month.evidence(PERIOD).await;
+    let month = TrailBucket::write();
+    let mut evidence = evidence(&month, PERIOD).await;
     let regions = digest_regions(&evidence.sources, PERIOD);
     assert_eq!(regions.iter().collect::<Vec<_>>(), ["us-east-1"]);
     let fetched = PublicKeys::fetch(&regions, PERIOD, trailgate_testkit::signing_key(None), Some(&cloudtrail.url));
@@ -87,7 +88,7 @@ async fn public_keys_are_fetched_page_by_page() {
 #[ignore = "needs Python"]
 async fn bucket_in_s3_is_verified_with_keys_from_cloudtrail() {
     let (bucket, cloudtrail) = (Bucket::start().await, CloudTrail::start().await);
-    let month = Month::write();
+    let month = TrailBucket::write();
     for key in month.keys() {
         let mut put = bucket.client.put_object().bucket(NAME).key(&key);
         if let Ok(signature) = std::fs::read_to_string(month.path(&format!("{key}.sig"))) {

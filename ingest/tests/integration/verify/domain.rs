@@ -18,25 +18,26 @@ use trailgate_ingest::verify::report::{Kind, Report, Verdict};
 use trailgate_ingest::verify::{ComparedDomain, verify};
 use trailgate_testkit::AWS_KEY;
 
-use super::month::{Month, PERIOD, day_of, key_list, log_key, milliseconds, no_progress};
+use super::evidence::{PERIOD, evidence, no_progress};
 use crate::rig::{Rig, TIMEOUT};
 use crate::server::Server;
+use trailgate_testkit::trail::{TrailBucket, day_of, key_list, log_key, milliseconds};
 
 /// A domain with the month's events.
 pub(super) struct Filled {
     pub(super) server: Server,
-    pub(super) month: Month,
+    pub(super) month: TrailBucket,
     pub(super) options: DocumentOptions,
     document_type: &'static str,
 }
 
 impl Filled {
     pub(super) async fn new(engine: &str, id: DocumentId) -> Self {
-        Self::with(engine, id, Month::write()).await
+        Self::with(engine, id, TrailBucket::write()).await
     }
 
     /// A domain with the events of another month.
-    pub(super) async fn with(engine: &str, id: DocumentId, month: Month) -> Self {
+    pub(super) async fn with(engine: &str, id: DocumentId, month: TrailBucket) -> Self {
         let server = Server::start(engine, &[]).await;
         let setup = set_up_domain(&server.rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await;
         let options = DocumentOptions { id, day: IndexDay::EventTime, ..DocumentOptions::default() };
@@ -72,7 +73,7 @@ impl Filled {
     pub(super) async fn verify(&self) -> Report {
         self.refresh().await;
         let domain = ComparedDomain { domain: self.rig().domain.clone(), options: self.options.clone() };
-        let evidence = self.month.evidence(PERIOD).await;
+        let evidence = evidence(&self.month, PERIOD).await;
         verify(&evidence, &domain, &mut Checkpoint::in_memory(), &no_progress()).await.unwrap()
     }
 

@@ -7,13 +7,13 @@ use trailgate_ingest::payload::{LogBatch, LogEvent};
 use trailgate_ingest::verify::report::{Kind, Verdict};
 
 use super::domain::Filled;
-use super::month::{Month, Shape, digest_key, log_key, milliseconds, sample_month};
+use trailgate_testkit::trail::{TrailBucket, TrailShape, digest_key, log_key, milliseconds, sample_month};
 
 const ENGINE: &str = "opensearch-2.19";
 
 /// A month in which CloudTrail was late: the first event of the 10th is in a file of the 20th, and the last of the 31st in
 /// one of the next day. Others happened in the last second before the period, in its first and last, and after it.
-fn late_month() -> Month {
+fn late_month() -> TrailBucket {
     let mut events = sample_month();
     let edges = ["2025-12-31T23:59:59Z", "2026-01-01T00:00:00Z", "2026-01-31T23:59:59Z", "2026-02-01T00:00:00Z"];
     for (number, time) in edges.iter().enumerate() {
@@ -22,7 +22,7 @@ fn late_month() -> Month {
         event["eventTime"] = json!(time);
         events.push(event);
     }
-    let write = |month: &Month, hour: DateTime| {
+    let write = |month: &TrailBucket, hour: DateTime| {
         let of_day = |day: i8| month.events_of(Date::constant(2026, 1, day));
         let late = of_day(10).next().unwrap();
         if hour == DateTime::constant(2026, 2, 1, 0, 0, 0, 0) {
@@ -42,7 +42,7 @@ fn late_month() -> Month {
         }
         vec![month.write_log(&log_key(hour.date(), 0), &events)]
     };
-    Month::with_logs(events, Shape::default(), write)
+    TrailBucket::with_logs(events, TrailShape::default(), write)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

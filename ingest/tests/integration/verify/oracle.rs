@@ -7,12 +7,13 @@ use trailgate_ingest::verify::{Period, verify_bucket};
 use trailgate_testkit::{AwsMock, gzip, repository};
 
 use super::bucket::inflate;
-use super::month::{Month, digest_key, key_list, log_key, no_progress, sign, signing_key};
+use super::evidence::{evidence, no_progress};
+use trailgate_testkit::trail::{TrailBucket, digest_key, digest_signing_key, key_list, log_key, sign_digest};
 
-type Change<'a> = &'a dyn Fn(&Month);
+type Change<'a> = &'a dyn Fn(&TrailBucket);
 
 /// Returns whether the command line finds the files valid, and its output.
-async fn validate_logs(month: &Month) -> (bool, String) {
+async fn validate_logs(month: &TrailBucket) -> (bool, String) {
     let keys = month.folder().join("keys.json");
     std::fs::write(&keys, key_list()).unwrap();
     let mut command = AwsMock::command("python").await.unwrap();
@@ -30,7 +31,7 @@ async fn verdict_on_a_bucket_equals_that_of_validate_logs() {
     let log = log_key(Date::constant(2026, 1, 15), 0);
     let digest = digest_key(DateTime::constant(2026, 1, 15, 3, 0, 0, 0));
     let with_files = digest_key(DateTime::constant(2026, 1, 15, 13, 0, 0, 0));
-    let alter = |month: &Month, key: &str| {
+    let alter = |month: &TrailBucket, key: &str| {
         let mut content: Value = serde_json::from_str(&inflate(month, key)).unwrap();
         content["oldestEventTime"] = json!("2026-01-15T02:00:00Z");
         month.put(key, &gzip(&content.to_string()));
@@ -46,7 +47,7 @@ async fn verdict_on_a_bucket_equals_that_of_validate_logs() {
         ("digest with log files changed", &|month| alter(month, &with_files)),
         ("digest removed", &|month| month.remove(&digest)),
         ("digest signed with another key", &|month| {
-            let signature = sign(&signing_key("other"), &inflate(month, &digest));
+            let signature = sign_digest(&digest_signing_key("other"), &inflate(month, &digest));
             month.put(&format!("{digest}.sig"), signature.as_bytes());
         }),
         ("log file cut short", &|month| {
@@ -56,10 +57,10 @@ async fn verdict_on_a_bucket_equals_that_of_validate_logs() {
     ];
     let period = Period { from: Date::constant(2026, 1, 14), to: Date::constant(2026, 1, 16) };
     for (name, change) in changes {
-        let month = Month::write();
+        let month = TrailBucket::write();
         change(&month);
         let (is_valid, output) = validate_logs(&month).await;
-        let report = verify_bucket(&month.evidence(period).await, &no_progress()).await.unwrap();
+        let report = verify_bucket(&evidence(&month, period).await, &no_progress()).await.unwrap();
         assert_eq!(report.verdict() == Verdict::Proven, is_valid, "{name}: {report}\n{output}");
     }
 }
@@ -68,12 +69,12 @@ async fn verdict_on_a_bucket_equals_that_of_validate_logs() {
 #[tokio::test]
 #[ignore = "needs Python"]
 async fn added_file_is_found_only_by_verify() {
-    let month = Month::write();
+    let month = TrailBucket::write();
     let added = log_key(Date::constant(2026, 1, 15), 7);
     month.put(&added, &gzip(&inflate(&month, &log_key(Date::constant(2026, 1, 15), 0))));
     assert!(validate_logs(&month).await.0);
     let period = Period { from: Date::constant(2026, 1, 14), to: Date::constant(2026, 1, 16) };
-    let report = verify_bucket(&month.evidence(period).await, &no_progress()).await.unwrap();
+    let report = verify_bucket(&evidence(&month, period).await, &no_progress()).await.unwrap();
     let found: Vec<_> = report.findings().map(|it| (it.kind, it.subject.clone())).collect();
     assert_eq!(found, [(Kind::ExtraFile, added)]);
 }

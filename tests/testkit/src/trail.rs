@@ -1,12 +1,10 @@
-//! A bucket of one month: real events in log files, and a digest chain that a key of the tests signs.
+//! A trail's bucket of one month: real events in log files, and a digest chain that a key of the tests signs.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use indicatif::ProgressBar;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use jiff::{Timestamp, ToSpan as _};
@@ -15,56 +13,54 @@ use ring::rand::SystemRandom;
 use ring::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use trailgate_ingest::load::progress::Progress;
-use trailgate_ingest::load::source::Sources;
-use trailgate_ingest::verify::keys::PublicKeys;
-use trailgate_ingest::verify::{Evidence, Period};
-use trailgate_testkit::{gzip, repository, sample_events};
 use walkdir::WalkDir;
 
+use crate::{gzip, repository, sample_events};
+
 /// The bucket, as a folder, and its events.
-pub(crate) struct Month {
+pub struct TrailBucket {
     folder: TempDir,
-    pub(crate) events: Vec<Value>,
-    shape: Shape,
+    pub events: Vec<Value>,
+    shape: TrailShape,
 }
 
 /// The differences between trails.
 #[derive(Clone, Copy)]
-pub(crate) struct Shape {
+pub struct TrailShape {
     /// The beginning of keys: an organisation trail has its id there.
-    pub(crate) root: &'static str,
+    pub root: &'static str,
     /// The hour in which the trail was created again, without a digest before it.
-    pub(crate) restart: Option<DateTime>,
+    pub restart: Option<DateTime>,
 }
 
-impl Default for Shape {
+impl Default for TrailShape {
     fn default() -> Self {
         Self { root: "AWSLogs/", restart: None }
     }
 }
 
-impl Month {
+impl TrailBucket {
     /// Writes January 2026: the real events spread over its days, a log file for each half of a day's events, and a digest
     /// for each hour until two hours after its end.
-    pub(crate) fn write() -> Self {
-        Self::write_as(Shape::default())
+    #[must_use]
+    pub fn write() -> Self {
+        Self::write_as(TrailShape::default())
     }
 
-    /// The same as another trail writes it.
-    pub(crate) fn write_as(shape: Shape) -> Self {
+    /// Writes the same as another trail does.
+    pub fn write_as(shape: TrailShape) -> Self {
         Self::with_logs(sample_month(), shape, Self::write_halves)
     }
 
-    /// Writes January 2026 with the log files of each hour that `write_logs` writes by [`Month::put_log`].
-    pub(crate) fn with_logs(
+    /// Writes January 2026 with the log files of each hour that `write_logs` writes by [`TrailBucket::put_log`].
+    pub fn with_logs(
         events: Vec<Value>,
-        shape: Shape,
+        shape: TrailShape,
         write_logs: impl Fn(&Self, DateTime) -> Vec<Value>,
     ) -> Self {
-        let month = Self { folder: tempfile::tempdir().unwrap(), events, shape };
-        month.write_chain(write_logs);
-        month
+        let bucket = Self { folder: tempfile::tempdir().unwrap(), events, shape };
+        bucket.write_chain(write_logs);
+        bucket
     }
 
     /// Writes a log file for each half of a day's events at noon.
@@ -80,7 +76,7 @@ impl Month {
     }
 
     fn write_chain(&self, write_logs: impl Fn(&Self, DateTime) -> Vec<Value>) {
-        let key = signing_key("trail");
+        let key = digest_signing_key("trail");
         let mut start = first_hour();
         let mut previous: Option<(String, String, String)> = None;
         while start < DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
@@ -101,7 +97,7 @@ impl Month {
             });
             let content = content.to_string();
             let hash = sha256(content.as_bytes());
-            let signature = sign(&key, &content);
+            let signature = sign_digest(&key, &content);
             self.put(&object, &gzip(&content));
             self.put(&format!("{object}.sig"), signature.as_bytes());
             previous = Some((object, hash, signature));
@@ -110,14 +106,16 @@ impl Month {
     }
 
     /// Writes events to a log file; returns the entry of the digest.
-    pub(crate) fn write_log(&self, key: &str, events: &[&Value]) -> Value {
+    #[must_use]
+    pub fn write_log(&self, key: &str, events: &[&Value]) -> Value {
         let times = || events.iter().filter_map(|event| event["eventTime"].as_str());
         let (oldest, newest) = (times().min().unwrap(), times().max().unwrap());
         self.put_log(key, &json!({ "Records": events }).to_string(), oldest, newest)
     }
 
     /// Writes a log file; returns the entry of the digest.
-    pub(crate) fn put_log(&self, key: &str, content: &str, oldest: &str, newest: &str) -> Value {
+    #[must_use]
+    pub fn put_log(&self, key: &str, content: &str, oldest: &str, newest: &str) -> Value {
         let object = self.key(key);
         self.put(&object, &gzip(content));
         json!({
@@ -130,27 +128,28 @@ impl Month {
         key.replacen("AWSLogs/", self.shape.root, 1)
     }
 
-    pub(crate) fn events_of(&self, day: Date) -> impl Iterator<Item = &Value> {
+    pub fn events_of(&self, day: Date) -> impl Iterator<Item = &Value> {
         let day = day.to_string();
         self.events.iter().filter(move |event| event["eventTime"].as_str().unwrap().starts_with(&day))
     }
 
-    pub(crate) fn path(&self, key: &str) -> PathBuf {
+    #[must_use]
+    pub fn path(&self, key: &str) -> PathBuf {
         self.folder.path().join(key)
     }
 
-    pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
+    pub fn put(&self, key: &str, bytes: &[u8]) {
         let path = self.path(key);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
 
-    pub(crate) fn remove(&self, key: &str) {
+    pub fn remove(&self, key: &str) {
         std::fs::remove_file(self.path(key)).unwrap();
     }
 
     /// Removes the digests from noon of the last day on: no digest covers its log files.
-    pub(crate) fn remove_last_digests(&self) {
+    pub fn remove_last_digests(&self) {
         let mut end = DateTime::constant(2026, 1, 31, 13, 0, 0, 0);
         while end <= DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
             self.remove(&digest_key(end));
@@ -159,35 +158,27 @@ impl Month {
     }
 
     /// Returns the keys of the bucket's objects.
-    pub(crate) fn keys(&self) -> Vec<String> {
+    pub fn keys(&self) -> Vec<String> {
         let objects = WalkDir::new(self.path("AWSLogs")).into_iter().map(Result::unwrap);
         let objects = objects.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "gz"));
         objects.map(|entry| entry.path().strip_prefix(self.folder()).unwrap().display().to_string()).collect()
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    #[must_use]
+    pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// Returns the files as the evidence of a period.
-    pub(crate) async fn evidence(&self, period: Period) -> Evidence {
-        Evidence { sources: sources(self.folder.path()).await, keys: public_keys(), period }
     }
 }
 
 /// Returns the real events, spread over the days of January 2026.
-pub(crate) fn sample_month() -> Vec<Value> {
+#[must_use]
+pub fn sample_month() -> Vec<Value> {
     let mut events = sample_events().unwrap();
     for (number, event) in events.iter_mut().enumerate() {
         let time = event["eventTime"].as_str().unwrap()[10..].to_owned();
         event["eventTime"] = json!(format!("2026-01-{:02}{time}", number % 31 + 1));
     }
     events
-}
-
-async fn sources(folder: &Path) -> Arc<Sources> {
-    let paths = [folder.display().to_string()];
-    Arc::new(Sources::find(&paths, async || unreachable!("no path is in S3")).await.unwrap())
 }
 
 /// Three options of the members of a tuple.
@@ -201,37 +192,35 @@ impl Unzip3 for Option<(String, String, String)> {
     }
 }
 
-pub(crate) const PERIOD: Period = Period { from: Date::constant(2026, 1, 1), to: Date::constant(2026, 1, 31) };
-
-pub(crate) fn log_key(day: Date, half: usize) -> String {
+#[must_use]
+pub fn log_key(day: Date, half: usize) -> String {
     let (folder, time) = (day.strftime("%Y/%m/%d"), day.strftime("%Y%m%dT1235Z"));
     format!("AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{folder}/{ACCOUNT}_CloudTrail_{REGION}_{time}_{half}.json.gz")
 }
 
-pub(crate) fn digest_key(end: DateTime) -> String {
+#[must_use]
+pub fn digest_key(end: DateTime) -> String {
     let (folder, time) = (end.strftime("%Y/%m/%d"), end.strftime("%Y%m%dT%H%M%SZ"));
     let name = format!("{ACCOUNT}_CloudTrail-Digest_{REGION}_trail_{REGION}_{time}.json.gz");
     format!("AWSLogs/{ACCOUNT}/CloudTrail-Digest/{REGION}/{folder}/{name}")
 }
 
-pub(crate) fn signing_key(name: &str) -> RsaKeyPair {
+#[must_use]
+pub fn digest_signing_key(name: &str) -> RsaKeyPair {
     let path = repository("tests/data/digest-keys").join(format!("{name}.pk8"));
     RsaKeyPair::from_pkcs8(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The public key of the chain, as `aws cloudtrail list-public-keys` prints it.
-pub(crate) fn public_keys() -> PublicKeys {
-    PublicKeys::parse(&key_list()).unwrap()
-}
-
-/// The same as text.
-pub(crate) fn key_list() -> String {
-    let value = STANDARD.encode(signing_key("trail").public_key().as_ref());
+/// Returns the public key of the chain, as `aws cloudtrail list-public-keys` prints it.
+#[must_use]
+pub fn key_list() -> String {
+    let value = STANDARD.encode(digest_signing_key("trail").public_key().as_ref());
     json!({ "PublicKeyList": [{ "Value": value, "Fingerprint": "trail" }] }).to_string()
 }
 
 /// Signs a digest as CloudTrail's documentation says.
-pub(crate) fn sign(key: &RsaKeyPair, content: &str) -> String {
+#[must_use]
+pub fn sign_digest(key: &RsaKeyPair, content: &str) -> String {
     let digest: Value = serde_json::from_str(content).unwrap();
     let text = |name: &str| digest[name].as_str().unwrap_or("null").to_owned();
     let mut signed = text("digestEndTime");
@@ -242,15 +231,18 @@ pub(crate) fn sign(key: &RsaKeyPair, content: &str) -> String {
     hex::encode(signature)
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(digest(&SHA256, bytes))
 }
 
-pub(crate) fn milliseconds(event: &Value) -> i64 {
+#[must_use]
+pub fn milliseconds(event: &Value) -> i64 {
     event["eventTime"].as_str().unwrap().parse::<Timestamp>().unwrap().as_millisecond()
 }
 
-pub(crate) fn day_of(event: &Value) -> Date {
+#[must_use]
+pub fn day_of(event: &Value) -> Date {
     Offset::UTC.to_datetime(Timestamp::from_millisecond(milliseconds(event)).unwrap()).date()
 }
 
@@ -260,8 +252,3 @@ fn first_hour() -> DateTime {
 
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "us-east-1";
-
-/// Shows no progress.
-pub(crate) fn no_progress() -> Progress {
-    Progress::Bar(ProgressBar::hidden())
-}

@@ -1,0 +1,116 @@
+//! `trailgate-ingest load`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::ProgressBar;
+use jiff::civil::Date;
+use trailgate_ingest::load::Load;
+use trailgate_ingest::load::checkpoint::Checkpoint;
+use trailgate_ingest::load::days::Days;
+use trailgate_ingest::load::failure_file::FailureFile;
+use trailgate_ingest::load::progress::Progress;
+use trailgate_ingest::load::source::Sources;
+use trailgate_ingest::load::tally::{SkippedFiles, Summary};
+
+use crate::args::{Connection, LoadArgs};
+use crate::connection::{s3, settings};
+
+pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
+    let days = Days { from: args.from, to: args.to };
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from > to
+    {
+        anyhow::bail!("--from {from} is after --to {to}");
+    }
+    let settings = settings(&args.connection)?;
+    let sources = Arc::new(Sources::find(&args.paths, async || s3(&settings.region).await).await?);
+    if let [path, ..] = sources.paths_without_files() {
+        anyhow::bail!("{path}: there are no files");
+    }
+    let progress = Progress::new(bar);
+    if args.dry_run {
+        let dry = Load::dry_run(settings.document_options.clone(), days);
+        let (mut done, mut failures) = (Checkpoint::in_memory(), FailureFile::disabled());
+        let summary = dry.run(&sources, &mut done, &mut failures, &progress, || false).await?;
+        print(&summary, true);
+        return Ok(summary);
+    }
+
+    let mut done = Checkpoint::open(&args.done, &args.scope())?;
+    let mut failures = args.failures.as_deref().map_or_else(|| Ok(FailureFile::disabled()), FailureFile::create)?;
+    let domain = args.connection.domain(&settings)?;
+    let load = Load::into_domain(Arc::new(domain), &settings, days).await;
+    let load = load.map_err(|error| args.connection.with_hint(error))?;
+    let interrupted = interrupted();
+    let is_interrupted = || interrupted.load(Ordering::Relaxed);
+    let summary = load.run(&sources, &mut done, &mut failures, &progress, is_interrupted).await?;
+    failures.finish()?;
+    print(&summary, false);
+    if interrupted.load(Ordering::Relaxed) {
+        anyhow::bail!("interrupted; the same command goes on from here ({})", args.done.display());
+    }
+    if summary.failed == 0 {
+        done.clear()?;
+    }
+    Ok(summary)
+}
+
+impl LoadArgs {
+    /// Returns the scope of the checkpoint: the destination and the days.
+    fn scope(&self) -> String {
+        let Connection { endpoint, index_prefix, .. } = &self.connection;
+        let day = |day: Option<Date>| day.map_or_else(String::new, |day| day.to_string());
+        format!("{}\n{index_prefix}\n{}\n{}", endpoint.trim_end_matches('/'), day(self.from), day(self.to))
+    }
+}
+
+/// Returns a flag that the first Ctrl-C sets; a second one ends the process.
+fn interrupted() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if set.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!("finishing what is in flight; Ctrl-C again to stop at once");
+        }
+    });
+    flag
+}
+
+fn print(summary: &Summary, is_dry: bool) {
+    let verb = if is_dry { "would be indexed" } else { "indexed" };
+    let count = if is_dry { summary.events } else { summary.indexed + summary.degraded };
+    print!("{} events in {} files, {count} {verb}", summary.events, summary.files);
+    match summary.failed {
+        0 => println!(),
+        failed => println!(", {failed} failed"),
+    }
+    if summary.degraded > 0 {
+        println!("{} of the indexed in a degraded form: search for @degraded", summary.degraded);
+    }
+    if summary.other_days > 0 {
+        println!("{} events passed over: of other days", summary.other_days);
+    }
+    for (kind, values) in &summary.foreign {
+        println!("{values} values passed over: {kind}");
+    }
+    for (reason, SkippedFiles { files, names }) in &summary.skipped {
+        let more = if *files > names.len() { ", …" } else { "" };
+        println!("{files} files passed over: {reason} ({}{more})", names.join(", "));
+    }
+    for (index, events) in summary.by_index.iter().filter(|_| is_dry) {
+        println!("{index}: {events}");
+    }
+    for failure in &summary.failures {
+        println!("failed: {failure}");
+    }
+    if summary.failed > summary.failures.len() {
+        println!("failed: {} more; --failures FILE keeps all", summary.failed - summary.failures.len());
+    }
+    if summary.failed == 0 && !summary.has_found() {
+        println!("failed: there are no CloudTrail events in what was named");
+    }
+}
