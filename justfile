@@ -61,7 +61,7 @@ botocore:
 test-stack:
     cloudformation/test
 
-# Tests the image and the packages (root, Packer, Buildah, debootstrap, systemd-nspawn).
+# Tests the image and the packages (root, Packer, Buildah, debootstrap, systemd-nspawn, a JDK, Maven).
 package:
     packer/test
 

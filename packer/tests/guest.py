@@ -65,6 +65,11 @@ class Machine:
         """Writes a file, whose folder it makes."""
         self.output(f"mkdir -p $(dirname {path}) && cat >{path} <<'END OF FILE'\n{text}\nEND OF FILE")
 
+    def program(self, path, body):
+        """Writes a program that the shell runs."""
+        self.write(path, f"#!/bin/sh\n{body}")
+        self.output(f"chmod +x {path}")
+
     def wait(self, command):
         """Waits for a command to succeed."""
         end = time.monotonic() + PATIENCE

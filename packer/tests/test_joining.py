@@ -5,154 +5,28 @@ things are not Amazon's: Debian is the system, cfn-signal, which no registry has
 the lifecycle action, which moto lacks.
 """
 
-import contextlib
 import datetime
-import hashlib
 import json
-import os
 import socket
 import ssl
 import subprocess
-import time
-import urllib.error
-import urllib.request
 
 import pytest
 
-from guest import CONSOLE, PATIENCE, ROOT, booted
-from template import ACCOUNT, REGION, STACK, Stack
+import instance as instances
+from guest import CONSOLE, PATIENCE
+from instance import told_by
+from template import REGION, STACK, Stack
 
-BUNDLE = ROOT / "target/bundle/trailgate-x86_64.tar.gz"
-METADATA = "169.254.169.254"
 # An address of the network that the mock says the instance is in.
 BALANCER = "192.0.2.1"
-# The role's temporary keys.
-KEYS = {"AWS_ACCESS_KEY_ID": "ASIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
-PROGRAMS = {
-    "/usr/local/bin/aws": 'if [ "$2" = complete-lifecycle-action ]; then echo "$@" >/tmp/lifecycle; exit; fi\n'
-    'PYTHONPATH=/opt/aws/packages exec python3 -B -m awscli "$@"',
-    "/opt/aws/bin/cfn-signal": 'echo "$@" >/tmp/signal',
-}
-
-
-@contextlib.contextmanager
-def running(*command, **options):
-    process = subprocess.Popen(command, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-@contextlib.contextmanager
-def metadata(instance, folder):
-    """The instance's metadata service, where every instance has it.
-
-    It is at the other end of a cable, in a network of its own: the gate takes the port on all addresses of this one.
-    """
-    keys = dict(zip(("AccessKeyId", "SecretAccessKey", "Token"), KEYS.values(), strict=True))
-    role = {"Code": "Success", "LastUpdated": "2026-01-01T00:00:00Z", "Type": "AWS-HMAC"} | keys
-    role["Expiration"] = "2099-01-01T00:00:00Z"
-    values = {"instance-id": instance, "iam-security-credentials": role}
-    (folder / "metadata.json").write_text(json.dumps({"metadata": {"values": values}}))
-    mock = f"""
-until ip link show metadata; do sleep 0.1; done
-ip address add {METADATA}/30 dev metadata && ip link set metadata up
-exec {ROOT}/target/aws/bin/ec2-metadata-mock --hostname {METADATA} --port 80 --imdsv2 -c {folder}/metadata.json
-"""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with running("unshare", "--net", "bash", "-c", mock, **quiet) as player:
-        end = time.monotonic() + PATIENCE
-        while os.readlink(f"/proc/{player.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        for command in (
-            f"link add instance type veth peer name metadata netns {player.pid}",
-            "address add 169.254.169.253/30 dev instance",
-            "link set instance up",
-        ):
-            subprocess.run(["ip", *command.split()], check=True)
-        while not answers(f"http://{METADATA}/"):
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        yield
-
-
-def answers(url):
-    try:
-        urllib.request.urlopen(url, timeout=5).close()
-    except urllib.error.HTTPError:
-        pass
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")
-def domain():
-    """The stand-in for a domain, which takes what the role or a session of its STS has signed; the URLs of both."""
-    serve = (ROOT / "target/debug/fake-domain", "serve", "--region", REGION, "--sts")
-    with running(*serve, env=os.environ | KEYS, stdout=subprocess.PIPE, text=True) as serving:
-        yield tuple(serving.stdout.readline().split(" on ")[1].strip() for _ in range(2))
-
-
-class Instance:
-    """A machine that the stack has started, before its user data runs."""
-
-    def __init__(self, machine, aws, sts, name, settings):
-        self.machine = machine
-        self._endpoints = f"AWS_ENDPOINT_URL={aws.endpoint} AWS_ENDPOINT_URL_STS={sts}"
-        self.id = name
-        self._aws = aws
-        self._settings = settings
-
-    def start(self, **parameters):
-        """Runs the user data of a stack; returns how it ended, and the arguments of cfn-signal."""
-        parameters = {"GateBundleSha256": hashlib.sha256(BUNDLE.read_bytes()).hexdigest()} | parameters
-        script = Stack(**parameters).properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
-        for written, found in self._settings.items():
-            script = script.replace(f"{written}\n", f"{found}\n")
-        self.machine.write("/tmp/user-data", script)
-        done = self.machine.run(f"{self._endpoints} bash /tmp/user-data")
-        return done, self.machine.output("cat /tmp/signal")
-
-    def reach_aws(self):
-        """Points the services at AWS, until the next boot."""
-        self.machine.output(f"systemctl set-environment {self._endpoints}")
-
-    def address(self):
-        """Returns EC2's description of the stack's address."""
-        (address,) = self._aws.client("ec2").describe_addresses()["Addresses"]
-        return address
-
-    def follow(self):
-        """Runs the service that the timer starts each minute."""
-        self.machine.output("systemctl start trailgate-follow")
-
-
-@pytest.fixture(scope="module")
-def instance(aws, domain, tmp_path_factory):
-    (endpoint, sts), ec2, s3 = domain, aws.client("ec2"), aws.client("s3")
-    s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.upload_file(BUNDLE, "code", "gate.tar.gz")
-    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
-    (started,) = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"]
-    address = ec2.allocate_address(Domain="vpc")
-
-    # What the template's resources are called, and what they are.
-    settings = {
-        "ENDPOINT=https://CloudTrailESDomain.DomainEndpoint": f"ENDPOINT={endpoint}",
-        "ADDRESS=GateAddress": f"ADDRESS={address['PublicIp']}",
-        "ADDRESS_ALLOCATION=GateAddress.AllocationId": f"ADDRESS_ALLOCATION={address['AllocationId']}",
-    }
-    with booted() as machine, metadata(started["InstanceId"], tmp_path_factory.mktemp("metadata")):
-        for path, body in PROGRAMS.items():
-            machine.write(path, f"#!/bin/sh\n{body}\n")
-            machine.output(f"chmod +x {path}")
-        made = Instance(machine, aws, sts, started["InstanceId"], settings)
-        made.reach_aws()
-        yield made
+def instance(aws, tmp_path_factory):
+    with instances.domain() as (endpoint, sts):
+        with instances.started(aws, tmp_path_factory.mktemp("metadata"), endpoint, STS=sts) as made:
+            yield made
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +35,6 @@ def joined(aws, instance):
     done, told = instance.start()
     assert (done.returncode, told) == (0, told_by(0)), done.stdout + done.stderr
     return instance
-
-
-def told_by(code):
-    """Returns the arguments of cfn-signal for user data that ends with this code."""
-    stack = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK}/1"
-    return f"-e {code} --stack {stack} --resource GateGroup --region {REGION}"
 
 
 def ask(joined):
@@ -191,6 +59,16 @@ def test_first_start_without_an_allowlist_fails_the_stack(aws, instance):
     assert instance.machine.run("test -e /tmp/lifecycle").returncode != 0
 
 
+def test_missing_signal_program_is_installed_first(aws, instance):
+    aws.put_allowlist("nonsense")
+    machine = instance.machine
+    machine.output("mv /opt/aws/bin/cfn-signal /root && rm /tmp/signal")
+    machine.program("/usr/local/bin/dnf", 'echo "$@" >/root/dnf; mv /root/cfn-signal /opt/aws/bin')
+    _, told = instance.start()
+    machine.output("rm /usr/local/bin/dnf")
+    assert (machine.output("cat /root/dnf"), told) == ("-y -q install aws-cfn-bootstrap", told_by(1))
+
+
 def test_gate_answers_listed_client_at_the_stack_s_address(joined):
     assert joined.machine.output(ask(joined)) == "200"
     assert joined.address()["InstanceId"] == joined.id
@@ -206,6 +84,13 @@ def test_joined_gate_completes_its_lifecycle_action(joined):
 def test_the_fingerprint_is_on_the_console(joined):
     shown = joined.machine.output("openssl x509 -in /etc/trailgate/tls/certificate.pem -noout -fingerprint -sha256")
     assert f"trailgate: certificate {shown}" in CONSOLE.read_text(errors="replace")
+
+
+def test_missing_console_does_not_fail_the_join(joined):
+    joined.machine.program("/usr/local/bin/tee", "cat >/dev/null; exit 1")
+    _, told = joined.start()
+    joined.machine.output("rm /usr/local/bin/tee")
+    assert told == told_by(0)
 
 
 def test_both_ports_are_systemd_s_and_port_80_leads_to_443(joined):
@@ -233,6 +118,7 @@ def test_age_of_the_release_is_sent(aws, joined):
     age = (datetime.datetime.now(datetime.UTC) - datetime.datetime(2025, 2, 18, tzinfo=datetime.UTC)).days
     # The machine may be in the next day by now.
     assert aws.sent("image_age_days")[0] in (age, age - 1)
+    assert "warn    image          Amazon Linux 2023.6.20250218 is" in joined.doctor().stdout
     alarm = Stack().properties("ImageAgeAlarm")
     assert (alarm["Namespace"], alarm["MetricName"]) == ("trailgate", "image_age_days")
     assert alarm["Dimensions"] == [{"Name": "Stack", "Value": STACK}]
@@ -264,6 +150,25 @@ def test_list_of_20_kb_from_s3_is_in_effect_without_a_restart(aws, joined):
     joined.machine.wait(f"[ $({ask(joined)}) = 200 ]")
     assert "401 entries" in joined.machine.output("trailgate check")
     assert joined.machine.pid() == before
+
+
+def test_wrong_clock_is_corrected_and_reported(joined):
+    machine = joined.machine
+    machine.output("cp -p /etc/trailgate/trailgate.toml /tmp")
+    # The stand-ins' clocks are ahead, because all containers share the machine's.
+    with instances.domain("--clock-offset", "600") as (endpoint, sts):
+        machine.output(f"sed -i 's|^endpoint = .*|endpoint = \"{endpoint}\"|' /etc/trailgate/trailgate.toml")
+        machine.output(f"systemctl set-environment AWS_ENDPOINT_URL_STS={sts} && systemctl restart trailgate")
+        assert machine.output(ask(joined)) == "200"
+        # It signs with a role, for which STS has to accept the time, too.
+        machine.wait("curl -sf http://127.0.0.1:9180/readyz")
+        found = joined.doctor(f"AWS_ENDPOINT_URL_STS={sts}")
+    machine.output("mv /tmp/trailgate.toml /etc/trailgate")
+    joined.reach_aws()
+    machine.output("systemctl restart trailgate")
+    assert found.returncode == 1
+    assert " s behind the domain's" in found.stdout and "set the clock" in found.stdout
+    assert "the domain accepts the signature" in found.stdout
 
 
 def test_gate_of_a_fleet_learns_the_client_before_tls(aws, joined):

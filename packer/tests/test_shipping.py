@@ -8,6 +8,7 @@ import collections
 import http.client
 import http.server
 import json
+import os
 import pathlib
 import threading
 import time
@@ -87,7 +88,7 @@ class Load(threading.Thread):
 
 
 def wait(condition):
-    end = time.monotonic() + 120
+    end = time.monotonic() + 120 + LINES / 100 + REFUSED
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -118,7 +119,8 @@ def shipped(aws, cloudwatch):
         load.wait_for(LINES // 10)
         cloudwatch.refuses = True
         load.wait_for(LINES // 5)
-        wait(lambda: cloudwatch.refused > 10)
+        since = time.monotonic()
+        wait(lambda: cloudwatch.refused > 10 and time.monotonic() > since + REFUSED)
         cloudwatch.refuses = False
         load.wait_for(LINES // 5)
         load.is_over = True
@@ -139,7 +141,9 @@ def lines(aws):
         token = {"nextToken": page["nextForwardToken"]}
 
 
-LINES = 20_000
+# More of both by hand: 200,000 lines and ten minutes.
+LINES = int(os.environ.get("LINES", 20_000))
+REFUSED = float(os.environ.get("REFUSED_SECONDS", 0))
 
 
 def numbers(messages):
