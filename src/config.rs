@@ -190,6 +190,10 @@ mod tests {
         );
         rejects(
             "[upstream]\nendpoint = \"https://a.test\"\n",
+            "2: upstream.endpoint: names neither region nor service: set aws.region, and aws.service to \"es\" or \"aoss\"",
+        );
+        rejects(
+            "[upstream]\nendpoint = \"https://a.test\"\n[aws]\nservice = \"es\"\n",
             "2: upstream.endpoint: does not name a region: set aws.region",
         );
         rejects(

@@ -94,7 +94,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
     let writers = [("events", logs.events.clone()), ("access", logs.access.clone())];
     let observer = Arc::new(Observer::new(parts, list_state, writers));
     if let Some(listener) = admin_listener {
-        tracing::info!(address = listener.name(), "answering the operator");
+        tracing::info!(address = listener.name(), "admin listening");
         let (status, hosts) = (Arc::clone(&observer), config.admin.hosts);
         background.spawn("the admin address", async move { match admin::run(listener, status, hosts).await {} });
     }

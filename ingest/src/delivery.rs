@@ -187,16 +187,16 @@ fn log_outcome(batch: &Batch, outcome: &BulkOutcome) {
             for (verdict, reason, refused) in count_errors(items) {
                 let what = match verdict {
                     Verdict::Done => continue,
-                    Verdict::Retry => "the domain has no room for some documents",
-                    Verdict::Degrade => "some documents do not fit into the index",
-                    Verdict::Fail => "the domain refuses some documents",
+                    Verdict::Retry => "the domain is overloaded; retrying documents",
+                    Verdict::Degrade => "documents do not fit the mapping; indexing them degraded",
+                    Verdict::Fail => "the domain rejected documents",
                 };
                 tracing::warn!(documents, refused, attempt, reason, "{what}");
             }
         }
-        BulkOutcome::Retry(error) => tracing::warn!(documents, attempt, reason = %error, "a request is to be repeated"),
-        BulkOutcome::Halve(error) => tracing::info!(documents, reason = %error, "a request is to be split"),
-        BulkOutcome::Fail(error) => tracing::error!(documents, reason = %error, "a request is refused"),
+        BulkOutcome::Retry(error) => tracing::warn!(documents, attempt, reason = %error, "retrying a request"),
+        BulkOutcome::Halve(error) => tracing::info!(documents, reason = %error, "splitting a request"),
+        BulkOutcome::Fail(error) => tracing::error!(documents, reason = %error, "the domain rejected a request"),
     }
 }
 

@@ -115,13 +115,13 @@ pub enum DomainError {
     #[error("{}", describe(.0))]
     Request(#[from] RequestError),
     /// The domain broke off within its answer.
-    #[error("the domain broke off within its answer")]
+    #[error("the domain closed the connection within its response")]
     BrokeOff(#[source] hyper::Error),
     /// The answer is compressed, and broken or longer than any answer to a request of ours.
-    #[error("the domain's gzip answer cannot be read")]
+    #[error("cannot decompress the domain's response")]
     Undecodable,
     /// The time was over before the answer was whole.
-    #[error("the domain did not answer in time")]
+    #[error("the domain did not respond in time")]
     TimedOut,
 }
 

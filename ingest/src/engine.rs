@@ -115,7 +115,7 @@ impl FromStr for Engine {
 
 /// A text that names no engine and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no engine and version such as Elasticsearch_5.6 or OpenSearch_2.19")]
+#[error("is not an engine and version; write one like Elasticsearch_5.6 or OpenSearch_2.19")]
 pub struct UnknownEngine;
 
 /// The response to `GET /`.

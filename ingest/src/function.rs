@@ -64,10 +64,10 @@ pub struct BatchItemFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum InvocationError {
     /// The payload cannot be read, or has nothing to index.
-    #[error("the payload cannot be read: {0}")]
+    #[error("cannot read the payload: {0}")]
     Payload(#[from] PayloadError),
     /// Some events are not in the index as far as is known.
-    #[error("{failed} of {received} events are not in the index; the first of them: {reason}")]
+    #[error("{failed} of {received} events not indexed; first reason: {reason}")]
     NotIndexed {
         /// The number of these events.
         failed: usize,
@@ -123,7 +123,7 @@ impl Function {
             }
         };
         let undecodable = records.iter().filter_map(|record| record.batch.as_ref().err()).inspect(|error| {
-            tracing::error!(%error, "a record cannot be read");
+            tracing::error!(%error, "cannot read a record");
         });
         let undecodable = undecodable.count();
         let mut events = collect_events(&records);
@@ -135,7 +135,7 @@ impl Function {
         });
         let passed_over = all - events.len();
         if passed_over > 0 {
-            tracing::info!(lines = passed_over, "lines of trailgate's log are passed over");
+            tracing::info!(lines = passed_over, "skipped lines of trailgate's log");
         }
         let (report, oldest) = self.deliver(&events, deadline).await;
         InvocationOutcome {
@@ -250,7 +250,7 @@ fn build_response(
             failed = report.failed.len(),
             received = report.received,
             first = first.reason,
-            "events failed"
+            "events not indexed"
         );
     }
     let mut response = BatchResponse::default();
@@ -275,14 +275,16 @@ fn oldest_time(documents: &[Document], events: &[EventRef<'_>]) -> Option<Timest
 fn log_setup(setup: &SetupResult) {
     let engine = setup.engine;
     match &setup.template {
-        Ok(template) => tracing::info!(%engine, %template, "the index template is there"),
-        Err(error) => tracing::error!(%engine, %error, "no index template: the engine guesses the mapping"),
+        Ok(template) => tracing::info!(%engine, %template, "index template in place"),
+        Err(error) => {
+            tracing::error!(%engine, %error, "cannot install the index template; the engine guesses the mapping");
+        }
     }
     match &setup.retention {
         None => {}
-        Some(Ok(policy)) => tracing::info!(%engine, %policy, "the retention policy is there"),
+        Some(Ok(policy)) => tracing::info!(%engine, %policy, "retention policy in place"),
         Some(Err(error)) => {
-            tracing::error!(%engine, %error, "no retention policy for all indices: some may stay for ever");
+            tracing::error!(%engine, %error, "cannot apply the retention policy to all indices; some are not deleted");
         }
     }
 }

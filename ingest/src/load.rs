@@ -149,16 +149,16 @@ impl LoadTarget {
     async fn set_up(domain: Arc<Domain>, settings: &Settings, action: BulkAction) -> anyhow::Result<Self> {
         let setup = set_up_domain(&domain, &settings.plan, TIMEOUT).await;
         match setup.template {
-            Ok(SetupState::Installed) => tracing::info!("the index template is installed"),
+            Ok(SetupState::Installed) => tracing::info!("installed the index template"),
             Ok(_) => {}
-            Err(error) => return Err(error).context("the index template cannot be installed"),
+            Err(error) => return Err(error).context("cannot install the index template"),
         }
         if let Some(Err(error)) = setup.retention {
-            tracing::warn!(%error, "the retention policy cannot be installed");
+            tracing::warn!(%error, "cannot install the retention policy");
         }
         if settings.document_options.access_log {
             let access_log = set_up_domain(&domain, &settings.plan.for_access_log(), TIMEOUT).await;
-            access_log.template.context("the index template of the access log cannot be installed")?;
+            access_log.template.context("cannot install the index template of the access log")?;
         }
         let limits = DeliveryLimits { timeout: TIMEOUT, ..DeliveryLimits::default() };
         Ok(Self {
@@ -179,7 +179,7 @@ impl LoadTarget {
         let deadline = Instant::now() + CHUNK_TIMEOUT;
         let report = self.delivery.deliver(documents, &degrade, self.mapping_type, deadline).await;
         if let Some(first) = report.failed.first() {
-            tracing::warn!(failed = report.failed.len(), reason = first.reason, "missing events are not indexed");
+            tracing::warn!(failed = report.failed.len(), reason = first.reason, "cannot load some missing events");
         }
         (report.indexed + report.degraded) as u64
     }

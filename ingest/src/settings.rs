@@ -73,7 +73,7 @@ impl Settings {
         };
         let is_time_series = environment.flag("TIME_SERIES", false)?;
         if is_time_series && service.as_deref() != Some("aoss") {
-            return Err(problem("TIME_SERIES", "is of the service \"aoss\" only"));
+            return Err(problem("TIME_SERIES", "needs the service \"aoss\""));
         }
         Ok(Self {
             region: region.ok_or_else(|| problem("REGION", "is not set, and ENDPOINT does not name a region"))?,
@@ -111,7 +111,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         let Some(text) = self.text(variable) else { return Ok(choices[0].1) };
         choices.iter().find(|(name, _)| *name == text).map(|&(_, value)| value).ok_or_else(|| {
             let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-            problem(variable, format!("{text:?} is none of {}", names.join(", ")))
+            problem(variable, format!("{text:?} is invalid; write one of {}", names.join(", ")))
         })
     }
 
@@ -122,7 +122,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         if endpoint.is_exposed() && !self.flag("ALLOW_PLAINTEXT", false)? {
             return Err(problem(
                 "ENDPOINT",
-                "is plain http to another machine: write https, or set ALLOW_PLAINTEXT to true",
+                "is plain http to another machine; write https, or set ALLOW_PLAINTEXT to true",
             ));
         }
         Ok(endpoint)
@@ -131,13 +131,13 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     fn plan(&self, prefix: &str) -> Result<SetupPlan, SettingsError> {
         let retention = match self.text("RETENTION_DAYS") {
             None => None,
-            Some(text) => {
-                Some(text.parse().map_err(|_| problem("RETENTION_DAYS", format!("{text:?} is no number of days")))?)
-            }
+            Some(text) => Some(text.parse().map_err(|_| {
+                problem("RETENTION_DAYS", format!("{text:?} is not a number of days; write 1 or more"))
+            })?),
         };
         let plan = SetupPlan::new(prefix, retention).filter(|_| prefix.len() <= PREFIX_BYTES).ok_or_else(|| {
             let advice = "write lower-case letters, digits, - or _, a letter first";
-            problem("INDEX_PREFIX", format!("{prefix:?} begins no index's name: {advice}"))
+            problem("INDEX_PREFIX", format!("{prefix:?} cannot begin an index name; {advice}"))
         })?;
         let Some(engine) = self.text("ENGINE_VERSION") else { return Ok(plan) };
         let parsed = engine.parse().map_err(|error| problem("ENGINE_VERSION", format!("{engine:?} {error}")))?;
@@ -214,7 +214,7 @@ mod tests {
     fn time_series_collection_gets_no_document_ids() {
         let collection = ("ENDPOINT", "https://abc.eu-west-1.aoss.amazonaws.com");
         assert_eq!(read(&[collection, ("TIME_SERIES", "true")]).unwrap().document_options.id, DocumentId::None);
-        rejects(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: is of the service \"aoss\" only");
+        rejects(&[ENDPOINT, ("TIME_SERIES", "true")], "TIME_SERIES: needs the service \"aoss\"");
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
         );
         rejects(
             &[("ENDPOINT", "http://a.test")],
-            "ENDPOINT: is plain http to another machine: write https, or set ALLOW_PLAINTEXT to true",
+            "ENDPOINT: is plain http to another machine; write https, or set ALLOW_PLAINTEXT to true",
         );
         rejects(
             &[("ENDPOINT", "a.test"), ("SERVICE", "es")],
@@ -239,17 +239,23 @@ mod tests {
         );
         rejects(&[ENDPOINT, ("REGION", "moon")], "REGION: \"moon\" is not a region: write one like \"eu-west-1\"");
         rejects(&[ENDPOINT, ("SERVICE", "ec2")], "SERVICE: \"ec2\" is neither \"es\" nor \"aoss\"");
-        rejects(&[ENDPOINT, ("DOCUMENT_ID", "id")], "DOCUMENT_ID: \"id\" is none of log_event_id, event_id");
-        rejects(&[ENDPOINT, ("INDEX_DAY", "now")], "INDEX_DAY: \"now\" is none of log_timestamp, event_time");
-        rejects(&[ENDPOINT, ("GZIP", "yes")], "GZIP: \"yes\" is none of true, false");
+        rejects(
+            &[ENDPOINT, ("DOCUMENT_ID", "id")],
+            "DOCUMENT_ID: \"id\" is invalid; write one of log_event_id, event_id",
+        );
+        rejects(
+            &[ENDPOINT, ("INDEX_DAY", "now")],
+            "INDEX_DAY: \"now\" is invalid; write one of log_timestamp, event_time",
+        );
+        rejects(&[ENDPOINT, ("GZIP", "yes")], "GZIP: \"yes\" is invalid; write one of true, false");
         rejects(
             &[ENDPOINT, ("ENGINE_VERSION", "6.8")],
-            "ENGINE_VERSION: \"6.8\" is no engine and version such as Elasticsearch_5.6 or OpenSearch_2.19",
+            "ENGINE_VERSION: \"6.8\" is not an engine and version; write one like Elasticsearch_5.6 or OpenSearch_2.19",
         );
-        rejects(&[ENDPOINT, ("RETENTION_DAYS", "0")], "RETENTION_DAYS: \"0\" is no number of days");
+        rejects(&[ENDPOINT, ("RETENTION_DAYS", "0")], "RETENTION_DAYS: \"0\" is not a number of days; write 1 or more");
         rejects(
             &[ENDPOINT, ("INDEX_PREFIX", "Trail-")],
-            "INDEX_PREFIX: \"Trail-\" begins no index's name: write lower-case letters, digits, - or _, a letter first",
+            "INDEX_PREFIX: \"Trail-\" cannot begin an index name; write lower-case letters, digits, - or _, a letter first",
         );
     }
 }

@@ -65,7 +65,7 @@ pub enum SetupError {
     #[error(transparent)]
     Request(#[from] JsonRequestError),
     /// The template in this program is broken.
-    #[error("the template of this program cannot be parsed: {0}")]
+    #[error("cannot parse the built-in index template: {0}")]
     Template(#[from] serde_json::Error),
     /// The engine cannot delete indices by age.
     #[error("{0} has no index state management that attaches policies by name")]
@@ -114,7 +114,7 @@ async fn install_template(client: &JsonClient<'_>, engine: Engine, plan: &SetupP
             break;
         }
         let answer = response.excerpt();
-        tracing::warn!(%answer, "another index template matches with the same priority: this one gets a higher one");
+        tracing::warn!(%answer, "another index template matches with the same priority; raising the priority of ours");
         template::raise_priority(&mut template);
         response = send_json(client, Method::PUT, &path, &template).await?;
     }

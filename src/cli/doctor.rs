@@ -154,7 +154,10 @@ async fn connect(config: &Config, report: &mut Report) -> Option<Reachable> {
     // An unsigned request is enough: its rejection has a `Date` like any response.
     let answer = network::ask(&upstream, &root(), ANY, None).await;
     let local = SystemTime::now();
-    report.add("clock", diagnose::clock(&answer, local));
+    match &answer {
+        Ok(answer) if answer.date().is_none() => report.add_warning("clock", diagnose::missing_date()),
+        _ => report.add("clock", diagnose::clock(&answer, local)),
+    }
     let clock = Clock::default();
     if let Some(date) = answer.ok()?.date() {
         clock.correct(local, date);

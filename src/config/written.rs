@@ -150,10 +150,18 @@ impl Config {
         let endpoint = self.upstream.endpoint()?;
         let unnamed = |message: &str| problem_at(&self.upstream.endpoint, message);
         let region = self.aws.region()?.or(endpoint.region());
-        let region = region.ok_or_else(|| unnamed("does not name a region: set aws.region"))?.to_owned();
         let service = self.aws.service.map(Service::name).or(endpoint.service());
-        let service =
-            service.ok_or_else(|| unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""))?;
+        let (region, service) = match (region, service) {
+            (Some(region), Some(service)) => (region.to_owned(), service),
+            (None, Some(_)) => return Err(unnamed("does not name a region: set aws.region")),
+            (Some(_), None) => {
+                return Err(unnamed("does not name a service: set aws.service to \"es\" or \"aoss\""));
+            }
+            (None, None) => {
+                let message = "names neither region nor service: set aws.region, and aws.service to \"es\" or \"aoss\"";
+                return Err(unnamed(message));
+            }
+        };
         let listeners = self.listen.check(folder)?;
         let roles = self.aws.roles.check(&region)?;
         Ok(super::types::Config {

@@ -28,7 +28,7 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     let stack = KibanaStack::start(|_| ()).await.unwrap();
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let installed = fill(&domain.url(), Timestamp::now()).await.unwrap();
-    assert!(installed.ends_with("the index pattern is the default one now\n"), "{installed}");
+    assert!(installed.ends_with("set the index pattern as the default\n"), "{installed}");
     let mut gate = Program::detecting_engine(&domain).await;
     put_allowlist(&mut gate, &analyst()).await;
 

@@ -58,7 +58,7 @@ impl Program {
         let nowhere = SocketAddr::from(([0; 4], 0));
         let mut program = Self { child, address: nowhere, admin: nowhere, stdout, stderr, folder };
         program.address = program.event("listening").await["address"].as_str().unwrap().parse().unwrap();
-        program.admin = program.event("answering the operator").await["address"].as_str().unwrap().parse().unwrap();
+        program.admin = program.event("admin listening").await["address"].as_str().unwrap().parse().unwrap();
         program
     }
 

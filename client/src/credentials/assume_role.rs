@@ -9,7 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
-use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::types::Tag;
 use aws_sdk_sts::{Client, Config};
@@ -164,8 +164,12 @@ fn explain(error: &SdkError<AssumeRoleError>) -> String {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        _ => format!("cannot call STS: {}", DisplayErrorContext(error)),
+        _ => format!("cannot call STS: {}", join_causes(error)),
     }
+}
+
+fn join_causes(error: &SdkError<AssumeRoleError>) -> String {
+    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Error codes of AWS for credentials that are unknown or expired.

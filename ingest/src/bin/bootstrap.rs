@@ -39,7 +39,7 @@ struct Program {
 fn start() -> anyhow::Result<Program> {
     let settings = Settings::read(|variable| std::env::var(variable).ok())?;
     let provider = provider(&settings.region, None);
-    let domain = Arc::new(Domain::connect(&settings, provider).context("cannot connect")?);
+    let domain = Arc::new(Domain::connect(&settings, provider).context("cannot create the client of the domain")?);
     let function = Function::new(&settings, Arc::clone(&domain), DeliveryLimits::default());
     Ok(Program { function, settings, domain })
 }
@@ -67,14 +67,14 @@ async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<
     if let Some(request) = ReloadRequest::parse(event.payload.get().as_bytes()) {
         return reload(program, request, deadline).await.map(FunctionResponse::Reload).map_err(|error| {
             let message = format!("{error:#}");
-            tracing::error!(error = message, request_id = event.context.request_id, "the reload failed");
+            tracing::error!(error = message, request_id = event.context.request_id, "reload failed");
             Diagnostic { error_type: "Reload".to_owned(), error_message: message }
         });
     }
     let outcome = program.function.invoke(event.payload.get().as_bytes(), deadline, Timestamp::now()).await;
     println!("{}", outcome.metrics.line(&event.context.env_config.function_name, Timestamp::now()));
     outcome.response.map(FunctionResponse::Records).map_err(|error| {
-        tracing::error!(%error, request_id = event.context.request_id, "the invocation failed");
+        tracing::error!(%error, request_id = event.context.request_id, "invocation failed");
         Diagnostic { error_type: error.error_type().to_owned(), error_message: error.to_string() }
     })
 }

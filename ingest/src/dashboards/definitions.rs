@@ -144,7 +144,7 @@ impl Definitions {
             .chain(panels.map(|panel| ("panel", &panel.id)));
         for (kind, id) in all {
             if !ids.insert((kind, id)) {
-                return Err(wrong(id, "is the name of two things"));
+                return Err(wrong(id, "is used twice; choose another id"));
             }
         }
         let dashboards = written.dashboard.iter().map(|dashboard| {
@@ -216,18 +216,18 @@ struct WrittenSplit {
 impl WrittenPanel {
     fn parse(&self, written: &WrittenDefinitions) -> Result<Panel, DefinitionsError> {
         if self.width == 0 || self.width > COLUMNS || self.height == 0 {
-            return Err(wrong(&self.id, "has no such place"));
+            return Err(wrong(&self.id, "needs a width of 1 to 12 and a height of 1 or more"));
         }
         let scope = match (&self.search, &self.query) {
             (None, None) => PanelScope::All,
             (Some(id), None) => PanelScope::Search(written.search(id)?.id.clone()),
             (None, Some(query)) => PanelScope::Query(query.clone()),
-            (Some(_), Some(_)) => return Err(wrong(&self.id, "has both a search and a query")),
+            (Some(_), Some(_)) => return Err(wrong(&self.id, "has both search and query; remove one")),
         };
         let measure = match (&self.sum, self.kind) {
             (None, _) => Measure::Count(written.counts.clone()),
             (Some(field), PanelKind::Table | PanelKind::Pie | PanelKind::OverTime) => Measure::Sum(field.clone()),
-            (Some(_), _) => return Err(wrong(&self.id, "has a sum, which its kind does not show")),
+            (Some(_), _) => return Err(wrong(&self.id, "has sum, which its kind does not show")),
         };
         let content = match (self.kind, &self.text, &self.by[..]) {
             (PanelKind::Note, Some(text), []) => PanelContent::Note(text.clone()),
@@ -238,7 +238,7 @@ impl WrittenPanel {
             (PanelKind::Pie, None, [by]) => PanelContent::Pie { by: by.clone(), top: self.top.unwrap_or(TOP) },
             (PanelKind::OverTime, None, by) => PanelContent::OverTime(self.split(by, written)?),
             (PanelKind::Events, None, []) if self.search.is_some() => PanelContent::Events,
-            _ => return Err(wrong(&self.id, "lacks what its kind needs, or has more")),
+            _ => return Err(wrong(&self.id, "lacks a key of its kind, or has one of another kind")),
         };
         Ok(Panel {
             id: self.id.clone(),
@@ -259,7 +259,7 @@ impl WrittenPanel {
                 let queries = pieces.iter().map(|piece| Ok((piece.title.clone(), piece.query(written)?)));
                 Ok(BarSplit::Into(queries.collect::<Result<_, DefinitionsError>>()?))
             }
-            _ => Err(wrong(&self.id, "is split in two ways")),
+            _ => Err(wrong(&self.id, "has both by and split; remove one")),
         }
     }
 }
@@ -273,7 +273,7 @@ impl WrittenSplit {
                 let queries = self.searches.iter().map(|id| Ok(format!("({})", written.search(id)?.query)));
                 Ok(queries.collect::<Result<Vec<_>, DefinitionsError>>()?.join(" OR "))
             }
-            _ => Err(wrong(&self.title, "needs a query or searches")),
+            _ => Err(wrong(&self.title, "lacks query or searches")),
         }
     }
 }

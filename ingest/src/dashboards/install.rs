@@ -105,7 +105,7 @@ pub async fn install_dashboards(
     let client = JsonClient::new(domain, timeout).with_headers(csrf_headers());
     let engine = client.detect_engine().await?;
     if stores_in_index(engine) {
-        let missing = InstallError::NoKibana("there is no index .kibana, which it makes when it starts");
+        let missing = InstallError::NoKibana("the index .kibana does not exist; Kibana creates it when it starts");
         let index = Index::find(client).await?.ok_or(missing)?;
         let wanted = plan.build_objects(ExportFormat::Kibana5);
         let found = index.fetch_attributes(&wanted).await?;
@@ -114,7 +114,7 @@ pub async fn install_dashboards(
         let is_default = index.set_default_pattern(plan.default_pattern()).await?;
         return Ok(InstallResult { store: ObjectStore::Index(engine), objects, is_default });
     }
-    let missing = InstallError::NoKibana("none answers below /_dashboards or /_plugin/kibana");
+    let missing = InstallError::NoKibana("neither /_dashboards nor /_plugin/kibana responds");
     let api = Api::find(client).await?.ok_or(missing)?;
     let wanted = plan.build_objects(ExportFormat::Kibana7);
     let found = api.fetch_attributes(&wanted).await?;
@@ -214,12 +214,12 @@ impl fmt::Display for InstallResult {
         let count = |state| self.objects.iter().filter(|(_, _, other)| *other == state).count();
         let (installed, replaced, current) =
             (count(ObjectState::Installed), count(ObjectState::Replaced), count(ObjectState::Current));
-        writeln!(f, ": {installed} objects installed, {replaced} replaced, {current} there already")?;
+        writeln!(f, ": {installed} objects installed, {replaced} replaced, {current} unchanged")?;
         if self.is_default {
-            writeln!(f, "the index pattern is the default one now")?;
+            writeln!(f, "set the index pattern as the default")?;
         }
         for (kind, title, _) in self.objects.iter().filter(|(_, _, state)| *state == ObjectState::Kept) {
-            writeln!(f, "kept, because a user changed it: {} {title:?} (--force replaces it)", kind.name())?;
+            writeln!(f, "kept, because a user changed it: {} {title:?}; --force replaces it", kind.name())?;
         }
         Ok(())
     }

@@ -237,13 +237,13 @@ fn definition_with_a_dangling_name_is_rejected() {
     let panel = "[[dashboard]]\nid = \"d\"\ntitle = \"D\"\n[[dashboard.panel]]\nid = \"p\"\ntitle = \"P\"\nwidth = 6\n";
     for (rest, reason) in [
         ("height = 1\nkind = \"count\"\nsearch = \"x\"\n", "x: is no search"),
-        ("height = 1\nkind = \"count\"\nsum = \"a\"\n", "p: has a sum, which its kind does not show"),
-        ("height = 1\nkind = \"pie\"\nby = [\"a\", \"b\"]\n", "p: lacks what its kind needs, or has more"),
-        ("height = 1\nkind = \"table\"\n", "p: lacks what its kind needs, or has more"),
-        ("height = 0\nkind = \"count\"\n", "p: has no such place"),
+        ("height = 1\nkind = \"count\"\nsum = \"a\"\n", "p: has sum, which its kind does not show"),
+        ("height = 1\nkind = \"pie\"\nby = [\"a\", \"b\"]\n", "p: lacks a key of its kind, or has one of another kind"),
+        ("height = 1\nkind = \"table\"\n", "p: lacks a key of its kind, or has one of another kind"),
+        ("height = 0\nkind = \"count\"\n", "p: needs a width of 1 to 12 and a height of 1 or more"),
         (
             "height = 1\nkind = \"over_time\"\nby = [\"a\"]\nsplit = [{ title = \"t\", query = \"q\" }]\n",
-            "p: is split in two ways",
+            "p: has both by and split; remove one",
         ),
     ] {
         let error = Definitions::parse(&format!("time = \"@timestamp\"\nsearch = []\n{panel}{rest}")).unwrap_err();

@@ -50,7 +50,7 @@ impl GzipSupport {
                 Self::Untried { failures: failures + 1 }
             }
             Self::Untried { .. } => {
-                tracing::warn!("the domain refuses compressed requests: sending plain ones for the next ten minutes");
+                tracing::warn!("the domain rejects compressed requests; sending uncompressed ones for ten minutes");
                 Self::Rejected { since: now }
             }
             Self::Rejected { .. } => Self::Rejected { since: now },

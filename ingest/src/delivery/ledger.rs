@@ -128,7 +128,7 @@ impl Ledger {
                     self.record_items(batch, errors, degrade);
                 } else {
                     // The items cannot be matched with the documents.
-                    let reason = format!("the reply has {count} items, not those of {} documents", batch.members.len());
+                    let reason = format!("the response has {count} items for {} documents", batch.members.len());
                     self.retry_batch(batch, BulkError::no_response(reason));
                 }
             }
@@ -149,7 +149,7 @@ impl Ledger {
     /// Gives up on all that is not in flight: a domain that rejects every request would get thousands more of them.
     fn fail_all(&mut self, batch: Batch, error: &BulkError) {
         let queued = std::mem::take(&mut self.queue);
-        let reason = format!("{error}; {MAX_REJECTED_IN_A_ROW} requests in a row were refused");
+        let reason = format!("{error}; {MAX_REJECTED_IN_A_ROW} requests in a row were rejected");
         for member in queued.into_iter().chain([batch]).flat_map(|batch| batch.members) {
             self.states[member] = DocumentState::Failed { reason: reason.clone() };
         }

@@ -63,12 +63,12 @@ impl ReloadRequest {
             let Event { reload: Files { prefix, hour } } = serde_json::from_slice(payload)
                 .context("write {\"reload\":{\"prefix\":\"s3://BUCKET/FOLDER/\",\"hour\":\"2026-01-31T14\"}}")?;
             let Some((bucket, folder)) = prefix.strip_prefix("s3://").and_then(|place| place.split_once('/')) else {
-                bail!("prefix {prefix:?} is no place in a bucket; write s3://BUCKET/AWSLogs/ACCOUNT/CloudTrail/");
+                bail!("prefix {prefix:?} is not an S3 location; write s3://BUCKET/AWSLogs/ACCOUNT/CloudTrail/");
             };
             let folder =
                 if folder.is_empty() || folder.ends_with('/') { folder.to_owned() } else { format!("{folder}/") };
             let start = format!("{hour}:00:00").parse();
-            let hour = start.with_context(|| format!("hour {hour:?} is no hour in UTC; write 2026-01-31T14"))?;
+            let hour = start.with_context(|| format!("hour {hour:?} is not an hour in UTC; write 2026-01-31T14"))?;
             Ok(Self { bucket: bucket.to_owned(), folder, hour })
         };
         Some(parse())
@@ -94,7 +94,7 @@ impl ReloadRequest {
         let (mut done, mut failures) = (Checkpoint::in_memory(), FailureFile::disabled());
         let summary = load.run(&sources, &mut done, &mut failures, &progress, is_late).await?;
         if let Some(first) = summary.failures.first() {
-            bail!("{} failures; the first of them: {first}", summary.failed);
+            bail!("{} failures; first: {first}", summary.failed);
         }
         let read = summary.files_done;
         if read < sources.list().len() {
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn flawed_reload_is_rejected_with_an_example() {
         for (prefix, hour, expected) in [
-            ("trail/AWSLogs", "2026-01-31T14", "prefix \"trail/AWSLogs\" is no place in a bucket"),
-            (PREFIX, "2026-01-31", "hour \"2026-01-31\" is no hour in UTC; write 2026-01-31T14"),
+            ("trail/AWSLogs", "2026-01-31T14", "prefix \"trail/AWSLogs\" is not an S3 location"),
+            (PREFIX, "2026-01-31", "hour \"2026-01-31\" is not an hour in UTC; write 2026-01-31T14"),
         ] {
             let error = parse(prefix, hour).unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");

@@ -27,7 +27,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens or creates `file`, and locks it. `scope` names the destination and the days.
     pub fn open(file: &Path, scope: &str) -> anyhow::Result<Self> {
-        let unusable = || format!("{}: the checkpoint cannot be read or written", file.display());
+        let unusable = || format!("--done {}: cannot read or write the checkpoint", file.display());
         let mut log = lock(file)?;
         let mut read = || -> io::Result<String> {
             let mut text = String::new();
@@ -71,7 +71,7 @@ impl Checkpoint {
     pub(crate) fn record(&mut self, text: &str) -> anyhow::Result<()> {
         let Some((file, log)) = &mut self.log else { return Ok(()) };
         let line = format!("{} {text}\n", self.scope);
-        log.write_all(line.as_bytes()).with_context(|| format!("{}: the checkpoint cannot be written", file.display()))
+        log.write_all(line.as_bytes()).with_context(|| format!("{}: cannot write the checkpoint", file.display()))
     }
 
     /// Removes the lines of this scope, at the end of a run without failures.
@@ -88,13 +88,13 @@ impl Checkpoint {
             log.set_len(0)?;
             log.write_all(others.as_bytes())
         };
-        clear().with_context(|| format!("{}: the checkpoint cannot be removed", file.display()))
+        clear().with_context(|| format!("{}: cannot remove the checkpoint", file.display()))
     }
 }
 
 /// Opens and locks a file against other processes, until this one ends.
 fn lock(file: &Path) -> anyhow::Result<File> {
-    let unusable = || format!("{}: the checkpoint cannot be read or written", file.display());
+    let unusable = || format!("--done {}: cannot read or write the checkpoint", file.display());
     loop {
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).with_context(unusable)?;
@@ -103,7 +103,7 @@ fn lock(file: &Path) -> anyhow::Result<File> {
         match log.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => bail!(
-                "{}: another run uses this checkpoint; wait for its end, or name another file with --done",
+                "{}: another run uses this checkpoint; wait for it to end, or name another file with --done",
                 file.display()
             ),
             Err(TryLockError::Error(error)) => return Err(error).with_context(unusable),

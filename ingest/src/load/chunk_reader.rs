@@ -159,7 +159,7 @@ impl ChunkReader {
                 Err(error) => {
                     self.end_region(file, found);
                     let line = values.line();
-                    let failed = FailedValue::unreadable(format!("cannot be read from here on: {error}"));
+                    let failed = FailedValue::unreadable(format!("cannot be read any further: {error}"));
                     self.fail(file, Some((line, line)), failed, found);
                     return Ok(true);
                 }

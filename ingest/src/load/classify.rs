@@ -59,7 +59,7 @@ struct Finder<'i> {
 impl Finder<'_> {
     fn value(&mut self, text: &str) {
         if self.depth == MAX_DEPTH {
-            return self.fail(format!("envelopes within each other deeper than {MAX_DEPTH}"), text);
+            return self.fail(format!("nested in more than {MAX_DEPTH} envelopes"), text);
         }
         self.depth += 1;
         match text.trim_start().as_bytes().first() {
@@ -75,8 +75,8 @@ impl Finder<'_> {
                 Ok(string) => self.string(string),
                 Err(error) => self.fail(not_json(&error), text),
             },
-            Some(b'n') => self.unknown("null where a record is expected", text),
-            _ => self.unknown("a number or a word where a record is expected", text),
+            Some(b'n') => self.unknown("not a CloudTrail record: null", text),
+            _ => self.unknown("not a CloudTrail record: a number or a word", text),
         }
         self.depth -= 1;
     }
@@ -103,7 +103,7 @@ impl Finder<'_> {
             return;
         }
         if let Some(place) = s3_object(members) {
-            return self.fail(format!("a notification of {place}, which holds the events: load that"), text);
+            return self.fail(format!("a notification without events; load the object it names: {place}"), text);
         }
         if let Some(kind) = foreign::kind_of_object(members) {
             return self.items.push(Item::Foreign(kind));
@@ -119,7 +119,7 @@ impl Finder<'_> {
         }
         let keys: Vec<_> = members.iter().take(SHOWN_KEYS).map(|(key, _)| cut(key)).collect();
         let more = if members.len() > SHOWN_KEYS { ", …" } else { "" };
-        self.unknown(format!("no CloudTrail record: an object with the keys {}{more}", keys.join(", ")), text);
+        self.unknown(format!("not a CloudTrail record: an object with the keys {}{more}", keys.join(", ")), text);
     }
 
     /// Looks into the envelopes that are known by their members; returns whether this is one.
@@ -127,7 +127,7 @@ impl Finder<'_> {
         if let Some(logs) = members.object("awslogs") {
             match logs.get("data") {
                 Some(data) => self.delivery(payload::decode_data(data, jiff::Timestamp::UNIX_EPOCH), text),
-                None => self.fail("log data of a subscription without data", text),
+                None => self.fail("a subscription event without awslogs.data", text),
             }
             return true;
         }
@@ -175,7 +175,7 @@ impl Finder<'_> {
         if string_at(members, "source").as_deref() == Some("aws.s3")
             && let Some(place) = s3_object(&members.object("detail").unwrap_or_default())
         {
-            self.fail(format!("a notification of {place}, which holds the events: load that"), text);
+            self.fail(format!("a notification without events; load the object it names: {place}"), text);
         } else if kind.contains("CloudTrail") {
             self.value(detail.get());
         } else {
@@ -221,7 +221,7 @@ impl Finder<'_> {
     fn data(&mut self, data: &RawValue, text: &str) {
         match payload::decode_base64(data).and_then(payload::decompress) {
             Ok(bytes) => self.bytes(&bytes, text),
-            Err(error) => self.fail(format!("data of a stream: {error}"), text),
+            Err(error) => self.fail(format!("stream data: {error}"), text),
         }
     }
 
@@ -237,13 +237,13 @@ impl Finder<'_> {
                 PieceKind::Text => match classify_line(&inner) {
                     Some(Line::Foreign(kind)) => self.items.push(Item::Foreign(kind)),
                     Some(Line::Json(json)) if json.len() < inner.len() => self.value(json),
-                    _ => self.unknown("text within an envelope", &inner),
+                    _ => self.unknown("not JSON: text in an envelope", &inner),
                 },
-                PieceKind::Broken(problem) => self.fail(format!("broken JSON within an envelope: {problem}"), &inner),
+                PieceKind::Broken(problem) => self.fail(format!("invalid JSON in an envelope: {problem}"), &inner),
             }
         }
         if !has_any && !values.has_values() {
-            self.fail("an envelope around nothing", text);
+            self.fail("an empty envelope", text);
         }
     }
 
@@ -259,7 +259,7 @@ impl Finder<'_> {
                 });
                 self.items.push(Item::Delivery(batch));
             }
-            Err(error) => self.fail(format!("a delivery of CloudWatch Logs: {error}"), text),
+            Err(error) => self.fail(format!("CloudWatch Logs delivery: {error}"), text),
         }
     }
 
@@ -270,7 +270,7 @@ impl Finder<'_> {
             return self.string(inner);
         }
         let text_of = |key| string_at(&failure, key).unwrap_or_default();
-        self.fail(format!("failed before: {}: {}", text_of("file"), text_of("reason")), text);
+        self.fail(format!("failed in an earlier run: {}: {}", text_of("file"), text_of("reason")), text);
     }
 
     fn fail(&mut self, reason: impl Into<String>, text: &str) {
@@ -298,7 +298,7 @@ fn s3_object(members: &Members<'_>) -> Option<String> {
 
 fn not_json(error: &serde_json::Error) -> String {
     // Without serde's own words, which can quote what stands there.
-    format!("no JSON: line {}, column {} of it", error.line(), error.column())
+    format!("invalid JSON at line {}, column {} of the value", error.line(), error.column())
 }
 
 /// The kind of the lines that trailgate logs besides access lines.

@@ -36,9 +36,9 @@ impl FailureFile {
         match OpenOptions::new().write(true).create_new(true).open(path) {
             Ok(file) => Ok(Self(Some((path.to_owned(), BufWriter::new(file))))),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                bail!("{}: is there already; load it, remove it, or name another file with --failures", path.display())
+                bail!("{}: exists already; load it, remove it, or name another file with --failures", path.display())
             }
-            Err(error) => Err(error).with_context(|| format!("{}: cannot be written", path.display())),
+            Err(error) => Err(error).with_context(|| format!("{}: cannot write", path.display())),
         }
     }
 
@@ -112,7 +112,7 @@ impl FailureFile {
             file.flush()?;
             if file.get_ref().metadata()?.len() == 0 { std::fs::remove_file(&path) } else { Ok(()) }
         };
-        finish().with_context(|| format!("{}: cannot be written", path.display()))
+        finish().with_context(|| format!("{}: cannot write", path.display()))
     }
 
     fn write(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
@@ -123,6 +123,6 @@ impl FailureFile {
             // A run that is killed leaves what it knew.
             file.flush()
         };
-        write(file).with_context(|| format!("{}: cannot be written", path.display()))
+        write(file).with_context(|| format!("{}: cannot write", path.display()))
     }
 }

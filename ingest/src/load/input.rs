@@ -21,7 +21,7 @@ pub(super) enum ByteReaderError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It is compressed or coded in a format that is not read here.
-    #[error("is {0}: {1}")]
+    #[error("is {0}; {1}")]
     Unsupported(&'static str, &'static str),
 }
 
@@ -39,7 +39,7 @@ pub(super) fn decode_text(mut input: ByteReader) -> Result<ByteReader, ByteReade
             }
         };
     }
-    Err(ByteReaderError::Unsupported("gzip within gzip too often", "decompress it first"))
+    Err(ByteReaderError::Unsupported("gzip nested more than four times", "decompress it first"))
 }
 
 /// Reads the first bytes and puts them back.
@@ -56,9 +56,9 @@ const MAX_LAYERS: usize = 4;
 
 /// Formats by how they begin, and what to do.
 const UNSUPPORTED: [(&[u8], &str, &str); 5] = [
-    (b"PK\x03\x04", "a zip archive", "load what `unzip -p FILE` writes, from `-`"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd data", "load what `zstdcat FILE` writes, from `-`"),
-    (b"BZh", "bzip2 data", "load what `bzcat FILE` writes, from `-`"),
-    (&[0xfd, b'7', b'z', b'X', b'Z'], "xz data", "load what `xzcat FILE` writes, from `-`"),
-    (b"PAR1", "a Parquet file", "load the trail's own files"),
+    (b"PK\x03\x04", "a zip archive", "load it with: unzip -p FILE | trailgate-ingest load … -"),
+    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd data", "load it with: zstdcat FILE | trailgate-ingest load … -"),
+    (b"BZh", "bzip2 data", "load it with: bzcat FILE | trailgate-ingest load … -"),
+    (&[0xfd, b'7', b'z', b'X', b'Z'], "xz data", "load it with: xzcat FILE | trailgate-ingest load … -"),
+    (b"PAR1", "a Parquet file", "load CloudTrail's own files instead"),
 ];

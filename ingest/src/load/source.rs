@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::civil::Date;
 use tokio::runtime::Handle;
@@ -99,9 +99,9 @@ impl Sources {
             Location::Stdin => Ok(Box::new(std::io::stdin())),
             Location::Disk(path) => Ok(Box::new(disk::Lazy::new(path.clone()))),
             Location::S3 { bucket, key } => {
-                let client = self.s3.as_ref().context("there is no way to S3")?;
+                let client = self.s3.as_ref().context("there is no client for S3")?;
                 let object = client.get_object().bucket(bucket).key(key).send().await;
-                let object = object.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+                let object = object.map_err(s3_error)?;
                 if object.content_length().is_some_and(|length| length <= SMALL) {
                     return Ok(Box::new(Cursor::new(object.body.collect().await?.into_bytes())));
                 }
@@ -128,7 +128,7 @@ impl Sources {
             Location::S3 { bucket, key } => {
                 let client = self.s3.as_ref().context("there is no client for S3")?;
                 let head = client.head_object().bucket(bucket).key(key).send().await;
-                let head = head.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+                let head = head.map_err(s3_error)?;
                 Ok(head.metadata.and_then(|mut metadata| metadata.remove("signature")))
             }
         }
@@ -170,10 +170,10 @@ impl Sources {
 
     async fn add_bucket(&mut self, place: &str) -> anyhow::Result<()> {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let Some(client) = &self.s3 else { bail!("there is no way to S3") };
+        let Some(client) = &self.s3 else { bail!("there is no client for S3") };
         let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
         while let Some(page) = pages.next().await {
-            for object in page?.contents.unwrap_or_default() {
+            for object in page.map_err(s3_error)?.contents.unwrap_or_default() {
                 let Some(key) = object.key else { continue };
                 let name = format!("{S3}{bucket}/{key}");
                 // What S3's console makes for a folder.
@@ -202,10 +202,22 @@ async fn list_folders(client: &Client, bucket: &str, folder: &str) -> anyhow::Re
     let mut pages = pages.into_paginator().send();
     let mut found = Vec::new();
     while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(error)))?;
+        let page = page.map_err(s3_error)?;
         found.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix));
     }
     Ok(found)
+}
+
+/// Returns the code and the message of S3, or the causes if there was no response.
+fn s3_error<E, R>(error: SdkError<E, R>) -> anyhow::Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: fmt::Debug + Send + Sync + 'static,
+{
+    match error.code().zip(error.message()) {
+        Some((code, message)) => anyhow::anyhow!("{code}: {message}"),
+        None => anyhow::Error::from(error),
+    }
 }
 
 /// Returns the first day and the last of a folder that ends with a year, a month or a day.

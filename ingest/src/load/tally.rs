@@ -217,5 +217,5 @@ fn files_of(chunk: &Chunk) -> Vec<usize> {
 
 /// Failures that are kept to be printed.
 const SHOWN: usize = 20;
-/// Names that are kept to be printed of files passed over.
+/// Names that are kept to be printed of files skipped.
 const NAMED: usize = 3;

@@ -98,7 +98,7 @@ impl<R: Read> ValueReader<R> {
             let Some(byte) = self.skip_blanks()? else {
                 let Some(envelope) = self.envelopes.pop() else { return Ok(None) };
                 self.envelopes.clear();
-                let problem = "the array that begins here has no end";
+                let problem = "the array that begins here is not closed";
                 return Ok(Some(Piece { line: envelope.line, bytes: Vec::new(), kind: PieceKind::Broken(problem) }));
             };
             self.is_blank = false;
@@ -206,7 +206,7 @@ impl<R: Read> ValueReader<R> {
                 return self.broken("a value is larger than 64 MiB");
             }
             if !self.fill()? {
-                return self.broken("it breaks off");
+                return self.broken("it is cut off");
             }
         }
     }

@@ -7,19 +7,19 @@ use serde_json::error::Category;
 pub enum PayloadError {
     /// It is not JSON, or not of the shape that it should have.
     // Without serde's own words, which can quote what stands there: this goes into logs.
-    #[error("cannot be read as JSON: {} at line {}, column {}", kind(.0), .0.line(), .0.column())]
+    #[error("invalid JSON: {} at line {}, column {}", kind(.0), .0.line(), .0.column())]
     Json(#[from] serde_json::Error),
     /// The data is not base64.
-    #[error("the data is not base64: {0}")]
+    #[error("data is not base64: {0}")]
     Base64(#[from] base64::DecodeError),
     /// The data is not gzip, or breaks off.
-    #[error("the data cannot be decompressed: {0}")]
+    #[error("cannot decompress data: {0}")]
     Gzip(#[from] std::io::Error),
     /// The data is longer than any delivery, once decompressed.
-    #[error("the data is more than {MAX_DECOMPRESSED} bytes when decompressed")]
+    #[error("data exceeds {MAX_DECOMPRESSED} bytes when decompressed")]
     TooLarge,
     /// It is JSON, but of no service that is known here.
-    #[error("neither log data nor records of Kinesis or SQS that hold log data")]
+    #[error("neither a CloudWatch Logs subscription event nor Kinesis or SQS records of such events")]
     Unknown,
 }
 
@@ -27,7 +27,7 @@ fn kind(error: &serde_json::Error) -> &'static str {
     match error.classify() {
         Category::Io => "unreadable",
         Category::Syntax => "malformed",
-        Category::Data => "of another shape",
+        Category::Data => "of an unexpected type",
         Category::Eof => "cut off",
     }
 }

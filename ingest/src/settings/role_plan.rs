@@ -38,7 +38,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     pub(super) fn role_plan(&self, access_log: bool) -> Result<Option<RolePlan>, SettingsError> {
         let Some(api) = self.text("SECURITY_API") else { return Ok(None) };
         if !APIS.contains(&api.as_str()) {
-            return Err(problem("SECURITY_API", format!("{api:?} is none of {}", APIS.join(", "))));
+            return Err(problem("SECURITY_API", format!("{api:?} is invalid; write one of {}", APIS.join(", "))));
         }
         let required = |variable| self.role(variable)?.ok_or_else(|| problem(variable, "is not set"));
         let ingest = self.text("INGEST_ROLES").unwrap_or_default();
@@ -60,11 +60,12 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             (Some(role), Some(account)) => {
                 // It becomes a part of a query.
                 let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-                let unknown = || problem("THIRD_PARTY_ACCOUNT", format!("{account:?} is no account: write 12 digits"));
+                let unknown =
+                    || problem("THIRD_PARTY_ACCOUNT", format!("{account:?} is not an account id; write its 12 digits"));
                 if is_account { Ok(Some(ThirdParty { role, account })) } else { Err(unknown()) }
             }
-            (Some(_), None) => Err(problem("THIRD_PARTY_ACCOUNT", "is not set, and THIRD_PARTY_ROLE is")),
-            (None, Some(_)) => Err(problem("THIRD_PARTY_ROLE", "is not set, and THIRD_PARTY_ACCOUNT is")),
+            (Some(_), None) => Err(problem("THIRD_PARTY_ACCOUNT", "is not set, but THIRD_PARTY_ROLE is; set both")),
+            (None, Some(_)) => Err(problem("THIRD_PARTY_ROLE", "is not set, but THIRD_PARTY_ACCOUNT is; set both")),
         }
     }
 
@@ -133,7 +134,7 @@ mod tests {
     fn invalid_variable_is_reported() {
         rejects(
             &[("SECURITY_API", "/_security")],
-            "SECURITY_API: \"/_security\" is none of /_plugins/_security/api, /_opendistro/_security/api",
+            "SECURITY_API: \"/_security\" is invalid; write one of /_plugins/_security/api, /_opendistro/_security/api",
         );
         rejects(&[("EDITOR_ROLE", "")], "EDITOR_ROLE: is not set");
         rejects(
@@ -141,10 +142,10 @@ mod tests {
             "INGEST_ROLES: \"Function\" is not the ARN of a role: write one like \"arn:aws:iam::123456789012:role/trailgate\"",
         );
         let role = ("THIRD_PARTY_ROLE", "arn:aws:iam::123456789012:role/ThirdParty");
-        rejects(&[role], "THIRD_PARTY_ACCOUNT: is not set, and THIRD_PARTY_ROLE is");
+        rejects(&[role], "THIRD_PARTY_ACCOUNT: is not set, but THIRD_PARTY_ROLE is; set both");
         rejects(
             &[role, ("THIRD_PARTY_ACCOUNT", "2222\"}}")],
-            "THIRD_PARTY_ACCOUNT: \"2222\\\"}}\" is no account: write 12 digits",
+            "THIRD_PARTY_ACCOUNT: \"2222\\\"}}\" is not an account id; write its 12 digits",
         );
     }
 }

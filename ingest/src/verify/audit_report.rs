@@ -37,7 +37,7 @@ pub struct AuditContext {
     pub path: String,
     /// The domain.
     pub endpoint: String,
-    /// The beginning of the names of indices.
+    /// Prefix of index names, before the day.
     pub prefix: String,
     /// The source of the public keys.
     pub keys: String,
@@ -52,7 +52,7 @@ impl ReportFile {
         let format = match extension {
             "html" => ReportFormat::Html,
             "md" => ReportFormat::Markdown,
-            _ => bail!("--report {}: is neither .html nor .md", path.display()),
+            _ => bail!("--report {}: the name must end with .html or .md", path.display()),
         };
         if path.exists() {
             bail!("--report {}: exists already; name another file", path.display());

@@ -155,7 +155,7 @@ async fn read(sources: &Sources, file: &BucketFile) -> anyhow::Result<(Digest, S
     let input = sources.open(&file.source).await?;
     let is_gzip = file.is_gzip();
     let (bytes, sha256) = tokio::task::spawn_blocking(move || log_file::read_digest(input, is_gzip)).await??;
-    let digest = serde_json::from_slice(&bytes).context("is no digest file")?;
+    let digest = serde_json::from_slice(&bytes).context("is not a digest file")?;
     Ok((digest, sha256, signature))
 }
 
@@ -207,7 +207,7 @@ impl Verifier<'_> {
             && is_valid
             && next.digest.previous_digest_hash_value.as_deref() != Some(read.sha256.as_str())
         {
-            let reason = "the next digest has another hash of it";
+            let reason = "the next digest lists another hash of it";
             self.report.add(Finding::new(Kind::InvalidDigest, Some(read.file.day), &read.file.key, reason));
         }
         if let Some(next) = next.filter(|_| named_by_next.is_none()) {
@@ -237,7 +237,7 @@ impl Verifier<'_> {
             let key = key_of(&listed.s3_object).unwrap_or(&listed.s3_object);
             let mut sha256 = [0; 32];
             if listed.hash_algorithm != "SHA-256" || hex::decode_to_slice(&listed.hash_value, &mut sha256).is_err() {
-                let reason = format!("its hash is {}, which is not read here", listed.hash_algorithm);
+                let reason = format!("its hash algorithm {} is not supported", listed.hash_algorithm);
                 self.report.add(Finding::new(Kind::Unreadable, Some(read.file.day), key, reason));
                 continue;
             }
@@ -247,7 +247,7 @@ impl Verifier<'_> {
             // Files of the day before the period are not listed, and not needed.
             let is_wanted = day_of_key(key).is_none_or(|day| self.period.days().may_be_delivered(day));
             if is_wanted && !self.present.contains(key) {
-                let reason = format!("{} lists it", read.file.key);
+                let reason = format!("listed by {}, but missing", read.file.key);
                 self.report.add(Finding::new(Kind::MissingFile, Some(read.file.day), key, reason));
                 if let Some((oldest, newest)) = times {
                     let region = place_of(key).map(|(_, region)| region.to_owned()).unwrap_or_default();
@@ -263,7 +263,7 @@ fn check_digest(read: &ReadDigest, signature: Option<&str>, keys: &PublicKeys, r
     let ReadDigest { file, digest, sha256, .. } = read;
     let problem = if key_of(&digest.digest_s3_object) == Some(file.key.as_str()) {
         let Some(signature) = signature else {
-            let reason = "its signature is in no later digest and not next to it";
+            let reason = "has no signature, neither in a later digest nor in a .sig file next to it";
             report.add(Finding::new(Kind::Unproven, Some(file.day), &file.key, reason));
             return false;
         };
@@ -282,12 +282,13 @@ fn check_digest(read: &ReadDigest, signature: Option<&str>, keys: &PublicKeys, r
 fn report_break(name: &str, read: &ReadDigest, next: &ReadDigest, report: &mut Report) {
     let day = Some(next.file.day);
     if let Some(previous) = next.digest.previous_digest_s3_object.as_deref() {
-        let reason = format!("{} names it as the one before", next.file.key);
+        let reason = format!("named by {} as the previous digest, but missing", next.file.key);
         report.add(Finding::new(Kind::MissingDigest, day, key_of(previous).unwrap_or(previous), reason));
         return;
     }
     let (end, start) = (&read.digest.digest_end_time, next.digest.digest_start_time);
-    let reason = format!("the chain ends at {end} and begins again at {start}: logging was off, or the trail is new");
+    let reason =
+        format!("the chain ends at {end} and begins again at {start}: logging was off, or the trail was created again");
     report.add(Finding::new(Kind::Unproven, day, name, reason));
 }
 

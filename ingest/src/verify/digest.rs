@@ -38,7 +38,7 @@ pub(super) struct LogFile {
 /// The reason why a signature does not prove a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SignatureError {
-    #[error("no public key of CloudTrail has its fingerprint")]
+    #[error("no public key has its fingerprint")]
     UnknownKey,
     #[error("its signature is invalid")]
     Invalid,

@@ -89,7 +89,7 @@ impl PublicKeys {
             }
             let call = JsonCall { region, service: "cloudtrail", target: LIST_PUBLIC_KEYS, body: body.to_string() };
             let page = call.send(&upstream, credentials.clone(), SystemTime::now()).await?;
-            let page: KeyList = serde_json::from_slice(&page).context("the response is no list of keys")?;
+            let page: KeyList = serde_json::from_slice(&page).context("the response is not a list of keys")?;
             self.add(page.keys)?;
             next_token = page.next_token;
             if next_token.is_none() {

@@ -36,7 +36,7 @@ pub(super) fn read(input: ByteReader, is_gzip: bool) -> anyhow::Result<LogConten
             match item {
                 Item::Record { owner, event, .. } => content.events.push((owner, event)),
                 Item::Failed(failed) => content.unreadable.push(failed.reason),
-                Item::Delivery(_) | Item::Foreign(_) => content.unreadable.push("no CloudTrail record".to_owned()),
+                Item::Delivery(_) | Item::Foreign(_) => content.unreadable.push("not a CloudTrail record".to_owned()),
             }
         }
     }

@@ -299,8 +299,7 @@ impl Run {
             self.queued.push(FileEvent { day, batch, event, evidence });
         }
         if late > 0 {
-            let reason =
-                format!("has {late} events of days that were closed before: no digest says that it is so late");
+            let reason = format!("has {late} events of days compared before, and no digest lists its times");
             let finding = Finding::new(Kind::Unproven, Some(file.day), &file.key, reason);
             self.report.day(record_day).findings.add(finding);
         }

@@ -197,7 +197,7 @@ impl Search {
                         return Ok(response);
                     }
                     if is_last {
-                        bail!("{method} {path}: a part of the domain did not answer: {}", response.shards);
+                        bail!("{method} {path}: some shards did not respond: {}", response.shards);
                     }
                 }
             }

@@ -75,8 +75,8 @@ async fn requested_days_of_a_bucket_are_loaded() {
     let ran = rig.load(&["--from", "2026-01-30", "--to", "2026-01-31", &from_here], b"").await;
     // What was delivered on the day after the last one may be of the last one.
     assert_ran(&ran, 0, "4 events in 4 files, 4 indexed");
-    assert_says(&ran, "1 events passed over: of other days");
-    for passed_over in ["1 files passed over: digest files", "1000 files passed over: of other days"] {
+    assert_says(&ran, "1 events skipped: of other days");
+    for passed_over in ["1 files skipped: digest files", "1000 files skipped: of other days"] {
         assert!(ran.stdout.contains(passed_over), "{}", ran.stdout);
     }
     assert_eq!(rig.sent(), ["of the insight", "1", "2", "3"]);

@@ -165,7 +165,7 @@ async fn dashboards_install_once_and_keep_changes(engine: &str, index: &Value, c
     assert_eq!(count(&kept, ObjectState::Kept), 1);
     assert!(
         kept.to_string()
-            .ends_with("kept, because a user changed it: dashboard \"Account overview\" (--force replaces it)\n")
+            .ends_with("kept, because a user changed it: dashboard \"Account overview\"; --force replaces it\n")
     );
     let forced = installed(rig, true).await.unwrap();
     assert_eq!((count(&forced, ObjectState::Replaced), count(&forced, ObjectState::Kept)), (1, 0));
@@ -216,7 +216,7 @@ async fn domain_without_kibana_is_reported() {
     let rig = Rig::new().await;
     rig.stand_in.judge_requests(|seen| seen.target.contains("/api/").then(|| Fault::status(404, "{}")));
     let error = installed(&rig, false).await.unwrap_err();
-    assert_eq!(error.to_string(), "the domain has no Kibana: none answers below /_dashboards or /_plugin/kibana");
+    assert_eq!(error.to_string(), "the domain has no Kibana: neither /_dashboards nor /_plugin/kibana responds");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

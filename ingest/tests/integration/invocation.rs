@@ -82,7 +82,7 @@ async fn failed_event_fails_the_subscription_without_a_quote() {
     });
     let outcome = invoke(&function, &subscription(0..10)).await;
     let error = outcome.response.unwrap_err().to_string();
-    assert_eq!(error, "1 of 10 events are not in the index; the first of them: 400 mapper_parsing_exception");
+    assert_eq!(error, "1 of 10 events not indexed; first reason: 400 mapper_parsing_exception");
     assert_eq!((outcome.metrics.indexed, outcome.metrics.failed), (9, 1));
     assert_eq!(count(&rig).await, 9);
 }
@@ -184,7 +184,7 @@ async fn unresponsive_domain_fails_the_invocation_in_time() {
     rig.stand_in.fault(Fault::Hang, Times::UntilCleared);
     let outcome = invoke_within(&function, &subscription(0..10), Duration::from_millis(500)).await;
     let error = outcome.response.unwrap_err().to_string();
-    assert!(error.starts_with("10 of 10 events are not in the index"), "{error}");
+    assert!(error.starts_with("10 of 10 events not indexed"), "{error}");
     assert_eq!(count(&rig).await, 0);
 }
 

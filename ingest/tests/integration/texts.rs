@@ -60,6 +60,8 @@ async fn help_of_each_command_matches_its_snapshot() {
     for arguments in commands {
         texts += &run(folder.path(), arguments, &[]).await;
     }
+    let long: Vec<_> = texts.lines().filter(|line| line.chars().count() > 80).collect();
+    assert_eq!(long, Vec::<&str>::new(), "help fits into 80 columns");
     insta::assert_snapshot!(texts);
 }
 

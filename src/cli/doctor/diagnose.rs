@@ -115,13 +115,7 @@ fn certificate_advice(error: &Untrusted) -> &'static str {
 /// Checks the clock by the `Date` of the response to an unsigned request. This machine's clock showed `local` on its
 /// arrival.
 pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -> Finding {
-    let date = answer.as_ref().map_err(no_answer)?.date();
-    let date = date.ok_or_else(|| {
-        Problem::new(
-            "the response has no Date header",
-            "A domain sends one. Look for a proxy between it and this machine.",
-        )
-    })?;
+    let date = answer.as_ref().map_err(no_answer)?.date().ok_or_else(missing_date)?;
     let ahead = clock_offset(local, date);
     let seconds = ahead.abs();
     if seconds < CLOCK_TOLERANCE {
@@ -136,6 +130,13 @@ pub(super) fn clock(answer: &Result<Answer, UpstreamError>, local: SystemTime) -
                   of certificates and other programs do not: set the clock, and keep it set (chrony, or `timedatectl \
                   set-ntp true`).";
     Err(Problem::new(text, advice))
+}
+
+/// Returns the problem of a response by which the clock cannot be checked. Requests do not depend on it.
+pub(super) fn missing_date() -> Problem {
+    let advice =
+        "An AWS domain sends one: look for a proxy between it and this machine. An engine of your own sends none.";
+    Problem::new("not checked: the response has no Date header", advice)
 }
 
 /// Checks the response to a signed `GET /`.

@@ -6,13 +6,13 @@ use anyhow::anyhow;
 use aws_config::retry::RetryConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
-use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata as _};
+use aws_sdk_sts::error::ProvideErrorMetadata as _;
 use tokio::time::timeout;
 use trailgate_client::RoleArn;
 
 use super::report::Problem;
 use crate::config::Config;
-use crate::human::round_duration;
+use crate::human::{join_sources, round_duration};
 
 /// Finds credentials in the same places as the proxy.
 pub(super) async fn find(config: &Config) -> anyhow::Result<Credentials> {
@@ -63,7 +63,7 @@ pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
                 let message = error.as_service_error().and_then(|error| error.message()).unwrap_or(code);
                 Identity::Refused(message.to_owned())
             }
-            _ => Identity::Unknown(format!("{}", DisplayErrorContext(error))),
+            _ => Identity::Unknown(join_sources(&error)),
         },
         Err(_) => Identity::Unknown(format!("no answer within {} s", STS_TIMEOUT.as_secs())),
     }

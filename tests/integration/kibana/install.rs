@@ -55,8 +55,8 @@ async fn dashboards_install_through_the_proxy_as_the_grant_permits() {
 
     put_allowlist(&mut gate, &allow("127.0.0.1")).await;
     let installed = install(&gate).await.unwrap();
-    assert!(installed.contains(" objects installed, 0 replaced, 0 there already\n"), "{installed}");
-    assert!(installed.ends_with("the index pattern is the default one now\n"), "{installed}");
+    assert!(installed.contains(" objects installed, 0 replaced, 0 unchanged\n"), "{installed}");
+    assert!(installed.ends_with("set the index pattern as the default\n"), "{installed}");
     let found = dashboards(&gate).await;
     assert_eq!(found.len(), 4);
 

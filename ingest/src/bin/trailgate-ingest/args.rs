@@ -17,33 +17,35 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Index CloudTrail files: history, events too large for CloudWatch Logs, local trials.
     Load(LoadArgs),
-    /// Prove that the domain holds every event of a period as CloudTrail delivered it. Exits with 0 if it is proven, 1 on
-    /// differences, 2 if it cannot be decided.
+    /// Prove that the domain holds every event of a period as CloudTrail delivered it. Exits with 0 if proven, 1 on
+    /// differences, 2 if undecided.
+    #[command(override_usage = VERIFY_USAGE)]
     Verify(VerifyArgs),
-    /// Install dashboards, saved searches and the index pattern in the domain's Kibana or OpenSearch Dashboards.
+    /// Install dashboards, saved searches and the index pattern in the domain's Kibana or OpenSearch Dashboards. Exits
+    /// with 3 if an object stays because a user changed it.
     Dashboards(DashboardsArgs),
     /// Write the dashboards to files that Kibana and OpenSearch Dashboards can import.
     WriteDashboards {
-        /// The folder to write to.
+        /// Folder to write to.
         folder: PathBuf,
     },
 }
 
 #[derive(Args)]
 pub(super) struct Connection {
-    /// The domain, or a trailgate in front of it.
+    /// URL of the domain, or of a trailgate in front of it.
     #[arg(long, value_name = "URL")]
     pub(super) endpoint: String,
-    /// The region of signatures, if the endpoint does not name it.
+    /// Region to sign for, if the endpoint does not name it.
     #[arg(long)]
     pub(super) region: Option<String>,
-    /// The service of signatures, `es` or `aoss`, if the endpoint does not name it.
+    /// Service to sign for, `es` or `aoss`, if the endpoint does not name it.
     #[arg(long)]
     pub(super) service: Option<String>,
-    /// The beginning of the names of indices.
+    /// Prefix of index names, before the day.
     #[arg(long, default_value = "cwl-")]
     pub(super) index_prefix: String,
-    /// The endpoint needs no signature: it is a trailgate or a local server. AWS credentials are not loaded.
+    /// Load no AWS credentials: the endpoint is a trailgate or a local server and needs no signature.
     #[arg(long)]
     pub(super) unsigned: bool,
 }
@@ -55,50 +57,50 @@ pub(super) struct LoadArgs {
     pub(super) paths: Vec<String>,
     #[command(flatten)]
     pub(super) connection: Connection,
-    /// The first day of events to index, in UTC.
+    /// First day of events to index, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub(super) from: Option<Date>,
-    /// The last day of events to index, in UTC.
+    /// Last day of events to index, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub(super) to: Option<Date>,
     /// Print what would be indexed, and send nothing.
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// The checkpoint: a file that records which files are done, to resume an interrupted run. Removed at the end.
+    /// Checkpoint: a file that records which files are done, so that an interrupted run resumes. Removed at the end.
     #[arg(long, value_name = "FILE", default_value = ".trailgate-ingest.done")]
     pub(super) done: PathBuf,
-    /// Write what is not indexed, and why, to a new file, which `load` can read again.
+    /// Write what is not indexed, with the reasons, to a new file, which `load` can read again.
     #[arg(long, value_name = "FILE")]
     pub(super) failures: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
-    /// The bucket with log files and digest files, `s3://BUCKET/AWSLogs`, or a copy in a folder.
+    /// Bucket with log files and digest files, `s3://BUCKET/AWSLogs`, or a folder with a copy of it.
     #[arg(value_name = "PATH")]
     pub(super) path: String,
     #[command(flatten)]
     pub(super) connection: Connection,
-    /// The first day of events, in UTC.
+    /// First day of events to verify, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub(super) from: Date,
-    /// The last day of events, in UTC.
+    /// Last day of events to verify, in UTC.
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub(super) to: Date,
-    /// CloudTrail's public keys: the output of `aws cloudtrail list-public-keys`. By default they are fetched from
+    /// File with CloudTrail's public keys: the output of `aws cloudtrail list-public-keys`. By default fetched from
     /// CloudTrail in each region that has digests.
     #[arg(long, value_name = "FILE")]
     pub(super) public_keys: Option<PathBuf>,
-    /// Print one JSON object for each day and one with the verdict, instead of a table.
+    /// Print JSON instead of a table: an object for each day, and one with the verdict.
     #[arg(long)]
     pub(super) json: bool,
-    /// Load the events of proven files that are missing, and verify again. No document is replaced.
+    /// Load the missing events of proven files, then verify again. Replaces no document.
     #[arg(long)]
     pub(super) load_missing: bool,
-    /// Write a report that an auditor can file, to a new file whose name ends with `.html` or `.md`.
+    /// Write a report for the auditor to a new file whose name ends with `.html` or `.md`.
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
-    /// The checkpoint: a file that records which days are compared, to resume an interrupted run. Removed at the end.
+    /// Checkpoint: a file that records which days are compared, so that an interrupted run resumes. Removed at the end.
     #[arg(long, value_name = "FILE", default_value = ".trailgate-ingest.verify")]
     pub(super) done: PathBuf,
 }
@@ -107,7 +109,7 @@ pub(super) struct VerifyArgs {
 pub(super) struct DashboardsArgs {
     #[command(flatten)]
     pub(super) connection: Connection,
-    /// Replace objects that users changed, too.
+    /// Replace objects that users changed as well.
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -122,3 +124,7 @@ impl Command {
         }
     }
 }
+
+/// The generated line has more than 80 columns, and clap does not wrap it.
+const VERIFY_USAGE: &str = "trailgate-ingest verify [OPTIONS] --endpoint <URL> --from <YYYY-MM-DD>\n       \
+                            --to <YYYY-MM-DD> <PATH>";

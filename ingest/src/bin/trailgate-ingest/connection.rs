@@ -24,7 +24,7 @@ impl Connection {
         if self.unsigned || !is_plain {
             return error;
         }
-        let hint = "if this endpoint needs no signature, as a trailgate or a local server does, add --unsigned";
+        let hint = "if the endpoint is a trailgate or a local server, add --unsigned: it needs no signature";
         anyhow::anyhow!("{error:#}; {hint}")
     }
 }

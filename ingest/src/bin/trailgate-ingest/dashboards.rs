@@ -41,14 +41,15 @@ pub(super) async fn install(args: &DashboardsArgs) -> anyhow::Result<bool> {
 }
 
 fn event_dashboards(prefix: &str) -> anyhow::Result<DashboardSet> {
-    let definitions = Definitions::parse(dashboards::SOURCE).context("the dashboards make no sense")?;
-    let mapping = setup::index_mapping().context("the template makes no sense")?;
+    let definitions = Definitions::parse(dashboards::SOURCE).context("cannot parse the built-in dashboards")?;
+    let mapping = setup::index_mapping().context("cannot parse the built-in index template")?;
     Ok(DashboardSet { definitions, pattern: format!("{prefix}*"), mapping })
 }
 
 fn access_log_dashboards() -> anyhow::Result<DashboardSet> {
-    let definitions = Definitions::parse(dashboards::ACCESS_LOG_SOURCE).context("the dashboards make no sense")?;
-    let mapping = setup::access_log_mapping().context("the template makes no sense")?;
+    let definitions =
+        Definitions::parse(dashboards::ACCESS_LOG_SOURCE).context("cannot parse the built-in dashboards")?;
+    let mapping = setup::access_log_mapping().context("cannot parse the built-in index template")?;
     Ok(DashboardSet { definitions, pattern: dashboards::ACCESS_LOG_PATTERN.to_owned(), mapping })
 }
 

@@ -21,12 +21,12 @@ pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Res
     if let (Some(from), Some(to)) = (args.from, args.to)
         && from > to
     {
-        anyhow::bail!("--from {from} is after --to {to}");
+        anyhow::bail!("--from {from} is after --to {to}; write the first day in --from");
     }
     let settings = settings(&args.connection)?;
     let sources = Arc::new(Sources::find(&args.paths, async || s3(&settings.region).await).await?);
     if let [path, ..] = sources.paths_without_files() {
-        anyhow::bail!("{path}: there are no files");
+        anyhow::bail!("{path}: found no files; check the path");
     }
     let progress = Progress::new(bar);
     if args.dry_run {
@@ -48,7 +48,7 @@ pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Res
     failures.finish()?;
     print(&summary, false);
     if interrupted.load(Ordering::Relaxed) {
-        anyhow::bail!("interrupted; the same command goes on from here ({})", args.done.display());
+        anyhow::bail!("interrupted; run the same command again to resume (checkpoint {})", args.done.display());
     }
     if summary.failed == 0 {
         done.clear()?;
@@ -74,7 +74,7 @@ fn interrupted() -> Arc<AtomicBool> {
             if set.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
-            eprintln!("finishing what is in flight; Ctrl-C again to stop at once");
+            eprintln!("finishing requests in flight; press Ctrl-C again to stop at once");
         }
     });
     flag
@@ -89,17 +89,17 @@ fn print(summary: &Summary, is_dry: bool) {
         failed => println!(", {failed} failed"),
     }
     if summary.degraded > 0 {
-        println!("{} of the indexed in a degraded form: search for @degraded", summary.degraded);
+        println!("{} of them degraded; find them with _exists_:@degraded", summary.degraded);
     }
     if summary.other_days > 0 {
-        println!("{} events passed over: of other days", summary.other_days);
+        println!("{} events skipped: of other days", summary.other_days);
     }
     for (kind, values) in &summary.foreign {
-        println!("{values} values passed over: {kind}");
+        println!("{values} values skipped: {kind}");
     }
     for (reason, SkippedFiles { files, names }) in &summary.skipped {
         let more = if *files > names.len() { ", …" } else { "" };
-        println!("{files} files passed over: {reason} ({}{more})", names.join(", "));
+        println!("{files} files skipped: {reason} ({}{more})", names.join(", "));
     }
     for (index, events) in summary.by_index.iter().filter(|_| is_dry) {
         println!("{index}: {events}");
@@ -108,9 +108,9 @@ fn print(summary: &Summary, is_dry: bool) {
         println!("failed: {failure}");
     }
     if summary.failed > summary.failures.len() {
-        println!("failed: {} more; --failures FILE keeps all", summary.failed - summary.failures.len());
+        println!("failed: {} more; add --failures FILE to keep all", summary.failed - summary.failures.len());
     }
     if summary.failed == 0 && !summary.has_found() {
-        println!("failed: there are no CloudTrail events in what was named");
+        println!("failed: found no CloudTrail events in these paths");
     }
 }

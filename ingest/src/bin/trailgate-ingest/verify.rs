@@ -34,7 +34,7 @@ pub(super) async fn verify_evidence(args: &VerifyArgs, bar: ProgressBar) -> u8 {
 async fn run_verification(args: &VerifyArgs, bar: ProgressBar) -> anyhow::Result<Report> {
     let VerifyArgs { from, to, .. } = *args;
     if from > to {
-        anyhow::bail!("--from {from} is after --to {to}");
+        anyhow::bail!("--from {from} is after --to {to}; write the first day in --from");
     }
     let file = args.report.as_deref().map(ReportFile::parse).transpose()?;
     let settings = settings(&args.connection)?;
@@ -74,7 +74,9 @@ impl VerifyArgs {
             return PublicKeys::read(file);
         }
         let provider = provider(region, None);
-        let credentials = provider.provide_credentials().await.context("there are no credentials of AWS")?;
+        let credentials = provider.provide_credentials().await.context(
+            "cannot find AWS credentials to list CloudTrail's public keys; name a file of them with --public-keys",
+        )?;
         let endpoint = std::env::var("AWS_ENDPOINT_URL_CLOUDTRAIL").ok();
         PublicKeys::fetch(&digest_regions(sources, period), period, credentials, endpoint.as_deref()).await
     }
@@ -99,7 +101,7 @@ impl VerifyArgs {
         }
         println!("{report}");
         if stage == Some("before_loading") {
-            println!("{} missing events loaded; verified again:", report.loaded);
+            println!("loaded {} missing events; the second verification:", report.loaded);
         }
     }
 

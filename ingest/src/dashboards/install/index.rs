@@ -76,7 +76,7 @@ impl<'a> Index<'a> {
             let response = self.client.send(Method::PUT, &path, JSON, mapping).await?;
             // The objects of an older release are there, whose fields cannot change any more.
             if response.status() == StatusCode::BAD_REQUEST {
-                tracing::warn!(kind, "Timelion's sheets cannot be saved: .kibana has a mapping of another kind");
+                tracing::warn!(kind, "cannot map Timelion sheets: .kibana has a mapping of another kind");
             } else {
                 response.json::<Value>()?;
             }

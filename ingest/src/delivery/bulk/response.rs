@@ -37,7 +37,7 @@ pub fn read_response(status: StatusCode, body: &[u8]) -> BulkOutcome {
         return match serde_json::from_slice::<Success<'_>>(body) {
             Ok(response) => BulkOutcome::Items(response.items.into_iter().map(|item| item.index.into_item()).collect()),
             // A proxy or a login page wrote it, which may have passed the request on or not.
-            Err(_) => BulkOutcome::Retry(BulkError::of_request(status, "what came is no bulk reply")),
+            Err(_) => BulkOutcome::Retry(BulkError::of_request(status, "the response is not a bulk response")),
         };
     }
     let error = match serde_json::from_slice(body) {
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn rejected_request_is_retried_halved_or_failed() {
         whole(200, r#"{"errors":false,"items":[]}"#, "0 items");
-        whole(200, "<html>", "retry: 200 what came is no bulk reply");
-        whole(200, r#"{"errors":false}"#, "retry: 200 what came is no bulk reply");
+        whole(200, "<html>", "retry: 200 the response is not a bulk response");
+        whole(200, r#"{"errors":false}"#, "retry: 200 the response is not a bulk response");
         whole(413, r#"{"Message":"Request size exceeded 10485760 bytes"}"#, "halve: 413");
         whole(413, "<html>", "halve: 413");
         whole(

@@ -158,7 +158,7 @@ fn delivery_stops_after_48_rejections_in_a_row() {
             run(ledger(1000, 100), |_| Some(outcome(BulkError { is_from_engine: false, ..error(400) })));
         assert_eq!(sent.len(), MAX_REJECTED_IN_A_ROW + 1);
         assert_eq!(report.failed.len(), 1000);
-        assert!(report.failed[999].reason.ends_with("48 requests in a row were refused"));
+        assert!(report.failed[999].reason.ends_with("48 requests in a row were rejected"));
     }
 }
 

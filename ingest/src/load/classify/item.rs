@@ -41,12 +41,12 @@ impl FailedValue {
 
     /// A line, and perhaps those after it, that begin as no JSON does.
     pub(in crate::load) fn text(text: String) -> Self {
-        Self { reason: format!("no JSON: a line of text that begins with {:?}", cut(&text)), text, is_unknown: true }
+        Self { reason: format!("not JSON: a line of text that begins with {:?}", cut(&text)), text, is_unknown: true }
     }
 
     /// A line that begins as JSON and is none.
     pub(in crate::load) fn broken(problem: &'static str, text: String) -> Self {
-        Self { reason: format!("broken JSON: {problem}"), text, is_unknown: false }
+        Self { reason: format!("invalid JSON: {problem}"), text, is_unknown: false }
     }
 }
 

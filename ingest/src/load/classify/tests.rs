@@ -95,7 +95,7 @@ fn duplicate_key_yields_both_lists() {
 #[test]
 fn unknown_value_next_to_a_record_is_reported() {
     let message = json!([{ "x": 1 }, record("a")]).to_string();
-    let unknown = "! no CloudTrail record: an object with the keys x";
+    let unknown = "! not a CloudTrail record: an object with the keys x";
     finds(&json!({ "eventId": "e", "message": message }), &[unknown, "a"]);
     finds(&json!({ "eventId": "e", "message": "[{\"x\":1},{\"x\":2}]" }), &[unknown, unknown]);
     finds(&json!({ "text": message }), &[unknown, "a"]);
@@ -120,7 +120,7 @@ fn value_kind_without_events_is_reported() {
 
 #[test]
 fn notification_of_an_object_names_the_object() {
-    let expected = "! a notification of s3://b/k.json.gz, which holds the events: load that";
+    let expected = "! a notification without events; load the object it names: s3://b/k.json.gz";
     let object = json!({ "bucket": { "name": "b" }, "object": { "key": "k.json.gz" } });
     // As a CloudTrail record, it has an eventVersion, an eventTime and an eventName.
     let notified = json!({ "eventVersion": "2.1", "eventSource": "aws:s3", "eventTime": "2026-03-04T05:06:07Z",
@@ -132,21 +132,21 @@ fn notification_of_an_object_names_the_object() {
 
 #[test]
 fn value_of_unknown_kind_is_reported() {
-    finds(&json!({ "a": 1, "eventName": "x" }), &["! no CloudTrail record: an object with the keys a, eventName"]);
+    finds(&json!({ "a": 1, "eventName": "x" }), &["! not a CloudTrail record: an object with the keys a, eventName"]);
     finds(
         &json!({ "Records": [{ "a": 1 }, record("b")] }),
-        &["! no CloudTrail record: an object with the keys a", "b"],
+        &["! not a CloudTrail record: an object with the keys a", "b"],
     );
-    finds(&json!([null, 1]), &["! null where a record is expected", "! a number or a word where a record is expected"]);
+    finds(&json!([null, 1]), &["! not a CloudTrail record: null", "! not a CloudTrail record: a number or a word"]);
     let stream = json!({ "eventID": "1", "eventName": "INSERT", "eventVersion": "1.1", "eventSource": "aws:dynamodb" });
-    assert!(found(&stream)[0].starts_with("! no CloudTrail record"));
+    assert!(found(&stream)[0].starts_with("! not a CloudTrail record"));
 }
 
 #[test]
 fn broken_data_is_reported_with_its_kind() {
     let broken = json!({ "awslogs": { "data": "*" } });
-    assert!(found(&broken)[0].starts_with("! a delivery of CloudWatch Logs: the data is not base64"));
-    assert!(found(&json!({ "wrapped": broken }))[0].starts_with("! a delivery of CloudWatch Logs"));
+    assert!(found(&broken)[0].starts_with("! CloudWatch Logs delivery: data is not base64"));
+    assert!(found(&json!({ "wrapped": broken }))[0].starts_with("! CloudWatch Logs delivery"));
 }
 
 #[test]
@@ -174,5 +174,5 @@ fn deep_nesting_is_a_failure() {
     for _ in 0..MAX_DEPTH {
         value = json!({ "Records": [value] });
     }
-    assert!(found(&value)[0].starts_with("! envelopes within each other"));
+    assert!(found(&value)[0].starts_with("! nested in more than"));
 }

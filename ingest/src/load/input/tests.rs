@@ -50,8 +50,11 @@ fn truncated_utf16_ends_in_a_replacement_character() {
 #[test]
 fn unsupported_format_is_reported() {
     let refused = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();
-    assert_eq!(refused(b"PK\x03\x04...."), "is a zip archive: load what `unzip -p FILE` writes, from `-`");
-    assert_eq!(refused(b"\x28\xb5\x2f\xfd...."), "is zstd data: load what `zstdcat FILE` writes, from `-`");
-    assert_eq!(refused(b"BZh9...."), "is bzip2 data: load what `bzcat FILE` writes, from `-`");
-    assert_eq!(refused(b"PAR1...."), "is a Parquet file: load the trail's own files");
+    assert_eq!(refused(b"PK\x03\x04...."), "is a zip archive; load it with: unzip -p FILE | trailgate-ingest load … -");
+    assert_eq!(
+        refused(b"\x28\xb5\x2f\xfd...."),
+        "is zstd data; load it with: zstdcat FILE | trailgate-ingest load … -"
+    );
+    assert_eq!(refused(b"BZh9...."), "is bzip2 data; load it with: bzcat FILE | trailgate-ingest load … -");
+    assert_eq!(refused(b"PAR1...."), "is a Parquet file; load CloudTrail's own files instead");
 }

@@ -18,7 +18,7 @@ pub(super) fn reason_to_skip(path: &str) -> Option<&'static str> {
     // `…_20260131T1200Z.2`, and names with a date or an address at the end.
     let is_number = ending.bytes().all(|byte| byte.is_ascii_digit());
     let is_log = ENDINGS.iter().any(|log| log.eq_ignore_ascii_case(ending));
-    (is_ending && !is_number && !is_log).then_some("not named as logs are")
+    (is_ending && !is_number && !is_log).then_some("not a log file by its name")
 }
 
 /// The endings of files that are read, in any case of letters; compressed ones are read or named as such.
@@ -39,8 +39,8 @@ mod tests {
             ("a.zst", None),
             ("trail-1-2026-03-04-05-06-07-0a1b", None),
             ("trail-1.2", None),
-            ("notes.txt", Some("not named as logs are")),
-            ("table.parquet", Some("not named as logs are")),
+            ("notes.txt", Some("not a log file by its name")),
+            ("table.parquet", Some("not a log file by its name")),
             (".DS_Store", Some("hidden files")),
             ("s3://b/AWSLogs/111122223333/Config/eu-west-1/a.json.gz", Some("AWS Config items")),
             ("AWSLogs/o-abc/111122223333/vpcflowlogs/eu-west-1/a.log.gz", Some("VPC flow logs")),

@@ -94,8 +94,8 @@ fn records_after_a_broken_one_are_read_in_a_pretty_array() {
 
 #[test]
 fn truncated_file_is_reported() {
-    reads("{\"Records\":[{}", &[(1, "{}", Value), (1, "", Broken("the array that begins here has no end"))]);
-    reads("{\"a\":[", &[(1, "{\"a\":[", Broken("it breaks off"))]);
+    reads("{\"Records\":[{}", &[(1, "{}", Value), (1, "", Broken("the array that begins here is not closed"))]);
+    reads("{\"a\":[", &[(1, "{\"a\":[", Broken("it is cut off"))]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ async fn failed_run_resumes_at_the_checkpoint() {
     rig.write("logs/b.json.gz", gzip(&records(&[record("2", "2026-01-30")])));
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
-    assert_says(&ran, &format!("1 files passed over: done before ({})", rig.path("logs/a.json")));
+    assert_says(&ran, &format!("1 files skipped: done before ({})", rig.path("logs/a.json")));
     assert_eq!(rig.sent(), ["1", "2"]);
 }
 
@@ -87,7 +87,7 @@ async fn second_run_with_the_same_checkpoint_is_rejected() {
     with_timeout(rig.domain().wait_for_requests(1)).await;
     let ran = rig.load(&[&rig.path("a.json")], b"").await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("another run uses this checkpoint; wait for its end"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("another run uses this checkpoint; wait for it to end"), "{}", ran.stderr);
     drop(first);
 }
 
@@ -141,19 +141,19 @@ async fn interrupted_run_resumes_at_the_checkpoint() {
     let pid = child.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
     let (stderr, mut said) = (child.stderr.as_mut().unwrap(), Vec::new());
-    while !said.ends_with(b"finishing what is in flight") {
+    while !said.ends_with(b"finishing requests in flight") {
         said.push(with_timeout(stderr.read_u8()).await.unwrap());
     }
     rig.domain().clear_faults();
     release.notify_waiters();
     let ran = end(child).await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("interrupted; the same command goes on from here"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("interrupted; run the same command again to resume"), "{}", ran.stderr);
 
     assert!(count(&rig).await < 80);
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.contains("files passed over: done before"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("files skipped: done before"), "{}", ran.stdout);
     assert_eq!(count(&rig).await, 80);
 }
 

@@ -111,5 +111,5 @@ async fn failures_file_can_be_loaded() {
     assert!(rest.contains("{broken"), "{rest}");
 
     let ran = rig.load(&["--failures", &failures, &failures], b"").await;
-    assert!(ran.stderr.contains("is there already"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("exists already"), "{}", ran.stderr);
 }

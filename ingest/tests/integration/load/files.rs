@@ -105,7 +105,7 @@ async fn invalid_line_fails_alone_and_is_reported() {
     let rig = Rig::new().await;
     let ran = rig.load(&[&sample("bad-line.jsonl")], b"").await;
     assert_ran(&ran, 1, "100 events in 1 files, 100 indexed, 1 failed");
-    assert_says(&ran, &format!("failed: {}:51: broken JSON: a value is missing", sample("bad-line.jsonl")));
+    assert_says(&ran, &format!("failed: {}:51: invalid JSON: a value is missing", sample("bad-line.jsonl")));
     assert_eq!(rig.indexed().await.len(), 100);
 }
 
@@ -116,8 +116,8 @@ async fn values_of_another_kind_are_reported_with_their_lines() {
     let ran = rig.load(&[&rig.path("a.json")], b"").await;
     assert_ran(&ran, 1, "1 events in 1 files, 1 indexed, 2 failed");
     let path = rig.path("a.json");
-    assert_says(&ran, &format!("failed: {path}:1: no CloudTrail record: an object with the keys a"));
-    assert_says(&ran, &format!("failed: {path}:4-5: no JSON: a line of text that begins with \"no JSON\""));
+    assert_says(&ran, &format!("failed: {path}:1: not a CloudTrail record: an object with the keys a"));
+    assert_says(&ran, &format!("failed: {path}:4-5: not JSON: a line of text that begins with \"no JSON\""));
     assert_eq!(rig.sent(), ["1"]);
 }
 
@@ -126,11 +126,11 @@ async fn mixed_bucket_succeeds_and_indexes_only_events() {
     let rig = Rig::new().await;
     let ran = rig.load(&[&sample("mixed-bucket")], b"").await;
     assert_ran(&ran, 0, "3 events in 2 files, 3 indexed");
-    for kind in ["1 files passed over: AWS Config items", "2 files passed over: GuardDuty findings"] {
+    for kind in ["1 files skipped: AWS Config items", "2 files skipped: GuardDuty findings"] {
         assert!(ran.stdout.contains(kind), "{}", ran.stdout);
     }
-    assert!(ran.stdout.contains("1 files passed over: VPC flow logs"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("2 files passed over: empty"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("1 files skipped: VPC flow logs"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("2 files skipped: empty"), "{}", ran.stdout);
     assert_eq!(rig.indexed().await.len(), 3);
 }
 
@@ -148,8 +148,7 @@ async fn foreign_file_is_recognised_by_its_content() {
     rig.write("logs/z.json", records(&[record("1", "2026-01-30")]));
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
-    for kind in ["1 files passed over: AWS Config items", "2 files passed over: GuardDuty", "1 files passed over: VPC"]
-    {
+    for kind in ["1 files skipped: AWS Config items", "2 files skipped: GuardDuty", "1 files skipped: VPC"] {
         assert!(ran.stdout.contains(kind), "{}", ran.stdout);
     }
     assert_eq!(rig.sent(), ["1"]);
@@ -167,9 +166,9 @@ async fn skipped_files_are_counted_and_listed() {
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "5 events in 5 files, 5 indexed");
     for (reason, name) in
-        [("empty", "z.json"), ("hidden files", ".hidden.json"), ("not named as logs are", "notes.txt")]
+        [("empty", "z.json"), ("hidden files", ".hidden.json"), ("not a log file by its name", "notes.txt")]
     {
-        assert_says(&ran, &format!("1 files passed over: {reason} ({})", rig.path(&format!("logs/{name}"))));
+        assert_says(&ran, &format!("1 files skipped: {reason} ({})", rig.path(&format!("logs/{name}"))));
     }
 }
 
@@ -179,7 +178,7 @@ async fn unsupported_compression_is_reported() {
     rig.write("logs/a.json.zst", b"\x28\xb5\x2f\xfd....");
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_ran(&ran, 1, "0 events in 0 files, 0 indexed, 1 failed");
-    let advice = "is zstd data: load what `zstdcat FILE` writes, from `-`";
+    let advice = "is zstd data; load it with: zstdcat FILE | trailgate-ingest load … -";
     assert_says(&ran, &format!("failed: {}: {advice}", rig.path("logs/a.json.zst")));
 }
 
@@ -189,11 +188,11 @@ async fn nothing_to_load_is_an_error() {
     std::fs::create_dir(rig.path("empty")).unwrap();
     let ran = rig.load(&[&rig.path("empty")], b"").await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("there are no files"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("found no files"), "{}", ran.stderr);
 
     let ran = rig.load(&["-"], b"").await;
     assert_ran(&ran, 1, "0 events in 0 files, 0 indexed");
-    assert_says(&ran, "failed: there are no CloudTrail events in what was named");
+    assert_says(&ran, "failed: found no CloudTrail events in these paths");
 }
 
 #[tokio::test]
@@ -206,7 +205,7 @@ async fn dangling_link_and_pipe_do_not_stop_the_run() {
     let ran = with_timeout(rig.load(&[&rig.path("logs")], b"")).await;
     assert_ran(&ran, 1, "1 events in 1 files, 1 indexed, 2 failed");
     assert!(ran.stdout.contains(&format!("failed: {}: cannot be read", rig.path("logs/a.json"))), "{}", ran.stdout);
-    assert_says(&ran, &format!("1 files passed over: pipes and devices ({})", rig.path("logs/c.json")));
+    assert_says(&ran, &format!("1 files skipped: pipes and devices ({})", rig.path("logs/c.json")));
 }
 
 #[tokio::test]
@@ -251,7 +250,7 @@ async fn digests_are_skipped_and_cloudwatch_payloads_read() {
     rig.write("logs/delivery.json.gz", gzip(&delivery.to_string()));
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
-    assert_says(&ran, &format!("1 files passed over: digest files ({})", rig.path("logs/digest.json")));
+    assert_says(&ran, &format!("1 files skipped: digest files ({})", rig.path("logs/digest.json")));
     assert_eq!(rig.sent(), ["of the record"]);
 }
 
@@ -264,8 +263,8 @@ async fn only_requested_days_are_loaded() {
     rig.write("logs/2026/02/01/d.json", records(&[record("5", "2026-02-01")]));
     let ran = rig.load(&["--from", "2026-01-30", "--to", "2026-01-30", &rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "1 events in 2 files, 1 indexed");
-    assert_says(&ran, "2 events passed over: of other days");
-    assert!(ran.stdout.contains("2 files passed over: of other days"), "{}", ran.stdout);
+    assert_says(&ran, "2 events skipped: of other days");
+    assert!(ran.stdout.contains("2 files skipped: of other days"), "{}", ran.stdout);
     assert_eq!(rig.sent(), ["3"]);
 }
 
@@ -274,7 +273,7 @@ async fn last_minutes_of_a_day_are_loaded_from_the_next_folder() {
     let rig = Rig::new().await;
     let ran = rig.load(&["--from", "2026-01-31", "--to", "2026-01-31", &sample("days")], b"").await;
     assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
-    assert_says(&ran, "1 events passed over: of other days");
+    assert_says(&ran, "1 events skipped: of other days");
     assert_eq!(rig.indexed().await.into_iter().collect::<Vec<_>>(), ["d1", "d2"]);
 }
 
@@ -288,7 +287,7 @@ async fn truncated_file_yields_its_complete_events() {
     rig.write("a.json.gz", &whole[..whole.len() / 2]);
     let ran = rig.load(&[&rig.path("a.json.gz")], b"").await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stdout.contains("cannot be read from here on"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("cannot be read any further"), "{}", ran.stdout);
     assert!(rig.indexed().await.len() > 500);
 }
 
@@ -301,7 +300,7 @@ fn failed_objects(first: &str, second: &str) -> [(String, Value); 2] {
         "requestContext": { "requestId": "r", "condition": "RetriesExhausted", "approximateInvokeCount": 3 },
         "requestPayload": { "awslogs": { "data": first } },
         "responseContext": { "statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled" },
-        "responsePayload": { "errorType": "NotIndexed", "errorMessage": "1 of 1 events are not in the index" },
+        "responsePayload": { "errorType": "NotIndexed", "errorMessage": "1 of 1 events not indexed; first reason: r" },
     });
     let record = json!({ "kinesis": { "sequenceNumber": "1", "data": second }, "eventSource": "aws:kinesis" });
     let batch = json!({

@@ -17,7 +17,11 @@ async fn period_that_ends_before_it_begins_is_rejected() {
     let rig = Rig::new().await;
     let ran = rig.load(&["--from", "2026-02-01", "--to", "2026-01-31", "-"], b"").await;
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("--from 2026-02-01 is after --to 2026-01-31"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("--from 2026-02-01 is after --to 2026-01-31; write the first day in --from"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test]
@@ -28,7 +32,7 @@ async fn degraded_events_count_as_indexed() {
         .judge_items(|number, _| (number < 4).then_some(ItemRefusal { status: 400, kind: "mapper_parsing_exception" }));
     let ran = rig.load(&[&rig.path("a.json")], b"").await;
     assert_ran(&ran, 0, "10 events in 1 files, 10 indexed");
-    assert_says(&ran, "4 of the indexed in a degraded form: search for @degraded");
+    assert_says(&ran, "4 of them degraded; find them with _exists_:@degraded");
 }
 
 /// Runs the program with these arguments and nothing in its environment.

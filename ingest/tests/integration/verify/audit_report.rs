@@ -59,7 +59,7 @@ async fn report_says_what_was_compared_and_found() {
 #[test]
 fn report_file_of_another_kind_or_that_exists_is_rejected() {
     let error = |path: &Path| ReportFile::parse(path).unwrap_err().to_string();
-    assert_eq!(error(Path::new("evidence.pdf")), "--report evidence.pdf: is neither .html nor .md");
+    assert_eq!(error(Path::new("evidence.pdf")), "--report evidence.pdf: the name must end with .html or .md");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("evidence.html");
     std::fs::write(&path, "").unwrap();

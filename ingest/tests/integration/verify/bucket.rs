@@ -200,7 +200,7 @@ fn trail_that_was_created_again_is_undecided() {
     let report = runtime.block_on(report(&month));
     let found: Vec<_> = report.findings().map(|it| (it.kind, it.reason.as_str())).collect();
     let reason = "the chain ends at 2026-01-15T03:00:00Z and begins again at 2026-01-15T03:00:00Z: logging was off, or the \
-                  trail is new";
+                  trail was created again";
     assert_eq!((report.verdict(), &found[..]), (Verdict::Undecided, &[(Kind::Unproven, reason)][..]));
 }
 
