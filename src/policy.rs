@@ -1,4 +1,6 @@
 //! Access control: client identification, allowlist, CSRF and DNS rebinding protection, read grants and quotas.
+//!
+//! The threat model (`docs/threat-model.md`) names the threats and the tests of these controls.
 
 pub(crate) mod access_log;
 pub mod allowlist;

@@ -60,7 +60,8 @@ pub struct BatchItemFailure {
     pub item_identifier: String,
 }
 
-/// The reason why an invocation failed as a whole. Lambda retries it, then sends it to the on-failure destination.
+/// The reason why an invocation failed as a whole. Lambda retries it, then sends it to the dead letter queue and the
+/// on-failure destination.
 #[derive(Debug, thiserror::Error)]
 pub enum InvocationError {
     /// The payload cannot be read, or has nothing to index.

@@ -85,7 +85,7 @@ pub struct Evidence {
 pub struct ComparedDomain {
     /// The domain.
     pub domain: Arc<Domain>,
-    /// How documents are built.
+    /// The options by which documents are built.
     pub options: DocumentOptions,
 }
 

@@ -22,7 +22,7 @@ pub(super) struct FileEvent {
     pub(super) evidence: FileEvidence,
 }
 
-/// What digests say of a file.
+/// The evidence of digests for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileEvidence {
     /// It is as CloudTrail delivered it.

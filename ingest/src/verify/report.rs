@@ -32,7 +32,7 @@ pub struct Report {
     pub requests: u64,
     /// Missing events that were loaded after they were reported.
     pub loaded: u64,
-    /// What is wrong with the digests, and with what has no day.
+    /// The findings of digests, and of objects without a day.
     bucket: Findings,
     days: BTreeMap<Date, DayRecord>,
     /// The findings of days that are compared as a whole.

@@ -418,12 +418,12 @@ impl Comparison {
     }
 }
 
-/// Why a log file has no content.
+/// The reason why a log file has no content.
 #[derive(Debug)]
 enum ReadError {
     /// It cannot be opened: that says nothing of its content.
     Unavailable(anyhow::Error),
-    /// What came is no log file.
+    /// The object is not a log file.
     Malformed(anyhow::Error),
 }
 

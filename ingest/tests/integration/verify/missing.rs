@@ -58,7 +58,7 @@ async fn missing_events_are_loaded_on_elasticsearch_5() {
     missing_events_are_loaded_and_no_document_is_replaced("elasticsearch-5.6", DocumentId::LogEvent).await;
 }
 
-/// What nothing proves is not loaded: a file that was changed, and one that no digest covers.
+/// Unproven files are not loaded: one that was changed, and one that no digest covers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Java and Maven"]
 async fn events_of_unproven_files_are_not_loaded() {
