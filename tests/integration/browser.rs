@@ -1,4 +1,6 @@
-//! The proxy with foreign clients: Chromium, curl and h2load.
+//! The proxy with foreign clients: Chromium, curl, OpenSSL and h2load.
+
+use std::process::Stdio;
 
 use bytes::Bytes;
 use fake_domain::{FakeDomain, Options};
@@ -124,6 +126,25 @@ async fn curl_is_served_by_the_http_version_it_requests() {
         curl.args(["--resolve", &format!("gate.test:{port}:127.0.0.1"), "--cacert"]);
         curl.arg(rig.folder.path().join("cert.pem")).arg(format!("https://gate.test:{port}/"));
         assert_eq!(output(&mut curl).await, expected);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs OpenSSL"]
+async fn openssl_client_resumes_its_session() {
+    let (rig, _) = secure(Setup::default()).await;
+    let session = rig.folder.path().join("session.pem");
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (option, expected) in [("-sess_out", "New, TLSv1."), ("-sess_in", "Reused, TLSv1.")] {
+            let mut client = Command::new("openssl");
+            client.args(["s_client", version, "-ign_eof", "-connect", &rig.address.to_string(), option]).arg(&session);
+            let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+            let request = b"GET / HTTP/1.1\r\nhost: gate.test\r\nconnection: close\r\n\r\n";
+            client.stdin.take().unwrap().write_all(request).await.unwrap();
+            let output = patiently(client.wait_with_output()).await.unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains(expected) && text.contains("HTTP/1.1 200 OK"), "{version} {option}: {text}");
+        }
     }
 }
 

@@ -3,8 +3,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::program::program_path;
+
 fn generate(what: &str, folder: &Path) -> BTreeSet<String> {
-    let program = env!("CARGO_BIN_EXE_trailgate");
+    let program = program_path();
     assert!(Command::new(program).args(["generate", what]).arg(folder).status().unwrap().success());
     let files = fs::read_dir(folder).unwrap();
     files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::admin::ask;
 use crate::admin::metrics::{metrics, reaches};
-use crate::program::{Program, command_of, files, path};
+use crate::program::{Program, command_of, files, path, program_path};
 use crate::support::{Connection, allow, get, json};
 
 /// A program whose standard output is a full device.
@@ -16,7 +16,7 @@ async fn on_full_disk(domain: &FakeDomain, config: &str) -> Program {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}{config}")).unwrap();
     let script = "exec \"$@\" >/dev/full";
-    let arguments = ["-c", script, "sh", env!("CARGO_BIN_EXE_trailgate"), "run", "--config", &file];
+    let arguments = ["-c", script, "sh", &program_path(), "run", "--config", &file];
     Program::of(command_of("/bin/sh", &arguments), folder).await
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::Notify;
-use trailgate_testkit::AWS_KEY;
+use trailgate_testkit::{AWS_KEY, packaged_program};
 
 use crate::admin::ask;
 use crate::admin::metrics::{metrics, reaches, value};
@@ -120,8 +120,14 @@ pub(crate) fn path(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).display().to_string()
 }
 
+/// Returns the path of the program that the tests run: the one that `GATE` names, such as that of another architecture,
+/// or otherwise the one just built.
+pub(crate) fn program_path() -> String {
+    packaged_program("GATE", "trailgate").unwrap().display().to_string()
+}
+
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    command_of(env!("CARGO_BIN_EXE_trailgate"), arguments)
+    command_of(&program_path(), arguments)
 }
 
 pub(crate) fn command_of(program: &str, arguments: &[&str]) -> Command {
@@ -246,7 +252,7 @@ async fn limited(domain: &FakeDomain, ulimit: &str) -> Program {
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
     let script = format!("ulimit {ulimit}; exec \"$@\"");
-    let arguments = ["-c", &script, "sh", env!("CARGO_BIN_EXE_trailgate"), "run", "--config", &config];
+    let arguments = ["-c", &script, "sh", &program_path(), "run", "--config", &config];
     Program::of(command_of("/bin/sh", &arguments), folder).await
 }
 
@@ -299,7 +305,7 @@ async fn check_warns_of_connections_without_descriptors() {
     let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
     let config = path(&folder, "trailgate.toml");
     let script = "ulimit -n 1024; exec \"$@\"";
-    let arguments = ["-c", script, "sh", env!("CARGO_BIN_EXE_trailgate"), "check", "--config", &config];
+    let arguments = ["-c", script, "sh", &program_path(), "check", "--config", &config];
     let output = patiently(command_of("/bin/sh", &arguments).output()).await.unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success());

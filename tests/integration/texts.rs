@@ -10,12 +10,13 @@ use fake_domain::{FakeDomain, Fault, Options, Times};
 use tempfile::TempDir;
 
 use crate::doctor::case::Case;
+use crate::program::program_path;
 use crate::support::patiently;
 
 /// Runs the program, and returns its command line, its exit code and all that it prints. The folder of its files is
 /// `FOLDER`.
 fn run(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate"));
+    let mut command = Command::new(program_path());
     let output = command.args(arguments).current_dir(folder).env_clear().stdin(Stdio::null()).output().unwrap();
     let mut text = format!("$ trailgate {}\n", arguments.join(" "));
     for stream in [output.stdout, output.stderr] {

@@ -1,5 +1,7 @@
 //! TLS towards the client, and its certificates.
 
+mod resumption;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -120,16 +122,25 @@ impl SelfSigned {
 
 /// A handshake with whoever shows one of the certificates in `known`.
 async fn shake_hands(stream: TcpStream, known: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    connect(client_config(known, protocols, ALL_VERSIONS), stream).await
+}
+
+/// Returns the settings of a client that trusts the certificates in `known`.
+fn client_config(known: &str, protocols: &[&str], versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(known.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+async fn connect(config: Arc<ClientConfig>, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from("gate.test").unwrap();
-    patiently(TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    patiently(TlsConnector::from(config).connect(name, stream)).await
 }
 
 /// A gate that speaks TLS, and the certificate that it shows.

@@ -7,6 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::program::program_path;
+
 /// An allowlist in a folder of its own.
 pub(crate) struct File {
     pub(crate) path: PathBuf,
@@ -71,7 +73,7 @@ pub(crate) fn allow(file: &Path, arguments: &[&str]) -> Said {
 }
 
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate"));
+    let mut command = Command::new(program_path());
     command.arg("allow").args(arguments).env_clear();
     command
 }

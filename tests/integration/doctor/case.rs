@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::program::program_path;
 use crate::support::{allow, patiently};
 
 /// All that the program is given to look at.
@@ -63,7 +64,7 @@ impl Case {
         let file = self.folder.path().join("trailgate.toml");
         std::fs::write(&file, text).unwrap();
         std::fs::write(self.folder.path().join("allowlist.toml"), &self.allowlist).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trailgate"));
+        let mut command = Command::new(program_path());
         command.args(["doctor", "--config"]).arg(file).env_clear().envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).kill_on_drop(true);
         command

@@ -2,11 +2,11 @@
 
 use fake_domain::{FakeDomain, Options};
 use jiff::Timestamp;
-use trailgate_testkit::{KibanaStack, fill, packaged_program};
+use trailgate_testkit::{KibanaStack, fill};
 
 use super::session::Script;
 use super::{KIBANA, open_domain, reader};
-use crate::program::{Program, command_of, files, path};
+use crate::program::{Program, command, files, path};
 
 /// Milliseconds without the gate and through it, each without and with what the browser has in its cache.
 type Round = [[f64; 2]; 2];
@@ -27,9 +27,8 @@ fn factor(rounds: &[Round], cache: usize) -> f64 {
 /// A gate as it is shipped, which the variable `GATE` names. The one just built, which is there without it, is not
 /// optimized: on a busy machine it takes up most of the tenth.
 async fn gate(domain: &FakeDomain) -> Program {
-    let program = packaged_program("GATE", "trailgate").unwrap().display().to_string();
     let folder = files(&domain.url(), &reader());
-    let run = command_of(&program, &["run", "--config", &path(&folder, "trailgate.toml")]);
+    let run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
     Program::of(run, folder).await
 }
 
