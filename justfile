@@ -92,6 +92,10 @@ test-services: (test-ignored "credentials::" "bucket::" "metrics::" "oracle::")
 # Runs all tests that those three leave out.
 test-others: prepare-engines package-function (test-ignored "--skip" "engines::" "--skip" "emulator::" "--skip" "dashboards::" "--skip" "kibana::" "--skip" "browser::" "--skip" "credentials::" "--skip" "bucket::" "--skip" "metrics::" "--skip" "oracle::")
 
+# Builds the programs for arm64, and runs their tests with them (QEMU, Arm's C library, rustup; a JDK, Maven, Python).
+test-arm:
+    .ci/arm
+
 # Fuzzes each target for some seconds (a C++ compiler).
 fuzz SECONDS="20":
     .ci/fuzz {{ SECONDS }}
