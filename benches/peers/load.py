@@ -1,14 +1,19 @@
-"""What drives the proxies: wrk, and h2load where wrk cannot do it. Both are run for a time, not for a number."""
+"""What drives the proxies: wrk, and h2load or openssl where wrk cannot do it. All run for a time, not for a number."""
 import collections
 import re
+import math
 import subprocess
 import sys
+import time
 
 Driven = collections.namedtuple("Driven", "requests rate p50 p99")
 
 
 def wrk(target, url, cores, seconds, folder, connections, body=0, is_anew=False):
-    """As fast as the proxy goes, over HTTP/1.1; `body` is KiB of a request, and with `is_anew` each has a connection."""
+    """As fast as the proxy goes, over HTTP/1.1; `body` is KiB of a request, and with `is_anew` each has a connection.
+
+    wrk resumes the TLS session of the connection before.
+    """
     command = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     command += ["--timeout", "30s"]
     if body:
@@ -40,6 +45,17 @@ def h2load(target, url, cores, seconds, folder, connections, streams=0, rate=0):
     times = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
     p50, p99 = (times[int(len(times) * share)] / 1000 for share in (0.5, 0.99))
     return Driven(total, rate, p50, p99)
+
+
+def s_time(target, url, cores, seconds, connections):
+    """A full TLS handshake a request, so many at a time. It does not say how long each takes."""
+    command = ["taskset", "-c", cores, "openssl", "s_time", "-new", "-time", str(seconds), "-www", target]
+    command += ["-connect", url.removeprefix("https://")]
+    begin = time.monotonic()
+    clients = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(connections)]
+    outputs = [client.communicate()[0] for client in clients]
+    requests = sum(int(re.search(r"(\d+) connections in .* real seconds", out)[1]) for out in outputs)
+    return Driven(requests, requests / (time.monotonic() - begin), math.nan, math.nan)
 
 
 def milliseconds(text):

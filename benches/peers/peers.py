@@ -99,7 +99,8 @@ def nginx(setting):
 events {{ worker_connections 16384; }}
 http {{
   access_log {folder}/nginx-access.log combined buffer=64k flush=1s; keepalive_requests 1000000;
-  client_max_body_size 0; client_body_buffer_size 16m; proxy_max_temp_file_size 0; ssl_session_cache shared:a:10m;
+  client_max_body_size 0; client_body_buffer_size 16m; proxy_max_temp_file_size 0;
+  ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:a:10m;
   upstream domain {{ server 127.0.0.1:{setting.upstream.port}; keepalive 64; keepalive_requests 1000000; }}
   server {{
     listen 127.0.0.1:{port}{" ssl http2" if setting.is_tls else ""} backlog=4096; {secure}
@@ -161,6 +162,9 @@ def envoy(setting):
         "manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="gate",
+        # For openssl s_time, which speaks nothing later, and waits for the server to close.
+        http_protocol_options={"accept_http_10": True},
+        delayed_close_timeout="0s",
         access_log=[typed("file", "access_loggers.file.v3.FileAccessLog", path=f"{folder}/envoy-access.log")],
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
         http_filters=[
