@@ -2,6 +2,7 @@
 
 mod metrics;
 pub mod reload;
+pub mod verification;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

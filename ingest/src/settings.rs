@@ -2,6 +2,7 @@
 
 mod plan;
 mod role_plan;
+mod verification_plan;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use trailgate_client::{Endpoint, EndpointError, is_region};
 
 pub use self::plan::SetupPlan;
 pub use self::role_plan::{RolePlan, ThirdParty};
+pub use self::verification_plan::{BucketFolder, VerificationPlan};
 use crate::document::{DocumentId, DocumentOptions, IndexDay};
 
 /// The settings of the function. They exist only if every value is valid.
@@ -31,6 +33,8 @@ pub struct Settings {
     pub plan: SetupPlan,
     /// `SECURITY_API` and the roles: the function maps roles and indexes nothing; none by default.
     pub roles: Option<RolePlan>,
+    /// `TRAIL` and its companions: the function verifies a day and indexes nothing; none by default.
+    pub verification: Option<VerificationPlan>,
     /// `GZIP`: whether requests are compressed as long as the domain takes that; `true` by default.
     pub gzip: bool,
     /// `CA_FILE`: the certificates that may sign the domain's, if not the platform's.
@@ -80,6 +84,7 @@ impl Settings {
             service: service.ok_or_else(|| problem("SERVICE", "is not set, and ENDPOINT does not name a service"))?,
             plan: environment.plan(&document_options.prefix)?,
             roles: environment.role_plan(document_options.access_log)?,
+            verification: environment.verification_plan()?,
             document_options: if is_time_series {
                 DocumentOptions { id: DocumentId::None, ..document_options }
             } else {

@@ -4,7 +4,8 @@
 //! 2. [`chain`] verifies the digests of each account and region, and which log files they prove.
 //! 3. [`log_file`] reads a log file's events and its hash.
 //! 4. [`search`] finds the documents of events, and every document of a day; [`compare`] compares a document with the event.
-//! 5. [`run`] does these steps in order, batches of events in parallel, and closes one day after the other.
+//! 5. [`run`] does these steps in order, batches of events in parallel, and closes one day after the other. [`state`] is what
+//!    it needs to go on in another process.
 //! 6. [`report`] counts by day and holds the findings and the verdict; [`audit_report`] writes it for an auditor.
 //!
 //! Memory is bounded by three of the largest log files, by three batches of events and their documents, by sixteen bytes
@@ -20,6 +21,7 @@ mod log_file;
 pub mod report;
 mod run;
 mod search;
+mod state;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use self::keys::PublicKeys;
 use self::report::Report;
 use self::run::{Comparison, Run};
 use self::search::Search;
+pub use self::state::RunState;
 use crate::document::DocumentOptions;
 use crate::domain::Domain;
 use crate::load::LoadTarget;
@@ -103,6 +106,26 @@ pub async fn verify(
     progress: &Progress,
 ) -> anyhow::Result<Report> {
     Run::execute(evidence, Some(domain.comparison(None)), done, progress).await
+}
+
+/// The result of a part of a verification.
+#[derive(Debug)]
+pub enum Part {
+    /// All is compared.
+    Done(Report),
+    /// A later part goes on from this state.
+    Paused(RunState),
+}
+
+/// Verifies as [`verify`] does, in parts: it pauses after a file once `is_late` returns true. Each part reads a file or
+/// completes the verification, so that they come to an end.
+pub async fn verify_part(
+    evidence: &Evidence,
+    domain: &ComparedDomain,
+    state: Option<RunState>,
+    is_late: impl Fn() -> bool,
+) -> anyhow::Result<Part> {
+    Run::execute_part(evidence, domain.comparison(None), state, &is_late).await
 }
 
 /// Verifies as [`verify`] does, and loads into `target` what is missing of the events of proven files. The report says

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use aws_credential_types::provider::ProvideCredentials as _;
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
@@ -16,8 +17,9 @@ use trailgate_client::{provider, sdk_config};
 use trailgate_ingest::delivery::DeliveryLimits;
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::function::reload::{ReloadRequest, ReloadResult};
+use trailgate_ingest::function::verification::{VerifierAccess, VerifyRequest, VerifyResponse};
 use trailgate_ingest::function::{BatchResponse, Function};
-use trailgate_ingest::settings::Settings;
+use trailgate_ingest::settings::{Settings, VerificationPlan};
 use trailgate_ingest::setup::roles::{MappedRoles, map_roles};
 
 // A function has a fraction of a processor, and one invocation at a time.
@@ -44,18 +46,31 @@ fn start() -> anyhow::Result<Program> {
     Ok(Program { function, settings, domain })
 }
 
-/// The response to an invocation: the records that failed, the result of a reload, or the roles that are mapped.
+/// The response to an invocation: the records that failed, the result of a reload or a verification, or the roles that are
+/// mapped.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum FunctionResponse {
     Records(BatchResponse),
     Reload(ReloadResult),
     Roles(MappedRoles),
+    Verify(VerifyResponse),
 }
 
 async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<FunctionResponse, Diagnostic> {
     let left = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
     let deadline = Instant::now() + left.saturating_sub(MARGIN);
+    if let Some(plan) = &program.settings.verification {
+        let response = verify(program, plan, event.payload.get().as_bytes(), deadline).await.map_err(|error| {
+            let message = format!("{error:#}");
+            tracing::error!(error = message, request_id = event.context.request_id, "the verification failed");
+            Diagnostic { error_type: "Verify".to_owned(), error_message: message }
+        })?;
+        if let VerifyResponse::Verified(verified) = &response {
+            println!("{}", verified.metric_line(&event.context.env_config.function_name, Timestamp::now()));
+        }
+        return Ok(FunctionResponse::Verify(response));
+    }
     // The payload is not read: a gate may invoke this function, and has no say in what it does.
     if let Some(plan) = &program.settings.roles {
         let mapped = map_roles(&program.domain, plan, deadline).await;
@@ -88,6 +103,24 @@ async fn reload(
     let reloaded = request?.run(&program.settings, Arc::clone(&program.domain), &client, deadline).await?;
     tracing::info!(files = reloaded.files, events = reloaded.events, indexed = reloaded.indexed, "reloaded");
     Ok(reloaded)
+}
+
+async fn verify(
+    program: &Program,
+    plan: &VerificationPlan,
+    payload: &[u8],
+    deadline: Instant,
+) -> anyhow::Result<VerifyResponse> {
+    let pause = Instant::now() + plan.pause_after;
+    let region = &program.settings.region;
+    let credentials = provider(region, None).provide_credentials().await.context("there are no credentials of AWS")?;
+    let access = VerifierAccess {
+        domain: Arc::clone(&program.domain),
+        s3: aws_sdk_s3::Client::new(&sdk_config(region).await),
+        credentials,
+        cloudtrail: std::env::var("AWS_ENDPOINT_URL_CLOUDTRAIL").ok(),
+    };
+    VerifyRequest::parse(payload, Timestamp::now())?.run(&program.settings, plan, &access, pause, deadline).await
 }
 
 fn start_log() {

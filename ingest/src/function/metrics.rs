@@ -61,21 +61,26 @@ impl InvocationMetrics {
             values.push(("passed_over", "Count", json!(self.passed_over)));
         }
         values.extend(self.lag_ms.map(|lag| ("lag_ms", "Milliseconds", json!(lag))));
-        let definitions: Vec<_> = values.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
-        let mut line = Map::new();
-        line.insert(
-            "_aws".to_owned(),
-            json!({
-                "Timestamp": now.as_millisecond(),
-                "CloudWatchMetrics": [
-                    { "Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": definitions },
-                ],
-            }),
-        );
-        line.insert("FunctionName".to_owned(), function.into());
-        line.extend(values.into_iter().map(|(name, _, value)| (name.to_owned(), value)));
-        Value::Object(line).to_string()
+        embedded_line(function, now, &values)
     }
+}
+
+/// Returns metrics of a function, each with its name, its unit and its value, as a line of the log.
+pub(super) fn embedded_line(function: &str, now: Timestamp, values: &[(&str, &str, Value)]) -> String {
+    let definitions: Vec<_> = values.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
+    let mut line = Map::new();
+    line.insert(
+        "_aws".to_owned(),
+        json!({
+            "Timestamp": now.as_millisecond(),
+            "CloudWatchMetrics": [
+                { "Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": definitions },
+            ],
+        }),
+    );
+    line.insert("FunctionName".to_owned(), function.into());
+    line.extend(values.iter().map(|(name, _, value)| ((*name).to_owned(), value.clone())));
+    Value::Object(line).to_string()
 }
 
 /// The namespace of the metrics in CloudWatch.

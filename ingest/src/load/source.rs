@@ -10,9 +10,11 @@ use std::fmt;
 use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::types::Object;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::civil::Date;
 use tokio::runtime::Handle;
@@ -98,40 +100,37 @@ impl Sources {
         match &source.place {
             Location::Stdin => Ok(Box::new(std::io::stdin())),
             Location::Disk(path) => Ok(Box::new(disk::Lazy::new(path.clone()))),
+            Location::S3 { bucket, key } => read_object(self.get_object(bucket, key).await?).await,
+        }
+    }
+
+    /// Opens a digest file, and returns its signature: the object's metadata in S3, or the file next to it with `.sig`
+    /// added to its name on disk.
+    pub(crate) async fn open_digest(&self, source: &Source) -> anyhow::Result<(ByteReader, Option<String>)> {
+        match &source.place {
+            Location::Stdin => Ok((self.open(source).await?, None)),
+            Location::Disk(path) => {
+                let mut sidecar = path.clone().into_os_string();
+                sidecar.push(".sig");
+                let signature = match std::fs::read_to_string(&sidecar) {
+                    Ok(text) => Some(text.trim().to_owned()),
+                    Err(error) if error.kind() == ErrorKind::NotFound => None,
+                    Err(error) => return Err(error).with_context(|| Path::new(&sidecar).display().to_string()),
+                };
+                Ok((self.open(source).await?, signature))
+            }
             Location::S3 { bucket, key } => {
-                let client = self.s3.as_ref().context("there is no client for S3")?;
-                let object = client.get_object().bucket(bucket).key(key).send().await;
-                let object = object.map_err(s3_error)?;
-                if object.content_length().is_some_and(|length| length <= SMALL) {
-                    return Ok(Box::new(Cursor::new(object.body.collect().await?.into_bytes())));
-                }
-                let body = object.body.into_async_read();
-                Ok(Box::new(SyncIoBridge::new_with_handle(Box::pin(body), Handle::current())))
+                let mut object = self.get_object(bucket, key).await?;
+                let signature = object.metadata.as_mut().and_then(|metadata| metadata.remove("signature"));
+                Ok((read_object(object).await?, signature))
             }
         }
     }
 
-    /// Returns the signature of a digest file: the object's metadata in S3, or the file next to it with `.sig` added to
-    /// its name on disk.
-    pub(crate) async fn digest_signature(&self, source: &Source) -> anyhow::Result<Option<String>> {
-        match &source.place {
-            Location::Stdin => Ok(None),
-            Location::Disk(path) => {
-                let mut sidecar = path.clone().into_os_string();
-                sidecar.push(".sig");
-                match std::fs::read_to_string(&sidecar) {
-                    Ok(text) => Ok(Some(text.trim().to_owned())),
-                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(error).with_context(|| Path::new(&sidecar).display().to_string()),
-                }
-            }
-            Location::S3 { bucket, key } => {
-                let client = self.s3.as_ref().context("there is no client for S3")?;
-                let head = client.head_object().bucket(bucket).key(key).send().await;
-                let head = head.map_err(s3_error)?;
-                Ok(head.metadata.and_then(|mut metadata| metadata.remove("signature")))
-            }
-        }
+    async fn get_object(&self, bucket: &str, key: &str) -> anyhow::Result<GetObjectOutput> {
+        let client = self.s3.as_ref().context("there is no client for S3")?;
+        let object = client.get_object().bucket(bucket).key(key).send().await;
+        object.map_err(s3_error)
     }
 
     /// Finds the files below `path` that may have events of `days`. In S3 it lists the folders of these days only, which
@@ -151,15 +150,20 @@ impl Sources {
             let lists: anyhow::Result<Vec<Vec<String>>> =
                 stream::iter(lists).buffered(PARALLEL_LISTS).try_collect().await;
             let lists = lists.with_context(|| path.to_owned())?;
-            let mut next = Vec::new();
+            let (mut next, mut wanted) = (Vec::new(), Vec::new());
             for folder in lists.into_iter().flatten() {
                 match days_of_folder(&folder) {
                     Some((first, last)) if !days.may_be_delivered_within(first, last) => {}
-                    Some((first, last)) if first == last => {
-                        sources.add_bucket(&format!("{bucket}/{folder}")).await.with_context(|| path.to_owned())?;
-                    }
+                    Some((first, last)) if first == last => wanted.push(folder),
                     _ if names::reason_to_skip(&format!("{S3}{bucket}/{folder}a.json.gz")).is_some() => {}
                     _ => next.push(folder),
+                }
+            }
+            let lists = wanted.iter().map(|folder| list_objects(&client, bucket, folder));
+            let mut lists = std::pin::pin!(stream::iter(lists).buffered(PARALLEL_LISTS));
+            while let Some(objects) = lists.next().await {
+                for object in objects.with_context(|| path.to_owned())? {
+                    sources.add_object(bucket, object, "");
                 }
             }
             folders = next;
@@ -170,30 +174,50 @@ impl Sources {
 
     async fn add_bucket(&mut self, place: &str) -> anyhow::Result<()> {
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let Some(client) = &self.s3 else { bail!("there is no client for S3") };
-        let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            for object in page.map_err(s3_error)?.contents.unwrap_or_default() {
-                let Some(key) = object.key else { continue };
-                let name = format!("{S3}{bucket}/{key}");
-                // What S3's console makes for a folder.
-                if key.ends_with('/') && object.size == Some(0) {
-                    continue;
-                }
-                // An object that is named is read, whatever it is called.
-                let reason = if key == prefix { None } else { names::reason_to_skip(&name) };
-                match reason {
-                    Some(reason) => self.skipped.push(SkippedFile { name, reason }),
-                    None => self.list.push(Source {
-                        name,
-                        place: Location::S3 { bucket: bucket.to_owned(), key },
-                        fingerprint: object.e_tag,
-                    }),
-                }
-            }
+        let client = self.s3.as_ref().context("there is no client for S3")?;
+        for object in list_objects(client, bucket, prefix).await? {
+            self.add_object(bucket, object, prefix);
         }
         Ok(())
     }
+
+    /// Adds an object; `named` is the key that a path names.
+    fn add_object(&mut self, bucket: &str, object: Object, named: &str) {
+        let Some(key) = object.key else { return };
+        let name = format!("{S3}{bucket}/{key}");
+        // What S3's console makes for a folder.
+        if key.ends_with('/') && object.size == Some(0) {
+            return;
+        }
+        // An object that is named is read, whatever it is called.
+        let reason = if key == named { None } else { names::reason_to_skip(&name) };
+        match reason {
+            Some(reason) => self.skipped.push(SkippedFile { name, reason }),
+            None => self.list.push(Source {
+                name,
+                place: Location::S3 { bucket: bucket.to_owned(), key },
+                fingerprint: object.e_tag,
+            }),
+        }
+    }
+}
+
+/// Returns the objects whose keys begin with a prefix.
+async fn list_objects(client: &Client, bucket: &str, prefix: &str) -> anyhow::Result<Vec<Object>> {
+    let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
+    let mut found = Vec::new();
+    while let Some(page) = pages.next().await {
+        found.extend(page.map_err(s3_error)?.contents.unwrap_or_default());
+    }
+    Ok(found)
+}
+
+async fn read_object(object: GetObjectOutput) -> anyhow::Result<ByteReader> {
+    if object.content_length().is_some_and(|length| length <= SMALL) {
+        return Ok(Box::new(Cursor::new(object.body.collect().await?.into_bytes())));
+    }
+    let body = object.body.into_async_read();
+    Ok(Box::new(SyncIoBridge::new_with_handle(Box::pin(body), Handle::current())))
 }
 
 /// Returns the folders in a folder of a bucket.
@@ -209,7 +233,7 @@ async fn list_folders(client: &Client, bucket: &str, folder: &str) -> anyhow::Re
 }
 
 /// Returns the code and the message of S3, or the causes if there was no response.
-fn s3_error<E, R>(error: SdkError<E, R>) -> anyhow::Error
+pub(crate) fn s3_error<E, R>(error: SdkError<E, R>) -> anyhow::Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: fmt::Debug + Send + Sync + 'static,
@@ -246,7 +270,7 @@ impl fmt::Debug for Sources {
 
 const S3: &str = "s3://";
 /// Folders that are listed in parallel.
-const PARALLEL_LISTS: usize = 8;
+const PARALLEL_LISTS: usize = 16;
 /// Objects up to here are read as a whole while others are still worked on: most of CloudTrail's are this small.
 const SMALL: i64 = 1024 * 1024;
 

@@ -16,6 +16,8 @@ pub struct RolePlan {
     pub auditor: RoleArn,
     /// `EDITOR_ROLE`: it writes events and saved objects, and manages no users.
     pub editor: RoleArn,
+    /// `VERIFIER_ROLE`: it searches events.
+    pub verifier: Option<RoleArn>,
     /// `THIRD_PARTY_ROLE` and `THIRD_PARTY_ACCOUNT`: it reads the events of one account.
     pub third_party: Option<ThirdParty>,
     /// `ACCESS_LOG=index`: the roles that write events write trailgate's access lines, too.
@@ -48,6 +50,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             ingest: ingest.map(|role| parse("INGEST_ROLES", role)).collect::<Result<_, _>>()?,
             auditor: required("AUDITOR_ROLE")?,
             editor: required("EDITOR_ROLE")?,
+            verifier: self.role("VERIFIER_ROLE")?,
             third_party: self.third_party()?,
             access_log,
             former_master: self.role("FORMER_MASTER_ROLE")?,
@@ -114,6 +117,7 @@ mod tests {
     fn plan_names_all_roles() {
         let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}").parse::<RoleArn>().unwrap();
         let plan = read(&[
+            ("VERIFIER_ROLE", "arn:aws:iam::123456789012:role/Verifier"),
             ("THIRD_PARTY_ROLE", "arn:aws:iam::123456789012:role/ThirdParty"),
             ("THIRD_PARTY_ACCOUNT", "222222222222"),
             ("FORMER_MASTER_ROLE", "arn:aws:iam::123456789012:role/Gate"),
@@ -123,6 +127,7 @@ mod tests {
             ingest: vec![role("Function"), role("Reload")],
             auditor: role("Auditor"),
             editor: role("Editor"),
+            verifier: Some(role("Verifier")),
             third_party: Some(ThirdParty { role: role("ThirdParty"), account: "222222222222".to_owned() }),
             access_log: true,
             former_master: Some(role("Gate")),

@@ -48,6 +48,9 @@ fn definitions(plan: &RolePlan) -> Vec<(&'static str, Value, Vec<&str>)> {
         ("trailgate-auditor", auditor_role(), vec![plan.auditor.as_str()]),
         ("trailgate-editor", editor_role(), vec![plan.editor.as_str()]),
     ];
+    if let Some(verifier) = &plan.verifier {
+        all.push(("trailgate-verifier", verifier_role(), vec![verifier.as_str()]));
+    }
     if let Some(third_party) = &plan.third_party {
         all.push(("trailgate-third-party", third_party_role(&third_party.account), vec![third_party.role.as_str()]));
     }
@@ -112,6 +115,14 @@ fn editor_role() -> Value {
             { "index_patterns": SAVED_OBJECTS, "allowed_actions": ["indices_all"] },
         ],
         "tenant_permissions": [{ "tenant_patterns": ["global_tenant"], "allowed_actions": ["kibana_all_write"] }],
+    })
+}
+
+/// Returns the role that searches events, page by page, and does nothing else.
+fn verifier_role() -> Value {
+    json!({
+        "cluster_permissions": ["indices:data/read/scroll", "indices:data/read/scroll/clear"],
+        "index_permissions": [{ "index_patterns": ["cwl-*"], "allowed_actions": ["indices:data/read/search"] }],
     })
 }
 

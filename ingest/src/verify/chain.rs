@@ -151,8 +151,7 @@ pub(super) async fn verify_digests(
 }
 
 async fn read(sources: &Sources, file: &BucketFile) -> anyhow::Result<(Digest, String, Option<String>)> {
-    let signature = sources.digest_signature(&file.source).await?;
-    let input = sources.open(&file.source).await?;
+    let (input, signature) = sources.open_digest(&file.source).await?;
     let is_gzip = file.is_gzip();
     let (bytes, sha256) = tokio::task::spawn_blocking(move || log_file::read_digest(input, is_gzip)).await??;
     let digest = serde_json::from_slice(&bytes).context("is not a digest file")?;
@@ -299,7 +298,7 @@ fn day_of_key(key: &str) -> Option<Date> {
 }
 
 /// Returns sixteen bytes that identify an object key.
-fn hash_key(key: &str) -> u128 {
+pub(super) fn hash_key(key: &str) -> u128 {
     let hash = digest(&SHA256, key.as_bytes());
     hash.as_ref().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
@@ -307,4 +306,4 @@ fn hash_key(key: &str) -> u128 {
 /// The longest time from the time in a log file's name to its delivery, in minutes; CloudTrail names it by five minutes.
 const DELIVERY_MINUTES: i64 = 20;
 /// Digests that are read at once.
-const OPEN_DIGESTS: usize = 8;
+const OPEN_DIGESTS: usize = 32;

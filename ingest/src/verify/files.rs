@@ -40,7 +40,7 @@ pub(super) fn list_files(sources: &Sources, days: Days) -> BucketFiles {
         let file = BucketFile { source: source.clone(), key, day, read_day: day, last_day: day };
         if file.key.contains("/CloudTrail-Digest/") {
             files.digests.push(file);
-        } else if file.key.contains("/CloudTrail/") {
+        } else if file.place().is_some() {
             files.logs.push(file);
         }
     }
@@ -64,6 +64,11 @@ impl BucketFile {
         Some((folder.rsplit('/').next()?, region))
     }
 
+    /// Returns whether it has Insights events.
+    pub(super) fn is_insight(&self) -> bool {
+        self.key.contains(INSIGHTS)
+    }
+
     /// Returns whether its name says that it is compressed.
     pub(super) fn is_gzip(&self) -> bool {
         Path::new(&self.key).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
@@ -81,6 +86,10 @@ impl BucketFile {
 
 /// Returns the account's folder and the region of a key.
 pub(super) fn place_of(key: &str) -> Option<(&str, &str)> {
-    let (account, rest) = key.split_once("/CloudTrail-Digest/").or_else(|| key.split_once("/CloudTrail/"))?;
+    let (account, rest) =
+        ["/CloudTrail-Digest/", "/CloudTrail/", INSIGHTS].iter().find_map(|kind| key.split_once(kind))?;
     Some((account, rest.split('/').next()?))
 }
+
+/// The folder of files with Insights events.
+const INSIGHTS: &str = "/CloudTrail-Insight/";

@@ -1,6 +1,6 @@
 //! CloudTrail's public keys.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -10,14 +10,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::ToSpan as _;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use trailgate_client::{Endpoint, JsonCall, Upstream, UpstreamConfig, load_roots};
 
 use super::Period;
 
 /// Public keys by fingerprint, each as DER in the form of PKCS #1.
 #[derive(Clone, Debug, Default)]
-pub struct PublicKeys(HashMap<String, Vec<u8>>);
+pub struct PublicKeys(BTreeMap<String, Vec<u8>>);
 
 /// The output of `aws cloudtrail list-public-keys`, and a page of it.
 #[derive(Deserialize)]
@@ -49,6 +49,13 @@ impl PublicKeys {
         let mut keys = Self::default();
         keys.add(list.keys).context(advice)?;
         Ok(keys)
+    }
+
+    /// Returns the keys as `aws cloudtrail list-public-keys` prints them.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let key = |(fingerprint, value): (&String, &Vec<u8>)| json!({ "Value": STANDARD.encode(value), "Fingerprint": fingerprint });
+        json!({ "PublicKeyList": self.0.iter().map(key).collect::<Vec<_>>() })
     }
 
     /// Fetches the keys that signed the digests of a period from CloudTrail in each region, which has keys of its own.

@@ -137,6 +137,11 @@ impl Report {
         self.close(day);
     }
 
+    /// Returns the records of days.
+    pub(super) fn into_days(self) -> BTreeMap<Date, DayRecord> {
+        self.days
+    }
+
     /// Returns the documents that have an event, in the index of a day.
     pub(super) fn in_index(&self, index: Date) -> IndexTally {
         let tallies = self.days.values().filter_map(|record| record.in_index.get(&index));

@@ -5,21 +5,23 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::chain::{self, BucketEvidence, MissingFile};
+use super::chain::{self, BucketEvidence, MissingFile, hash_key};
 use super::compare::{
     Compared, FileEvent, FileEvidence, compare_events, day_of, event_day, is_expected_index, time_of,
 };
-use super::files::{BucketFile, list_files};
+use super::files::{BucketFile, BucketFiles, list_files};
 use super::log_file::{self, LogContent};
 use super::report::{DayRecord, Finding, Kind, Report};
 use super::search::{Hit, Search};
-use super::{Evidence, Period};
+use super::state::RunState;
+use super::{Evidence, Part, Period};
 use crate::document::DocumentOptions;
 use crate::load::LoadTarget;
 use crate::load::checkpoint::Checkpoint;
@@ -53,6 +55,10 @@ pub(super) struct Run {
     matched: BTreeMap<Date, HashSet<u128>>,
     /// Documents that the scan of another day finds, too.
     elsewhere: HashSet<u128>,
+    /// The hashes of the keys of log files that are read.
+    read: HashSet<u128>,
+    /// Requests to the domain in earlier parts of the run.
+    earlier_requests: u64,
     /// The next day to scan; those before it are closed.
     next_day: Date,
     /// False once an event was later than its file: a run that resumes would pass over it.
@@ -74,8 +80,37 @@ impl Run {
         done: &mut Checkpoint,
         progress: &Progress,
     ) -> anyhow::Result<Report> {
+        let (mut run, files) = Self::start(evidence, comparison, progress).await?;
+        run.restore(done)?;
+        run.read_all(&evidence.sources, files, done, progress, &|| false).await?;
+        Ok(run.into_report())
+    }
+
+    /// Does the same in parts: it pauses after a file once `is_late` returns true. `state` is that of an earlier part.
+    pub(super) async fn execute_part(
+        evidence: &Evidence,
+        comparison: Comparison,
+        state: Option<RunState>,
+        is_late: &impl Fn() -> bool,
+    ) -> anyhow::Result<Part> {
+        let progress = Progress::Bar(ProgressBar::hidden());
+        let (mut run, files) = Self::start(evidence, Some(comparison), &progress).await?;
+        if let Some(state) = state {
+            run.resume(state);
+        }
+        let mut done = Checkpoint::in_memory();
+        let is_done = run.read_all(&evidence.sources, files, &mut done, &progress, is_late).await?;
+        Ok(if is_done { Part::Done(run.into_report()) } else { Part::Paused(run.into_state()) })
+    }
+
+    /// Lists the files and verifies the digests.
+    async fn start(
+        evidence: &Evidence,
+        comparison: Option<Comparison>,
+        progress: &Progress,
+    ) -> anyhow::Result<(Self, BucketFiles)> {
         let Evidence { sources, keys, period } = evidence;
-        let mut files = list_files(sources, period.days());
+        let files = list_files(sources, period.days());
         progress.begin(files.digests.len() + files.logs.len());
         let mut report = Report::default();
         report.compares_domain = comparison.is_some();
@@ -94,7 +129,7 @@ impl Run {
             }
         }
         let evidence = chain::verify_digests(sources, &files, keys, *period, &mut report, progress).await?;
-        let mut run = Self {
+        let run = Self {
             period: *period,
             report,
             evidence,
@@ -104,17 +139,46 @@ impl Run {
             in_flight: FuturesUnordered::new(),
             matched: BTreeMap::new(),
             elsewhere: HashSet::new(),
+            read: HashSet::new(),
+            earlier_requests: 0,
             next_day: period.from,
             is_resumable: true,
         };
-        run.restore(done)?;
-        let digests = files.digests.len();
-        let wanted = run.choose(std::mem::take(&mut files.logs));
-        run.read_all(sources, wanted, done, digests, progress).await?;
-        if let Some(comparison) = &run.comparison {
-            run.report.requests = comparison.search.requests();
+        Ok((run, files))
+    }
+
+    fn into_report(mut self) -> Report {
+        self.report.requests = self.requests();
+        self.report
+    }
+
+    fn into_state(self) -> RunState {
+        RunState {
+            next_day: self.next_day,
+            requests: self.requests(),
+            days: self.report.into_days(),
+            matched: self.matched,
+            elsewhere: self.elsewhere,
+            read: self.read,
         }
-        Ok(run.report)
+    }
+
+    /// Goes on from the state of an earlier part.
+    fn resume(&mut self, state: RunState) {
+        let RunState { next_day, requests, days, matched, elsewhere, read } = state;
+        for (day, record) in days {
+            if day < next_day {
+                self.report.restore(day, record);
+            } else {
+                *self.report.day(day) = record;
+            }
+        }
+        (self.next_day, self.earlier_requests) = (next_day, requests);
+        (self.matched, self.elsewhere, self.read) = (matched, elsewhere, read);
+    }
+
+    fn requests(&self) -> u64 {
+        self.earlier_requests + self.comparison.as_ref().map_or(0, |comparison| comparison.search.requests())
     }
 
     /// Restores the days that an earlier run closed, up to the first that it did not.
@@ -136,6 +200,9 @@ impl Run {
     fn choose(&mut self, files: Vec<BucketFile>) -> Vec<BucketFile> {
         let mut wanted = Vec::with_capacity(files.len());
         for mut file in files {
+            if self.read.contains(&hash_key(&file.key)) {
+                continue;
+            }
             let listed = self.evidence.listed(&file.key);
             if let Some(listed) = listed {
                 listed.set_days(&mut file);
@@ -143,8 +210,10 @@ impl Run {
             if self.record_day(&file) < self.next_day {
                 continue;
             }
-            if listed.is_none() && self.evidence.covers(&file) {
+            // CloudTrail's documentation does not say that digests list files with Insights events.
+            if listed.is_none() && !file.is_insight() && self.evidence.covers(&file) {
                 let day = self.record_day(&file);
+                self.read.insert(hash_key(&file.key));
                 let record = self.report.day(day);
                 record.files += 1;
                 record.findings.add(Finding::new(
@@ -166,15 +235,16 @@ impl Run {
         file.last_day.max(self.period.from)
     }
 
+    /// Reads the log files and closes the days. Returns false if it paused.
     async fn read_all(
         &mut self,
         sources: &Arc<Sources>,
-        files: Vec<BucketFile>,
+        files: BucketFiles,
         done: &mut Checkpoint,
-        before: usize,
         progress: &Progress,
-    ) -> anyhow::Result<()> {
-        let reads = stream::iter(files).map(|file| {
+        is_late: &impl Fn() -> bool,
+    ) -> anyhow::Result<bool> {
+        let reads = stream::iter(self.choose(files.logs)).map(|file| {
             let sources = Arc::clone(sources);
             AbortOnDropHandle::new(tokio::spawn(async move {
                 let read = read_log(&sources, &file).await;
@@ -182,7 +252,7 @@ impl Run {
             }))
         });
         let mut reads = std::pin::pin!(reads.buffered(READ_AHEAD));
-        let mut files_read = before;
+        let mut files_read = files.digests.len();
         while let Some(read) = reads.next().await {
             let (file, read) = read?;
             // All files that may have events of a day are read once those of the day after the next begin.
@@ -198,22 +268,21 @@ impl Run {
             }
             files_read += 1;
             progress.show_count(files_read, &format!("{} events compared", self.report.events()));
+            if is_late() {
+                self.compare_queued().await?;
+                return Ok(false);
+            }
         }
         while self.period.contains(self.next_day) {
             self.close_day(done).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Compares what is queued, scans the next day and records it in the checkpoint.
     async fn close_day(&mut self, done: &mut Checkpoint) -> anyhow::Result<()> {
         let day = self.next_day;
-        while !self.queued.is_empty() {
-            self.start_batch();
-        }
-        while !self.in_flight.is_empty() {
-            self.finish_batch().await?;
-        }
+        self.compare_queued().await?;
         if let Some(comparison) = self.comparison.clone() {
             self.scan(&comparison, day).await?;
         }
@@ -227,8 +296,20 @@ impl Run {
         Ok(())
     }
 
+    /// Compares all events that were queued.
+    async fn compare_queued(&mut self) -> anyhow::Result<()> {
+        while !self.queued.is_empty() {
+            self.start_batch();
+        }
+        while !self.in_flight.is_empty() {
+            self.finish_batch().await?;
+        }
+        Ok(())
+    }
+
     /// Counts a log file, compares its hash, and queues its events.
     fn add_file(&mut self, file: &BucketFile, read: Result<LogContent, ReadError>) {
+        self.read.insert(hash_key(&file.key));
         let record_day = self.record_day(file);
         let listed = self.evidence.listed(&file.key);
         let record = self.report.day(record_day);

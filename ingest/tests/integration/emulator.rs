@@ -18,14 +18,15 @@ use crate::server::Server;
 use crate::{engines, events};
 
 /// AWS's own emulator of Lambda, with the program in it.
-struct Emulator {
+pub(crate) struct Emulator {
     child: Child,
     port: ReservedPort,
     _runtime_api: ReservedPort,
 }
 
 impl Emulator {
-    async fn start(endpoint: &str) -> Self {
+    /// Starts the function in front of a domain, with more variables.
+    pub(crate) async fn start(endpoint: &str, variables: &[(&str, &str)]) -> Self {
         let (port, runtime_api) = (ReservedPort::bind().unwrap(), ReservedPort::bind().unwrap());
         let [address, runtime_address] = [&port, &runtime_api].map(|port| port.address().to_string());
         let child = AwsMock::command("aws-lambda-rie")
@@ -37,14 +38,15 @@ impl Emulator {
             .envs(AWS_KEY)
             .envs([("AWS_LAMBDA_FUNCTION_NAME", "ingest"), ("AWS_LAMBDA_FUNCTION_TIMEOUT", "300")])
             .envs([("ENDPOINT", endpoint), ("REGION", "eu-west-1"), ("SERVICE", "es")])
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         Self { child, port, _runtime_api: runtime_api }
     }
 
-    /// Calls the function as Lambda's clients do, and gives its answer.
-    async fn invoke(&self, payload: &Value) -> Value {
+    /// Invokes the function as Lambda's clients do, and returns its response.
+    pub(crate) async fn invoke(&self, payload: &Value) -> Value {
         // It says when it listens only to those who ask.
         let stream = async {
             loop {
@@ -64,8 +66,8 @@ impl Emulator {
         serde_json::from_slice(&timeout(TIME, answer).await.unwrap()).unwrap()
     }
 
-    /// Ends it, and gives the metrics that the function wrote.
-    async fn metrics(mut self) -> Vec<Value> {
+    /// Ends it, and returns the metrics that the function wrote.
+    pub(crate) async fn metrics(mut self) -> Vec<Value> {
         self.child.start_kill().unwrap();
         let output = with_timeout(self.child.wait_with_output()).await.unwrap();
         let output = String::from_utf8(output.stdout).unwrap();
@@ -85,7 +87,7 @@ async fn every_event_is_found_once_on(engine: &str, degraded: usize) {
     messages.push(json!({ "eventName": "Odd", "userIdentity": "not an object" }).to_string());
     let payload = json!({ "awslogs": { "data": log_data_of(0, &messages) } });
 
-    let emulator = Emulator::start(&rig.stand_in.url()).await;
+    let emulator = Emulator::start(&rig.stand_in.url(), &[]).await;
     for start in ["cold", "warm"] {
         let begin = Instant::now();
         assert_eq!(emulator.invoke(&payload).await, json!({ "batchItemFailures": [] }));

@@ -1,9 +1,11 @@
 mod audit_report;
 pub(crate) mod bucket;
 mod cloudtrail;
+mod daily;
 mod domain;
 mod edges;
 pub(crate) mod evidence;
 mod missing;
 mod oracle;
+mod parts;
 mod resume;

@@ -93,7 +93,8 @@ impl Kind {
     }
 
     /// Returns its name, as in JSON.
-    pub(in crate::verify) fn name(self) -> String {
+    #[must_use]
+    pub fn name(self) -> String {
         match json!(self) {
             Value::String(name) => name,
             other => other.to_string(),
@@ -101,7 +102,8 @@ impl Kind {
     }
 
     /// Returns what an operator should do.
-    pub(in crate::verify) fn advice(self) -> &'static str {
+    #[must_use]
+    pub fn advice(self) -> &'static str {
         match self {
             Self::InvalidDigest | Self::ChangedFile => {
                 "restore the object's earlier version, and look for PutObject in the bucket's data events"

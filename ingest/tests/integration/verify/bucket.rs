@@ -204,6 +204,36 @@ fn trail_that_was_created_again_is_undecided() {
     assert_eq!((report.verdict(), &found[..]), (Verdict::Undecided, &[(Kind::Unproven, reason)][..]));
 }
 
+/// With log files of Insights events at noon, which a digest lists if `is_listed`.
+fn report_with_insights(is_listed: bool) -> Report {
+    let event = json!({
+        "eventID": "of the insight", "eventTime": "2026-01-15T11:00:00Z", "eventType": "AwsCloudTrailInsight",
+        "awsRegion": "us-east-1", "recipientAccountId": "123456789012", "insightDetails": { "state": "Start" },
+    });
+    let write = |month: &TrailBucket, hour: DateTime| {
+        if hour != DateTime::constant(2026, 1, 15, 12, 0, 0, 0) {
+            return Vec::new();
+        }
+        let key = log().replace("CloudTrail", "CloudTrail-Insight");
+        let listed = month.write_log(&key, &[&event]);
+        if is_listed { vec![listed] } else { Vec::new() }
+    };
+    let month = TrailBucket::with_logs(Vec::new(), TrailShape::default(), write);
+    tokio::runtime::Runtime::new().unwrap().block_on(report(&month))
+}
+
+#[test]
+fn listed_insights_are_proven() {
+    let report = report_with_insights(true);
+    assert_eq!((report.verdict(), report.proven_files(), report.events()), (Verdict::Proven, 1, 1), "{report}");
+}
+
+#[test]
+fn insights_that_no_digest_lists_are_undecided() {
+    let report = report_with_insights(false);
+    assert_eq!((report.verdict(), report.unproven_files(), report.events()), (Verdict::Undecided, 1, 1), "{report}");
+}
+
 #[test]
 fn organisation_trail_is_proven() {
     let month = TrailBucket::write_as(TrailShape { root: "AWSLogs/o-abc123/", ..TrailShape::default() });

@@ -25,14 +25,14 @@ use crate::rig::Rig;
 use trailgate_testkit::trail::{TrailBucket, key_list};
 
 /// A stand-in for CloudTrail that lists public keys, one on each page.
-struct CloudTrail {
-    url: String,
+pub(super) struct CloudTrail {
+    pub(super) url: String,
     /// The headers and the bodies of the requests.
     seen: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl CloudTrail {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
@@ -45,6 +45,11 @@ impl CloudTrail {
             }
         });
         Self { url, seen }
+    }
+
+    /// Returns the number of requests.
+    pub(super) fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
     }
 }
 
@@ -60,6 +65,17 @@ async fn answer(
     seen.lock().unwrap().push((head.headers["authorization"].to_str().unwrap().to_owned(), body));
     let status = if is_known { 200 } else { 400 };
     Ok(Response::builder().status(status).body(page.into()).unwrap())
+}
+
+/// Puts the month's objects into a bucket, digests with their signatures as metadata.
+pub(super) async fn upload(month: &TrailBucket, bucket: &Bucket) {
+    for key in month.keys() {
+        let mut put = bucket.client.put_object().bucket(NAME).key(&key);
+        if let Ok(signature) = std::fs::read_to_string(month.path(&format!("{key}.sig"))) {
+            put = put.metadata("signature", signature).metadata("signature-algorithm", "SHA256withRSA");
+        }
+        put.body(ByteStream::from(std::fs::read(month.path(&key)).unwrap())).send().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -89,13 +105,7 @@ async fn public_keys_are_fetched_page_by_page() {
 async fn bucket_in_s3_is_verified_with_keys_from_cloudtrail() {
     let (bucket, cloudtrail) = (Bucket::start().await, CloudTrail::start().await);
     let month = TrailBucket::write();
-    for key in month.keys() {
-        let mut put = bucket.client.put_object().bucket(NAME).key(&key);
-        if let Ok(signature) = std::fs::read_to_string(month.path(&format!("{key}.sig"))) {
-            put = put.metadata("signature", signature).metadata("signature-algorithm", "SHA256withRSA");
-        }
-        put.body(ByteStream::from(std::fs::read(month.path(&key)).unwrap())).send().await.unwrap();
-    }
+    upload(&month, &bucket).await;
     let rig = Rig::new().await;
     let empty = r#"{"_shards":{"failed":0},"hits":{"hits":[]},"count":0}"#;
     rig.stand_in.fault(Fault::status(200, empty), Times::UntilCleared);
