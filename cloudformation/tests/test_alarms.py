@@ -52,6 +52,7 @@ def test_every_alarm_notifies_the_topic():
         ("trailgate", "ready"),
         ("trailgate", "allowlist_refused"),
         ("trailgate", "image_age_days"),
+        ("trailgate", "evidence_problems"),
         ("trailgate/audit", "GateState"),
         ("trailgate/audit", "Refusal"),
         ("trailgate/audit", "FullWrite"),

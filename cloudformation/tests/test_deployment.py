@@ -130,7 +130,16 @@ def test_each_role_is_for_one_service_or_the_gates(aws, deployment):
         "FunctionRole": "lambda.amazonaws.com",
         "ReloadRole": "lambda.amazonaws.com",
         "GateRole": "ec2.amazonaws.com",
+        "VerifierRole": "lambda.amazonaws.com",
+        "VerificationRole": "states.amazonaws.com",
+        "VerificationScheduleRole": "scheduler.amazonaws.com",
     }
+
+
+def test_machine_that_verifies_is_accepted(aws, deployment):
+    machine = aws.client("stepfunctions").describe_state_machine(stateMachineArn=deployment.outputs()["VerificationArn"])
+    states = json.loads(machine["definition"])["States"]
+    assert states.keys() == {"Verify", "IsDone", "Done", "Report", "Failed"}
 
 
 def test_the_gate_s_role_is_about_resources_that_exist(aws, deployment):

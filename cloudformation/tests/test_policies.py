@@ -67,7 +67,7 @@ def test_domain_names_the_roles_of_the_stack_only(parameters, clients):
     assert all(principal.keys() == {"AWS"} for principal in principals)
     named = [principal["AWS"] for principal in principals]
     roles = {role for found in named for role in ([found] if isinstance(found, str) else found)}
-    assert roles == set(map(arn, clients | {FUNCTION, RELOAD}))
+    assert roles == set(map(arn, clients | {FUNCTION, RELOAD, "VerifierRole"}))
 
 
 @pytest.mark.parametrize("method", ["Get", "Head", "Post", "Put", "Patch", "Delete"])
@@ -327,6 +327,10 @@ CALLERS = {
     "CloudTrailRole": ("cloudtrail.amazonaws.com", {}),
     "FunctionRole": ("lambda.amazonaws.com", {}),
     "ReloadRole": ("lambda.amazonaws.com", {}),
+    "VerifierRole": ("lambda.amazonaws.com", {}),
+    "PublicKeysRole": ("lambda.amazonaws.com", {}),
+    "VerificationRole": ("states.amazonaws.com", {"aws:SourceAccount": ACCOUNT}),
+    "VerificationScheduleRole": ("scheduler.amazonaws.com", {"aws:SourceAccount": ACCOUNT}),
     "GateRole": ("ec2.amazonaws.com", {}),
     "MasterRole": ("lambda.amazonaws.com", {}),
     "GateRefreshRole": ("scheduler.amazonaws.com", {"aws:SourceAccount": ACCOUNT}),
@@ -347,6 +351,8 @@ def test_confused_deputy_of_another_account_assumes_no_role():
     stack = Stack(**EVERYTHING)
     theirs = {
         "GateRefreshRole": {"aws:SourceAccount": "999999999999"},
+        "VerificationRole": {"aws:SourceAccount": "999999999999"},
+        "VerificationScheduleRole": {"aws:SourceAccount": "999999999999"},
         "LogsToStreamRole": {"aws:SourceArn": f"arn:aws:logs:{REGION}:999999999999:log-group:x"},
     }
     for role, context in theirs.items():
@@ -478,7 +484,7 @@ def test_star_is_used_only_where_no_resource_can_be_named():
         for role in stack.names("AWS::IAM::Role"):
             for statement in statements(stack, role):
                 if statement["Resource"] == "*":
-                    assert statement["Sid"] in {"Metrics", "SessionManager"}
+                    assert statement["Sid"] in {"Metrics", "SessionManager", "PublicKeys"}
                 assert "*" not in str(statement["Action"]).replace("es:ESHttp*", ""), statement
 
 

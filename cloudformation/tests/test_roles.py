@@ -33,7 +33,7 @@ def arn(role):
 
 
 AUDITOR, EDITOR, FUNCTION, RELOAD = map(arn, ("AuditorRole", "EditorRole", "FunctionRole", "ReloadRole"))
-GATES, MASTER, THIRD_PARTY = map(arn, ("GateRole", "MasterRole", "ThirdPartyRole"))
+GATES, MASTER, THIRD_PARTY, VERIFIER = map(arn, ("GateRole", "MasterRole", "ThirdPartyRole", "VerifierRole"))
 
 
 # What the domain's master is mapped to.
@@ -171,7 +171,8 @@ def mapped(aws, opensearch, tmp_path_factory):
     with Mapping(aws, folder, opensearch.url, EngineVersion=OPENSEARCH, ThirdPartyAccountId="222222222222") as mapping:
         done = mapping.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    roles = ["trailgate-ingest", "trailgate-auditor", "trailgate-editor", "trailgate-third-party"]
+    kinds = ("ingest", "auditor", "editor", "verifier", "third-party")
+    roles = [f"trailgate-{kind}" for kind in kinds]
     assert json.loads(done.stdout) == {"mapped": roles}
     assert mapping.function.invoked == ["MapRolesFunction"]
     return lambda role, method, path, body=None: opensearch.ask(method, path, body, role)
@@ -233,6 +234,29 @@ def test_third_party_counts_the_events_of_its_account(mapped):
     assert not mapped(FUNCTION, "POST", "/_bulk?refresh=true", "".join(lines))[1]["errors"]
     counts = [mapped(role, "GET", "/cwl-2026.01.03/_count")[1]["count"] for role in (AUDITOR, THIRD_PARTY)]
     assert counts == [3, 2]
+
+
+def test_verifier_searches_events_and_does_nothing_else(mapped):
+    for index in ("cwl-2026.01.04", "gate-2026.01.04"):
+        assert mapped(None, "POST", "/_bulk?refresh=true", document(index))[0] == 200
+    status, answer = mapped(VERIFIER, "POST", "/cwl-*/_search?ignore_unavailable=true&scroll=2m", '{"size":1}')
+    assert status == 200, answer
+    scroll = answer["_scroll_id"]
+    assert mapped(VERIFIER, "POST", "/_search/scroll", json.dumps({"scroll": "2m", "scroll_id": scroll}))[0] == 200
+    assert mapped(VERIFIER, "DELETE", "/_search/scroll", json.dumps({"scroll_id": [scroll]}))[0] == 200
+    status, answer = mapped(VERIFIER, "POST", "/cwl-2026.01.04/_count?ignore_unavailable=true", '{"query":{"match_all":{}}}')
+    assert (status, answer["count"]) == (200, 1)
+    for method, path, body in [
+        ("POST", "/gate-*/_search", "{}"),
+        ("POST", "/cwl-2026.01.04,gate-2026.01.04/_search", "{}"),
+        ("GET", "/", None),
+        ("PUT", "/cwl-2026.01.04/_doc/2", "{}"),
+        ("POST", "/_bulk", document("cwl-2026.01.04")),
+        ("POST", "/cwl-*/_delete_by_query", '{"query":{"match_all":{}}}'),
+        ("DELETE", "/cwl-2026.01.04", None),
+        ("GET", "/_plugins/_security/api/roles", None),
+    ]:
+        assert mapped(VERIFIER, method, path, body)[0] == 403, path
 
 
 @pytest.mark.parametrize("role", [GATES, f"{FUNCTION}2"])
@@ -333,10 +357,10 @@ def test_elasticsearch_roles_go_to_open_distro_s_api(aws, tmp_path, security_api
     assert done.returncode == 0, done.stderr
     requests = dict(security_api.requests)
     api = "/_opendistro/_security/api"
-    names = ("trailgate-ingest", "trailgate-auditor", "trailgate-editor")
+    names = ("trailgate-ingest", "trailgate-auditor", "trailgate-editor", "trailgate-verifier")
     assert list(requests) == [f"{api}/{kind}/{name}" for name in names for kind in ("roles", "rolesmapping")]
     mapped = [requests[f"{api}/rolesmapping/{name}"]["backend_roles"] for name in names]
-    assert mapped == [[FUNCTION, RELOAD], [AUDITOR], [EDITOR]]
+    assert mapped == [[FUNCTION, RELOAD], [AUDITOR], [EDITOR], [VERIFIER]]
     permissions = requests[f"{api}/roles/trailgate-ingest"]["index_permissions"]
     assert [permission["index_patterns"] for permission in permissions] == [["cwl-*"]]
 
