@@ -75,7 +75,7 @@ async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<
     if let Some(plan) = &program.settings.roles {
         let mapped = map_roles(&program.domain, plan, deadline).await;
         return mapped.map(FunctionResponse::Roles).map_err(|error| {
-            tracing::error!(%error, request_id = event.context.request_id, "the roles are not mapped");
+            tracing::error!(%error, request_id = event.context.request_id, "cannot map the roles");
             Diagnostic { error_type: "Roles".to_owned(), error_message: error.to_string() }
         });
     }
