@@ -92,7 +92,7 @@ pub(super) fn render(status: &Status, problem: Option<&str>, symbols: &Symbols, 
         lines.push(Tone::Title, "recently rejected, and the commands that allow them");
     }
     for client in status.refused.iter().take(SHOWN) {
-        lines.push(Tone::Plain, &format!("  {} ({})", client.remedy(), client.times(status)));
+        lines.push(Tone::Plain, &format!("  {} ({})", client.remedy(status), client.times(status)));
     }
     lines.lines
 }

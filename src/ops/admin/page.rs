@@ -103,7 +103,7 @@ impl Status {
                 div.client {
                     strong { (client.address) } " " (client.times(self))
                     // Browsers break lines at hyphens, which would look like part of the command.
-                    code { @for word in client.remedy().split(' ') { span { (word) } " " } }
+                    code { @for word in client.remedy(self).split(' ') { span { (word) } " " } }
                 }
             }
             @if let Some(more) = more(self.refused.len()) { (more) }

@@ -184,10 +184,12 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// Returns the command that allows this client.
+    /// Returns the command that allows this client, with the allowlist's file if it is not the packages' one.
     #[must_use]
-    pub(crate) fn remedy(&self) -> String {
-        format!("trailgate allow add {} --name NAME", self.address)
+    pub(crate) fn remedy(&self, status: &Status) -> String {
+        let file = &status.allowlist.file;
+        let file = if file == PACKAGED_ALLOWLIST { String::new() } else { format!(" --file {file}") };
+        format!("trailgate allow add {} --name NAME{file}", self.address)
     }
 }
 
@@ -345,6 +347,9 @@ fn timestamp(time: SystemTime) -> Timestamp {
 const SOON: Duration = Duration::from_hours(14 * 24);
 /// The maximum number of listed entries.
 const MAX_ENDING: usize = 50;
+
+/// The allowlist of the configuration that commands read by default.
+const PACKAGED_ALLOWLIST: &str = "/etc/trailgate/allowlist.toml";
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -146,7 +146,7 @@ impl fmt::Display for Status {
             write!(f, "\n\nrecently rejected, and the commands that allow them:")?;
         }
         for client in self.refused.iter().take(SHOWN) {
-            write!(f, "\n  {}, {}\n    {}", client.address, client.times(self), client.remedy())?;
+            write!(f, "\n  {}, {}\n    {}", client.address, client.times(self), client.remedy(self))?;
         }
         match self.refused.len().saturating_sub(SHOWN) {
             0 => Ok(()),
@@ -184,6 +184,14 @@ recently rejected, and the commands that allow them:
   2001:db8::7, once, last 10 min ago
     trailgate allow add 2001:db8::7 --name NAME";
         assert_eq!(sample().to_string(), expected);
+    }
+
+    #[test]
+    fn command_names_an_allowlist_elsewhere() {
+        let mut status = sample();
+        status.allowlist.file = "try/allowlist.toml".to_owned();
+        let command = "\n    trailgate allow add 2001:db8::7 --name NAME --file try/allowlist.toml";
+        assert!(status.to_string().ends_with(command), "{status}");
     }
 
     #[test]
