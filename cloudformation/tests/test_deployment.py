@@ -25,6 +25,7 @@ WATCHED = {
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
     "SecurityAlerts": "true",
     "UseKinesis": "true",
+    "IndexAccessLog": "true",
 }
 
 
