@@ -50,6 +50,20 @@ async fn returning_client_resumes_its_session() {
     }
 }
 
+/// The state is in the ticket: sessions in the server's memory would displace each other.
+#[tokio::test]
+async fn session_outlives_those_of_many_other_clients() {
+    let (rig, certificate) = secure(Setup::default()).await;
+    for version in [&TLS12, &TLS13] {
+        let browser = Browser::new(&certificate, version);
+        assert_eq!(browser.handshake(rig.address).await, HandshakeKind::Full);
+        for _ in 0..300 {
+            Browser::new(&certificate, version).handshake(rig.address).await;
+        }
+        assert_eq!(browser.handshake(rig.address).await, HandshakeKind::Resumed, "{version:?}");
+    }
+}
+
 #[tokio::test]
 async fn session_resumes_on_every_worker() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
