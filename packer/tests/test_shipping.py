@@ -141,7 +141,7 @@ def lines(aws):
         token = {"nextToken": page["nextForwardToken"]}
 
 
-# More of both by hand: 200,000 lines and ten minutes.
+# More of both by hand. After ten minutes of refusal more lines wait than the shutdown sends in its 30 seconds.
 LINES = int(os.environ.get("LINES", 20_000))
 REFUSED = float(os.environ.get("REFUSED_SECONDS", 0))
 
