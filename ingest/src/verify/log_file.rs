@@ -1,14 +1,17 @@
 //! Reads a log file once: its events, and the hash of its uncompressed bytes.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 
 use anyhow::Context as _;
 use flate2::read::MultiGzDecoder;
 use ring::digest::{Context, SHA256};
+use tokio::task::spawn_blocking;
 
+use super::files::BucketFile;
 use crate::load::classify::find_items;
 use crate::load::classify::item::Item;
 use crate::load::input::ByteReader;
+use crate::load::source::Sources;
 use crate::load::values::{PieceKind, ValueReader};
 use crate::payload::LogEvent;
 
@@ -73,3 +76,23 @@ impl<R: Read> Read for Hashing<R> {
 
 /// The largest digest that is read; one lists some hundred bytes for each log file of an hour.
 const MAX_DIGEST: u64 = 256 * 1024 * 1024;
+
+/// The reason why a log file has no content.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// It cannot be opened: that says nothing of its content.
+    Unavailable(anyhow::Error),
+    /// The object is not a log file.
+    Malformed(anyhow::Error),
+}
+
+/// Reads the log file from where it is.
+pub(super) async fn read_source(sources: &Sources, file: &BucketFile) -> Result<LogContent, ReadError> {
+    let input = sources.open(&file.source).await.map_err(ReadError::Unavailable)?;
+    let is_gzip = file.is_gzip();
+    let read = spawn_blocking(move || read(input, is_gzip)).await;
+    read.map_err(anyhow::Error::from).flatten().map_err(|error| match error.downcast_ref::<io::Error>() {
+        Some(reason) if reason.kind() == ErrorKind::PermissionDenied => ReadError::Unavailable(error),
+        _ => ReadError::Malformed(error),
+    })
+}

@@ -1,7 +1,9 @@
 //! One run of a verification: reads files, compares batches of events while others are read, and scans days.
 
+mod batches;
+mod scan;
+
 use std::collections::{BTreeMap, HashSet};
-use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
@@ -9,38 +11,22 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::chain::{self, BucketEvidence, MissingFile, hash_key};
-use super::compare::{
-    Compared, FileEvent, FileEvidence, compare_events, day_of, event_day, is_expected_index, time_of,
-};
+use self::batches::Batch;
+pub(super) use self::batches::Comparison;
+use super::chain::{self, BucketEvidence, hash_key};
+use super::compare::{FileEvent, FileEvidence, day_of};
 use super::files::{BucketFile, BucketFiles, list_files};
-use super::log_file::{self, LogContent};
+use super::log_file::{self, LogContent, ReadError};
 use super::report::{DayRecord, Finding, Kind, Report};
-use super::search::{Hit, Search};
 use super::state::RunState;
 use super::{Evidence, Part, Period};
-use crate::document::DocumentOptions;
-use crate::load::LoadTarget;
 use crate::load::checkpoint::Checkpoint;
 use crate::load::chunk_reader::LOG_GROUP;
 use crate::load::progress::Progress;
 use crate::load::source::Sources;
 use crate::payload::LogBatch;
-
-/// The domain that is compared, and how.
-#[derive(Clone)]
-pub(super) struct Comparison {
-    pub(super) search: Arc<Search>,
-    pub(super) options: Arc<DocumentOptions>,
-    /// The destination of missing events, if they are loaded.
-    pub(super) target: Option<Arc<LoadTarget>>,
-}
-
-/// The result of a batch, and the number of events that were loaded.
-type Batch = AbortOnDropHandle<anyhow::Result<(Compared, u64)>>;
 
 pub(super) struct Run {
     period: Period,
@@ -247,7 +233,7 @@ impl Run {
         let reads = stream::iter(self.choose(files.logs)).map(|file| {
             let sources = Arc::clone(sources);
             AbortOnDropHandle::new(tokio::spawn(async move {
-                let read = read_log(&sources, &file).await;
+                let read = log_file::read_source(&sources, &file).await;
                 (file, read)
             }))
         });
@@ -260,12 +246,7 @@ impl Run {
                 self.close_day(done).await?;
             }
             self.add_file(&file, read);
-            while self.queued_bytes >= BATCH_BYTES || self.queued.len() >= EVENTS_PER_BATCH {
-                self.start_batch();
-                if self.in_flight.len() >= PARALLEL_BATCHES {
-                    self.finish_batch().await?;
-                }
-            }
+            self.compare_full_batches().await?;
             files_read += 1;
             progress.show_count(files_read, &format!("{} events compared", self.report.events()));
             if is_late() {
@@ -293,17 +274,6 @@ impl Run {
             done.record(&line)?;
         }
         self.next_day = day.tomorrow()?;
-        Ok(())
-    }
-
-    /// Compares all events that were queued.
-    async fn compare_queued(&mut self) -> anyhow::Result<()> {
-        while !self.queued.is_empty() {
-            self.start_batch();
-        }
-        while !self.in_flight.is_empty() {
-            self.finish_batch().await?;
-        }
         Ok(())
     }
 
@@ -385,144 +355,7 @@ impl Run {
             self.report.day(record_day).findings.add(finding);
         }
     }
-
-    /// Starts to compare the first of the queued events.
-    fn start_batch(&mut self) {
-        let mut bytes = 0;
-        let fits = |event: &&FileEvent| {
-            bytes += event.event.message.len();
-            bytes <= BATCH_BYTES
-        };
-        let count = self.queued.iter().take(EVENTS_PER_BATCH).take_while(fits).count().max(1);
-        let rest = self.queued.split_off(count.min(self.queued.len()));
-        let events = std::mem::replace(&mut self.queued, rest);
-        self.queued_bytes -= events.iter().map(|it| it.event.message.len()).sum::<usize>();
-        let Some(comparison) = self.comparison.clone() else { return };
-        self.in_flight.push(AbortOnDropHandle::new(tokio::spawn(comparison.compare(events))));
-    }
-
-    async fn finish_batch(&mut self) -> anyhow::Result<()> {
-        let Some(finished) = self.in_flight.next().await else { return Ok(()) };
-        let (compared, loaded) = finished??;
-        self.report.loaded += loaded;
-        for (day, counts) in compared.days {
-            self.report.day(day).counts.add(counts);
-        }
-        for (day, finding) in compared.findings {
-            self.report.day(day).findings.add(finding);
-        }
-        for (day, document) in compared.matched {
-            let record = self.report.day(day);
-            let is_new = self.matched.entry(day).or_default().insert(document.key);
-            if let Some(index) = document.index.filter(|_| is_new) {
-                let tally = record.in_index.entry(index).or_default();
-                tally.matched += 1;
-                tally.is_uncertain |= document.is_uncertain;
-            }
-            if document.is_elsewhere && self.elsewhere.insert(document.key) {
-                record.elsewhere.push(document.key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Finds the documents of `day`, by index or by time, that no file has.
-    async fn scan(&mut self, comparison: &Comparison, day: Date) -> anyhow::Result<()> {
-        let search = &comparison.search;
-        // Each document that has an event was found: if there are no more in the index, none is without one.
-        let tally = self.report.in_index(day);
-        if tally.is_uncertain || search.count_in_index(day).await? != tally.matched {
-            let mut pages = search.open_index(day).await?;
-            while let Some(hits) = search.next_page(&mut pages).await? {
-                self.judge(comparison, day, &hits);
-            }
-        }
-        let mut pages = search.open_other_indices(day).await?;
-        while let Some(hits) = search.next_page(&mut pages).await? {
-            self.judge(comparison, day, &hits);
-        }
-        Ok(())
-    }
-
-    /// Adds the documents that have no event of a file.
-    fn judge(&mut self, comparison: &Comparison, day: Date, hits: &[Hit]) {
-        let prefix = &comparison.options.prefix;
-        for hit in hits {
-            let key = hit.key();
-            if self.elsewhere.contains(&key) || self.matched.values().any(|keys| keys.contains(&key)) {
-                continue;
-            }
-            let time = time_of(&hit.source, "eventTime");
-            let event_day = event_day(&hit.source);
-            // The scan of its own day judges it.
-            if event_day.is_some_and(|event_day| event_day != day && self.period.contains(event_day)) {
-                continue;
-            }
-            // A late delivery of the day before the period, in the index of the day of its delivery.
-            let is_edge = event_day.is_some_and(|day| day < self.period.from)
-                && is_expected_index(&hit.index, prefix, Date::MIN, &hit.source);
-            let is_missing_files = time.is_some_and(|time| {
-                self.evidence.missing.iter().any(|file: &MissingFile| file.may_have(time, &hit.source))
-            });
-            let delivered = time_of(&hit.source, "@timestamp").map(day_of);
-            let record = self.report.day(day);
-            if is_edge || is_missing_files {
-                record.counts.not_compared += 1;
-                continue;
-            }
-            record.counts.in_domain += 1;
-            record.counts.extra += 1;
-            let last = self.period.to.tomorrow().unwrap_or(self.period.to);
-            let reason = match delivered.filter(|delivered| *delivered > last) {
-                None => "no file has this document's event".to_owned(),
-                Some(delivered) => format!(
-                    "no file has this document's event; its @timestamp is of {delivered}: verify with --to {delivered}, \
-                     which reads the files of that day"
-                ),
-            };
-            record.findings.add(Finding::new(Kind::ExtraDocument, Some(day), &hit.place(), reason));
-        }
-    }
 }
 
-impl Comparison {
-    /// Finds and compares the documents of events, and loads what is missing if that is wanted.
-    async fn compare(self, events: Vec<FileEvent>) -> anyhow::Result<(Compared, u64)> {
-        let ids: Vec<String> = events.iter().map(|it| it.event.id.clone()).collect();
-        let found = self.search.find(&ids).await?;
-        let options = Arc::clone(&self.options);
-        let mut compared = spawn_blocking(move || compare_events(events, &found, &options)).await?;
-        let missing = std::mem::take(&mut compared.missing);
-        let Some(target) = self.target.filter(|_| !missing.is_empty()) else { return Ok((compared, 0)) };
-        let missing = missing.into_iter().map(|it| (it.batch, it.event)).collect();
-        Ok((compared, target.create_missing(missing).await))
-    }
-}
-
-/// The reason why a log file has no content.
-#[derive(Debug)]
-enum ReadError {
-    /// It cannot be opened: that says nothing of its content.
-    Unavailable(anyhow::Error),
-    /// The object is not a log file.
-    Malformed(anyhow::Error),
-}
-
-async fn read_log(sources: &Sources, file: &BucketFile) -> Result<LogContent, ReadError> {
-    let input = sources.open(&file.source).await.map_err(ReadError::Unavailable)?;
-    let is_gzip = file.is_gzip();
-    let read = spawn_blocking(move || log_file::read(input, is_gzip)).await;
-    read.map_err(anyhow::Error::from).flatten().map_err(|error| match error.downcast_ref::<io::Error>() {
-        Some(reason) if reason.kind() == ErrorKind::PermissionDenied => ReadError::Unavailable(error),
-        _ => ReadError::Malformed(error),
-    })
-}
-
-/// Events whose documents are searched for in one request.
-const EVENTS_PER_BATCH: usize = 500;
-/// Bytes of such events: the response has about twice as many.
-const BATCH_BYTES: usize = 2 * 1024 * 1024;
-/// Batches that are compared in parallel.
-const PARALLEL_BATCHES: usize = 3;
 /// Log files that are read ahead.
 const READ_AHEAD: usize = 2;

@@ -133,6 +133,12 @@ impl TrailBucket {
         self.events.iter().filter(move |event| event["eventTime"].as_str().unwrap().starts_with(&day))
     }
 
+    /// Returns the id of the event with this number on `day`, counted from 0.
+    #[must_use]
+    pub fn event_id(&self, day: Date, number: usize) -> String {
+        self.events_of(day).nth(number).unwrap()["eventID"].as_str().unwrap().to_owned()
+    }
+
     #[must_use]
     pub fn path(&self, key: &str) -> PathBuf {
         self.folder.path().join(key)

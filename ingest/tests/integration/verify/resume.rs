@@ -20,10 +20,7 @@ const HELD: &str = "/cwl-2026.01.20/_count";
 #[ignore = "needs Java and Maven"]
 async fn killed_run_resumes_with_the_same_verdict() {
     let filled = Filled::new("opensearch-2.19", DocumentId::EventId).await;
-    let event = |day: i8, nth: usize| {
-        let event = filled.month.events_of(Date::constant(2026, 1, day)).nth(nth).unwrap();
-        event["eventID"].as_str().unwrap().to_owned()
-    };
+    let event = |day: i8, nth: usize| filled.month.event_id(Date::constant(2026, 1, day), nth);
     let (index, id, mut source) = filled.document(&event(10, 0)).await;
     filled.delete(&index, &id).await;
     source["eventID"] = json!("11111111-2222-3333-4444-555555555555");
