@@ -9,8 +9,8 @@ import time
 Driven = collections.namedtuple("Driven", "requests rate p50 p99")
 
 
-def wrk(target, url, cores, seconds, folder, connections, body=0, is_anew=False):
-    """As fast as the proxy goes, over HTTP/1.1; `body` is KiB of a request, and with `is_anew` each has a connection.
+def wrk(target, url, cores, seconds, folder, connections, body=0, reconnects=False):
+    """As fast as the proxy goes, over HTTP/1.1; `body` is KiB of a request, and with `reconnects` each has a connection.
 
     wrk resumes the TLS session of the connection before.
     """
@@ -21,7 +21,7 @@ def wrk(target, url, cores, seconds, folder, connections, body=0, is_anew=False)
         headers = 'wrk.headers["content-type"] = "application/x-ndjson"'
         script.write_text(f'wrk.method = "POST"\nwrk.body = string.rep("x", {body} * 1024)\n{headers}\n')
         command += ["-s", str(script)]
-    if is_anew:
+    if reconnects:
         command += ["-H", "Connection: close"]
     out = subprocess.run([*command, url + target], check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:

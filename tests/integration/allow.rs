@@ -152,7 +152,7 @@ fn ambiguous_removal_is_rejected() {
     let places =
         "2 entries are named \"Head office\": name the block: 198.51.100.0/24 (line 4), 2001:db8:100::/48 (line 10)";
     file.fails_with(&["remove", "Head office"], 1, places);
-    file.fails_with(&["remove", "Nobody"], 1, "no entry is named \"Nobody\"");
+    file.fails_with(&["remove", "Unknown"], 1, "no entry is named \"Unknown\"");
     let wider =
         "FILE: 198.51.100.4 has no entry of its own; what lets it in is 198.51.100.0/24 \"Head office\" (line 4)";
     file.fails_with(&["remove", "198.51.100.4"], 1, wider);

@@ -160,7 +160,7 @@ impl VerifyRequest {
             "not verified in {MAX_INVOCATIONS} invocations; verify this day with trailgate-ingest verify"
         );
         let part = timeout_at(deadline, self.verify(settings, plan, access, pause)).await;
-        let part = part.context("out of time; give the function more memory, and with it more of a processor")??;
+        let part = part.context("the verification did not end before the deadline; raise the memory of the function, which also raises its share of a processor")??;
         match part {
             Part::Done(report) => Ok(VerifyResponse::Verified(self.conclude(&report))),
             Part::Paused(state) => {
