@@ -21,8 +21,9 @@ TEXTS = sorted(
 # Comments of the code, which are the docs of those who change it.
 SOURCES = sorted(
     path
-    for folder in ("client/src", "src", "ingest/src", "tests/fake-domain/src", "tests/testkit/src", "benches", "examples")
+    for folder in ("client", "src", "ingest", "tests", "benches", "examples")
     for path in (ROOT / folder).rglob("*.rs")
+    if "target" not in path.parts
 )
 COMMENT = re.compile(r"\s*//[/!]? ?(.*)")
 # The name of an entry in the stack's allowlist, which CloudFormation would write again if it changed.
@@ -63,6 +64,17 @@ def dialect() -> list[str]:
         for path, number, line in lines
         for word, instead in words
         if (found := word.search(line))
+    ]
+
+
+def verbs() -> list[str]:
+    """Returns the docs of functions that begin with no third-person verb. Those of tests say why, so they are free."""
+    docs = re.compile(r"^ *///(?: (\w\S*).*| .*)?\n(?: *///.*\n)*((?: *#\[.*\n)*) *(?:pub(?:\([^)]*\))? )?(?:const )?(?:async )?fn (\w+)", re.M)
+    return [
+        f"{path.relative_to(ROOT)}: the doc of {function} begins with {first!r}: begin with a verb, such as Returns"
+        for path in SOURCES
+        for first, attributes, function in docs.findall(path.read_text())
+        if "test" not in attributes and not re.match(r"[A-Z][a-z-]*s\b|Also\b", first)
     ]
 
 
@@ -160,6 +172,6 @@ def tests() -> list[str]:
     return [f"{page}: there is no test {name}" for name, page in sorted(named.items()) if name not in there]
 
 
-wrong = [*readme(), *reachable(), *dialect(), *configuration(), *alerts(), *tests(), *steps()]
-print("\n".join(wrong) or f"{len(PAGES)} pages, {len(TEXTS)} texts: words, reachability, configuration, alerts, tests and steps agree")
+wrong = [*readme(), *reachable(), *dialect(), *verbs(), *configuration(), *alerts(), *tests(), *steps()]
+print("\n".join(wrong) or f"{len(PAGES)} pages, {len(TEXTS)} texts: words, verbs, reachability, configuration, alerts, tests and steps agree")
 sys.exit(bool(wrong))

@@ -14,7 +14,7 @@ use trailgate::{
 };
 use trailgate_client::RootsError;
 
-/// Takes less time than the platform's, and returns memory after a burst: docs/performance.md has the figures.
+/// Faster than the platform's, and returns memory after a burst: docs/performance.md has the figures.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

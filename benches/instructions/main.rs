@@ -127,7 +127,7 @@ async fn request(times: u32, roles: u8) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The domain: responds with the same 1 KiB to every request, which has no body.
+/// Serves as the domain: responds with the same 1 KiB to every request, which has no body.
 async fn answer(domain: TcpListener) -> io::Result<Infallible> {
     loop {
         let (mut connection, _) = domain.accept().await?;

@@ -235,7 +235,7 @@ impl UnsignedRequest {
     }
 }
 
-/// Reads as much of a 403 as is needed to tell whether the service rejected the signature.
+/// Reads as much of a 403 as is needed to determine whether the service rejected the signature.
 async fn read_forbidden(
     response: Response<PooledBody>,
     params: &SigningParams<'_>,

@@ -44,7 +44,7 @@ pub struct DeliveryLimits {
     pub first_backoff: Duration,
     /// The longest wait before any retry.
     pub longest_backoff: Duration,
-    /// The part of the longest wait that is waited, between 0 and 1: random, so that functions do not retry in step.
+    /// The random part of the longest wait, between 0 and 1, so that functions do not retry in step.
     pub jitter: fn() -> f64,
 }
 

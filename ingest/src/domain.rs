@@ -20,7 +20,7 @@ use trailgate_client::{
 
 use crate::settings::Settings;
 
-/// A client of one domain that reads whole answers.
+/// A client of one domain that reads whole responses.
 #[derive(Debug)]
 pub struct Domain {
     client: SignedClient,
@@ -38,7 +38,8 @@ pub struct DomainResponse {
 }
 
 impl Domain {
-    /// The domain that `settings` name, to be signed for with what `provider` provides. Nothing is sent yet.
+    /// Creates a client of the domain that `settings` name, which signs with the credentials of `provider`. Sends
+    /// nothing yet.
     pub fn connect(settings: &Settings, provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
         let roots = load_roots(settings.ca_file.as_deref())?;
         let signer = Signer::new(settings.endpoint.authority(), &settings.region, &settings.service);
@@ -48,9 +49,9 @@ impl Domain {
         Ok(Self { client: SignedClient::new(upstream, signer, credentials), _refresh: refresh })
     }
 
-    /// Sends one request and reads the whole answer, all within `timeout`.
+    /// Sends one request and reads the whole response, within `timeout`.
     ///
-    /// `path` is a path with an optional query, as it is to be sent.
+    /// `path` is sent as it is, with an optional query.
     pub async fn send(
         &self,
         method: Method,
@@ -61,7 +62,7 @@ impl Domain {
         self.send_with(method, path, HeaderMap::new(), body, timeout).await
     }
 
-    /// The same with more headers than those of the body.
+    /// Does the same as [`Self::send`], with `headers` in addition to those of the body.
     pub async fn send_with(
         &self,
         method: Method,
@@ -86,7 +87,7 @@ impl Domain {
                 coding.as_bytes().eq_ignore_ascii_case(b"gzip") || coding.as_bytes().eq_ignore_ascii_case(b"x-gzip")
             });
             let body = response.into_body().collect().await.map_err(DomainError::BrokeOff)?.to_bytes();
-            // It is not asked for, and some proxies compress nevertheless.
+            // Some proxies compress although no request accepts it.
             let body = if is_gzip { gunzip(&body).ok_or(DomainError::Undecodable)? } else { body };
             Ok(DomainResponse { status, body })
         };
@@ -114,13 +115,13 @@ pub enum DomainError {
     /// The request could not be signed or sent, or the signature was rejected.
     #[error("{}", describe(.0))]
     Request(#[from] RequestError),
-    /// The domain broke off within its answer.
+    /// The domain broke off its response.
     #[error("the domain closed the connection within its response")]
     BrokeOff(#[source] hyper::Error),
-    /// The answer is compressed, and broken or longer than any answer to a request of ours.
+    /// The response is compressed, and malformed or longer than any response to these requests.
     #[error("cannot decompress the domain's response")]
     Undecodable,
-    /// The time was over before the answer was whole.
+    /// The timeout expired before the response was complete.
     #[error("the domain did not respond in time")]
     TimedOut,
 }
@@ -143,10 +144,10 @@ fn gunzip(body: &[u8]) -> Option<Bytes> {
     (plain.len() as u64 <= MAX_RESPONSE).then(|| plain.into())
 }
 
-/// Bytes of a compressed answer: each item of a `_bulk` reply is shorter than its document.
+/// The size limit of a decompressed response: each item of a `_bulk` response is shorter than its document.
 const MAX_RESPONSE: u64 = 64 * 1024 * 1024;
 
-/// Returns an error with its sources, since what is behind "cannot be reached" is for the operator to mend.
+/// Returns an error with its sources: the operator needs the cause behind "cannot be reached".
 fn describe(error: &RequestError) -> String {
     match error {
         RequestError::Upstream(error @ UpstreamError::HeadTooLarge) => {

@@ -9,13 +9,13 @@ use serde::Deserialize;
 /// The server behind the domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
-    /// Whose server.
+    /// The product.
     pub kind: EngineKind,
-    /// The version that it says: an `OpenSearch` domain in compatibility mode says 7.10.
+    /// The version that it reports: an `OpenSearch` domain in compatibility mode reports 7.10.
     pub version: (u32, u32),
 }
 
-/// Whose server it is.
+/// A search product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
     /// Elasticsearch.
@@ -38,11 +38,11 @@ pub(crate) enum TemplateForm {
 }
 
 impl Engine {
-    /// The engine that is assumed of a domain that does not say: without types, and with `_index_template`, which
+    /// The engine that is assumed of a domain that reports none: without types, and with `_index_template`, which
     /// Elasticsearch has since 7.8.
     pub const ASSUMED: Self = Self { kind: EngineKind::OpenSearch, version: (1, 0) };
 
-    /// Detects the engine by the response to `GET /`; none if the response does not tell.
+    /// Detects the engine by the response to `GET /`; `None` if the response names none.
     #[must_use]
     pub fn from_root(status: StatusCode, body: &[u8]) -> Option<Self> {
         match status {
@@ -50,7 +50,7 @@ impl Engine {
                 let root: RootResponse = serde_json::from_slice(body).ok()?;
                 Some(Self { kind: root.kind(), version: root.version.numbers()? })
             }
-            // An access policy can keep `/` from the function and still let it write.
+            // An access policy can deny the function `/` and still permit its writes.
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Self::ASSUMED),
             StatusCode::NOT_FOUND => Some(Self { kind: EngineKind::Serverless, version: (0, 0) }),
             _ => None,
@@ -134,7 +134,7 @@ struct Version {
 
 impl RootResponse {
     fn kind(&self) -> EngineKind {
-        // In compatibility mode only the tagline is left to tell.
+        // In compatibility mode only the tagline names OpenSearch.
         let is_opensearch =
             self.version.distribution.as_deref() == Some("opensearch") || self.tagline.contains("OpenSearch");
         if is_opensearch { EngineKind::OpenSearch } else { EngineKind::Elasticsearch }

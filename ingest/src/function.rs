@@ -146,9 +146,9 @@ impl Function {
         }
     }
 
-    /// Sends the documents of `events`, and returns what became of them and the time of the oldest event.
+    /// Sends the documents of `events`, and returns the result and the time of the oldest event.
     async fn deliver(&self, events: &[EventRef<'_>], deadline: Instant) -> (DeliveryReport, Option<Timestamp>) {
-        // CloudWatch calls the function without events when a subscription is made.
+        // CloudWatch invokes the function without events when a subscription is created.
         if events.is_empty() {
             return (DeliveryReport::default(), None);
         }
@@ -214,7 +214,7 @@ fn window_length(events: &[EventRef<'_>]) -> usize {
 
 /// Bytes of the events that become documents together: enough for all requests in flight.
 const WINDOW_BYTES: usize = 32 * 1024 * 1024;
-/// Approximate bytes that a document takes besides its message.
+/// Approximate bytes of a document in addition to its message.
 const DOCUMENT_OVERHEAD: usize = 1024;
 
 fn collect_events(records: &[Record]) -> Vec<EventRef<'_>> {
@@ -241,8 +241,8 @@ fn build_response(
             }),
         };
     }
-    // A record that cannot be read has failed, too, though a stream stops at it: the event source mapping limits how
-    // often it is repeated before it goes to the on-failure destination, which keeps it. Success would lose it.
+    // A record that cannot be read counts as failed, too, although it stops a stream: the event source mapping limits
+    // the retries, and the on-failure destination then keeps it. Success would lose it.
     let mut has_failed: Vec<bool> = records.iter().map(|record| record.batch.is_err()).collect();
     for failure in &report.failed {
         has_failed[events[failure.document].record] = true;

@@ -54,7 +54,7 @@ pub(crate) enum JsonError {
 /// The greatest depth of objects and arrays; no AWS service writes deeper ones, and engines have limits too.
 pub(crate) const MAX_DEPTH: usize = 100;
 
-/// Up to so many keys of an object are compared with each other; larger objects are left to a hash table.
+/// The number of keys of an object up to which they are compared with each other; larger objects use a hash table.
 const MAX_COMPARED: usize = 64;
 
 impl<'a> Tape<'a> {

@@ -40,7 +40,7 @@ pub enum Invocation {
 pub struct Record {
     /// Its id in `batchItemFailures`.
     ///
-    /// A message that holds Kinesis records gives several of the same id, and failed if one of them did.
+    /// A message with several Kinesis records yields several records of the same id. It fails if one of them does.
     pub id: String,
     /// The batch, or why there is none.
     pub batch: Result<LogBatch, PayloadError>,
@@ -48,8 +48,8 @@ pub struct Record {
 
 /// Decodes the payload of an invocation at `now`.
 ///
-/// An event whose timestamp is no time is given that of the event before it in its batch, or of the next one, or `now`:
-/// the first two are the same on every retry, and so is then the index that the event goes to.
+/// An event whose timestamp is invalid gets that of the event before it in its batch, else that of the next one, else
+/// `now`. The first two are the same on every retry, so the event's index is the same, too.
 pub fn decode_payload(payload: &[u8], now: Timestamp) -> Result<Invocation, PayloadError> {
     let event: Event<'_> = serde_json::from_slice(payload)?;
     if let Some(logs) = event.awslogs {
@@ -89,8 +89,8 @@ fn redrive(messages: &[EventRecord<'_>], now: Timestamp) -> Result<Vec<Record>, 
     Ok(records)
 }
 
-/// The batches of a message: an invocation's payload as a dead-letter queue has it, or within the record of the
-/// invocation that an on-failure destination has.
+/// Decodes the batches of a message: an invocation's payload as a dead letter queue holds it, or within the record that
+/// an on-failure destination gets of the invocation.
 fn batches(body: &str, now: Timestamp) -> Result<Vec<Result<LogBatch, PayloadError>>, PayloadError> {
     let mut event: Event<'_> = serde_json::from_str(body)?;
     if let Some(payload) = event.request_payload {
@@ -103,7 +103,7 @@ fn batches(body: &str, now: Timestamp) -> Result<Vec<Result<LogBatch, PayloadErr
     }
 }
 
-/// A batch as it travels: JSON, in gzip, in base64.
+/// Decodes a batch in its transport form: JSON, in gzip, in base64.
 fn batch(data: &RawValue, now: Timestamp) -> Result<LogBatch, PayloadError> {
     decode_delivery(&gunzip::gunzip(&decode_base64(data)?, MAX_DECOMPRESSED)?, now)
 }
@@ -113,17 +113,17 @@ pub(crate) fn decode_data(data: &RawValue, now: Timestamp) -> Result<LogBatch, P
     batch(data, now)
 }
 
-/// Decodes what a string says in base64.
+/// Decodes a string in base64.
 pub(crate) fn decode_base64(data: &RawValue) -> Result<Vec<u8>, PayloadError> {
     Ok(BASE64.decode(scalar_text(data).as_bytes())?)
 }
 
-/// Decompresses what is in gzip, and returns what is not as it is.
+/// Decompresses gzip, and returns all else unchanged.
 pub(crate) fn decompress(bytes: Vec<u8>) -> Result<Vec<u8>, PayloadError> {
     if gunzip::is_gzip(&bytes) { gunzip::gunzip(&bytes, MAX_DECOMPRESSED) } else { Ok(bytes) }
 }
 
-/// All events that may call the function: each key belongs to one kind of event only.
+/// The members of all events that may invoke the function: each key belongs to one kind of event only.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow)]
@@ -160,7 +160,7 @@ struct LogData<'a> {
     data: &'a RawValue,
 }
 
-/// Standard, and lenient where nothing is lost: without padding too, as some tools that make test events write it.
+/// Standard base64, also without padding, which some tools for test events omit.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

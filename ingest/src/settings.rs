@@ -19,29 +19,29 @@ pub struct Settings {
     /// `ENDPOINT`: the domain, as `https://HOST` or `HOST` alone. Plain http to another machine needs
     /// `ALLOW_PLAINTEXT=true`.
     pub endpoint: Endpoint,
-    /// `REGION`, else the region that the endpoint names, else `AWS_REGION`: what requests are signed for.
+    /// The region of signatures: `REGION`, else the region that the endpoint names, else `AWS_REGION`.
     pub region: String,
     /// `SERVICE`, else the service that the endpoint names: `es` or `aoss`.
     pub service: String,
     /// `INDEX_PREFIX`, `DOCUMENT_ID` (`log_event_id`, the default, or `event_id`) and `INDEX_DAY` (`log_timestamp`, the
-    /// default, or `event_time`): where documents go. With `TIME_SERIES=true` they have no ids: such collections of the
-    /// service `aoss` take none, so that an event that is sent twice is there twice.
-    /// `ACCESS_LOG` (`skip`, the default, or `index`): the fate of trailgate's access lines.
+    /// default, or `event_time`): the index and id of documents. With `TIME_SERIES=true` they have no ids, because such
+    /// collections of the service `aoss` accept none; an event that is sent twice is then indexed twice. `ACCESS_LOG`
+    /// (`skip`, the default, or `index`): the handling of trailgate's access lines.
     pub document_options: DocumentOptions,
-    /// `RETENTION_DAYS`: after how many days an index is deleted, in the plan for all of them; never by default.
-    /// `ENGINE_VERSION`, such as `Elasticsearch_5.6`: what the domain runs, if it does not say so at `GET /`.
+    /// `RETENTION_DAYS`: the age in days at which an index is deleted; never by default. `ENGINE_VERSION`, such as
+    /// `Elasticsearch_5.6`: the domain's engine, if `GET /` does not report it.
     pub plan: SetupPlan,
     /// `SECURITY_API` and the roles: the function maps roles and indexes nothing; none by default.
     pub roles: Option<RolePlan>,
     /// `TRAIL` and its companions: the function verifies a day and indexes nothing; none by default.
     pub verification: Option<VerificationPlan>,
-    /// `GZIP`: whether requests are compressed as long as the domain takes that; `true` by default.
+    /// `GZIP`: `true`, the default, compresses requests as long as the domain accepts that.
     pub gzip: bool,
     /// `CA_FILE`: the certificates that may sign the domain's, if not the platform's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// A variable of the environment that is missing or makes no sense.
+/// An environment variable that is missing or invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {problem}")]
 pub struct SettingsError {
@@ -50,8 +50,8 @@ pub struct SettingsError {
 }
 
 impl Settings {
-    /// Reads the settings; `variable` gives the value of an environment variable. An empty one is as good as none, for
-    /// that is what a template sets where a parameter is left empty.
+    /// Reads the settings; `variable` returns the value of an environment variable. An empty one counts as missing,
+    /// because a template sets it so where a parameter is left empty.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let environment = Environment(|name: &str| variable(name).filter(|value| !value.is_empty()));
         let endpoint = environment.endpoint()?;
@@ -97,7 +97,7 @@ impl Settings {
     }
 }
 
-/// The environment's variables that are set to something.
+/// The environment variables that are set and not empty.
 struct Environment<F>(F);
 
 impl<F: Fn(&str) -> Option<String>> Environment<F> {
@@ -111,7 +111,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         self.choice(variable, &choices)
     }
 
-    /// One of some values, the first by default.
+    /// Returns the choice that the variable names; by default the first.
     fn choice<T: Copy>(&self, variable: &'static str, choices: &[(&str, T)]) -> Result<T, SettingsError> {
         let Some(text) = self.text(variable) else { return Ok(choices[0].1) };
         choices.iter().find(|(name, _)| *name == text).map(|&(_, value)| value).ok_or_else(|| {
@@ -154,7 +154,7 @@ fn problem(variable: &'static str, problem: impl Into<String>) -> SettingsError 
     SettingsError { variable, problem: problem.into() }
 }
 
-/// An index's name has 255 bytes at the most; the day takes ten.
+/// Maximum bytes of a prefix: an index's name has at most 255, and the day needs ten.
 const PREFIX_BYTES: usize = 200;
 
 #[cfg(test)]

@@ -111,9 +111,9 @@ pub async fn verify(
 /// The result of a part of a verification.
 #[derive(Debug)]
 pub enum Part {
-    /// All is compared.
+    /// Complete.
     Done(Report),
-    /// A later part goes on from this state.
+    /// Not complete: a later part resumes from this state.
     Paused(RunState),
 }
 

@@ -152,7 +152,7 @@ async fn connect(config: &Config, report: &mut Report) -> Option<Reachable> {
     let limits = UpstreamConfig { response_timeout: limits.response_timeout.min(PATIENCE), pool_idle: 0, ..*limits };
     let upstream = Upstream::new(endpoint.clone(), roots, limits);
     // An unsigned request is enough: its rejection has a `Date` like any response.
-    let answer = network::ask(&upstream, &root(), ANY, None).await;
+    let answer = network::get(&upstream, &root(), ANY, None).await;
     let local = SystemTime::now();
     match &answer {
         Ok(answer) if answer.date().is_none() => report.add_warning("clock", diagnose::missing_date()),
@@ -213,7 +213,7 @@ async fn send_requests(config: &Config, reachable: &Reachable, signer_identity: 
         || Caller { signer: &signer, credentials: &signer_identity.credentials, time: clock.at(SystemTime::now()) };
     let context = Context { host: endpoint.host(), region, service, identity: signer_identity.identity.arn() };
 
-    let answer = network::ask(upstream, &root(), ANY, Some(caller())).await;
+    let answer = network::get(upstream, &root(), ANY, Some(caller())).await;
     let finding = diagnose::request(&answer, &context);
     let is_answered = finding.is_ok();
     report.add("request", finding);
@@ -232,7 +232,7 @@ async fn send_requests(config: &Config, reachable: &Reachable, signer_identity: 
         Some(home) => {
             let finding = match page(home) {
                 Ok(target) => {
-                    let answer = network::ask(upstream, &target, "text/html", Some(caller())).await;
+                    let answer = network::get(upstream, &target, "text/html", Some(caller())).await;
                     diagnose::home(home, &answer, product.as_deref(), &context)
                 }
                 Err(error) => Err(Problem::new(format!("{home}: {error}"), "Correct upstream.home.")),

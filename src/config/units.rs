@@ -32,7 +32,7 @@ impl TryFrom<String> for Size {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // The library accepts a bare number, but a reader cannot tell its unit.
+        // The library accepts a bare number, whose unit would be unclear to a reader.
         let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
         let size = text.parse::<ByteSize>().ok().filter(|_| has_unit);
         let bytes = size.and_then(|size| usize::try_from(size.as_u64()).ok());

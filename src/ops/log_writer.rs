@@ -23,7 +23,7 @@ struct Shared {
     filled: Condvar,
     /// Signalled when all queued lines are written.
     drained: Condvar,
-    tell: fn(&Loss),
+    report: fn(&Loss),
 }
 
 #[derive(Debug, Default)]
@@ -73,14 +73,14 @@ impl NonBlockingWriter {
         Self::start_reporting(out, notice, |_| {})
     }
 
-    /// Does the same as [`Self::start`], and calls `tell` at the start and the end of each outage.
+    /// Does the same as [`Self::start`], and calls `report` at the start and the end of each outage.
     pub fn start_reporting(
         out: impl Write + Send + 'static,
         notice: fn(u64) -> String,
-        tell: fn(&Loss),
+        report: fn(&Loss),
     ) -> io::Result<Self> {
         let (queue, filled, drained) = Default::default();
-        let shared = Arc::new(Shared { queue, filled, drained, tell });
+        let shared = Arc::new(Shared { queue, filled, drained, report });
         let writer = Writer { shared: Arc::clone(&shared), out, notice, unsaid: 0, is_cut: false };
         thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
         Ok(Self(shared))
@@ -93,7 +93,7 @@ impl NonBlockingWriter {
             queue.lost += 1;
             let began = queue.lose(1);
             drop(queue);
-            self.0.tell_begin(began, FULL);
+            self.0.report_begin(began, FULL);
             return;
         }
         let was_empty = queue.lines.is_empty();
@@ -173,9 +173,9 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell_begin(&self, began: bool, reason: &str) {
+    fn report_begin(&self, began: bool, reason: &str) {
         if began {
-            (self.tell)(&Loss::Begins { reason: reason.to_owned() });
+            (self.report)(&Loss::Begins { reason: reason.to_owned() });
         }
     }
 }
@@ -280,7 +280,7 @@ impl<W: Write> Writer<W> {
         queue.error = Some(reason.clone());
         let outage = queue.outage.expect("it was noted above");
         drop(queue);
-        self.shared.tell_begin(began, &reason);
+        self.shared.report_begin(began, &reason);
         outage.last - outage.since
     }
 
@@ -291,7 +291,7 @@ impl<W: Write> Writer<W> {
         let Some(outage) = queue.outage.filter(|outage| outage.last.elapsed() > CALM) else { return };
         queue.outage = None;
         drop(queue);
-        (self.shared.tell)(&Loss::Ends { lost: outage.lost, lasted: outage.last - outage.since });
+        (self.shared.report)(&Loss::Ends { lost: outage.lost, lasted: outage.last - outage.since });
     }
 }
 

@@ -40,7 +40,7 @@ pub struct RequestRecord {
     time: SystemTime,
     id: RequestId,
     client: ClientAddress,
-    /// True once the client is told from a proxy in front.
+    /// True once the client is distinguished from a proxy in front.
     is_client_known: bool,
     entry: Option<Arc<Entry>>,
     method: Method,

@@ -25,30 +25,30 @@ impl Notifier {
 
     /// Reports the end of the start or of a reload.
     pub fn ready(self) {
-        self.tell(&[NotifyState::Ready]);
+        self.notify(&[NotifyState::Ready]);
     }
 
-    /// Reports the start of a reload. systemd uses the time to tell it from an earlier one.
+    /// Reports the start of a reload. The time in it distinguishes the reload from an earlier one.
     pub fn reloading(self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Ok(now) => self.notify(&[NotifyState::Reloading, now]),
             Err(error) => tracing::warn!(%error, "no monotonic clock"),
         }
     }
 
     /// Reports that the proxy drains: it accepts no requests, and finishes those in flight.
     pub fn stopping(self) {
-        self.tell(&[NotifyState::Stopping]);
+        self.notify(&[NotifyState::Stopping]);
     }
 
     /// Sends a line for `systemctl status`.
     pub fn status(self, text: &str) {
-        self.tell(&[NotifyState::Status(text)]);
+        self.notify(&[NotifyState::Status(text)]);
     }
 
     /// Sends a watchdog ping.
     pub fn watchdog(self) {
-        self.tell(&[NotifyState::Watchdog]);
+        self.notify(&[NotifyState::Watchdog]);
     }
 
     /// Returns the longest interval between watchdog pings before the manager restarts the process, if it is enabled.
@@ -57,7 +57,7 @@ impl Notifier {
         sd_notify::watchdog_enabled().filter(|_| self.listens)
     }
 
-    fn tell(self, states: &[NotifyState<'_>]) {
+    fn notify(self, states: &[NotifyState<'_>]) {
         if self.listens
             && let Err(error) = sd_notify::notify(states)
         {

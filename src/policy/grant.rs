@@ -167,7 +167,8 @@ struct Decision {
 
 /// Decides on a request by its head, and returns the check that its body has to pass.
 ///
-/// `access_log` says if the client may search the access log's indices. `engine` is the domain's engine, if it is known. `longest` is the longest permitted keep-alive of a search.
+/// `access_log` states whether the client may search the access log's indices. `engine` is the domain's engine, if it
+/// is known. `longest` is the longest permitted keep-alive of a search.
 pub fn decide(
     access: Access,
     access_log: AccessLogView,
@@ -278,7 +279,7 @@ fn of_kibana(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
         _ => Load::Call,
     };
     let scope = access_log::of_kibana(call, rule, segments).map_err(ReadOnly::of_access_log)?;
-    Ok(Decision { body_rule: ask(rule, call, segments)?, scope, load })
+    Ok(Decision { body_rule: apply_rule(rule, call, segments)?, scope, load })
 }
 
 fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
@@ -287,14 +288,14 @@ fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Decision, ReadOnly> {
     if !matches!(call.method, "GET" | "HEAD") && !rule.engines.include(call.context.engine) {
         return Err(call.deny(call.context.engine.map_or(DenyReason::EngineUnknown, DenyReason::NotOnEngine)));
     }
-    let body_rule = ask(rule, call, segments)?;
+    let body_rule = apply_rule(rule, call, segments)?;
     let (body_rule, load) = contexts::decide(call, segments, body_rule)?;
     let scope = access_log::of_engine(call, segments).map_err(ReadOnly::of_access_log)?;
     Ok(Decision { body_rule, scope, load })
 }
 
 /// Applies `rule` to the path and the query, and returns the rule for the body.
-fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
+fn apply_rule(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, ReadOnly> {
     if rule.backend == Backend::Kibana && rule.verdict.is_said_by_body() {
         // Some versions of the plug-ins also read the body's members from the query.
         let is_usual = |(key, _): &(String, String)| ["dataSourceId", "dataSourceMDSId"].contains(&key.as_str());
@@ -315,7 +316,7 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
             if is_own { document(call, segments) } else { Err(call.deny(DenyReason::Unknown)) }
         }
         Verdict::Statement(language) => {
-            for (key, value) in parameters_beside_body(call)? {
+            for (key, value) in parameters_with_body(call)? {
                 if !["sql", "query", "ppl"].contains(&key.as_str()) {
                     continue;
                 }
@@ -329,7 +330,7 @@ fn ask(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRule, Read
             Ok(BodyRule::Statement(language))
         }
         Verdict::Cursors => {
-            let mut parameters = parameters_beside_body(call)?.into_iter();
+            let mut parameters = parameters_with_body(call)?.into_iter();
             if parameters.any(|(_, value)| value.contains("_all")) {
                 return Err(call.deny(DenyReason::Everybody));
             }
@@ -378,7 +379,7 @@ fn check_ids(call: &Call<'_>, segments: &[&str]) -> Result<(), ReadOnly> {
 }
 
 /// Returns the parameters of a call that is also decided by its body. Rejects those that could replace the body.
-fn parameters_beside_body(call: &Call<'_>) -> Result<Vec<(String, String)>, ReadOnly> {
+fn parameters_with_body(call: &Call<'_>) -> Result<Vec<(String, String)>, ReadOnly> {
     let parameters = call.parameters()?;
     // `source` replaces the body, and engines up to 6 also split parameters at `;`.
     let is_doubtful = |(key, value): &(String, String)| key == "source" || key.contains(';') || value.contains(';');

@@ -22,7 +22,7 @@ pub(crate) enum Route {
     Plugins,
     /// Snapshots, users, and what makes the domain work.
     Administration,
-    /// Pages of Kibana, their assets, and what pages ask for.
+    /// Pages of Kibana, their assets, and the requests of pages.
     Pages,
     /// Saved objects, settings and short links.
     SavedObjects,

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::support::{Rig, Setup, allow, get, request};
 
-/// The fields of a line that are the same in each run.
+/// Returns the fields of a line that are the same in each run.
 fn without_variable_fields(mut line: Value) -> Value {
     let fields = line.as_object_mut().unwrap();
     for name in ["time", "id", "upstream_ms", "total_ms", "domain_request_id"] {

@@ -16,7 +16,7 @@ use self::metrics::{metrics, reaches, value};
 use crate::program::{Program, command, output, path};
 use crate::support::{Connection, get, header, json, patiently, request};
 
-/// The answer of an admin address.
+/// Requests `target` from an admin address.
 pub(crate) async fn ask(admin: SocketAddr, target: &str) -> Response<Bytes> {
     send(admin, "GET", target).await
 }

@@ -230,7 +230,7 @@ fn who_shows_each_name_once_with_its_valid_blocks() {
 #[test]
 fn edit_keeps_owner_group_and_mode() {
     let file = File::with(OFFICE);
-    // Only root can give a file away; to itself, anybody can.
+    // Only root can change a file's owner.
     let is_root = fs::metadata(&file.path).unwrap().uid() == 0;
     let (uid, gid) = if is_root { (4321, 1234) } else { (users(&file.path).0, users(&file.path).1) };
     chown(&file.path, Some(uid), Some(gid)).unwrap();
@@ -289,7 +289,7 @@ async fn running_proxy_follows_each_edit() {
     edit(&["add", "127.0.0.0/8", "--name", "this machine", "--for", "1h"], StatusCode::OK).await;
 }
 
-/// An entry as somebody might write it, with a last part of the address of its own; then what may stand behind it.
+/// Generates an entry as people write it, without the last part of its address, and the text that may follow it.
 fn entry() -> impl Strategy<Value = (String, String)> {
     let spelling = select(vec![
         "[[allow]]\ncidr = \"10.0.0.N\"\nname = \"nN\"\n",

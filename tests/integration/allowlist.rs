@@ -141,7 +141,7 @@ async fn rejection_has_its_reason_in_the_reason_phrase() {
     assert_eq!(phrase(&rig).await, "HTTP/1.1 403 Read-only grant");
 }
 
-/// The status line of the answer to a write.
+/// Returns the status line of the response to a write.
 async fn phrase(rig: &Rig) -> String {
     let answer = rig.raw(b"PUT /cwl HTTP/1.1\r\nHost: gate.test\r\n\r\n").await;
     answer.lines().next().unwrap().to_owned()

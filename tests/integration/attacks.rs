@@ -51,7 +51,7 @@ const SPELLINGS: [Spelling; 5] =
     [Spelling::Plain, Spelling::Gzip, Spelling::Suffix, Spelling::Escaped, Spelling::Blanks];
 
 impl Line {
-    /// The request in a spelling, or nothing if it cannot be spelled so.
+    /// Returns the request in a spelling, or `None` if it cannot be spelled so.
     fn request(&self, spelling: Spelling) -> Option<Request<Full<Bytes>>> {
         let is_json = self.content_type == json_type() && !self.body.is_empty();
         let parsed = serde_json::from_str::<Value>(&self.body).ok();
@@ -87,7 +87,7 @@ impl Line {
     }
 }
 
-/// The lines that pass, or those that do not, once for each prefix that `{ui}` stands for.
+/// Returns the lines that pass, or those that do not, once for each prefix that `{ui}` stands for.
 fn lines(passes: bool, prefixes: &[&str]) -> Vec<Line> {
     let lines = TABLE.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
     lines
@@ -102,7 +102,7 @@ fn lines(passes: bool, prefixes: &[&str]) -> Vec<Line> {
         .collect()
 }
 
-/// JSON with the first character of each name escaped.
+/// Returns JSON with the first character of each name escaped.
 fn escaped(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(escaped).collect::<Vec<_>>().join(",")),
@@ -159,7 +159,7 @@ async fn every_attack_is_rejected_in_every_spelling() {
     rig.learn_engine().await;
     let before = rig.domain.seen().len();
     all_are_rejected(&rig, &["/_plugin/kibana", "/_dashboards", "/_dashboards/w/x"]).await;
-    // The proxy itself asks if there is an access log.
+    // The proxy itself requests whether an access log exists.
     let seen = rig.domain.seen();
     let others = seen[before..].iter().filter(|seen| !(seen.method == "HEAD" && seen.target.starts_with("/gate-%2A?")));
     assert_eq!(others.count(), 0);
@@ -169,7 +169,7 @@ async fn every_attack_is_rejected_in_every_spelling() {
 async fn request_of_kibana_pages_passes_in_every_spelling() {
     let rig = Rig::with(Setup { allow: allow("127.0.0.1").replace("full", "read"), ..Setup::default() }).await;
     rig.learn_engine().await;
-    // As a domain answers to the end of a scroll: what the stand-in knows nothing of must not stay counted.
+    // The response of a domain to the end of a scroll: one that the stand-in does not know must not stay counted.
     rig.domain
         .fault(Fault::Answer(Answer { status: 404, headers: Vec::new(), body: Bytes::new() }), Times::UntilCleared);
     for line in lines(true, &["/_plugin/kibana", "/_dashboards"]) {

@@ -23,7 +23,7 @@ async fn started(domain: &FakeDomain, aws: &str, environment: &[(&str, String)])
     started_with(domain, |text| text.replace("[aws]\n", &format!("[aws]\n{aws}\n")), environment).await
 }
 
-/// The same with a configuration that `change` makes of the usual one.
+/// Does the same with a configuration that `change` derives from the usual one.
 async fn started_with(
     domain: &FakeDomain,
     change: impl FnOnce(&str) -> String,
@@ -35,13 +35,13 @@ async fn started_with(
     std::fs::write(&config, change(&text)).unwrap();
     let mut run = command(&["run", "--config", &config]);
     run.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
-    // No look at the machine that the tests run on.
+    // Independent of the machine that the tests run on.
     run.env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", folder.path());
     run.envs(environment.iter().map(|(name, value)| (name, value)));
     Program::of(run, folder).await
 }
 
-/// All credentials that STS, which moto plays, has issued.
+/// Returns all credentials that STS, played by moto, has issued.
 async fn issued(sts: &AwsMock) -> Vec<Credentials> {
     let mut connection = Connection::open(sts.port().address()).await;
     let all = body(&connection.send(request("GET", "/moto-api/data.json", &[], "")).await);
@@ -56,7 +56,7 @@ async fn issued(sts: &AwsMock) -> Vec<Credentials> {
     all["sts"]["AssumedRole"].as_array().unwrap().iter().map(credentials).collect()
 }
 
-/// The credentials of this access key that STS has issued.
+/// Returns the credentials of this access key that STS has issued.
 async fn issued_key(sts: &AwsMock, access_key: &str) -> Credentials {
     issued(sts).await.into_iter().find(|credentials| credentials.access_key == access_key).unwrap()
 }
@@ -65,7 +65,7 @@ fn seconds(seconds: i64) -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap()
 }
 
-/// The access key that the program says it has found.
+/// Returns the access key that the program logs as found.
 async fn found_key(program: &mut Program) -> String {
     program.event("AWS credentials found").await["access_key_id"].as_str().unwrap().to_owned()
 }
@@ -267,7 +267,7 @@ async fn credentials_stay_in_use_without_metadata_service() {
     sleep(expires.duration_since(Timestamp::now()).try_into().unwrap()).await;
     assert_eq!(program.status().await, StatusCode::SERVICE_UNAVAILABLE);
     program.event("no AWS credentials").await;
-    // A service that gives keys which have expired is no better than none.
+    // A service that returns expired keys is no better than none.
     metadata.give(&keys(1), expires).await;
     assert_eq!(program.status().await, StatusCode::SERVICE_UNAVAILABLE);
     assert!(domain.seen().iter().all(|seen| seen.refusal.is_none()), "a request was signed with expired keys");

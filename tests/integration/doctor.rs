@@ -18,7 +18,7 @@ async fn tls_domain() -> FakeDomain {
     FakeDomain::start(Options { tls: true, ..Options::default() }).await.unwrap()
 }
 
-/// A stand-in for STS: AWS's own client signs to it as to any service.
+/// Starts a stand-in for STS: AWS's own client signs to it as to any service.
 async fn sts(status: u16, answer: &str) -> FakeDomain {
     let verifier =
         Verifier { credentials: Credentials::default(), region: "eu-west-1".to_owned(), service: "sts".to_owned() };
@@ -309,7 +309,7 @@ async fn doctor_does_not_sign_with_the_base_role_instead() {
     assert!(domain.seen().iter().all(|seen| seen.refusal.is_some()), "a request was signed");
 }
 
-/// The domain denies the signed `GET /` in these words.
+/// Diagnoses a domain that denies the signed `GET /` with this body.
 async fn denied(body: Value) -> Diagnosis {
     let (domain, sts) = (domain().await, sts(200, &caller()).await);
     domain.fault(Fault::status(403, body.to_string()), Times::UntilCleared);
@@ -406,7 +406,7 @@ async fn slow_domain_or_one_that_closes_connections_passes() {
     }
 }
 
-/// OpenSearch 2.11 in compatibility mode, without Kibana's old path.
+/// Responds like OpenSearch 2.11 in compatibility mode, without Kibana's old path.
 fn opensearch(seen: &Seen) -> Option<Fault> {
     match seen.target.as_str() {
         "/" => Some(Fault::status(

@@ -10,14 +10,14 @@ use trailgate_testkit::{Engine, repository};
 
 use crate::support::{Rig, Setup};
 
-/// A gate in front of a real server.
+/// Starts a proxy in front of a real server.
 async fn proxy_in_front(engine: &Engine) -> Rig {
     let domain = Options { backend: engine.backend(), ..Options::default() };
     Rig::with(Setup { domain, ..Setup::default() }).await
 }
 
-/// Runs the engine's official client against the gate in front of the engine: every request is signed by the gate,
-/// checked by the stand-in, and answered by the real server.
+/// Runs the engine's official client against the proxy in front of the engine: the proxy signs every request, the
+/// stand-in verifies it, and the real server responds.
 async fn official_client_reads_back_what_it_wrote(name: &str, options: &[&[&str]]) {
     let engine = Engine::start(name, &[]).await.unwrap();
     let rig = proxy_in_front(&engine).await;

@@ -131,7 +131,7 @@ async fn headers_reach_the_domain_as_they_were_sent() {
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
 }
 
-/// Gives what comes through the gate when the domain answers so.
+/// Returns the response that a client gets when the domain responds so.
 async fn forwarded_response(status: u16, headers: &[(&str, &str)], body: &'static [u8]) -> hyper::Response<Bytes> {
     let rig = Rig::new().await;
     let authority = rig.domain.address().to_string();

@@ -5,7 +5,7 @@ use crate::support::{Rig, Setup, get, json, request};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// A rig whose client may read.
+/// Starts a rig whose client may read.
 async fn reader() -> Rig {
     Rig::with(Setup { allow: entry("read"), ..Setup::default() }).await
 }

@@ -160,9 +160,9 @@ async fn http_2_connection_without_a_request_times_out() {
     let mut stream = certificate.shake_hands(rig.open().await, &["h2"]).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     rig.has_read().await;
-    // Until it is told of the end, and until it is closed.
+    // Until GOAWAY arrives, and until the connection is closed.
     clock.pass(Duration::from_millis(500)).await;
-    // It may end without TLS's own farewell, for the client did not answer HTTP/2's.
+    // It may end without TLS's close_notify, because the client did not respond to GOAWAY.
     let _ = patiently(stream.read_to_end(&mut Vec::new())).await;
 }
 

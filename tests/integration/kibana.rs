@@ -89,22 +89,22 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     drop(gate);
 }
 
-/// The same servers for anybody: how a browser would see them without a gate.
+/// Starts the same servers without a proxy, open to every client.
 async fn open_domain(stack: &KibanaStack) -> FakeDomain {
     FakeDomain::start(Options { is_open: true, backend: stack.backend(), ..Options::default() }).await.unwrap()
 }
 
-/// An allowlist by which the browser may read.
+/// Returns an allowlist by which the browser may read.
 fn reader() -> String {
     allow("127.0.0.1").replace("full", "read")
 }
 
-/// An allowlist by which the browser may read events and the access log.
+/// Returns an allowlist by which the browser may read events and the access log.
 fn analyst() -> String {
     reader() + "access_log = true\n" + &others()
 }
 
-/// Replaces the allowlist, and waits until it is in force.
+/// Replaces the allowlist, and waits until it is in effect.
 async fn put_allowlist(gate: &mut Program, allowlist: &str) {
     gate.replace_allowlist(allowlist);
     gate.event("allowlist reloaded").await;

@@ -57,7 +57,7 @@ async fn oversized_chunked_body_is_rejected_with_413() {
 
 #[tokio::test]
 async fn client_that_sends_an_oversized_body_reads_the_response() {
-    // The gate reads on for two seconds of this clock, so however long the client needs.
+    // The proxy reads for two more seconds of this clock, however long the client needs.
     let _clock = StoppedClock::stop();
     let rig = with_limits("max_body = \"1 MiB\"").await;
     let ten_mib = 10 * 1024 * 1024;
@@ -206,7 +206,7 @@ async fn excess_connection_is_rejected_until_one_is_free() {
     assert_eq!(answer.header("retry-after"), Some("5"));
 
     drop(first);
-    // The gate learns of it in its own time.
+    // The proxy notices it asynchronously.
     patiently(async {
         while get_on(rig.open().await).await.is_none_or(|answer| answer.status != 200) {
             yield_now().await;
@@ -265,7 +265,7 @@ async fn upload_without_memory_in_time_is_rejected_as_retryable() {
         assert_eq!(json(&response)["error"]["type"], "too_busy");
         assert_eq!(header(&response, "retry-after"), Some("5"));
         assert_eq!(rig.access_line().await["outcome"], "too_busy");
-        // What takes no memory is served meanwhile.
+        // A request without a body is served meanwhile.
         assert_eq!(rig.get("/").await.status(), StatusCode::OK);
         release.notify_one();
         release.notify_one();
@@ -314,8 +314,8 @@ async fn with_limits(limits: &str) -> Rig {
     Rig::with(Setup { config: format!("[limits]\n{limits}\n"), ..Setup::default() }).await
 }
 
-/// Sends raw bytes on a connection of its own, lets so many milliseconds pass once the gate has read them, and returns
-/// all that comes back until the gate closes it.
+/// Sends raw bytes on a new connection, lets this many milliseconds pass once the proxy has read them, and returns all
+/// bytes received until the proxy closes the connection.
 async fn after(clock: &StoppedClock, milliseconds: u64, rig: &Rig, bytes: &[u8]) -> String {
     let mut stream = rig.open().await;
     stream.write_all(bytes).await.unwrap();
@@ -324,13 +324,13 @@ async fn after(clock: &StoppedClock, milliseconds: u64, rig: &Rig, bytes: &[u8])
     rest(&mut stream).await
 }
 
-/// A document of about this size.
+/// Returns an upload of a document of about this size.
 fn upload(bytes: usize) -> Request<Full<Bytes>> {
     let filler = "x".repeat(bytes - r#"{"x":""}"#.len());
     request("POST", "/i/_doc", &[("content-type", "application/json")], format!(r#"{{"x":"{filler}"}}"#))
 }
 
-/// A `POST` with these header lines beside `Host`, and with this behind its head.
+/// Returns a `POST` with these header lines after `Host`, followed by `body`.
 fn post(headers: &str, body: &str) -> Vec<u8> {
     format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}").into_bytes()
 }

@@ -1,4 +1,4 @@
-//! Several listeners, the way to https, and load balancers that pass on TCP.
+//! Several listeners, the redirect to https, and load balancers that forward TCP.
 
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

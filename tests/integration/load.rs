@@ -1,4 +1,4 @@
-//! Many clients that behave badly at once, beside one that does not.
+//! Many hostile clients at once, and one that is not.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ async fn listed_clients_are_served_under_hostile_load() {
     let slow: Vec<_> = slow.chain(by_the_header).collect();
     let mut deaf = Vec::new();
     for _ in 0..10 {
-        // Its head has come; nobody asks for the rest.
+        // The head has arrived, and the body is never read.
         deaf.push(Connection::open(address).await.begin(get("/large")).await);
     }
     let uploads = (0..200).map(|_| async move {
@@ -69,7 +69,7 @@ async fn listed_clients_are_served_under_hostile_load() {
     assert!(taken < (8 + FIXED_MIB) * 1024 * 1024, "{} KiB were taken", taken / 1024);
 }
 
-/// Sends a head, a piece at a time, and says whether the gate still took them at the end.
+/// Sends a head piece by piece, and returns whether the proxy still accepted bytes at the end.
 async fn drip(address: SocketAddr, piece: &[u8], pause_ms: u64, is_over: Arc<AtomicBool>) -> bool {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n").await.unwrap();

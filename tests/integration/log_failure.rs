@@ -9,7 +9,7 @@ use crate::admin::metrics::{metrics, reaches};
 use crate::program::{Program, command_of, files, path, program_path};
 use crate::support::{Connection, allow, get, json};
 
-/// A program whose standard output is a full device.
+/// Starts a program whose standard output is a full device.
 async fn on_full_disk(domain: &FakeDomain, config: &str) -> Program {
     let folder: TempDir = files(&domain.url(), &allow("127.0.0.1"));
     let file = path(&folder, "trailgate.toml");

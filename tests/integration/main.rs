@@ -1,4 +1,4 @@
-//! A real gate over real sockets, in front of a stand-in domain that checks each signature on its own.
+//! The whole proxy over real sockets, in front of a stand-in domain that verifies each signature independently.
 
 mod support;
 
@@ -56,13 +56,13 @@ mod generate;
 /// Requests in flight at shutdown.
 mod shutdown;
 
-/// Real servers behind the gate, driven by their official clients.
+/// Real servers behind the proxy, driven by their official clients.
 mod engines;
 
 /// The signature itself, over URLs of every kind.
 mod signature;
 
-/// Heads and bodies that could be read in two ways.
+/// Request smuggling: heads and bodies that servers could read in two ways.
 mod smuggling;
 
 /// TLS towards the client, and its certificates.
@@ -77,19 +77,19 @@ mod browser;
 /// An analyst's session with a real Kibana.
 mod kibana;
 
-/// Several listeners, the way to https, and load balancers that pass on TCP.
+/// Several listeners, the redirect to https, and load balancers that forward TCP.
 mod listeners;
 
 /// Limits for a client: size, time, memory, connections.
 mod limits;
 
-/// Many clients that behave badly at once.
+/// Many hostile clients at once.
 mod load;
 
-/// A node of the domain that vanishes without a word.
+/// A node of the domain that vanishes without FIN or RST.
 mod vanished;
 
-/// A domain that is away, slow or broken.
+/// A domain that is unreachable, slow or broken.
 mod failures;
 
 /// A domain that rejects the signature.

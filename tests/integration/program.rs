@@ -79,7 +79,7 @@ impl Program {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
     }
 
-    /// The path of one of its files.
+    /// Returns the path of one of its files.
     pub(crate) fn file(&self, name: &str) -> String {
         path(&self.folder, name)
     }
@@ -247,7 +247,7 @@ async fn unread_log_blocks_no_request() {
     }
 }
 
-/// A program that may have so many file descriptors, as the shell's `ulimit` says it.
+/// Starts a program under a limit on file descriptors, as an argument of the shell's `ulimit`.
 async fn limited(domain: &FakeDomain, ulimit: &str) -> Program {
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
@@ -343,7 +343,7 @@ async fn ca_file_without_pem_is_a_configuration_error() {
     }
 }
 
-/// Both `run` and `check` end with 78, `EX_CONFIG`, and one line.
+/// Asserts that both `run` and `check` end with 78, `EX_CONFIG`, and one line.
 async fn is_rejected(folder: &Path, expected: &str) {
     for verb in ["run", "check"] {
         let config = folder.join("trailgate.toml").display().to_string();

@@ -41,21 +41,21 @@ impl Exchange {
         }
     }
 
-    /// The request as it was on the wire.
+    /// Returns the request as it was on the wire.
     fn wire_bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         head.extend(self.request_headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]));
         [head.as_bytes(), b"\r\n", &self.body()].concat()
     }
 
-    /// The target in the one spelling that is signed and sent.
+    /// Returns the target in the one spelling that is signed and sent.
     fn canonical_target(&self) -> String {
         let spelled = [("*", "%2A"), (":", "%3A"), ("@", "%40"), ("+", "%20")];
         let target = spelled.iter().fold(self.target.clone(), |target, (raw, escape)| target.replace(raw, escape));
         target.trim_end_matches('&').to_owned()
     }
 
-    /// The body of the answer, of which nothing but the size is known.
+    /// Returns the recorded response, with a body of which only the size is known.
     fn answer(&self) -> Answer {
         let body = filler_bytes(self.response_body_size);
         Answer { status: self.status, headers: self.response_headers.clone(), body }
@@ -125,7 +125,7 @@ fn filler_bytes(count: usize) -> Bytes {
     bytes.into()
 }
 
-/// All headers but these.
+/// Returns all headers but these.
 fn without(headers: &[(String, String)], names: &[&str]) -> Headers {
     let lines = headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
     let mut left: Headers = lines.filter(|(name, _)| !names.contains(&name.as_str())).collect();
@@ -141,7 +141,7 @@ fn assert_arrived(sent: &Exchange, arrived: &Seen, domain: SocketAddr) {
     let headers = arrived.headers.iter().map(|(name, value)| (name.clone(), String::from_utf8(value.clone()).unwrap()));
     let headers = without(&headers.collect::<Headers>(), &[]);
     assert_eq!(without(&headers, &SET_ANEW), without(&sent.request_headers, &SET_ANEW), "{request}");
-    // Said of every body, and of none where a method leads one to expect one.
+    // Sent with every body, and without one for the methods that usually have one.
     let length = Some(sent.body().len()).filter(|_| sent.method != "GET");
     assert_eq!(value(&headers, "content-length"), length.map(|length| length.to_string()).as_deref(), "{request}");
     for (name, expected) in [
@@ -156,7 +156,7 @@ fn assert_arrived(sent: &Exchange, arrived: &Seen, domain: SocketAddr) {
     assert_eq!(arrived.refusal, None, "{request}");
 }
 
-/// Replays a session, of which the browser opened the gate's home page first.
+/// Replays a session, whose browser opened the proxy's home page first.
 async fn replays_byte_for_byte(recording: &[u8]) {
     let rig = Rig::new().await;
     let mut connections = HashMap::new();

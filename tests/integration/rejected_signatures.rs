@@ -171,7 +171,7 @@ async fn rejected_signature_logs_both_requests_without_token() {
     assert!(!events.text().contains(TOKEN), "{}", events.text());
 }
 
-/// A gate with these credentials, and a domain that expects a session token.
+/// Starts a proxy with these credentials, and a domain that expects a session token.
 async fn with_token(credentials: Credentials) -> Rig {
     let expected = verify::Credentials { session_token: Some(TOKEN.to_owned()), ..verify::Credentials::default() };
     let domain = Options::default();

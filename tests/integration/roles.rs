@@ -21,7 +21,7 @@ use crate::admin::metrics::{metrics, value};
 use crate::program::{Program, command, files, path};
 use crate::support::{Connection, get, patiently};
 
-/// The ARN of the role `name`.
+/// Returns the ARN of the role `name`.
 pub(crate) fn arn(name: &str) -> String {
     format!("arn:aws:iam::123456789012:role/{name}")
 }

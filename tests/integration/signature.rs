@@ -1,4 +1,4 @@
-//! The gate's signer against the stand-in's verifier, which takes a signature only when every way of reading a URL
+//! The proxy's signer against the stand-in's verifier, which accepts a signature only if every way of reading a URL
 //! agrees on it.
 
 use std::time::SystemTime;

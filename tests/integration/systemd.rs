@@ -30,7 +30,7 @@ impl Manager {
         .await
     }
 
-    /// The next message that is not about `STATUS` and `WATCHDOG`.
+    /// Returns the next message that is not about `STATUS` and `WATCHDOG`.
     async fn next(&self) -> String {
         loop {
             let message = self.any().await;

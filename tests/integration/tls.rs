@@ -94,7 +94,7 @@ async fn failed_reload_of_a_certificate_is_in_the_status() {
     assert!(certificate["error"].as_str().unwrap().contains("cert.pem"), "{certificate}");
 }
 
-/// A certificate that vouches for itself, and its key.
+/// A self-signed certificate, and its key.
 pub(crate) struct SelfSigned {
     pub(crate) certificate: String,
     pub(crate) key: String,
@@ -110,7 +110,7 @@ impl SelfSigned {
         vec![("cert.pem", self.certificate.clone()), ("key.pem", self.key.clone())]
     }
 
-    /// A handshake with whoever shows this certificate, and with nobody else.
+    /// Performs a handshake with a server of this certificate only.
     pub(crate) async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -120,7 +120,7 @@ impl SelfSigned {
     }
 }
 
-/// A handshake with whoever shows one of the certificates in `known`.
+/// Performs a handshake with a server of one of the certificates in `known`.
 async fn shake_hands(stream: TcpStream, known: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
     connect(client_config(known, protocols, ALL_VERSIONS), stream).await
 }
@@ -143,7 +143,7 @@ async fn connect(config: Arc<ClientConfig>, stream: TcpStream) -> std::io::Resul
     patiently(TlsConnector::from(config).connect(name, stream)).await
 }
 
-/// A gate that speaks TLS, and the certificate that it shows.
+/// Starts a proxy that speaks TLS, and returns its certificate.
 pub(crate) async fn secure(setup: Setup) -> (Rig, SelfSigned) {
     let certificate = SelfSigned::new();
     let config = format!("[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n{}", setup.config);
@@ -275,7 +275,7 @@ async fn certificates_that_change_under_load_fail_no_request() {
     }
 }
 
-/// Waits until the gate shows `certificate`.
+/// Waits until the proxy presents `certificate`.
 async fn shows(rig: &Rig, certificate: &SelfSigned) {
     patiently(async {
         while certificate.shake_hands(rig.open().await, &["h2"]).await.is_err() {
@@ -285,7 +285,7 @@ async fn shows(rig: &Rig, certificate: &SelfSigned) {
     .await;
 }
 
-/// A certificate that is valid in these years.
+/// Creates a certificate that is valid in these years.
 fn in_years(from: i32, to: i32) -> SelfSigned {
     let mut params = rcgen::CertificateParams::new(["gate.test".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(from, 1, 1);

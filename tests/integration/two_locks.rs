@@ -61,7 +61,7 @@ on_each_engine! {
     doctor_warns_of_a_role_for_readers_that_writes
 }
 
-/// The write routes of the engine, with names in place of their parameters.
+/// Returns the write routes of the engine, with names in place of their parameters.
 fn writes(engine: &Secured) -> impl Iterator<Item = (&'static str, String)> + use<> {
     let column = engine.column;
     ROUTES.lines().skip(1).filter_map(move |line| {
@@ -78,7 +78,7 @@ fn writes(engine: &Secured) -> impl Iterator<Item = (&'static str, String)> + us
     })
 }
 
-/// A body with which the route would write.
+/// Returns a body with which the route would write.
 fn harm(method: &str, path: &str) -> &'static str {
     match path.rsplit('/').next().unwrap_or_default() {
         _ if method == "DELETE" => "",

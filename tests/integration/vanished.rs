@@ -40,7 +40,7 @@ impl Network {
         network
     }
 
-    /// A web server on a node, which keeps connections open.
+    /// Starts a web server on a node, which keeps connections open.
     async fn serve(&self, node: usize) -> Child {
         let address = format!("10.213.{}.2", node + 1);
         let mut server = inside(&self.nodes[node], "python3");

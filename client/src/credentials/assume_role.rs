@@ -28,7 +28,7 @@ pub struct AssumeRoleSettings {
     pub external_id: Option<String>,
     /// Set if sessions have tags. The role's trust policy then has to allow `sts:TagSession`.
     pub tags: bool,
-    /// The duration of a session; that of STS (1 hour) if there is none.
+    /// The duration of a session; STS's default (1 hour) if `None`.
     pub duration: Option<Duration>,
 }
 
@@ -101,7 +101,8 @@ impl Shared {
 impl AssumedRole {
     async fn assume(&self) -> provider::Result {
         let Shared { settings, base, calls, .. } = &*self.shared;
-        // The role's first: a call that waits for its own role's others must not hold up those of other roles.
+        // The role's permit first: a call that waits for calls of its own role must not hold a permit that another role
+        // needs.
         let _of_role = self.calls_of_role.acquire().await;
         let _of_all = calls.acquire().await;
         let mut call = self.shared.client().await.assume_role();

@@ -38,7 +38,7 @@ pub enum RoleKind {
 pub struct SessionLimits {
     /// The time without a request after which a session ends.
     pub idle: Duration,
-    /// The maximum number of live sessions. One more ends that which was not used for the longest time.
+    /// The maximum number of live sessions. A further one ends the least recently used.
     pub live: usize,
 }
 
@@ -98,7 +98,7 @@ struct Shared {
     started: Instant,
     table: Mutex<Table>,
     begun: mpsc::UnboundedSender<(Arc<RoleSession>, CredentialRefresher)>,
-    /// By [`RoleKind`].
+    /// The counts of fetches, indexed by [`RoleKind`].
     counts: [Arc<FetchCounts>; RoleKind::VARIANTS.len()],
 }
 
@@ -175,7 +175,7 @@ impl RoleSessions {
         session
     }
 
-    /// Ends the sessions that `is_named` does not hold of. Requests that use them keep them until they are answered.
+    /// Ends the sessions for which `is_named` returns false. Requests in flight keep theirs until they are answered.
     pub fn retain(&self, is_named: impl Fn(&RoleArn, &SessionUser) -> bool) {
         self.table().remove_if(|session| !is_named(&session.role, &session.user));
     }

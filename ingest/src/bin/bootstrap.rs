@@ -71,7 +71,7 @@ async fn invoke(program: &Program, event: LambdaEvent<Box<RawValue>>) -> Result<
         }
         return Ok(FunctionResponse::Verify(response));
     }
-    // The payload is not read: a gate may invoke this function, and has no say in what it does.
+    // The payload is not read: a gate may invoke this function, and must not influence it.
     if let Some(plan) = &program.settings.roles {
         let mapped = map_roles(&program.domain, plan, deadline).await;
         return mapped.map(FunctionResponse::Roles).map_err(|error| {
@@ -133,5 +133,6 @@ fn start_log() {
     tracing_subscriber::registry().with(targets).with(lines).init();
 }
 
-/// The time that is left of an invocation when it stops sending, so that it can still respond before Lambda ends it.
+/// The time before an invocation's end at which sending stops, so that the function still responds before Lambda ends
+/// it.
 const MARGIN: Duration = Duration::from_secs(2);

@@ -23,7 +23,7 @@ pub struct Search {
     pub id: String,
     /// Its name for people.
     pub title: String,
-    /// In Lucene's syntax.
+    /// The query, in Lucene's syntax.
     pub query: String,
     /// The fields that are shown.
     pub columns: Vec<String>,
@@ -36,7 +36,7 @@ pub struct Dashboard {
     pub id: String,
     /// Its name for people.
     pub title: String,
-    /// From left to right and from top to bottom.
+    /// The panels, from left to right and from top to bottom.
     pub panels: Vec<Panel>,
 }
 
@@ -111,7 +111,7 @@ pub enum PanelContent {
 pub enum BarSplit {
     /// One piece.
     None,
-    /// A piece for each of a field's values, of so many.
+    /// A piece for each of this number of values of a field.
     By(String, u8),
     /// A piece for each query, under its title.
     Into(Vec<(String, String)>),
@@ -295,5 +295,5 @@ fn wrong(id: &str, problem: &'static str) -> DefinitionsError {
 /// The columns of a page.
 pub const COLUMNS: u8 = 12;
 
-/// The number of values where the file gives none.
+/// The default number of values.
 const TOP: u8 = 8;

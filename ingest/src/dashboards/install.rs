@@ -33,7 +33,7 @@ pub struct InstallPlan {
 pub struct DashboardSet {
     /// The dashboards.
     pub definitions: Definitions,
-    /// The indices that they look at, such as `cwl-*`. None has to exist.
+    /// The indices that they search, such as `cwl-*`. None has to exist.
     pub pattern: String,
     /// The mapping of these indices: an object with `properties`.
     pub mapping: Value,

@@ -12,7 +12,7 @@ use crate::setup;
 
 const FORMATS: [ExportFormat; 2] = [ExportFormat::Kibana5, ExportFormat::Kibana7];
 
-/// The dashboards of events, and that of the access log.
+/// Returns the dashboards of events, and that of the access log.
 fn sets() -> [DashboardSet; 2] {
     let set = |source, pattern: &str, mapping: Result<Value, _>| DashboardSet {
         definitions: Definitions::parse(source).unwrap(),
@@ -33,14 +33,14 @@ fn all(format: ExportFormat) -> Vec<SavedObject> {
     sets().iter().flat_map(|set| objects(set, format)).collect()
 }
 
-/// The names of the fields that can be counted by.
+/// Returns the names of the fields that documents can be counted by.
 fn countable(set: &DashboardSet) -> BTreeSet<String> {
     let fields: Vec<Value> = serde_json::from_str(&fields::field_list(&set.mapping, ExportFormat::Kibana5)).unwrap();
     let countable = fields.iter().filter(|field| field["aggregatable"] == true);
     countable.map(|field| field["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Each field that a query names: what stands before a colon.
+/// Returns each field that a query names: the text before a colon.
 fn queried(query: &str) -> impl Iterator<Item = &str> {
     let before = query.split(':').rev().skip(1);
     before.map(|text| text.rsplit([' ', '(']).next().unwrap())
@@ -152,7 +152,7 @@ fn bars_are_labelled_by_what_they_measure() {
     }
 }
 
-/// The tables, each with its saved object's widths of columns in Dashboards.
+/// Returns the tables, each with the column widths that its saved object has in Dashboards.
 fn tables() -> Vec<(Panel, Vec<u64>)> {
     let objects = all(ExportFormat::Kibana7);
     let dashboards = sets().into_iter().flat_map(|set| set.definitions.dashboards);

@@ -177,7 +177,7 @@ fn measure_aggregation(measure: &Measure) -> Value {
 }
 
 impl Measure {
-    /// Returns the name of the number: the field's, by which users search.
+    /// Returns the label of the number: the field's name, which users enter in searches.
     fn label(&self) -> &str {
         let (Self::Count(label) | Self::Sum(label)) = self;
         label
@@ -210,7 +210,7 @@ fn split_aggregation(split: &BarSplit, format: ExportFormat) -> Option<Value> {
 }
 
 fn terms_aggregation(nth: usize, schema: &str, field: &str, top: u8) -> Value {
-    // Labelled by the name that users search by.
+    // The label is the name that users enter in searches.
     let params = json!({ "field": field, "size": top, "order": "desc", "orderBy": "1", "customLabel": field });
     aggregation(nth, "terms", schema, &params)
 }

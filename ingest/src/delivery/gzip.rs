@@ -15,13 +15,13 @@ use crate::domain::{DomainError, DomainResponse};
 /// The domain's known support of compressed bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GzipSupport {
-    /// Not accepted yet, and failed so many times.
+    /// Not accepted yet, with this number of failures.
     Untried { failures: u8 },
     /// Accepted once.
     Accepted,
-    /// Failed [`MAX_FAILURES`] times, or once for certain: tried again after [`PAUSE`].
+    /// Rejected after [`MAX_FAILURES`] failures, or one that is certain; tried again after [`PAUSE`].
     Rejected { since: Instant },
-    /// Not wanted.
+    /// Switched off by the settings.
     Off,
 }
 
@@ -42,7 +42,7 @@ impl GzipSupport {
         }
     }
 
-    /// Returns what is known after a compressed body failed and the plain one succeeded.
+    /// Returns the state after a compressed body failed and the plain one succeeded.
     #[must_use]
     pub(super) fn after_failure(self, is_certain: bool, now: Instant) -> Self {
         match self {

@@ -20,8 +20,8 @@ pub(super) struct Ledger {
     rejected_in_a_row: usize,
 }
 
-/// So many requests rejected as a whole, with none accepted between them, are not about their bodies: halving one of
-/// 10,000 documents down to the one at fault takes 14.
+/// The number of consecutive requests rejected as a whole from which their bodies are not the cause: halving 10,000
+/// documents down to the one at fault needs 14.
 const MAX_REJECTED_IN_A_ROW: usize = 48;
 
 /// Documents that go into one body.
@@ -30,7 +30,7 @@ pub(super) struct Batch {
     members: Vec<usize>,
     /// Failed attempts so far.
     attempt: u32,
-    /// The error of the last one.
+    /// The error of the last failed attempt.
     error: Option<BulkError>,
 }
 
@@ -43,7 +43,7 @@ pub struct DeliveryReport {
     pub indexed: usize,
     /// Documents in the index in degraded form.
     pub degraded: usize,
-    /// Times that a document was sent again after an error that passes.
+    /// Retries of documents, after transient errors.
     pub retried: usize,
     /// Bytes of the documents received.
     pub bytes: usize,
@@ -75,7 +75,7 @@ pub struct FailedDocument {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DocumentState {
-    /// Still to be indexed; `is_replaced` if its degraded form takes its place.
+    /// Still to be indexed; `is_replaced` if its degraded form is sent instead.
     Open {
         is_replaced: bool,
     },
@@ -97,7 +97,7 @@ impl Ledger {
         ledger
     }
 
-    /// Returns the batch to send next, which must come back by [`Ledger::record_outcome`] or [`Ledger::give_up`].
+    /// Returns the batch to send next, which must be returned by [`Ledger::record_outcome`] or [`Ledger::give_up`].
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
         self.queue.pop_front()
     }
@@ -181,7 +181,7 @@ impl Ledger {
         }
     }
 
-    /// The result of a delivery, document by document. One that is still open has failed.
+    /// Returns the result of the delivery, document by document. A document that is still open counts as failed.
     #[must_use]
     pub(super) fn report(self) -> DeliveryReport {
         let bytes = self.documents.iter().map(|document| document.source.len()).sum();

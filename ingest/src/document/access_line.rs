@@ -103,7 +103,7 @@ pub(crate) fn classify(message: &str) -> Option<GateLine> {
     if AccessLine::parse(message).is_some() {
         return Some(GateLine::Access);
     }
-    // A look at the first key is enough to tell that a CloudTrail record is none.
+    // The first key shows that a CloudTrail record is none.
     if !message.starts_with("{\"timestamp\":") && !message.starts_with("{\"lost_lines\":") {
         return None;
     }
@@ -212,7 +212,7 @@ fn names(segment: &str) -> Vec<String> {
     names.take(MAX_INDICES).map(str::to_owned).collect()
 }
 
-/// Names of a list that are kept: more are a hostile target, which `target` holds.
+/// The maximum number of names: a longer list is a hostile target, and `target` has all of it.
 const MAX_INDICES: usize = 100;
 
 #[cfg(test)]

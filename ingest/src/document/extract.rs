@@ -215,7 +215,7 @@ static POLICY_FIELDS: LazyLock<[usize; 2]> = LazyLock::new(|| {
 #[derive(Default)]
 struct PathNode {
     key: &'static str,
-    /// In the order of [`key_order`].
+    /// The children, in the order of [`key_order`].
     children: Vec<PathNode>,
     /// The fields whose path ends here: the number, and the service if it is for one only.
     fields: Vec<(usize, Option<&'static str>)>,
@@ -258,7 +258,7 @@ impl PathNode {
     }
 }
 
-/// By length first: most comparisons end there.
+/// Returns the sort key of a name: the length first, because most comparisons end there.
 fn key_order(key: &str) -> (usize, &str) {
     (key.len(), key)
 }

@@ -12,14 +12,14 @@ use crate::json::Node;
 pub(super) const UNMAPPED: [&str; 4] =
     ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"];
 
-/// The way a document takes a member of the record.
+/// The form in which a document has a member of the record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// It is written as it is.
+    /// The member as it is written.
     AsIs,
-    /// This JSON is written in its place: the same value in the form that all engines read.
+    /// This JSON instead: the same value in the form that all engines read.
     Rewritten(Cow<'static, str>),
-    /// It is left out, for this reason. The message still has it.
+    /// Left out, for this reason. The message still has it.
     LeftOut(&'static str),
 }
 

@@ -44,7 +44,7 @@ impl Identity {
     }
 }
 
-/// Returns the id of a log event: its own, or else a hash of all that tells it apart.
+/// Returns the id of a log event: its own, or else a hash of all that distinguishes it.
 pub(super) fn log_event_id(batch: &LogBatch, event: &LogEvent) -> String {
     if is_valid_id(&event.id) {
         return event.id.clone();

@@ -9,7 +9,7 @@ use super::fit::UNMAPPED;
 /// The field of the seconds from the event to its log entry.
 pub(super) const LAG: &str = "@lag";
 
-/// The fields of the log event: the record's own of these names give way to them.
+/// The fields of the log event, which replace fields of the record with these names.
 pub(super) const OVERWRITTEN: [&str; 6] = ["@id", "@timestamp", "@message", "@owner", "@log_group", "@log_stream"];
 
 /// The object of the system fields that a subscription adds.

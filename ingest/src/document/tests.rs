@@ -31,7 +31,7 @@ fn extracted(fields: &[(&str, &str)]) -> LogEvent {
     LogEvent { extracted_fields, ..event(r#"{"message":"is not read"}"#) }
 }
 
-/// The source of the document, which must be one line of JSON in which no object has a key twice.
+/// Returns the source of the document, which must be one line of JSON in which no object has a key twice.
 #[track_caller]
 fn source(event: &LogEvent) -> String {
     strict(&build_document(&batch(), event, &DocumentOptions::default()))
@@ -268,7 +268,7 @@ fn every_real_event_keeps_all_its_values_byte_for_byte() {
     }
 }
 
-/// JSON of all kinds, much of it with few keys so that these collide.
+/// Generates JSON of all kinds, much of it with few keys so that these collide.
 fn json() -> impl Strategy<Value = String> {
     let key = prop_oneof![
         "[a-c]?",

@@ -1,7 +1,7 @@
 //! Requests with JSON bodies, and an error that names the request and quotes the response.
 //!
-//! [`Domain`] sends bytes and knows nothing of what they mean. What is installed in a domain or its Kibana, a few
-//! requests once, goes through here; `_bulk`, which reads its responses item by item, does not.
+//! [`Domain`] sends bytes without interpreting them. The few requests that install something in a domain or its Kibana
+//! use this client; `_bulk`, whose responses are read item by item, does not.
 
 use std::time::Duration;
 
@@ -63,13 +63,13 @@ impl<'a> JsonClient<'a> {
         Self { headers, ..self }
     }
 
-    /// Asks the domain which engine it runs.
+    /// Detects the domain's engine.
     pub(crate) async fn detect_engine(&self) -> Result<Engine, JsonRequestError> {
         let response = self.request(Method::GET, "/", RequestBody::default()).await?;
         Engine::from_root(response.reply.status, &response.reply.body).ok_or_else(|| response.into_error())
     }
 
-    /// Returns what is at `path`, or none if it is not found.
+    /// Returns the resource at `path`, or `None` if it is not found.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, JsonRequestError> {
         let response = self.request(Method::GET, path, RequestBody::default()).await?;
         if response.status() == StatusCode::NOT_FOUND { Ok(None) } else { response.json().map(Some) }

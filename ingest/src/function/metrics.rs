@@ -20,7 +20,7 @@ pub struct InvocationMetrics {
     pub failed: usize,
     /// Records that cannot be read.
     pub undecodable: usize,
-    /// Lines of trailgate's log that are not indexed: its events, and access lines unless they are asked for.
+    /// Lines of trailgate's log that are not indexed: its events, and access lines unless `ACCESS_LOG` is `index`.
     pub passed_over: usize,
     /// Bytes of the documents.
     pub bytes: usize,
@@ -29,7 +29,7 @@ pub struct InvocationMetrics {
 }
 
 impl InvocationMetrics {
-    /// Takes the counts of `report`, and the lag from the oldest event to `now`.
+    /// Copies the counts of `report`, and computes the lag from the oldest event to `now`.
     #[must_use]
     pub fn new(report: &DeliveryReport, undecodable: usize, oldest: Option<Timestamp>, now: Timestamp) -> Self {
         Self {

@@ -42,7 +42,7 @@ pub struct ReloadResult {
 }
 
 impl ReloadRequest {
-    /// Parses the payload of an invocation; returns none if it does not ask for a reload.
+    /// Parses the payload of an invocation; returns `None` if it does not request a reload.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Option<anyhow::Result<Self>> {
         #[derive(Deserialize)]

@@ -24,7 +24,7 @@ pub(super) struct Chunk {
     pub(super) events: Vec<LocatedEvent>,
     /// Counts and failures to report once the chunk is read.
     pub(super) notes: Vec<FileNote>,
-    /// About how many bytes the documents and the notes have.
+    /// The approximate size of the documents and the notes, in bytes.
     bytes: usize,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum FileNote {
     },
     /// Values of another kind were passed over in a file that has events too.
     Foreign(&'static str, usize),
-    /// So many events are of other days.
+    /// The number of events of other days.
     OtherDays(usize),
     /// All of a file was read; its last events are in this chunk or in one before.
     End(usize, Ending),
@@ -74,7 +74,7 @@ pub(super) enum Ending {
     Unreadable,
 }
 
-/// The receiver of the chunks is gone.
+/// An error: the receiver of the chunks was dropped.
 #[derive(Debug)]
 pub(super) struct ReceiverClosed;
 
@@ -95,7 +95,7 @@ struct FileCounts {
     failed: usize,
     other_days: usize,
     foreign: BTreeMap<&'static str, usize>,
-    /// Lines that are no JSON, one after another.
+    /// Consecutive lines that are not JSON.
     region: Option<(u64, u64, FailedValue)>,
 }
 
@@ -139,7 +139,7 @@ impl ChunkReader {
         self.send_if_full()
     }
 
-    /// Sends what is left.
+    /// Sends the last chunk.
     pub(super) fn finish(mut self) -> Result<(), ReceiverClosed> {
         self.send()
     }
@@ -232,7 +232,7 @@ impl ChunkReader {
                             *found.foreign.entry(ACCESS_LINES).or_default() += 1;
                             continue;
                         }
-                        // What was delivered without a time has this one.
+                        // A delivery without a time has this one.
                         let is_dated = event.timestamp != 0;
                         self.add_event(file, line, &batch, event, is_dated, found);
                         self.send_if_full()?;
@@ -309,5 +309,5 @@ const ACCESS_LINES: &str = "access lines of trailgate";
 const DOCUMENT_BYTES: usize = 600;
 /// Approximate bytes of a note.
 const NOTE_BYTES: usize = 200;
-/// About as much as goes into one request.
+/// The size of a chunk in bytes, about that of one request.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024 + 512 * 1024;

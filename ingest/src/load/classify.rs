@@ -168,7 +168,7 @@ impl Finder<'_> {
         self.event_bridge(members, text)
     }
 
-    /// An event of `EventBridge`: a CloudTrail record is its detail.
+    /// Adds the items of an event of `EventBridge`, whose detail is a CloudTrail record.
     fn event_bridge(&mut self, members: &Members<'_>, text: &str) -> bool {
         let (Some(kind), Some(detail)) = (members.get("detail-type"), members.get("detail")) else { return false };
         let kind = scalar_text(kind);
@@ -263,7 +263,7 @@ impl Finder<'_> {
         }
     }
 
-    /// A line of a file of failures: what failed is in it.
+    /// Adds the items of a line of a failure file, which contains the failed text.
     fn failure(&mut self, failure: &RawValue, text: &str) {
         let failure: Members<'_> = serde_json::from_str(failure.get()).unwrap_or_default();
         if let Some(inner) = failure.get("text") {
@@ -282,7 +282,7 @@ impl Finder<'_> {
     }
 }
 
-/// The S3 object that a notification is about, as `s3://BUCKET/KEY`.
+/// Returns the S3 object that a notification is about, as `s3://BUCKET/KEY`.
 fn s3_object(members: &Members<'_>) -> Option<String> {
     if let (Some(bucket), Some(keys)) = (string_at(members, "s3Bucket"), members.get("s3ObjectKey")) {
         let keys = serde_json::from_str::<Vec<&RawValue>>(keys.get()).unwrap_or_default();

@@ -36,7 +36,7 @@ pub struct Sources {
 
 impl Sources {
     /// Finds the files that `paths` name: files, folders with all that is in them, `-` for standard input,
-    /// `s3://BUCKET/PREFIX`. `client` is asked for when there is one in S3.
+    /// `s3://BUCKET/PREFIX`. Calls `client` only if a path is in S3.
     pub async fn find(paths: &[String], client: impl AsyncFnOnce() -> Client) -> anyhow::Result<Self> {
         let mut sources = Self {
             list: Vec::new(),
@@ -71,25 +71,25 @@ impl Sources {
         Ok(sources)
     }
 
-    /// The files.
+    /// Returns the files to read.
     #[must_use]
     pub fn list(&self) -> &[Source] {
         &self.list
     }
 
-    /// The files that are not read.
+    /// Returns the files that are skipped.
     #[must_use]
     pub fn skipped(&self) -> &[SkippedFile] {
         &self.skipped
     }
 
-    /// The paths below which there is nothing.
+    /// Returns the paths below which no file exists.
     #[must_use]
     pub fn paths_without_files(&self) -> &[String] {
         &self.paths_without_files
     }
 
-    /// The names of what was found and cannot be read, and why.
+    /// Returns the names of the files that cannot be read, each with the reason.
     #[must_use]
     pub fn failures(&self) -> &[(String, String)] {
         &self.failures
@@ -185,11 +185,11 @@ impl Sources {
     fn add_object(&mut self, bucket: &str, object: Object, named: &str) {
         let Some(key) = object.key else { return };
         let name = format!("{S3}{bucket}/{key}");
-        // What S3's console makes for a folder.
+        // The object by which S3's console represents a folder.
         if key.ends_with('/') && object.size == Some(0) {
             return;
         }
-        // An object that is named is read, whatever it is called.
+        // An object that a path names is read, whatever its name is.
         let reason = if key == named { None } else { names::reason_to_skip(&name) };
         match reason {
             Some(reason) => self.skipped.push(SkippedFile { name, reason }),

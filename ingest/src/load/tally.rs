@@ -49,7 +49,7 @@ pub struct SkippedFiles {
 /// Names the index of an event.
 pub(super) type IndexOf<'a> = dyn Fn(&LogBatch, &LogEvent) -> String + Sync + 'a;
 
-/// The counts while the run goes on.
+/// The counts during the run.
 pub(super) struct Tally<'r> {
     sources: &'r [Source],
     done: &'r mut Checkpoint,
@@ -208,7 +208,7 @@ impl Summary {
     }
 }
 
-/// The numbers of the files that have events in a chunk, each once.
+/// Returns the numbers of the files that have events in a chunk, each once.
 fn files_of(chunk: &Chunk) -> Vec<usize> {
     let mut files: Vec<usize> = chunk.events.iter().map(|it| it.file).collect();
     files.dedup();

@@ -1,8 +1,8 @@
-//! A file as a sequence of JSON values, read piece by piece: lines, values one after another, pretty-printed ones,
-//! arrays, and the arrays of envelopes such as `{"Records":[…]}`, whose elements come one at a time.
+//! A file as a sequence of JSON values, read piece by piece: lines, concatenated values, pretty-printed ones, arrays,
+//! and the arrays of envelopes such as `{"Records":[…]}`, whose elements are returned one at a time.
 //!
-//! Memory is bounded by the largest single value, which may have [`MAX_VALUE`] bytes; a file may have any length. What
-//! is no JSON is a [`PieceKind::Broken`] with its line, and reading goes on at the next line.
+//! Memory is bounded by the largest single value, which may have [`MAX_VALUE`] bytes; a file may have any length. Text
+//! that is not JSON is a [`PieceKind::Broken`] with its line, and reading continues at the next line.
 
 mod scan;
 
@@ -189,7 +189,7 @@ impl<R: Read> ValueReader<R> {
         let mut scanned = 0;
         loop {
             match scan.feed(&self.buffer[self.at + scanned..]) {
-                Step::Checkpoint(length) => {
+                Step::Complete(length) => {
                     let end = self.at + scanned + length;
                     let piece = Piece { line: self.line, bytes: self.buffer[self.at..end].to_vec(), kind };
                     self.line += scan.lines();
@@ -211,7 +211,8 @@ impl<R: Read> ValueReader<R> {
         }
     }
 
-    /// Takes the rest of the line as broken, and goes on at the next one, outside of the envelopes that begin on it.
+    /// Returns the rest of the line as broken, and continues at the next line, outside of the envelopes that begin on
+    /// this one.
     fn broken(&mut self, problem: &'static str) -> io::Result<Piece> {
         let piece = self.rest_of_line(PieceKind::Broken(problem))?;
         self.envelopes.retain(|envelope| envelope.line < piece.line);
@@ -239,7 +240,7 @@ impl<R: Read> ValueReader<R> {
         }
     }
 
-    /// Skips blanks and byte-order marks, which stand within files that were put together from several.
+    /// Skips blanks, and byte order marks, which concatenated files have in the middle.
     fn skip_blanks(&mut self) -> io::Result<Option<u8>> {
         loop {
             match self.peek()? {
@@ -270,7 +271,7 @@ impl<R: Read> ValueReader<R> {
         Ok(())
     }
 
-    /// Reads more; returns whether there was more. What was looked at already is dropped.
+    /// Reads more, and returns whether there was more. Drops the bytes that are scanned.
     fn fill(&mut self) -> io::Result<bool> {
         if self.is_at_end {
             return Ok(false);
@@ -286,7 +287,7 @@ impl<R: Read> ValueReader<R> {
             }
         };
         self.buffer.truncate(before + *read.as_ref().unwrap_or(&0));
-        // A reader that failed is not asked again.
+        // A reader that failed is not read again.
         self.is_at_end = !matches!(read, Ok(1..));
         Ok(read? > 0)
     }

@@ -20,10 +20,10 @@ pub(super) fn read(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError
     };
     let delivery: Delivery<'_> = serde_json::from_str(&json)?;
     let text = |value: Option<&RawValue>| value.map_or_else(String::new, |value| scalar_text(value).into_owned());
-    // A control message asks whether anybody is there. Its one event is no event of the log group.
+    // A control message tests the destination. Its one event is not an event of the log group.
     let is_control = delivery.message_type.is_some_and(|value| scalar_text(value) == "CONTROL_MESSAGE");
     let events = if is_control { Vec::new() } else { delivery.log_events.unwrap_or_default() };
-    // Events without a time of their own take the last one seen; at the start, the first one to come.
+    // Events without a time get that of the event before them; at the start, that of the first one with a time.
     let mut time = events.iter().find_map(|event| milliseconds(event.timestamp?)).unwrap_or(now.as_millisecond());
     let event = |event: &Event<'_>| {
         time = event.timestamp.and_then(milliseconds).unwrap_or(time);
@@ -42,7 +42,7 @@ pub(super) fn read(json: &[u8], now: Timestamp) -> Result<LogBatch, PayloadError
     })
 }
 
-/// A number, or a string that is one, that is a time of the years 1970 to 9999, which all engines know.
+/// Parses a time of the years 1970 to 9999, which all engines accept: a number, or a string that contains one.
 fn milliseconds(value: &RawValue) -> Option<i64> {
     let text = scalar_text(value);
     let text = text.trim();
@@ -86,7 +86,7 @@ struct Event<'a> {
 struct ExtractedFields<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl ExtractedFields<'_> {
-    /// Without those that are `null`, where the pattern found nothing.
+    /// Returns the fields as owned text, without those that are `null`, where the pattern found nothing.
     fn owned(&self) -> Vec<(String, String)> {
         let has_value = self.0.iter().filter(|(_, value)| value.get() != "null");
         has_value.map(|(key, value)| (scalar_text(key).into_owned(), scalar_text(value).into_owned())).collect()

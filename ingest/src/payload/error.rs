@@ -5,7 +5,8 @@ use serde_json::error::Category;
 /// The reason why a payload has no log events.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
-    /// It is not JSON, or not of the shape that it should have.
+    /// It is not JSON, or not of the expected shape. Without serde's own message, which can quote the event: this error
+    /// is logged.
     // Without serde's own words, which can quote what stands there: this goes into logs.
     #[error("invalid JSON: {} at line {}, column {}", kind(.0), .0.line(), .0.column())]
     Json(#[from] serde_json::Error),
@@ -32,8 +33,8 @@ fn kind(error: &serde_json::Error) -> &'static str {
     }
 }
 
-/// The most bytes of a delivery after decompression.
+/// Maximum bytes of a delivery after decompression.
 ///
-/// Lambda takes 1 MiB at most in an asynchronous call, a Kinesis record may have 10 MiB, and CloudTrail's events shrink
-/// to a tenth: real deliveries are far below this, and the function's memory is above it.
+/// An asynchronous invocation has at most 1 MiB, a Kinesis record at most 10 MiB, and CloudTrail's events shrink to a
+/// tenth: real deliveries are far below this limit, and the function's memory is above it.
 pub const MAX_DECOMPRESSED: usize = 64 * 1024 * 1024;

@@ -15,7 +15,7 @@ pub(super) fn gunzip(compressed: &[u8], limit: usize) -> Result<Vec<u8>, Payload
     loop {
         let mut decoder = GzDecoder::new(rest);
         let room = u64::try_from(limit - text.len()).unwrap_or(u64::MAX);
-        // One byte more than there is room for tells a text that just fits from one that does not.
+        // One byte more than the limit shows whether the text exceeds it.
         decoder.by_ref().take(room.saturating_add(1)).read_to_end(&mut text)?;
         if text.len() > limit {
             return Err(PayloadError::TooLarge);

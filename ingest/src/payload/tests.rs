@@ -47,7 +47,7 @@ fn subscription(json: impl AsRef<[u8]>) -> LogBatch {
     }
 }
 
-/// The ids of the records, each with the messages in it, or nothing where there is an error.
+/// Returns the id of each record with its messages, or with `None` where decoding fails.
 fn outcomes(records: &[Record]) -> Vec<(&str, Option<Vec<&str>>)> {
     let mut outcomes = Vec::new();
     for Record { id, batch } in records {

@@ -12,9 +12,9 @@ pub struct SetupPlan {
     prefix: String,
     /// The documents that the indices hold.
     pub(crate) kind: TemplateKind,
-    /// After how many days an index is deleted; never if none.
+    /// The age in days at which an index is deleted; never if `None`.
     pub(crate) retention: Option<NonZeroU32>,
-    /// The domain's engine, if it is known without asking.
+    /// The domain's engine, unless it has to be detected.
     pub(crate) engine: Option<Engine>,
 }
 
@@ -42,7 +42,7 @@ impl SetupPlan {
         Self { prefix: access_line::PREFIX.to_owned(), kind: TemplateKind::AccessLog, ..self.clone() }
     }
 
-    /// Sets the engine, so that the domain is not asked.
+    /// Sets the engine, so that it is not detected.
     #[must_use]
     pub fn with_engine(self, engine: Engine) -> Self {
         Self { engine: Some(engine), ..self }

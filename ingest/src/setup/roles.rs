@@ -1,7 +1,7 @@
 //! Installs the roles of a domain with fine-grained access control, and maps IAM roles to them.
 //!
-//! Only the domain's master may do this. In the stack a function of its own has the master's role, so that no process of a
-//! gate can use it.
+//! Only the domain's master may do this. In the stack a separate function has the master's role, so that no process of
+//! a gate can use it.
 
 use std::time::Duration;
 
@@ -22,8 +22,7 @@ pub struct MappedRoles {
     pub mapped: Vec<&'static str>,
 }
 
-/// Installs the roles of `plan` and maps them. A domain that is not ready is asked again until `deadline`. Repeating it
-/// changes nothing.
+/// Installs the roles of `plan` and maps them. Retries until `deadline` if the domain is not ready. Idempotent.
 pub async fn map_roles(domain: &Domain, plan: &RolePlan, deadline: Instant) -> Result<MappedRoles, JsonRequestError> {
     let api = SecurityApi { client: JsonClient::new(domain, TIMEOUT), path: &plan.api, deadline };
     let mut mapped = Vec::new();
@@ -172,7 +171,8 @@ struct Mapping {
 impl SecurityApi<'_> {
     async fn put(&self, name: &str, body: &Value) -> Result<(), JsonRequestError> {
         let path = format!("{}/{name}", self.path);
-        self.patiently(async || self.client.send(Method::PUT, &path, JSON, body.to_string()).await?.check()).await
+        self.retry_until_ready(async || self.client.send(Method::PUT, &path, JSON, body.to_string()).await?.check())
+            .await
     }
 
     /// Removes the IAM role `former` from the mapping of `role`.
@@ -180,15 +180,15 @@ impl SecurityApi<'_> {
         type Mappings = std::collections::HashMap<String, Mapping>;
         let name = format!("rolesmapping/{role}");
         let path = format!("{}/{name}", self.path);
-        let found: Option<Mappings> = self.patiently(async || self.client.get(&path).await).await?;
+        let found: Option<Mappings> = self.retry_until_ready(async || self.client.get(&path).await).await?;
         let Some(mut mapping) = found.and_then(|mut found| found.remove(role)) else { return Ok(()) };
         let before = mapping.backend_roles.len();
         mapping.backend_roles.retain(|mapped| mapped != former.as_str());
         if mapping.backend_roles.len() == before { Ok(()) } else { self.put(&name, &json!(mapping)).await }
     }
 
-    /// Repeats a request that may succeed later: a new domain answers 503 until the plug-in is ready.
-    async fn patiently<T>(
+    /// Retries a request that may succeed later: a new domain answers 503 until the plug-in is ready.
+    async fn retry_until_ready<T>(
         &self,
         request: impl AsyncFn() -> Result<T, JsonRequestError>,
     ) -> Result<T, JsonRequestError> {

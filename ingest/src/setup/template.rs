@@ -109,7 +109,7 @@ fn version_in(mappings: &Value) -> Option<u64> {
     mappings["_meta"]["trailgate"]["version"].as_u64()
 }
 
-/// Elasticsearch 2 has one type for what later are `keyword` and `text`.
+/// Replaces `keyword` and `text` by the one type that Elasticsearch 2 has for both.
 fn use_strings(mapping: &mut Value) {
     match mapping {
         Value::Object(object) => {
@@ -163,8 +163,8 @@ struct Template {
 
 const SOURCE: &str = include_str!("../../../config/cwl-template.json");
 
-/// Templates that match are merged, a higher order last: above those for all indices, and below one that an
-/// administrator puts on top.
+/// The order of the template. Matching templates are merged, the highest order last: above those for all indices, and
+/// below one that an administrator adds.
 const ORDER: u32 = 10;
 
 #[cfg(test)]

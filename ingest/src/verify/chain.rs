@@ -166,7 +166,7 @@ fn chain_of(key: &str) -> String {
     format!("{folders}/{trail}")
 }
 
-/// The verification of digests as it goes on.
+/// The state of a verification of digests.
 struct Verifier<'a> {
     keys: &'a PublicKeys,
     period: Period,

@@ -1,4 +1,4 @@
-//! Compares documents with those that the events' files give.
+//! Compares documents with those that are built from the events' files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -77,9 +77,9 @@ pub(super) struct DayRecord {
     pub(super) counts: DayCounts,
     /// Log files whose last event is of this day.
     pub(super) files: u64,
-    /// Those whose hash is the one in a valid digest.
+    /// Log files whose hash is the one in a valid digest.
     pub(super) proven_files: u64,
-    /// Those that no valid digest covers.
+    /// Log files that no valid digest covers.
     pub(super) unproven_files: u64,
     pub(super) findings: Findings,
     /// Documents of the day's events in the indices of days, by index.
@@ -100,7 +100,7 @@ pub(super) struct IndexTally {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Everything is there and unaltered.
+    /// Everything exists and is unaltered.
     Proven,
     /// Something is not as CloudTrail delivered it.
     Differences,

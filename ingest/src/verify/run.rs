@@ -105,7 +105,7 @@ impl Run {
         }
         for file in files.digests.iter().chain(&files.logs) {
             if let Some((account, region)) = file.account_and_region() {
-                // No allocation for a name that is there.
+                // No allocation for a name that the set has.
                 if !report.accounts.contains(account) {
                     report.accounts.insert(account.to_owned());
                 }

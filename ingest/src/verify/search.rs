@@ -1,4 +1,4 @@
-//! Searches of the domain, with requests that all engines know.
+//! Searches of the domain, with requests that all engines support.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Search {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Finds the documents of these events, whatever their ids are, by event id.
+    /// Finds the documents of these events by event id, whatever the documents' ids are.
     pub(super) async fn find(&self, events: &[String]) -> anyhow::Result<HashMap<String, Vec<Hit>>> {
         let path = format!("/{}*/_search?ignore_unavailable=true", self.prefix);
         let mut found: HashMap<String, Vec<Hit>> = HashMap::new();

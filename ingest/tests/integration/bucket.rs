@@ -34,7 +34,7 @@ impl Bucket {
     }
 }
 
-/// A key as CloudTrail makes them; `kind` is `CloudTrail`, `CloudTrail-Digest` or `CloudTrail-Insight`.
+/// Returns a key of the form that CloudTrail uses; `kind` is `CloudTrail`, `CloudTrail-Digest` or `CloudTrail-Insight`.
 fn key(kind: &str, day: &str, nth: usize) -> String {
     let folder = day.replace('-', "/");
     let name = format!("123456789012_{kind}_{REGION}_{}T1200Z_{nth:016}", day.replace('-', ""));

@@ -41,7 +41,7 @@ fn count(installed: &InstallResult, state: ObjectState) -> usize {
     installed.objects.iter().filter(|(_, _, other)| *other == state).count()
 }
 
-/// The queries of a panel, each of which has to find something for the panel to show all that it can.
+/// Returns the queries of a panel. Each has to find something, or a part of the panel stays empty.
 fn queries(definitions: &Definitions, panel: &Panel) -> Vec<String> {
     let query = match &panel.scope {
         PanelScope::All => "*".to_owned(),
@@ -75,7 +75,7 @@ fn aggregations(definitions: &Definitions, panel: &Panel) -> Value {
     }
 }
 
-/// The depth to which an answer has buckets.
+/// Returns the depth to which a response has buckets.
 fn depth(answer: &Value) -> usize {
     answer["by"]["buckets"]
         .as_array()
@@ -139,7 +139,7 @@ const LAGS: [SignedDuration; 4] = [
     SignedDuration::from_hours(7),
 ];
 
-/// Nobody of another account called, no root, no failed login.
+/// Kinds of events that the sample lacks: callers of other accounts, root, failed logins.
 const NOT_IN_THE_SAMPLE: [&str; 6] =
     ["count-degraded", "count-kms", "count-login-failed", "count-network-acl", "count-root", "cross-account-calls"];
 

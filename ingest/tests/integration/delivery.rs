@@ -24,7 +24,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Without compression.
+    /// Starts a rig that does not compress.
     async fn new() -> Self {
         Self::with(LIMITS, false, signing_key()).await
     }
@@ -45,7 +45,8 @@ impl Sender {
         with_timeout(self.delivery.deliver(documents, &degraded, None, deadline)).await
     }
 
-    /// The numbers of all documents in the index, and whether each is degraded, as soon as the domain behaves again.
+    /// Returns the number of each document in the index, and whether it is degraded, as soon as the domain behaves
+    /// again.
     async fn indexed(&self) -> BTreeMap<u64, bool> {
         self.stand_in().clear_faults();
         let reply = self.rig.get("/cwl-*/_search?size=100000").await;
@@ -79,7 +80,7 @@ fn with(number: usize, source: &Value) -> Document {
     }
 }
 
-/// All of `count` documents are in the index as they were.
+/// Asserts that all of `count` documents are in the index as they were.
 #[track_caller]
 fn assert_all(report: &DeliveryReport, indexed: &BTreeMap<u64, bool>, count: usize) {
     assert_eq!((report.received, report.indexed, report.degraded), (count, count, 0), "{:?}", report.failed.first());

@@ -76,9 +76,10 @@ impl Emulator {
     }
 }
 
-/// Real and hostile events, odd messages, and one that no mapping fits, go through the program under the emulator
-/// twice, as Lambda may call it, and each is found on a real server once, so many of them in degraded form: three with
-/// a time that is none, one that breaks off, one that is nested too deep, and one whose identity is a string.
+/// Asserts that each event is found once on a real server, although Lambda's emulator delivers each twice.
+///
+/// The events are real and hostile ones, odd messages, and one that no mapping fits. `degraded` of them are degraded:
+/// three with an invalid time, one that breaks off, one that is nested too deep, and one whose identity is a string.
 async fn every_event_is_found_once_on(engine: &str, degraded: usize) {
     let server = Server::start(engine, &[]).await;
     let rig = &server.rig;
@@ -135,7 +136,7 @@ async fn searches_find_what_was_sent(rig: &Rig, messages: &[String]) {
     assert_eq!(names.len(), sent.len());
 }
 
-/// The record in a message; of one that breaks off, what stands before its last comma.
+/// Parses the record in a message. One that breaks off is parsed up to its last comma.
 fn read(message: &str) -> Value {
     let whole = serde_json::from_str(message);
     let begun = || serde_json::from_str(&format!("{}}}", message.rsplit_once(',')?.0)).ok();
@@ -152,7 +153,7 @@ fn id(hit: &Value) -> usize {
 #[tokio::test]
 #[ignore = "needs Java, Maven and Python"]
 async fn emulated_function_indexes_each_once_on_elasticsearch_2() {
-    // It takes no dot in a name.
+    // It rejects a dot in a name.
     every_event_is_found_once_on("elasticsearch-2.4", 7).await;
 }
 

@@ -49,7 +49,7 @@ async fn template_loses_no_event(name: &str) {
     assert!(rig.stand_in.seen().iter().all(|seen| seen.refusal.is_none()));
 }
 
-/// A template is put where none is, and over an older one; the same and a newer one stay.
+/// Asserts that the template is installed where it is missing or older, and that the same and a newer one stay.
 async fn the_template_is_installed_once(rig: &Rig) -> Engine {
     let plan = SetupPlan::new("cwl-", None).unwrap();
     let mut ensured = Vec::new();
@@ -172,7 +172,7 @@ fn reason(item: &Value) -> String {
     format!("{} {cause}", item["error"]["reason"].as_str().unwrap_or_default()).chars().take(200).collect()
 }
 
-/// The fields of a mapping as engines count them: objects and sub-fields too.
+/// Counts the fields of a mapping as engines do, objects and sub-fields included.
 pub(crate) fn fields(mapping: &Value) -> usize {
     ["properties", "fields"]
         .iter()
@@ -220,7 +220,7 @@ async fn opensearch_in_three_zones_with_false_version_gets_template() {
     ];
     let server = Server::start("opensearch-2.19", &settings).await;
     let rig = &server.rig;
-    // Without this such a cluster takes no new index at all, whatever its template.
+    // Without this setting such a cluster accepts no new index, whatever its template.
     let replicas = json!({ "persistent": { "cluster.default_number_of_replicas": 2 } });
     rig.ask(Method::PUT, "/_cluster/settings", &replicas).await;
     let ensured = set_up_domain(&rig.domain, &SetupPlan::new("cwl-", NonZeroU32::new(30)).unwrap(), TIMEOUT).await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use trailgate_testkit::sample_events;
 
-/// Real events: those of `CLOUDTRAIL_EVENTS`, a folder of `CloudTrail` files, or else the thousand of the repository.
+/// Returns real events: those in the folder `CLOUDTRAIL_EVENTS`, or else the thousand of the repository.
 pub(crate) fn real() -> Vec<Value> {
     match env::var_os("CLOUDTRAIL_EVENTS") {
         None => sample_events().unwrap(),
@@ -30,7 +30,7 @@ fn records(file: &[u8]) -> Vec<Value> {
     }
 }
 
-/// An event as the stock function indexes it: the record's fields, and the six of the log event.
+/// Returns an event as the stock function indexes it: the record's fields, and the six of the log event.
 pub(crate) fn stock(event: &Value, id: usize) -> Map<String, Value> {
     let mut document = event.as_object().unwrap().clone();
     let time: Timestamp = event["eventTime"].as_str().unwrap().parse().unwrap();
@@ -43,7 +43,7 @@ pub(crate) fn stock(event: &Value, id: usize) -> Map<String, Value> {
     document
 }
 
-/// The same with two of the fields that are added to it.
+/// Returns the same with two promoted fields.
 pub(crate) fn promoted(event: &Value, id: usize) -> Map<String, Value> {
     let mut document = stock(event, id);
     if let Some(ip) = event["sourceIPAddress"].as_str().filter(|address| address.parse::<IpAddr>().is_ok()) {

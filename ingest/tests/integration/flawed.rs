@@ -25,13 +25,13 @@ async fn found(rig: &Rig, query: &str) -> u64 {
     rig.ask(Method::POST, "/cwl-2026.01.31/_count", &query).await["count"].as_u64().unwrap()
 }
 
-/// A record with this member in place of its own.
+/// Returns a record with this member in place of its own.
 fn record(member: &str) -> String {
     let record = r#""eventName":"Flawed","eventTime":"2026-01-31T11:58:00Z","userIdentity":{"type":"Root"}"#;
     format!("{{{record},{member}}}")
 }
 
-/// Each flaw costs its event that part alone, and a search finds the event by the others.
+/// Asserts that a flaw costs an event the flawed part only, and that a search finds the event by the others.
 async fn flawed_events_keep_their_fields_on(engine: &str) {
     let server = Server::start(engine, &[]).await;
     let rig = &server.rig;
@@ -72,7 +72,7 @@ async fn flawed_events_keep_their_fields_on(engine: &str) {
     assert_ne!(health["status"], "red");
 }
 
-/// The events of a subscription with system fields have the fields of their records.
+/// Asserts that events of a subscription with system fields keep the fields of their records.
 async fn system_fields_leave_the_records_fields_on(engine: &str) {
     let server = Server::start(engine, &[]).await;
     let rig = &server.rig;

@@ -10,7 +10,7 @@ use trailgate_testkit::pack_log_data;
 use crate::payloads::{log_data, subscription};
 use crate::rig::{LIMITS, Rig, with_timeout};
 
-/// A domain in memory, and the function in front of it.
+/// Starts a domain in memory, and the function in front of it.
 async fn start() -> (Rig, Function) {
     let rig = Rig::new().await;
     let function = Function::new(&rig.settings, Arc::clone(&rig.domain), LIMITS);

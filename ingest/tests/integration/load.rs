@@ -96,7 +96,7 @@ impl Rig {
         &self.signed.stand_in
     }
 
-    /// The ids of the documents in the index, as soon as the domain behaves again.
+    /// Returns the ids of the documents in the index, as soon as the domain behaves again.
     async fn indexed(&self) -> BTreeSet<String> {
         self.domain().clear_faults();
         let reply = self.signed.get("/cwl-*/_search?size=1000000").await;
@@ -113,7 +113,7 @@ impl Rig {
         hits.iter().map(|hit| hit["_index"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The ids of the documents that the domain was sent, in order.
+    /// Returns the ids of the documents that were sent to the domain, in order.
     pub(crate) fn sent(&self) -> Vec<String> {
         let bulks = self.domain().seen().into_iter().filter(|seen| seen.target.starts_with("/_bulk"));
         let lines = bulks.flat_map(|seen| body(&seen).lines().step_by(2).map(str::to_owned).collect::<Vec<_>>());
@@ -130,7 +130,7 @@ async fn end(child: Child) -> Ran {
     Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
-/// A request's body as text.
+/// Returns a request's body as text.
 fn body(seen: &Seen) -> String {
     if seen.header("content-encoding") != Some("gzip") {
         return String::from_utf8(seen.body.to_vec()).unwrap();
@@ -146,19 +146,19 @@ pub(crate) fn records(records: &[Value]) -> String {
     json!({ "Records": records }).to_string()
 }
 
-/// An input that the field keeps, in the repository.
+/// Returns the path of an input in the repository.
 fn sample(name: &str) -> String {
     repository("tests/data/ingest").join(name).display().to_string()
 }
 
-/// The program ended with this code, after a first line that says this.
+/// Asserts the exit code, and the first line of the output.
 #[track_caller]
 pub(crate) fn assert_ran(ran: &Ran, code: i32, first_line: &str) {
     let Ran { code: ended, stdout, stderr } = ran;
     assert_eq!((*ended, stdout.lines().next().unwrap_or_default()), (Some(code), first_line), "{stdout}{stderr}");
 }
 
-/// Among what the program said there is this line.
+/// Asserts that the output has this line.
 #[track_caller]
 pub(crate) fn assert_says(ran: &Ran, line: &str) {
     assert!(ran.stdout.lines().any(|said| said == line), "no {line:?} in {}{}", ran.stdout, ran.stderr);

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use trailgate_testkit::pack_log_data;
 
-/// A subscription's call with events of these numbers.
+/// Returns a subscription's invocation with events of these numbers.
 pub(crate) fn subscription(numbers: Range<usize>) -> Value {
     json!({ "awslogs": { "data": log_data(numbers) } })
 }
 
-/// Log data as CloudWatch packs it, with events of these numbers.
+/// Returns log data as CloudWatch packs it, with events of these numbers.
 pub(crate) fn log_data(numbers: Range<usize>) -> String {
     let messages = numbers.clone().map(|number| {
         json!({
@@ -23,13 +23,13 @@ pub(crate) fn log_data(numbers: Range<usize>) -> String {
     log_data_of(numbers.start, &messages.collect::<Vec<_>>())
 }
 
-/// Log data with these messages, whose events are numbered from `first`.
+/// Returns log data with these messages, whose events are numbered from `first`.
 pub(crate) fn log_data_of(first: usize, messages: &[String]) -> String {
     let noon: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
     log_data_at(first, messages.iter().map(|message| (noon, message.clone())))
 }
 
-/// The same with messages that were each logged at a time of their own.
+/// Returns the same, with a time for each message.
 pub(crate) fn log_data_at(first: usize, messages: impl Iterator<Item = (Timestamp, String)>) -> String {
     let events = messages.enumerate().map(|(number, (time, message))| {
         json!({ "id": (first + number).to_string(), "timestamp": time.as_millisecond(), "message": message })

@@ -65,7 +65,7 @@ fn installed(days: &str) -> (u16, Value) {
     (200, json!({ "_id": "trailgate-cwl", "_version": 2, "_seq_no": 5, "_primary_term": 2, "policy": policy }))
 }
 
-/// The answer to a policy that was put.
+/// Returns the response to a policy that was put.
 fn stored(version: u64) -> (u16, Value) {
     let seq_no = 10 + version;
     let answer =

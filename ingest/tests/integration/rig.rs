@@ -20,7 +20,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// A domain in memory.
+    /// Starts a domain in memory.
     pub(crate) async fn new() -> Self {
         Self::with(Backend::Memory, signing_key()).await
     }

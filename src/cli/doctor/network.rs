@@ -77,17 +77,17 @@ pub(super) async fn shake_hands(
 }
 
 /// Requests `target` as a browser or as an API client, and reads as much of the response as matters.
-pub(super) async fn ask(
+pub(super) async fn get(
     upstream: &Upstream,
     target: &Target,
     accept: &'static str,
     caller: Option<Caller<'_>>,
 ) -> Result<Answer, UpstreamError> {
-    ask_by(Method::GET, upstream, target, accept, caller).await
+    send(Method::GET, upstream, target, accept, caller).await
 }
 
 /// Does the same by any method, with an empty JSON object as the body of a `PUT`.
-pub(super) async fn ask_by(
+pub(super) async fn send(
     method: Method,
     upstream: &Upstream,
     target: &Target,

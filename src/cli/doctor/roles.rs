@@ -134,17 +134,17 @@ async fn try_out(
         service: &signing.service,
         identity: Some(role.as_str()),
     };
-    let ask = async |method: Method, path: &str, query: &str| {
+    let send = async |method: Method, path: &str, query: &str| {
         let target = Target::canonical(path, Some(query)).expect("is canonical");
         let time = reachable.clock.at(SystemTime::now());
         let caller = Caller { signer: &signer, credentials, time };
-        network::ask_by(method, &reachable.upstream, &target, super::ANY, Some(caller)).await
+        network::send(method, &reachable.upstream, &target, super::ANY, Some(caller)).await
     };
-    let found = ask(Method::GET, "/cwl-*/_search", "size=0&ignore_unavailable=true").await;
+    let found = send(Method::GET, "/cwl-*/_search", "size=0&ignore_unavailable=true").await;
     report.add("role search", search(role, &found, &context));
     if is_for_readers {
         // Without an alias of this name a domain that permits the write answers 404, and writes nothing.
-        let written = ask(Method::PUT, "/cwl-trailgate-doctor/_doc/1", "require_alias=true").await;
+        let written = send(Method::PUT, "/cwl-trailgate-doctor/_doc/1", "require_alias=true").await;
         match write(role, &written) {
             Written::Rejected => report.add("role write", Ok(format!("{} cannot write", role.name()))),
             Written::Permitted(problem) => report.add_warning("role write", problem),

@@ -29,7 +29,7 @@ pub(super) struct Symbols {
 impl Symbols {
     pub(super) const BLOCKS: Self =
         Self { levels: &[' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'], full: '█', empty: '░' };
-    /// For a terminal without Unicode.
+    /// The symbols of a terminal without Unicode.
     pub(super) const ASCII: Self = Self { levels: &[' ', '.', ':', '-', '=', '+', '*', '#'], full: '#', empty: '.' };
 }
 

@@ -112,7 +112,7 @@ impl Observer {
     pub(crate) async fn watch(&self, notifier: Notifier) -> std::convert::Infallible {
         let period = notifier.watchdog_interval().map_or(WATCH_INTERVAL, |watchdog| (watchdog / 2).min(WATCH_INTERVAL));
         let mut beats = interval(period);
-        let mut told = String::new();
+        let mut sent = String::new();
         loop {
             beats.tick().await;
             notifier.watchdog();
@@ -124,9 +124,9 @@ impl Observer {
                 rates.over_windows(Instant::now(), &totals)
             };
             let line = status::line(&self.proxy, &self.allowlist.borrow(), minute.first(), SystemTime::now());
-            if line != told {
+            if line != sent {
                 notifier.status(&line);
-                told = line;
+                sent = line;
             }
         }
     }

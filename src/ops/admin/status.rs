@@ -356,7 +356,7 @@ pub(crate) mod tests {
     use super::super::history::Point;
     use super::*;
 
-    /// A status with a value in each field.
+    /// Returns a status with a value in each field.
     pub(crate) fn sample() -> Status {
         let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
         let refused = |address: &str, count, last: i64| Refused {

@@ -48,7 +48,7 @@ impl Entry {
         Self { role, ..self }
     }
 
-    /// Sets if its clients may search the access log's indices.
+    /// Sets whether its clients may search the access log's indices.
     #[must_use]
     pub fn with_access_log(self, access_log: bool) -> Self {
         Self { access_log, ..self }

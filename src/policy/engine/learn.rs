@@ -19,30 +19,30 @@ pub async fn learn(
     session: impl Fn() -> Option<Arc<RoleSession>>,
     known: &KnownEngine,
 ) -> Infallible {
-    let mut told = None;
+    let mut logged = None;
     loop {
-        let learned = ask(upstream, session().as_deref()).await;
+        let learned = detect(upstream, session().as_deref()).await;
         let pause = if learned.is_ok() { INTERVAL } else { RETRY };
         match learned {
             Ok(engine) => {
                 if known.set(Some(engine)) != Some(engine) {
                     tracing::info!(engine = %engine, "learned the domain's engine");
                 }
-                told = None;
+                logged = None;
             }
             Err(problem) => {
                 if problem.is_answer {
                     known.set(None);
                 }
                 // Log each problem once, not once a retry.
-                if told.as_ref() != Some(&problem.reason) {
+                if logged.as_ref() != Some(&problem.reason) {
                     let engine = known.get().map(|engine| engine.to_string());
                     tracing::warn!(
                         reason = problem.reason,
                         engine,
                         "cannot learn the domain's engine: set upstream.engine if the role may not ask"
                     );
-                    told = Some(problem.reason);
+                    logged = Some(problem.reason);
                 }
             }
         }
@@ -59,7 +59,7 @@ struct Problem {
     is_answer: bool,
 }
 
-async fn ask(upstream: &SignedClient, session: Option<&RoleSession>) -> Result<Engine, Problem> {
+async fn detect(upstream: &SignedClient, session: Option<&RoleSession>) -> Result<Engine, Problem> {
     let answer = fetch_banner(upstream, session).await.map_err(|reason| Problem { reason, is_answer: false })?;
     let status = answer.status();
     if !status.is_success() {

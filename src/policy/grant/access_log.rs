@@ -35,7 +35,7 @@ pub(super) enum Scope {
     Open,
     /// Permitted indices, unless the body names others.
     Named,
-    /// All indices: the body has to name a point in time, or ask for the names of indices only.
+    /// All indices: the body has to name a point in time, or request the names of indices only.
     Search,
     /// All indices: the body has to name a point in time.
     PointInTime,

@@ -58,7 +58,7 @@ impl BodyCheck {
             // A rejection names the nested call.
             BodyRule::ApiCaller => return self.api_caller(body, load),
             body_rule => self
-                .ask(body_rule, body)
+                .check_body(body_rule, body)
                 .and_then(|changed| self.check_scope(body).map(|()| changed).map_err(DenyReason::of_access_log)),
         };
         let changed = changed.map_err(|why| ReadOnly { call: self.call, why })?;
@@ -66,7 +66,7 @@ impl BodyCheck {
     }
 
     /// Checks the body, and returns the load if it differs from the head's.
-    fn ask(&self, body_rule: BodyRule, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
+    fn check_body(&self, body_rule: BodyRule, body: &HashedBody) -> Result<Option<Load>, DenyReason> {
         match body_rule {
             BodyRule::None | BodyRule::ApiCaller => Ok(None),
             BodyRule::Statement(language) => self.statement(language, body),
@@ -83,14 +83,14 @@ impl BodyCheck {
             BodyRule::Import => objects::check_import(&self.content.form(body)?).map(|()| None),
             _ => {
                 let body = json::parse(&self.content.json(body)?)?;
-                ask_json(body_rule, &body)?;
+                check_json(body_rule, &body)?;
                 let named = check_page_body(self.decision.scope, body_rule, &body);
                 named.map(|()| None).map_err(DenyReason::of_access_log)
             }
         }
     }
 
-    /// Rejects a body of an engine call that names the access log. [`Self::ask`] does this for the bodies of pages.
+    /// Rejects a body of an engine call that names the access log. [`Self::check_body`] does this for the bodies of pages.
     fn check_scope(&self, body: &HashedBody) -> Result<(), DenyReason> {
         match self.decision.body_rule {
             BodyRule::Statement(_) if self.decision.scope != Scope::Open => check_page_body(
@@ -139,7 +139,7 @@ impl BodyCheck {
 }
 
 /// Checks a JSON body whose every member decides.
-fn ask_json(body_rule: BodyRule, body: &Value) -> Result<(), DenyReason> {
+fn check_json(body_rule: BodyRule, body: &Value) -> Result<(), DenyReason> {
     match body_rule {
         BodyRule::Search => search::check(body),
         BodyRule::Batch => search::check_batch(body),

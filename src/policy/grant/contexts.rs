@@ -29,7 +29,7 @@ pub enum Load {
     End,
 }
 
-/// Returns the body rule and the load of an engine call whose route left `body_rule`.
+/// Returns the body rule and the load of an engine call whose route has `body_rule`.
 ///
 /// Rejects a keep-alive above the limit, in the query or in its `source`.
 pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) -> Result<(BodyRule, Load), ReadOnly> {
@@ -40,7 +40,7 @@ pub(super) fn decide(call: &Call<'_>, segments: &[&str], body_rule: BodyRule) ->
     let is_async = is_among(&["_asynchronous_search"]);
     let is_cursor = is_among(&["scroll"]) && is_among(&["_search"]);
     let load = match call.method {
-        // OpenSearch's response to ending a point in time does not reveal if it existed.
+        // OpenSearch's response to ending a point in time does not reveal whether it existed.
         "DELETE" if is_async || is_cursor => Load::End,
         "DELETE" => Load::Call,
         "POST" if is_async => {

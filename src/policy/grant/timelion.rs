@@ -194,7 +194,7 @@ fn after_text(rest: &str, quote: char) -> Option<&str> {
     None
 }
 
-/// Returns whether a text has a quantified group, with which a regular expression can take exponential time (`ReDoS`).
+/// Returns whether a text has a quantified group, with which a regular expression can need exponential time (`ReDoS`).
 fn is_slow(text: &str) -> bool {
     [")+", ")*", "){"].iter().any(|quantified| text.contains(quantified))
 }

@@ -30,7 +30,7 @@ enum Command {
 
 #[derive(Args)]
 struct Serve {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one.
+    /// The port to listen on, on 127.0.0.1; 0 selects a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
     /// The region that signatures must be scoped to.

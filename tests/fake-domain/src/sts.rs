@@ -67,7 +67,7 @@ pub struct FakeSts {
 #[derive(Debug)]
 struct State {
     domain: Arc<Shared>,
-    /// By the ARN of the role.
+    /// The answers by the ARN of the role.
     answers: Mutex<HashMap<String, StsAnswer>>,
     default: Mutex<StsAnswer>,
     calls: Mutex<Vec<AssumedRole>>,

@@ -325,7 +325,7 @@ async fn start_before(elasticsearch: &str, kibana: Option<&str>) -> FakeDomain {
     FakeDomain::start(Options { backend, ..Options::default() }).await.expect("a domain")
 }
 
-/// The text of a signed request.
+/// Returns the text of a signed request.
 fn signed(method: &str, target: &str, body: &str) -> String {
     let mut headers = vec![("host", HOST.to_owned()), ("x-amz-date", date_text(Timestamp::now()))];
     if !body.is_empty() {
@@ -346,7 +346,7 @@ async fn post(domain: &FakeDomain, target: &str, body: &str) -> String {
     send(domain, &closing(&signed("POST", target, body))).await
 }
 
-/// The request as the last one on its connection.
+/// Returns the request as the last one on its connection.
 fn closing(request: &str) -> String {
     request.replacen("\r\n\r\n", "\r\nconnection: close\r\n\r\n", 1)
 }

@@ -32,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Nothing if the client cannot be told; nobody if the proxy speaks for itself.
+/// Returns the client of a line: `None` if it cannot be determined, `Some(None)` if the proxy names none.
 fn of_line(addresses: v1::Addresses) -> Option<Option<IpAddr>> {
     match addresses {
         v1::Addresses::Tcp4(it) => Some(Some(it.source_address.into())),

@@ -25,7 +25,7 @@ fuzz_target!(|input: (&str, Option<&str>)| {
     }
 });
 
-/// The decoded segments, dot segments resolved; nothing if the path cannot be understood.
+/// Returns the decoded segments with dot segments resolved, or `None` if the path is invalid.
 fn segments(path: &str) -> Option<Vec<Vec<u8>>> {
     let mut resolved: Vec<Vec<u8>> = Vec::new();
     let mut ends_open = false;
@@ -52,7 +52,7 @@ fn segments(path: &str) -> Option<Vec<Vec<u8>>> {
     Some(resolved)
 }
 
-/// The decoded pairs in their order, `+` being a space; a name without `=` has an empty value.
+/// Returns the decoded pairs in their order. `+` is a space, and a name without `=` has an empty value.
 fn pairs(query: Option<&str>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let decoded = |text: &str| percent_decode(text.replace('+', " ").as_bytes()).collect();
     let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());

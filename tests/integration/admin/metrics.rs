@@ -20,7 +20,7 @@ pub(crate) async fn metrics(program: &Program) -> String {
     String::from_utf8(response.body().to_vec()).unwrap()
 }
 
-/// The value of a series, written with its labels.
+/// Returns the value of a series, written with its labels.
 #[track_caller]
 pub(crate) fn value<'a>(metrics: &'a str, series: &str) -> &'a str {
     let mut values = metrics.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -109,7 +109,7 @@ async fn upstream_retry_is_counted() {
     assert_eq!(value(&metrics, "trailgate_upstream_retries_total{reason=\"connection_closed\"}"), "1");
 }
 
-/// The names of the metrics that stand in `text`.
+/// Returns the names of the metrics in `text`.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|byte: char| !byte.is_ascii_alphanumeric() && byte != '_');
     let names = words.filter(|word| word.starts_with("trailgate_"));

@@ -1,4 +1,4 @@
-//! An allowlist, and the program that is asked about it.
+//! An allowlist, and the program that reads it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ impl File {
         serde_json::from_str(&self.allow(&[arguments, &["--json"]].concat()).stdout).unwrap()
     }
 
-    /// The program refuses in these words, and leaves the file alone.
+    /// Asserts that the program fails with this code and message, and leaves the file unchanged.
     #[track_caller]
     pub(crate) fn fails_with(&self, arguments: &[&str], code: i32, words: &str) {
         let before = self.text();

@@ -1,4 +1,4 @@
-//! A configuration with its surroundings, and what the program says of it.
+//! A configuration with its environment, and the program's report about it.
 
 use std::process::Stdio;
 
@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::program::program_path;
 use crate::support::{allow, patiently};
 
-/// All that the program is given to look at.
+/// The inputs of the program.
 pub(crate) struct Case {
     pub(crate) folder: TempDir,
     pub(crate) endpoint: String,
@@ -30,7 +30,7 @@ pub(crate) struct Diagnosis {
 }
 
 impl Case {
-    /// With everything in order, except that STS cannot be reached.
+    /// Creates a case without a fault, except that STS cannot be reached.
     pub(crate) fn of(domain: &FakeDomain) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = "connect_timeout = \"20 s\"\n".to_owned();
@@ -43,7 +43,7 @@ impl Case {
             ("AWS_ACCESS_KEY_ID", key.access_key),
             ("AWS_SECRET_ACCESS_KEY", key.secret_key),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-            // Nobody listens there.
+            // A closed port.
             ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1".to_owned()),
         ];
         let (endpoint, aws, allowlist) = (domain.url(), String::new(), allow("127.0.0.1"));
@@ -92,7 +92,7 @@ impl Diagnosis {
         assert!(step["text"].as_str().unwrap().contains(text), "{step}");
     }
 
-    /// This step alone fails, in these words, and with this advice, which it gives back; so do none before it.
+    /// Asserts that the first failing step is this one, with this message, and returns its advice.
     #[track_caller]
     pub(crate) fn fails(&self, name: &str, text: &str, advice: &str) -> String {
         let failed: Vec<_> = self.steps.iter().filter(|step| step["status"] == "failed").collect();
@@ -104,7 +104,7 @@ impl Diagnosis {
         said.to_owned()
     }
 
-    /// The steps that were not tried.
+    /// Returns the steps that were not tried.
     pub(crate) fn unknown(&self) -> Vec<&str> {
         let unknown = self.steps.iter().filter(|step| step["status"] == "unknown");
         unknown.map(|step| step["step"].as_str().unwrap()).collect()

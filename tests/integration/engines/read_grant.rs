@@ -69,7 +69,7 @@ fn is_read_only_grant(response: &Response<Bytes>) -> bool {
     response.status() == 403 && json(response)["error"]["type"] == "read_only_grant"
 }
 
-/// The engine's paths of the table in the documentation, and all routes that are known of any engine.
+/// Returns the engine's paths of the table in the documentation, and all known routes of any engine.
 fn paths() -> BTreeSet<String> {
     let page = include_str!("../../../docs/read-grant.md");
     let rows = page.lines().filter(|line| line.starts_with("| engine |"));
@@ -94,7 +94,7 @@ fn paths() -> BTreeSet<String> {
     paths
 }
 
-/// All paths that fit a pattern of the table, with names that do not exist.
+/// Returns all paths that match a pattern of the table, with names that do not exist.
 fn spellings(pattern: &str) -> Vec<String> {
     let (part, rest) = pattern.split_once('/').map_or((pattern, None), |(part, rest)| (part, Some(rest)));
     let rests = rest.map_or_else(|| vec![String::new()], spellings);

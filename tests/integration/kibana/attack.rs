@@ -1,4 +1,4 @@
-//! The attacks of the table against a real Kibana and its engine: both are afterwards as they were.
+//! The attacks of the table against a real Kibana and its engine, neither of which may change.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ async fn until_kibana_is_set_up(rig: &Rig) {
     assert_eq!(rig.send(request("POST", "/.kibana/_refresh", &[], "")).await.status(), StatusCode::OK);
 }
 
-/// All that the attacks could have changed: indices and documents, Kibana's own included, and how often each index was
-/// flushed, which only requests do in so short a time.
+/// Returns all that the attacks could have changed: indices and documents, Kibana's own included, and the number of
+/// flushes of each index, which only requests cause in so short a time.
 async fn state(rig: &Rig) -> Vec<Value> {
     let mut state = Vec::new();
     for target in STATE {

@@ -1,4 +1,4 @@
-//! The dashboards' way into a real Kibana through the gate.
+//! Installs the dashboards in a real Kibana through the proxy.
 
 use fake_domain::{FakeDomain, Options};
 use serde_json::{Value, json};

@@ -8,10 +8,10 @@ use super::session::Script;
 use super::{KIBANA, open_domain, reader};
 use crate::program::{Program, command, files, path};
 
-/// Milliseconds without the gate and through it, each without and with what the browser has in its cache.
+/// Milliseconds without the proxy and through it, each with an empty and with a full browser cache.
 type Round = [[f64; 2]; 2];
 
-/// The middle one of what all rounds took, by one way and in one state of the cache.
+/// Returns the median over all rounds, for one way and one state of the cache.
 fn median(rounds: &[Round], way: usize, cache: usize) -> f64 {
     let mut took: Vec<f64> = rounds.iter().map(|round| round[way][cache]).collect();
     took.sort_by(f64::total_cmp);
@@ -24,8 +24,8 @@ fn factor(rounds: &[Round], cache: usize) -> f64 {
     median(rounds, 1, cache) / median(rounds, 0, cache)
 }
 
-/// A gate as it is shipped, which the variable `GATE` names. The one just built, which is there without it, is not
-/// optimized: on a busy machine it takes up most of the tenth.
+/// Starts a proxy as it is shipped, which the variable `GATE` names. The default is the one just built, which is not
+/// optimized: on a busy machine it uses up most of the permitted tenth.
 async fn gate(domain: &FakeDomain) -> Program {
     let folder = files(&domain.url(), &reader());
     let run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
@@ -38,7 +38,7 @@ async fn page_through_the_proxy_loads_at_most_a_tenth_slower() {
     let stack = KibanaStack::start(|_| ()).await.unwrap();
     let signed = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     fill(&signed.url(), Timestamp::now()).await.unwrap();
-    // What checks no signature answers both, so that the gate is all the difference.
+    // The same server without signature checks answers both, so that only the proxy differs.
     let domain = open_domain(&stack).await;
     let gate = gate(&domain).await;
 
@@ -48,7 +48,7 @@ async fn page_through_the_proxy_loads_at_most_a_tenth_slower() {
     let slower = loop {
         rounds.push(browser.next().await);
         let slower = [factor(&rounds, 0), factor(&rounds, 1)];
-        // On a machine with other work to do, a few rounds say little.
+        // On a busy machine a few rounds are too noisy.
         let is_enough = rounds.len() >= FEW && slower.iter().all(|slower| *slower <= BOUND);
         if is_enough || rounds.len() == MANY {
             break slower;

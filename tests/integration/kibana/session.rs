@@ -79,7 +79,7 @@ impl Session {
         self.script.proceed().await;
     }
 
-    /// The same of a step in which nothing fails that would not without the gate.
+    /// Does the same, for a step in which nothing fails that succeeds without the proxy.
     pub(super) async fn checked_step(&mut self, name: &str) -> Value {
         let shown = self.step(name).await;
         let failed = failed(&shown);
@@ -88,14 +88,14 @@ impl Session {
         shown
     }
 
-    /// The same, after which the browser goes on.
+    /// Does the same, and lets the browser continue.
     pub(super) async fn next_step(&mut self, name: &str) -> Value {
         let shown = self.checked_step(name).await;
         self.proceed().await;
         shown
     }
 
-    /// A call from the console that the gate refuses, with a reason that the page shows.
+    /// Asserts that the proxy rejects a call from the console, and that the page shows the reason.
     pub(super) async fn is_rejected(&mut self, name: &str, call: &str) {
         let shown = self.step(name).await;
         let output = words(&shown["output"]);
@@ -105,17 +105,17 @@ impl Session {
     }
 }
 
-/// The answers that were errors, the requests that got none, and what the page's scripts complained about.
+/// Returns the error responses, the requests without a response, and the errors of the page's scripts.
 fn failed(shown: &Value) -> BTreeSet<String> {
     serde_json::from_value(shown["failures"].clone()).unwrap()
 }
 
-/// A text however it is broken into lines.
+/// Returns a text with its line breaks normalised.
 pub(super) fn words(text: &Value) -> String {
     text.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The steps before the first that would do harm without a gate.
+/// The steps before the first that would write without a proxy.
 const STEPS: [&str; 10] = [
     "opened",
     "third-parties",
@@ -129,5 +129,5 @@ const STEPS: [&str; 10] = [
     "query",
 ];
 
-/// The browser gives up before this.
+/// The upper bound of a step, above the browser's own timeout.
 pub(super) const STEP: Duration = Duration::from_mins(3);

@@ -1,4 +1,4 @@
-//! A gate that is sent raw bytes.
+//! A proxy that receives raw bytes.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use trailgate::HeadError;
 
 use crate::support::{RawAnswer, Rig, rest};
 
-/// A gate on which a table of cases is tried, so that each case that fails shows its own line.
+/// A proxy for a table of cases, so that each case that fails shows its own line.
 pub(super) struct Gate {
     pub(super) runtime: Runtime,
     pub(super) rig: Rig,
@@ -32,7 +32,7 @@ impl Gate {
         assert_eq!(answer.header("connection"), Some("close"));
     }
 
-    /// Expects that a request is answered so, and by the gate.
+    /// Asserts that the proxy itself answers a request so.
     #[track_caller]
     pub(super) fn rejects(&self, request: impl AsRef<[u8]>, status: u16, kind: &str) {
         self.rejected(request.as_ref(), status, kind);
@@ -73,7 +73,7 @@ impl Gate {
         seen
     }
 
-    /// The answers on a connection that is sent these pieces, and what the domain saw in the meantime.
+    /// Sends these pieces on one connection, and returns the responses and the requests that the domain saw.
     #[track_caller]
     pub(super) fn exchange(&self, pieces: &[&[u8]]) -> (Vec<RawAnswer>, Vec<Seen>) {
         let before = self.rig.domain.seen().len();
@@ -81,7 +81,7 @@ impl Gate {
             let mut stream = self.rig.open().await;
             for piece in pieces {
                 stream.write_all(piece).await.unwrap();
-                // Lets the gate read this piece before the next one comes.
+                // Lets the proxy read this piece before the next one is sent.
                 for _ in 0..4 {
                     yield_now().await;
                 }
@@ -104,17 +104,17 @@ impl Gate {
     }
 }
 
-/// A `GET` with these header lines beside `Host`.
+/// Returns a `GET` with these header lines after `Host`.
 pub(super) fn get(target: &str, headers: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nhost: a\r\n{headers}\r\n")
 }
 
-/// A `POST` with these header lines beside `Host`, and with this behind its head.
+/// Returns a `POST` with these header lines after `Host`, followed by `body`.
 pub(super) fn post(headers: &str, body: &str) -> String {
     format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}")
 }
 
-/// Nothing takes this long unless something is broken.
+/// The upper bound of a wait, exceeded only if something is broken.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) const CLOSE: &str = "connection: close\r\n";

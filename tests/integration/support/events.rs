@@ -36,7 +36,7 @@ impl Events {
         .await;
     }
 
-    /// The one event with this message.
+    /// Returns the one event with this message.
     pub(crate) fn only(&self, message: &str) -> Value {
         let text = self.text();
         let mut events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -1,4 +1,4 @@
-//! Session resumption: a client that comes back is spared the certificate and its signature.
+//! Session resumption: a returning client skips the certificate and its signature.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -117,7 +117,7 @@ impl Locks {
         body(&response)
     }
 
-    /// Everything that a write could have changed, as the master sees it.
+    /// Returns everything that a write could have changed, as the master sees it.
     pub(super) async fn state(&self) -> Vec<Value> {
         let mut state = Vec::new();
         for target in [

@@ -33,7 +33,7 @@ impl Connection {
 pub(super) fn settings(connection: &Connection) -> anyhow::Result<Settings> {
     let settings = Settings::read(|variable| match variable {
         "ENDPOINT" => Some(connection.endpoint.clone()),
-        // A trailgate and a local server name neither, and do not look at what is signed.
+        // A trailgate and a local server name neither, and do not verify signatures.
         "REGION" => connection.region.clone().or_else(|| connection.unsigned.then(|| "us-east-1".to_owned())),
         "SERVICE" => connection.service.clone().or_else(|| connection.unsigned.then(|| "es".to_owned())),
         "INDEX_PREFIX" => Some(connection.index_prefix.clone()),

@@ -93,7 +93,7 @@ impl VerifyArgs {
         }
     }
 
-    /// Prints a report; `stage` tells that before the missing events were loaded from that after it.
+    /// Prints a report; `stage` distinguishes the report before the missing events were loaded from that after it.
     fn print(&self, report: &Report, stage: Option<&str>) {
         if self.json {
             print!("{}", report.json_lines(stage));

@@ -20,7 +20,7 @@ impl<'a> Api<'a> {
         for path in ["/_dashboards", "/_plugin/kibana"] {
             match client.get::<Value>(&format!("{path}/api/status")).await {
                 Ok(Some(status)) if status["version"]["number"].is_string() => return Ok(Some(Self { client, path })),
-                // An engine takes such a path for an unknown index or plug-in, and a domain redirects it.
+                // An engine responds as to an unknown index or plug-in, and a domain redirects.
                 Ok(_) | Err(JsonRequestError::Unexpected { .. }) => {}
                 Err(error) => return Err(error),
             }

@@ -74,7 +74,7 @@ impl<'a> Index<'a> {
             let path = format!("/.kibana/_mapping/{kind}");
             let mapping = json!({ kind: { "properties": mapping } }).to_string();
             let response = self.client.send(Method::PUT, &path, JSON, mapping).await?;
-            // The objects of an older release are there, whose fields cannot change any more.
+            // Objects of an older release exist, and the mapping of their fields cannot change any more.
             if response.status() == StatusCode::BAD_REQUEST {
                 tracing::warn!(kind, "cannot map Timelion sheets: .kibana has a mapping of another kind");
             } else {
@@ -109,8 +109,8 @@ impl<'a> Index<'a> {
     }
 }
 
-/// The mappings of Kibana 5.1, in its `_saved_search.js`, `_saved_vis.js`, `_saved_dashboard.js` and
-/// `_index_pattern.js`. What it calls a string is a text since Elasticsearch 5.
+/// Returns the mappings of Kibana 5.1, in its `_saved_search.js`, `_saved_vis.js`, `_saved_dashboard.js` and
+/// `_index_pattern.js`. Its strings are texts since Elasticsearch 5.
 fn mappings() -> [(&'static str, Value); 4] {
     let origin = json!({ "properties": { "searchSourceJSON": { "type": "text" } } });
     let text = json!({ "type": "text" });

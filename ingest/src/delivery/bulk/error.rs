@@ -15,7 +15,7 @@ pub struct BulkError {
     pub error_type: String,
     /// The error's reason; may be empty.
     pub reason: String,
-    /// True if it has the engine's own form. The answer of a proxy is about the request, not about a document.
+    /// True if it has the engine's own form. A proxy's error is about the request, not about a document.
     pub is_from_engine: bool,
 }
 
@@ -36,11 +36,11 @@ pub enum Verdict {
 #[must_use]
 pub(super) fn classify(status: u16, error_type: &str, reason: &str) -> Verdict {
     match status {
-        // A conflict: this version of the document or a later one is there.
+        // A conflict: the index has this version of the document or a later one.
         200..=299 | 409 => Verdict::Done,
-        // 0: no response. The rest: too much at once, or a node that is away.
+        // 0 means no response. The others mean too much load, or a missing node.
         0 | 408 | 429 | 500..=599 => Verdict::Retry,
-        // The disk is full, or the domain has too much to do, or the credentials in use have just been replaced.
+        // Transient: a full disk, an overloaded domain, or credentials that were just replaced.
         403 if RETRIED_TYPES.contains(&error_type) || RETRIED_REASONS.iter().any(|part| reason.contains(part)) => {
             Verdict::Retry
         }
@@ -69,7 +69,7 @@ impl BulkError {
         Self { status: status.as_u16(), error_type: String::new(), reason: reason.into(), is_from_engine: false }
     }
 
-    /// Decides what follows from it.
+    /// Returns the next step for an item with this error.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match classify(self.status, &self.error_type, &self.reason) {
@@ -123,11 +123,11 @@ impl fmt::Display for BulkError {
     }
 }
 
-/// Types of errors with 403 that pass once there is space on the disk.
+/// Types of transient errors with 403: they end once the disk has space again.
 const RETRIED_TYPES: [&str; 3] =
     ["cluster_block_exception", "index_create_block_exception", "es_rejected_execution_exception"];
 
-/// Parts of reasons that the service in front of the engine gives with a 403 that passes.
+/// Parts of the reasons of transient 403 responses by the service in front of the engine.
 const RETRIED_REASONS: [&str; 4] =
     ["Request throttled", "blocked by: [FORBIDDEN", "token included in the request is expired", "ExpiredToken"];
 
@@ -135,8 +135,8 @@ const RETRIED_REASONS: [&str; 4] =
 const INDEX_TYPES: [&str; 4] =
     ["index_closed_exception", "invalid_index_name_exception", "type_missing_exception", "validation_exception"];
 
-/// Parts of reasons that engines give with a 400 for a state of the domain that no document avoids: old ones for the
-/// limit on shards, all for a template that makes a data stream of the name.
+/// Parts of the reasons of 400 responses that concern the domain's state, which no document avoids: those of old
+/// engines for the limit on shards, and those of all engines for a template that makes a data stream of the name.
 const DOMAIN_REASONS: [&str; 3] = ["maximum shards open", "maximum normal shards open", DATA_STREAM];
 
 const DATA_STREAM: &str = "only write ops with an op_type of create are allowed in data streams";

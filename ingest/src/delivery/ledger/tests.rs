@@ -32,12 +32,12 @@ fn item(status: u16) -> Option<BulkError> {
     (status != 201).then(|| error(status))
 }
 
-/// An answer with items in order, without ids.
+/// Returns a response with items in order, without ids.
 fn items(errors: Vec<Option<BulkError>>) -> BulkOutcome {
     BulkOutcome::Items(errors.into_iter().map(|error| BulkItem { id: None, error }).collect())
 }
 
-/// An answer with an item for each id.
+/// Returns a response with an item for each id.
 fn items_by_id(items: &[(usize, u16)]) -> BulkOutcome {
     let items = items.iter().map(|(id, status)| BulkItem { id: Some(id.to_string()), error: item(*status) });
     BulkOutcome::Items(items.collect())

@@ -26,12 +26,12 @@ const fn any(keys: &'static str) -> Path {
     Path { service: None, keys }
 }
 
-/// For keys as common as `name`, which means something else in each service.
+/// Returns a path of one service, for keys as common as `name`, which differ in meaning between services.
 const fn of(service: &'static str, keys: &'static str) -> Path {
     Path { service: Some(service), keys }
 }
 
-/// Chosen by what occurs in real trails and what the usual audit questions ask for.
+/// The promoted fields, chosen by the contents of real trails and the usual questions of an audit.
 pub(super) const FIELDS: &[Field] = &[
     // Who called.
     field("user_arn", &[any("userIdentity.arn")]),

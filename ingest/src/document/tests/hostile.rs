@@ -74,7 +74,7 @@ fn lone_surrogates_are_replaced_except_in_the_message() {
     assert_eq!(source["@message"], json!(message));
 }
 
-/// The event's own fields, and what is said of it as degraded.
+/// Returns the event's own fields, and the reason in `@degraded`.
 #[track_caller]
 fn fields_and_reason(message: &str) -> (String, String) {
     let event = event(message);

@@ -33,7 +33,7 @@ pub(super) fn kind_of_message(message: &str) -> Option<&'static str> {
     if access_line::classify(message) == Some(GateLine::Event) {
         return Some(GATE_EVENTS);
     }
-    // A look at the keys is enough to tell that most messages are none of these.
+    // The keys show quickly that most messages are none of these.
     if !message.starts_with('{') || message.contains("\"eventVersion\"") {
         return None;
     }

@@ -34,17 +34,17 @@ pub(crate) struct FailedValue {
 }
 
 impl FailedValue {
-    /// A file, or the rest of one, that cannot be read.
+    /// Creates the failure of a file, or of the rest of one, that cannot be read.
     pub(in crate::load) fn unreadable(reason: String) -> Self {
         Self { reason, text: String::new(), is_unknown: false }
     }
 
-    /// A line, and perhaps those after it, that begin as no JSON does.
+    /// Creates the failure of consecutive lines that do not begin as JSON does.
     pub(in crate::load) fn text(text: String) -> Self {
         Self { reason: format!("not JSON: a line of text that begins with {:?}", cut(&text)), text, is_unknown: true }
     }
 
-    /// A line that begins as JSON and is none.
+    /// Creates the failure of a line that begins as JSON and is not JSON.
     pub(in crate::load) fn broken(problem: &'static str, text: String) -> Self {
         Self { reason: format!("invalid JSON: {problem}"), text, is_unknown: false }
     }

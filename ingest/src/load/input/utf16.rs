@@ -1,15 +1,15 @@
-//! UTF-16 as UTF-8, as it is read.
+//! Decodes UTF-16 to UTF-8 while it is read.
 
 use std::io::{self, Read};
 
-/// A reader of UTF-16. What is none becomes U+FFFD.
+/// A reader of UTF-16. Invalid units become U+FFFD.
 #[derive(Debug)]
 pub(super) struct Utf16<R> {
     input: R,
     unit: fn([u8; 2]) -> u16,
     /// Bytes that are not decoded yet: half a unit or half a pair.
     rest: Vec<u8>,
-    /// Text that was not asked for yet, from `at`.
+    /// Decoded text that was not read yet, from `at`.
     text: String,
     at: usize,
 }

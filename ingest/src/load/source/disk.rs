@@ -12,7 +12,7 @@ use super::names;
 
 /// The files at a path.
 #[derive(Debug, Default)]
-pub(super) struct FileCounts {
+pub(super) struct FoundFiles {
     pub(super) sources: Vec<Source>,
     pub(super) skipped: Vec<SkippedFile>,
     /// Names, and why they cannot be read.
@@ -20,8 +20,8 @@ pub(super) struct FileCounts {
 }
 
 /// Finds a file, or all files in a folder and below it, in the order of their names: CloudTrail's begin with the date.
-pub(super) fn find(root: &Path) -> anyhow::Result<FileCounts> {
-    let mut found = FileCounts::default();
+pub(super) fn find(root: &Path) -> anyhow::Result<FoundFiles> {
+    let mut found = FoundFiles::default();
     let metadata = std::fs::metadata(root)?;
     if !metadata.is_dir() {
         found.sources.push(source(root, &metadata)?);
@@ -47,7 +47,7 @@ pub(super) fn find(root: &Path) -> anyhow::Result<FileCounts> {
     Ok(found)
 }
 
-impl FileCounts {
+impl FoundFiles {
     fn add(&mut self, path: &Path, metadata: &Metadata) {
         let name = path.display().to_string();
         // A pipe may never get a writer.

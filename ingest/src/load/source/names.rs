@@ -2,9 +2,9 @@
 
 use crate::load::classify::foreign;
 
-/// Returns why a file that was found in a folder or a bucket is not read, if its name says so.
+/// Returns the reason to skip a file of a folder or a bucket, if its name has one.
 ///
-/// Files without an ending are read: Firehose gives its objects none.
+/// Files without an ending are read: Firehose's objects have none.
 pub(super) fn reason_to_skip(path: &str) -> Option<&'static str> {
     if let Some(kind) = foreign::kind_of_path(path) {
         return Some(kind);

@@ -1,12 +1,12 @@
-//! The end of a JSON value, found in one pass over bytes that come piece by piece.
+//! Finds the end of a JSON value in one pass over bytes that arrive piece by piece.
 
 use crate::json::text::plain_prefix;
 
-/// A value that has begun. It keeps to JSON's order of brackets, keys, colons and commas, so that a value that is cut
-/// off at the end of a line does not take in the next line; words and numbers are left to the parser.
+/// A value that has begun. The scan enforces JSON's order of brackets, keys, colons and commas, so that a value that is
+/// cut off at the end of a line does not include the next line. Words and numbers are left to the parser.
 #[derive(Debug)]
 pub(super) struct Scan {
-    /// For each open bracket, whether it is a brace.
+    /// The open brackets; true for a brace.
     open: Vec<bool>,
     expected: Expected,
     within: Within,
@@ -34,11 +34,11 @@ enum Within {
 /// The progress of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The value goes on.
+    /// The value continues.
     More,
-    /// The value ends after so many of the bytes.
-    Checkpoint(usize),
-    /// This is no JSON.
+    /// The value ends after this number of bytes.
+    Complete(usize),
+    /// The bytes are not JSON, for this reason.
     Broken(&'static str),
 }
 
@@ -49,12 +49,12 @@ impl Default for Scan {
 }
 
 impl Scan {
-    /// Returns how many line breaks were within the value.
+    /// Returns the number of line breaks within the value.
     pub(super) fn lines(&self) -> u64 {
         self.lines
     }
 
-    /// Looks at the next bytes.
+    /// Scans the next bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Step {
         let mut at = 0;
         while at < bytes.len() {
@@ -64,8 +64,8 @@ impl Scan {
             let Some(&byte) = bytes.get(at) else { break };
             match self.step(byte) {
                 Ok(Taken::Next) => at += 1,
-                Ok(Taken::Last) => return Step::Checkpoint(at + 1),
-                Ok(Taken::NotThis) => return Step::Checkpoint(at),
+                Ok(Taken::Last) => return Step::Complete(at + 1),
+                Ok(Taken::NotThis) => return Step::Complete(at),
                 Err(problem) => return Step::Broken(problem),
             }
         }

@@ -21,7 +21,7 @@ fn pieces(text: &[u8], at_once: usize) -> Vec<(u64, String, PieceKind)> {
     pieces
 }
 
-/// The pieces are these, wherever the reads end.
+/// Asserts that the pieces are these, wherever the reads end.
 #[track_caller]
 fn reads(text: impl AsRef<[u8]>, expected: &[(u64, &str, PieceKind)]) {
     let sizes: &[usize] = if text.as_ref().len() < 1_000 { &[1, 2, 3, 7, 1 << 20] } else { &[999, 1 << 20] };

@@ -44,7 +44,7 @@ async fn payload_with_failed_events_is_loaded_again() {
     assert_eq!(rig.indexed().await.into_iter().collect::<Vec<_>>(), ["x"]);
 }
 
-/// A checkpoint that knows `logs/a.json` and has a file to come back for.
+/// Returns a rig whose checkpoint has `logs/a.json` as done, and whose other file is still to be loaded.
 async fn unfinished() -> Rig {
     let rig = Rig::new().await;
     rig.write("logs/a.json", records(&[record("1", "2026-01-30")]));

@@ -31,7 +31,7 @@ async fn dry_run_prints_counts_and_sends_no_request() {
     assert!(rig.domain().seen().is_empty());
 }
 
-/// Each event of a sample reaches the index once, under an id that begins like this.
+/// Asserts that each event of a sample reaches the index once, under an id that begins with `ids`.
 async fn loads(name: &'static str, ids: &'static str, events: usize) {
     let rig = Rig::new().await;
     let ran = rig.load(&[&sample(name)], b"").await;

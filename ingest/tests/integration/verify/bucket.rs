@@ -17,7 +17,8 @@ async fn report(month: &TrailBucket) -> Report {
     verify_bucket(&evidence(month, PERIOD).await, &no_progress()).await.unwrap()
 }
 
-/// The month with this change gives these findings, each by its kind and the key that it names.
+/// Asserts the verdict and the findings of the month after `change`, each finding by its kind and the key that it
+/// names.
 #[track_caller]
 fn test(change: impl FnOnce(&TrailBucket), verdict: Verdict, expected: &[(Kind, String)]) {
     let month = TrailBucket::write();
@@ -204,7 +205,7 @@ fn trail_that_was_created_again_is_undecided() {
     assert_eq!((report.verdict(), &found[..]), (Verdict::Undecided, &[(Kind::Unproven, reason)][..]));
 }
 
-/// With log files of Insights events at noon, which a digest lists if `is_listed`.
+/// Returns the report of a month with log files of Insights events at noon, which a digest lists if `is_listed`.
 fn report_with_insights(is_listed: bool) -> Report {
     let event = json!({
         "eventID": "of the insight", "eventTime": "2026-01-15T11:00:00Z", "eventType": "AwsCloudTrailInsight",

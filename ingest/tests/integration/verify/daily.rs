@@ -50,7 +50,7 @@ impl Daily {
         responses
     }
 
-    /// The values of the metric, one for each verification.
+    /// Returns the values of the metric, one for each verification.
     async fn problems(self) -> Vec<Value> {
         self.emulator.metrics().await.iter().map(|line| line["evidence_problems"].clone()).collect()
     }

@@ -36,7 +36,7 @@ impl Filled {
         Self::with(engine, id, TrailBucket::write()).await
     }
 
-    /// A domain with the events of another month.
+    /// Starts a domain with the events of `month`.
     pub(super) async fn with(engine: &str, id: DocumentId, month: TrailBucket) -> Self {
         let server = Server::start(engine, &[]).await;
         let setup = set_up_domain(&server.rig.domain, &SetupPlan::new("cwl-", None).unwrap(), TIMEOUT).await;
@@ -95,7 +95,7 @@ impl Filled {
         self.run_now(arguments).await
     }
 
-    /// The same without a refresh before.
+    /// Does the same without a refresh before.
     pub(super) async fn run_now(&self, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
         let ran = self.command(arguments).output().await.unwrap();
         let stdout = String::from_utf8(ran.stdout).unwrap();
@@ -133,7 +133,7 @@ impl Filled {
         self.rig().stand_in.seen().iter().filter(|seen| seen.target.starts_with(target)).count() >= times
     }
 
-    /// The document of an event: its index, its id and its source.
+    /// Returns the document of an event: its index, its id and its source.
     pub(super) async fn document(&self, event: &str) -> (String, String, Value) {
         let query = json!({ "query": { "term": { "eventID": event } } });
         let hit = &self.rig().ask(Method::POST, "/cwl-*/_search", &query).await["hits"]["hits"][0];

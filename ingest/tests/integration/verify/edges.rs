@@ -11,8 +11,9 @@ use trailgate_testkit::trail::{TrailBucket, TrailShape, digest_key, log_key, mil
 
 const ENGINE: &str = "opensearch-2.19";
 
-/// A month in which CloudTrail was late: the first event of the 10th is in a file of the 20th, and the last of the 31st in
-/// one of the next day. Others happened in the last second before the period, in its first and last, and after it.
+/// Returns a month with late deliveries: the first event of the 10th is in a file of the 20th, and the last of the 31st
+/// in one of the next day. Other events are in the last second before the period, in its first and last second, and
+/// after it.
 fn late_month() -> TrailBucket {
     let mut events = sample_month();
     let edges = ["2025-12-31T23:59:59Z", "2026-01-01T00:00:00Z", "2026-01-31T23:59:59Z", "2026-02-01T00:00:00Z"];

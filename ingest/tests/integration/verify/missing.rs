@@ -8,7 +8,8 @@ use super::domain::Filled;
 
 const JANUARY: [&str; 5] = ["--from", "2026-01-01", "--to", "2026-01-31", "--load-missing"];
 
-/// Two events removed, one altered and a document added: the removed ones come back, all else stays and is named.
+/// Asserts that, of two removed events, an altered and an added document, the events are loaded and the documents stay
+/// and are named.
 async fn missing_events_are_loaded_and_no_document_is_replaced(engine: &str, id: DocumentId) {
     let filled = Filled::new(engine, id).await;
     let events: Vec<Value> = filled.month.events_of(Date::constant(2026, 1, 15)).take(3).cloned().collect();
@@ -40,7 +41,7 @@ async fn missing_events_are_loaded_and_no_document_is_replaced(engine: &str, id:
     assert_eq!(filled.document(ids[0]).await.0, "cwl-2026.01.15");
 }
 
-/// An altered document by its reason, an added one by its subject: each names index and id.
+/// Returns the index and id that a finding names: the reason for an altered document, the subject for an added one.
 fn place(finding: &Value) -> &str {
     let key = if finding["kind"] == "altered_event" { "reason" } else { "subject" };
     finding[key].as_str().unwrap()

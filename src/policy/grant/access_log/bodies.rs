@@ -12,7 +12,7 @@ use super::searches::{asks_for_names_only, check_point_in_time, point_in_time};
 use super::{Scope, check_statement, templates};
 use crate::policy::grant::body_rule::BodyRule;
 
-/// Checks the body of an engine call that `scope` remained of.
+/// Checks the body of an engine call whose head has this scope.
 pub(in super::super) fn check_engine_body(scope: Scope, is_template: bool, text: &[u8]) -> Result<(), DenyReason> {
     let check = if is_template { templates::check } else { check_members };
     match scope {
@@ -42,7 +42,7 @@ pub(in super::super) fn check_engine_body(scope: Scope, is_template: bool, text:
 
 /// Returns whether a text contains no word that a member needs to name an index.
 ///
-/// Only a text that begins with `{` is JSON to every engine. Some find out the format of another by its first bytes.
+/// Only a text that begins with `{` is JSON to every engine. Some detect another format by its first bytes.
 fn cannot_name(text: &[u8]) -> bool {
     let holds = |needle: &[u8]| memmem::find(text, needle).is_some();
     text.trim_ascii_start().first().is_none_or(|first| *first == b'{') && !NEEDLES.iter().any(|it| holds(it))
@@ -83,7 +83,7 @@ fn check_header(header: &Map<String, Value>, search: &Value) -> Result<(), DenyR
     })
 }
 
-/// Checks the parsed body of a page's call that `scope` remained of.
+/// Checks the parsed body of a page's call whose head has this scope.
 pub(in super::super) fn check_page_body(scope: Scope, rule: BodyRule, body: &Value) -> Result<(), DenyReason> {
     match (scope, rule) {
         (Scope::Open, _) => Ok(()),

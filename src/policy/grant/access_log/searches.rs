@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::DenyReason;
 
-/// Returns whether a search asks for the names of indices only, as pages do that create an index pattern.
+/// Returns whether a search requests the names of indices only, as pages do that create an index pattern.
 pub(super) fn asks_for_names_only(body: &Value) -> bool {
     let Some(members) = body.as_object() else { return false };
     members.len() == 2
