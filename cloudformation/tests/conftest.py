@@ -1,1 +1,2 @@
 from amazon import aws as aws
+from launching import launch as launch

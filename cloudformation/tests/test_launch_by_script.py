@@ -1,80 +1,17 @@
 """The command that launches the stack, with a stand-in of the AWS command line: time, failure, and other accounts."""
 
 import hashlib
-import json
-import pathlib
 import shutil
 
 import pytest
 
-from played import ACCOUNT, NO_STACK, REGION, Played, events, stack
+from launching import json_argument, new_stack
+from played import ACCOUNT, REGION, events, stack
 
-FOLDER = pathlib.Path(__file__).parent.parent
-NAMES = ["AllowedIPForEsCluster", "EngineVersion", "CodeBucket", "FunctionCodeKey", "GateBundleKey", "GateBundleSha256"]
-NAMES += ["CloudTrailName", "LogGroupName", "DomainName", "DomainInVpc", "IndexRetentionDays"]
-NAMES += ["FineGrainedAccessControl", "GateRoleIsMaster"]
 NOT_FOUND = "An error occurred (404) when calling the HeadBucket operation: Not Found"
 FORBIDDEN = "An error occurred (403) when calling the HeadBucket operation: Forbidden"
 EXPIRED = "An error occurred (ExpiredToken) when calling DescribeStackEvents: The security token included in the request is expired"
 THROTTLED = "An error occurred (Throttling) when calling DescribeStackEvents: Rate exceeded"
-
-
-@pytest.fixture
-def launch(tmp_path):
-    return Launch(tmp_path)
-
-
-class Launch:
-    """A tree with all that is to be built already there."""
-
-    def __init__(self, folder):
-        self.root = folder / "tree"
-        for name in ("cloudformation", "target/lambda", "target/bundle"):
-            (self.root / name).mkdir(parents=True)
-        for name in ("launch", "stack.py", "trailgate.yaml"):
-            shutil.copy(FOLDER / name, self.root / "cloudformation" / name)
-        for name in ("lambda/trailgate-ingest-x86_64.zip", "bundle/trailgate-aarch64.tar.gz"):
-            (self.root / "target" / name).write_text(name)
-        (folder / "bin").mkdir()
-        self.aws = Played(
-            folder / "bin",
-            sts__get_caller_identity=[{"Account": ACCOUNT}],
-            s3api__head_bucket=[{}],
-            s3api__put_object=[{}],
-            cloudformation__describe_stacks=[NO_STACK],
-            cloudformation__get_template_summary=[{"Parameters": [{"ParameterKey": name} for name in NAMES]}],
-            cloudformation__create_change_set=[{}],
-            cloudformation__describe_change_set=[{"Status": "CREATE_IN_PROGRESS"}, {"Status": "CREATE_COMPLETE"}],
-            cloudformation__delete_change_set=[{}],
-            cloudformation__describe_stack_events=[events("audit CREATE_COMPLETE")],
-            cloudformation__execute_change_set=[{}],
-            cloudformation__update_termination_protection=[{}],
-        )
-
-    def plays(self, **answers):
-        self.aws.script |= {name.replace("__", " ").replace("_", "-"): found for name, found in answers.items()}
-        return self
-
-    def exists(self, status="UPDATE_COMPLETE", **parameters):
-        return self.plays(cloudformation__describe_stacks=[stack(status, **parameters)])
-
-    def __call__(self, *arguments, **environment):
-        return self.aws.run(self.root / "cloudformation/launch", *arguments, **environment)
-
-    def sent(self):
-        """The parameters of the change set: their values, or none where the previous value stays."""
-        (call,) = self.aws.calls("cloudformation create-change-set")
-        listed = json_argument(call, "--parameters")
-        return {found["ParameterKey"]: found.get("ParameterValue") for found in listed}
-
-
-def json_argument(call, name):
-    return json.loads(call[call.index(name) + 1])
-
-
-def new_stack(*statuses):
-    """Returns the answers of describe-stacks while a stack is created."""
-    return [NO_STACK, NO_STACK, *(stack(status) for status in statuses)]
 
 
 def test_no_region_is_said_with_the_next_command(launch):
@@ -181,20 +118,6 @@ def test_bundle_is_pinned_by_its_sum(launch):
     assert launch.sent()["GateBundleSha256"] == digest
 
 
-def test_first_launch_without_an_address_is_refused(launch):
-    done = launch("audit")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "first launch needs ADDRESS" in done.stderr and "usage: cloudformation/launch STACK" in done.stderr
-
-
-@pytest.mark.parametrize("address", ["203.0.113.7/24", "0.0.0.0/0", "2001:db8::1", "here"])
-def test_address_that_no_gate_would_accept_is_refused(launch, address):
-    done = launch("audit", address)
-    assert done.returncode == 2
-    assert f"ADDRESS '{address}'" in done.stderr
-    assert not launch.aws.calls("cloudformation describe-stacks")
-
-
 def test_later_launch_needs_no_address_and_keeps_the_list(launch):
     done = launch.exists()("audit", "IndexRetentionDays=7")
     assert done.returncode == 0, done.stderr
@@ -275,70 +198,6 @@ def test_new_stack_is_protected_and_named_after_itself(launch):
     assert "--enable-termination-protection" in call
     sent = launch.sent()
     assert (sent["CloudTrailName"], sent["LogGroupName"], sent["DomainName"]) == ("audit", "CloudTrail/audit", "audit")
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("Elasticsearch_7.10", "OpenSearch_2.19"),
-        ("Elasticsearch_7.10", "OpenSearch_3.3"),
-        ("OpenSearch_1.3", "OpenSearch_3.3"),
-        ("OpenSearch_2.17", "OpenSearch_3.3"),
-        ("OpenSearch_2.19", "OpenSearch_2.17"),
-        ("OpenSearch_1.3", "Elasticsearch_7.10"),
-    ],
-)
-def test_upgrade_that_aws_refuses_is_refused_before_it_is_asked(launch, before, after):
-    done = launch.exists(EngineVersion=before)("audit", f"EngineVersion={after}")
-    assert done.returncode == 2
-    assert before in done.stderr and after in done.stderr
-    assert not launch.aws.calls("cloudformation create-change-set")
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("Elasticsearch_7.10", "OpenSearch_1.3"),
-        ("OpenSearch_1.3", "OpenSearch_2.19"),
-        ("OpenSearch_2.17", "OpenSearch_2.19"),
-        ("OpenSearch_2.19", "OpenSearch_3.3"),
-        ("OpenSearch_3.1", "OpenSearch_3.3"),
-    ],
-)
-def test_upgrade_by_the_chain_is_asked_for(launch, before, after):
-    done = launch.exists(EngineVersion=before)("audit", f"EngineVersion={after}")
-    assert done.returncode == 0, done.stderr
-    assert launch.sent()["EngineVersion"] == after
-
-
-@pytest.mark.parametrize(
-    ("before", "given"),
-    [
-        # A stack from before the parameter, and one that gets fine-grained access control.
-        ({"FineGrainedAccessControl": "true"}, []),
-        ({"FineGrainedAccessControl": "true"}, ["GateRoleIsMaster=false"]),
-        ({"FineGrainedAccessControl": "false", "GateRoleIsMaster": "false"}, ["FineGrainedAccessControl=true"]),
-    ],
-)
-def test_change_of_the_master_in_one_launch_is_refused(launch, before, given):
-    done = launch.exists(**before)("audit", *given)
-    assert done.returncode == 2
-    assert "launch with FineGrainedAccessControl=true GateRoleIsMaster=true first" in done.stderr
-    assert not launch.aws.calls("cloudformation create-change-set")
-
-
-@pytest.mark.parametrize(
-    ("before", "given"),
-    [
-        ({"FineGrainedAccessControl": "true"}, ["GateRoleIsMaster=true"]),
-        ({"FineGrainedAccessControl": "true", "GateRoleIsMaster": "true"}, ["GateRoleIsMaster=false"]),
-        ({"FineGrainedAccessControl": "true", "GateRoleIsMaster": "false"}, []),
-        ({"FineGrainedAccessControl": "false"}, []),
-    ],
-)
-def test_change_of_the_master_in_two_launches_is_asked_for(launch, before, given):
-    done = launch.exists(**before)("audit", *given)
-    assert done.returncode == 0, done.stderr
 
 
 def test_refresh_replaces_the_gates_and_waits(launch):
