@@ -90,6 +90,8 @@ class Stack:
                 return True
             if found["Status"] == "FAILED":
                 reason = found.get("StatusReason", "")
+                if "EarlyValidation" in reason:
+                    reason = findings(found["ChangeSetId"], reason)
                 aws("cloudformation", "delete-change-set", *described)
                 if "didn't contain changes" in reason or "No updates are to be performed" in reason:
                     return False
@@ -153,9 +155,29 @@ class Stack:
             time.sleep(self.poll)
         if found["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             reasons = "\n".join(f"  {failure}" for failure in failures) or f"  {found.get('StackStatusReason', '')}"
-            after = f"\n  aws cloudformation delete-stack --stack-name {self.name}, then launch again"
-            hint = after if found["StackStatus"] in DEAD else ""
+            hint = f"\ndelete it, and launch again:\n{deletion(self.name)}" if found["StackStatus"] in DEAD else ""
             raise Failure(f"the stack {self.name} is in {found['StackStatus']}:\n{reasons}{hint}")
+
+
+def deletion(name):
+    """Returns the commands that delete a stack, which is protected from its first launch on, however that ended."""
+    return (
+        f"  aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name {name}\n"
+        f"  aws cloudformation delete-stack --stack-name {name}"
+    )
+
+
+def findings(change_set, reason):
+    """Returns why CloudFormation rejects a change set before it executes it, of which `reason` names the check alone."""
+    command = ["cloudformation", "describe-events", "--change-set-name", change_set]
+    try:
+        found = aws(*command, "--filters", "FailedEvents=true")["OperationEvents"]
+    except AwsError as error:
+        # An older command line lacks it, and a role may lack the right. The change set has the findings.
+        raise Failure(f"CloudFormation rejects the change: {reason}\nSee why by: aws {' '.join(command)}\n{error}") from None
+    errors = [event for event in found if event.get("EventType") == "VALIDATION_ERROR"]
+    lines = [f"\n  {event.get('LogicalResourceId', '')}: {event.get('ValidationStatusReason', '')}" for event in errors]
+    return reason + "".join(lines)
 
 
 def refresh(name, group, poll):

@@ -12,7 +12,7 @@ FOLDER = pathlib.Path(__file__).parent.parent
 NAMES = ["AllowedIPForEsCluster", "EngineVersion", "CodeBucket", "FunctionCodeKey", "GateBundleKey", "GateBundleSha256"]
 NAMES += ["CloudTrailName", "LogGroupName", "DomainName", "DomainInVpc", "IndexRetentionDays"]
 NAMES += ["FineGrainedAccessControl", "GateRoleIsMaster", "CodeAccount", "KmsKeyArn", "VpcId"]
-NAMES += ["CertificateArn", "CertificateSecretArn"]
+NAMES += ["CertificateArn", "CertificateSecretArn", "OrganizationId"]
 
 
 @pytest.fixture

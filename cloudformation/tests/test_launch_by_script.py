@@ -12,6 +12,10 @@ NOT_FOUND = "An error occurred (404) when calling the HeadBucket operation: Not 
 FORBIDDEN = "An error occurred (403) when calling the HeadBucket operation: Forbidden"
 EXPIRED = "An error occurred (ExpiredToken) when calling DescribeStackEvents: The security token included in the request is expired"
 THROTTLED = "An error occurred (Throttling) when calling DescribeStackEvents: Rate exceeded"
+# The first launch protects the stack, and CloudFormation deletes no protected one, however it ended.
+DELETION = """
+  aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name audit
+  aws cloudformation delete-stack --stack-name audit"""
 
 
 def test_no_region_is_said_with_the_next_command(launch):
@@ -52,7 +56,7 @@ def test_rollback_is_reported_with_cause_and_next_command(launch):
     done = launch("audit", "203.0.113.7")
     assert done.returncode == 1
     message = done.stderr.split("launch: ")[1]
-    assert "ROLLBACK_COMPLETE" in message and "delete-stack --stack-name audit" in message
+    assert "ROLLBACK_COMPLETE" in message and DELETION in message
     assert "AuditTrail: Access denied. Check the trust relationships" in message
     assert "CloudTrailESDomain" not in message
 
@@ -60,7 +64,7 @@ def test_rollback_is_reported_with_cause_and_next_command(launch):
 def test_stack_that_rolled_back_is_not_updated(launch):
     done = launch.exists("ROLLBACK_COMPLETE")("audit", "203.0.113.7")
     assert done.returncode == 1
-    assert "accepts no update" in done.stderr and "delete-stack" in done.stderr
+    assert "accepts no update" in done.stderr and DELETION in done.stderr
     assert not launch.aws.calls("cloudformation create-change-set")
 
 
@@ -185,6 +189,52 @@ def test_nothing_to_change_ends_well_with_the_outputs(launch):
     assert not launch.aws.calls("cloudformation execute-change-set")
 
 
+ARN = "arn:aws:cloudformation:eu-west-1:123456789012:changeSet/launch-1/1"
+REJECTED = {
+    "ChangeSetId": ARN,
+    "Status": "FAILED",
+    "StatusReason": "The following hook(s)/validation failed: [AWS::EarlyValidation::ResourceExistenceCheck].",
+}
+
+
+def test_early_validation_is_reported_with_its_findings(launch):
+    found = {
+        "EventType": "VALIDATION_ERROR",
+        "LogicalResourceId": "GateLogGroup",
+        "ValidationPath": "/Resources/GateLogGroup/Properties/LogGroupName",
+        "ValidationStatusReason": "Resource of type 'AWS::Logs::LogGroup' with identifier '/audit/gate' already exists.",
+    }
+    launch.plays(
+        cloudformation__describe_change_set=[REJECTED], cloudformation__describe_events=[{"OperationEvents": [found]}]
+    )
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 1
+    assert "GateLogGroup: Resource of type 'AWS::Logs::LogGroup' with identifier '/audit/gate' already exists" in done.stderr
+    (call,) = launch.aws.calls("cloudformation describe-events")
+    # A change set's name is not enough.
+    assert call[call.index("--change-set-name") + 1] == ARN
+    assert launch.aws.calls("cloudformation delete-change-set")
+
+
+def test_early_validation_without_findings_keeps_the_change_set(launch):
+    unknown = "aws: error: argument operation: Invalid choice: describe-events"
+    launch.plays(cloudformation__describe_change_set=[REJECTED], cloudformation__describe_events=[unknown])
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 1
+    assert "AWS::EarlyValidation::ResourceExistenceCheck" in done.stderr
+    assert f"aws cloudformation describe-events --change-set-name {ARN}" in done.stderr
+    assert not launch.aws.calls("cloudformation delete-change-set")
+
+
+def test_stack_of_a_release_link_is_changed_from_a_bucket_of_the_account(launch):
+    launch.exists(CodeBucket="published", CodeAccount="999999999999")
+    done = launch("audit", "IndexRetentionDays=7")
+    assert done.returncode == 0, done.stderr
+    sent = launch.sent()
+    # The gates' role reads the bundle from a bucket of CodeAccount only.
+    assert (sent["CodeBucket"], sent["CodeAccount"]) == (f"trailgate-code-{ACCOUNT}-{REGION}", "")
+
+
 def test_parameter_that_the_template_lacks_is_named(launch):
     done = launch.exists()("audit", "IndexRetention=7")
     assert done.returncode == 2
@@ -278,6 +328,20 @@ def test_service_linked_role_that_is_there_is_fine(launch):
     )
     done = launch("audit", "203.0.113.7", "DomainInVpc=true")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "service"), [("DomainInVpc=true", "opensearchservice"), ("OrganizationId=o-abcdefghij", "cloudtrail")]
+)
+def test_service_linked_role_is_created_where_none_is(launch, given, service):
+    launch.plays(
+        iam__create_service_linked_role=[{}], cloudformation__describe_stacks=new_stack("CREATE_COMPLETE")
+    )
+    done = launch("audit", "203.0.113.7", given)
+    assert done.returncode == 0, done.stderr
+    assert launch.aws.calls("iam create-service-linked-role") == [
+        ["--aws-service-name", f"{service}.amazonaws.com", "--output", "json"]
+    ]
 
 
 @pytest.fixture

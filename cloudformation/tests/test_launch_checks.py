@@ -2,6 +2,8 @@
 
 import pytest
 
+from launching import new_stack
+
 
 def test_first_launch_without_an_address_is_refused(launch):
     done = launch("audit")
@@ -79,3 +81,63 @@ def test_change_of_the_master_in_one_launch_is_refused(launch, before, given):
 def test_change_of_the_master_in_two_launches_is_asked_for(launch, before, given):
     done = launch.exists(**before)("audit", *given)
     assert done.returncode == 0, done.stderr
+
+
+KEY, OTHER_KEY = (f"arn:aws:kms:eu-west-1:123456789012:key/{number}" for number in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("before", "given"),
+    [
+        ({"KmsKeyArn": ""}, f"KmsKeyArn={KEY}"),
+        ({"KmsKeyArn": KEY}, f"KmsKeyArn={OTHER_KEY}"),
+        ({"KmsKeyArn": KEY}, "KmsKeyArn="),
+        ({"DomainInVpc": "false"}, "DomainInVpc=true"),
+        ({"DomainInVpc": "true"}, "DomainInVpc=false"),
+        ({"DomainInVpc": "true", "VpcId": "vpc-1"}, "VpcId=vpc-2"),
+        ({"FineGrainedAccessControl": "true", "GateRoleIsMaster": "false"}, "FineGrainedAccessControl=false"),
+    ],
+)
+def test_change_that_would_replace_the_domain_is_refused(launch, before, given):
+    done = launch.exists(DomainName="audit", **before)("audit", given)
+    assert done.returncode == 2
+    assert f"{given.split('=')[0]} of the domain audit cannot change" in done.stderr
+    assert "launch with another DomainName" in done.stderr
+    assert not launch.aws.calls("cloudformation create-change-set")
+
+
+def test_new_domain_may_have_another_key(launch):
+    done = launch.exists(DomainName="audit", KmsKeyArn="")("audit", f"KmsKeyArn={KEY}", "DomainName=audit2")
+    assert done.returncode == 0, done.stderr
+    assert launch.sent()["KmsKeyArn"] == KEY
+
+
+@pytest.mark.parametrize("given", [f"KmsKeyArn={KEY}", "DomainInVpc=false", "VpcId=vpc-2"])
+def test_parameter_that_stays_as_it_is_is_asked_for(launch, given):
+    done = launch.exists(DomainName="audit", KmsKeyArn=KEY, DomainInVpc="false", VpcId="vpc-1")("audit", given)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "CertificateArn=arn:aws:acm:us-east-1:123456789012:certificate/1",
+        "CertificateSecretArn=arn:aws:secretsmanager:us-east-1:123456789012:secret:tls-AbCdEf",
+        "KmsKeyArn=arn:aws:kms:us-east-1:123456789012:key/1",
+    ],
+)
+def test_arn_of_another_region_is_refused(launch, given):
+    done = launch("audit", "203.0.113.7", given)
+    assert done.returncode == 2
+    assert f"{given.split('=')[0]} is in us-east-1, and the stack in eu-west-1" in done.stderr
+    assert not launch.aws.calls("cloudformation create-change-set")
+
+
+@pytest.mark.parametrize(
+    ("stack", "trail"), [("audit", "audit"), ("audit--2", "audit-2"), ("audit-", "audit"), ("ab", None), ("a--b", "a-b")]
+)
+def test_trail_is_named_as_cloudtrail_accepts(launch, stack, trail):
+    launch.plays(cloudformation__describe_stacks=new_stack("CREATE_COMPLETE"))
+    done = launch(stack, "203.0.113.7")
+    assert done.returncode == 0, done.stderr
+    assert launch.sent().get("CloudTrailName") == trail

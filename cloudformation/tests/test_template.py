@@ -69,6 +69,29 @@ def test_text_that_is_no_block_is_rejected(text):
     assert not re.fullmatch(load()["Parameters"]["AllowedIPForEsCluster"]["AllowedPattern"], text)
 
 
+def accepts(parameter, text):
+    """Returns whether CloudFormation accepts this value of a parameter."""
+    declared = load()["Parameters"][parameter]
+    lengths = range(int(declared.get("MinLength", 0)), int(declared.get("MaxLength", 4096)) + 1)
+    return len(text) in lengths and re.fullmatch(declared["AllowedPattern"], text) is not None
+
+
+@pytest.mark.parametrize("text", ["abc", "audit", "my-trail.eu_west-1", "A1" * 64])
+def test_name_that_cloudtrail_accepts_is_accepted(text):
+    assert accepts("CloudTrailName", text)
+
+
+@pytest.mark.parametrize("text", ["ab", "my--trail", "my-_trail", "audit-", ".audit", "A1" * 64 + "a", "a b c"])
+def test_name_that_cloudtrail_rejects_is_rejected(text):
+    assert not accepts("CloudTrailName", text)
+
+
+def test_secret_is_named_by_its_whole_arn():
+    secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:proxy/tls"
+    assert accepts("CertificateSecretArn", f"{secret}-AbCdEf") and accepts("CertificateSecretArn", "")
+    assert not accepts("CertificateSecretArn", secret)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
