@@ -37,7 +37,6 @@ def test_every_alarm_notifies_the_topic():
         ("AWS/NetworkELB", "UnHealthyHostCount"),
         ("AWS/ES", "JVMMemoryPressure"),
         ("AWS/ES", "CPUUtilization"),
-        ("AWS/ES", "CPUCreditBalance"),
         ("AWS/ES", "AutomatedSnapshotFailure"),
         ("AWS/ES", "Nodes"),
         ("AWS/ES", "KMSKeyError"),
@@ -65,6 +64,19 @@ def test_storage_alarm_counts_in_percent_of_the_volume():
     alarm = Stack(DomainVolumeSize="40").properties("StorageAlarm")
     assert alarm["Metrics"][0]["Expression"] == "100 * free / (1024 * 40)"
     assert alarm["Threshold"] == 25
+
+
+@pytest.mark.parametrize(
+    ("engine", "metric"),
+    [
+        ("Elasticsearch_7.10", "ElasticsearchRequests"),
+        ("OpenSearch_1.3", "OpenSearchRequests"),
+        ("OpenSearch_3.1", "OpenSearchRequests"),
+    ],
+)
+def test_errors_are_compared_with_the_requests_that_the_engine_counts(engine, metric):
+    queries = Stack(EngineVersion=engine).properties("DomainErrorsAlarm")["Metrics"]
+    assert {query["MetricStat"]["Metric"]["MetricName"] for query in queries if "MetricStat" in query} == {"5xx", metric}
 
 
 def test_launch_failures_are_reported_with_their_reason():
