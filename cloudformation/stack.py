@@ -53,8 +53,11 @@ class Stack:
             earlier = events[: starts[-1]] if starts else []
             self.follow(current["StackId"], {event["EventId"] for event in earlier})
 
-    def apply(self, url, parameters, before, may_reset):
-        """Creates a change set of the template at `url` with the parameters, and executes it."""
+    def apply(self, url, parameters, before, may_reset, keeps):
+        """Creates a change set of the template at `url` with the parameters, and executes it.
+
+        With `keeps`, what was changed before a failure stays, and nothing is rolled back.
+        """
         summary = aws("cloudformation", "get-template-summary", "--template-url", url)
         declared = {found["ParameterKey"] for found in summary["Parameters"]}
         unknown = parameters.keys() - declared
@@ -75,8 +78,10 @@ class Stack:
             return
         if before and not may_reset:
             self.protect_allowlist(described)
+        if keeps:
+            self.refuse_replacement(described)
         seen = {event["EventId"] for event in self.events()} if before else set()
-        aws("cloudformation", "execute-change-set", *described)
+        aws("cloudformation", "execute-change-set", *described, *(["--disable-rollback"] if keeps else []))
         (found,) = ask(self.poll, "cloudformation", "describe-stacks", "--stack-name", self.name)["Stacks"]
         if not before:
             aws("cloudformation", "update-termination-protection", "--enable-termination-protection", "--stack-name", self.name)
@@ -100,9 +105,7 @@ class Stack:
 
     def protect_allowlist(self, described):
         """Rejects a change set that would overwrite an allowlist parameter that was edited."""
-        changes = aws("cloudformation", "describe-change-set", *described).get("Changes", [])
-        changed = {change["ResourceChange"]["LogicalResourceId"] for change in changes if "ResourceChange" in change}
-        if "Allowlist" not in changed:
+        if "Allowlist" not in {change["LogicalResourceId"] for change in self.changes(described)}:
             return
         name = f"/trailgate/{self.name}/allowlist"
         try:
@@ -118,6 +121,23 @@ class Stack:
                 f"`aws ssm get-parameter --name {name}`, then give --reset-allowlist",
                 2,
             )
+
+    def refuse_replacement(self, described):
+        """Rejects a change set that replaces a resource, which CloudFormation does only if it may roll back."""
+        replaced = [change["LogicalResourceId"] for change in self.changes(described) if change.get("Replacement") == "True"]
+        if replaced:
+            aws("cloudformation", "delete-change-set", *described)
+            raise Failure(
+                f"the change would replace {', '.join(replaced)}, which CloudFormation does only where it may roll back: "
+                "launch that without EngineVersion first; a stack in UPDATE_FAILED needs the command again that failed, or "
+                f"`aws cloudformation rollback-stack --stack-name {self.name}`",
+                2,
+            )
+
+    def changes(self, described):
+        """Returns the changes of resources in a change set."""
+        found = ask(self.poll, "cloudformation", "describe-change-set", *described)
+        return [change["ResourceChange"] for change in found.get("Changes", []) if "ResourceChange" in change]
 
     def events(self):
         """Returns the events of the stack, the oldest first."""
@@ -155,16 +175,28 @@ class Stack:
             time.sleep(self.poll)
         if found["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             reasons = "\n".join(f"  {failure}" for failure in failures) or f"  {found.get('StackStatusReason', '')}"
-            hint = f"\ndelete it, and launch again:\n{deletion(self.name)}" if found["StackStatus"] in DEAD else ""
-            raise Failure(f"the stack {self.name} is in {found['StackStatus']}:\n{reasons}{hint}")
+            raise Failure(
+                f"the stack {self.name} is in {found['StackStatus']}:\n{reasons}{next_step(self.name, found['StackStatus'])}"
+            )
 
 
-def deletion(name):
-    """Returns the commands that delete a stack, which is protected from its first launch on, however that ended."""
-    return (
-        f"  aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name {name}\n"
-        f"  aws cloudformation delete-stack --stack-name {name}"
-    )
+def next_step(name, status):
+    """Returns what to do with a stack in this status, if it needs more than another launch."""
+    if status in DEAD:
+        # It is protected from its first launch on, however that ended.
+        return (
+            "\ndelete it, and launch again:\n"
+            f"  aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name {name}\n"
+            f"  aws cloudformation delete-stack --stack-name {name}"
+        )
+    if status == "UPDATE_ROLLBACK_FAILED":
+        return (
+            f"\nremove the cause, and continue:\n  aws cloudformation continue-update-rollback --stack-name {name}\n"
+            "with --resources-to-skip CloudTrailESDomain if it is the domain, which does not go back to an earlier engine"
+        )
+    if status == "UPDATE_FAILED":
+        return "\nwhat was changed stays: remove the cause, and give the same command again"
+    return ""
 
 
 def findings(change_set, reason):

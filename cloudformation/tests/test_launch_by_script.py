@@ -235,6 +235,66 @@ def test_stack_of_a_release_link_is_changed_from_a_bucket_of_the_account(launch)
     assert (sent["CodeBucket"], sent["CodeAccount"]) == (f"trailgate-code-{ACCOUNT}-{REGION}", "")
 
 
+def test_upgrade_that_fails_later_is_not_rolled_back(launch):
+    before, failed = stack("UPDATE_COMPLETE", EngineVersion="OpenSearch_1.3"), stack("UPDATE_FAILED")
+    launch.plays(
+        cloudformation__describe_stacks=[before, before, failed],
+        cloudformation__describe_stack_events=[
+            events("audit UPDATE_COMPLETE"),
+            {"StackEvents": [{"EventId": "9", "LogicalResourceId": "GateGroup", "ResourceStatus": "UPDATE_FAILED"}]},
+        ],
+    )
+    done = launch("audit", "EngineVersion=OpenSearch_2.19")
+    assert done.returncode == 1
+    (call,) = launch.aws.calls("cloudformation execute-change-set")
+    # A domain does not go back, so that the rollback would fail, too, and block the stack.
+    assert "--disable-rollback" in call
+    assert "what was changed stays" in done.stderr and "give the same command again" in done.stderr
+
+
+def test_other_change_that_fails_is_rolled_back(launch):
+    done = launch.exists(EngineVersion="OpenSearch_2.19")("audit", "IndexRetentionDays=7", "EngineVersion=OpenSearch_2.19")
+    assert done.returncode == 0, done.stderr
+    (call,) = launch.aws.calls("cloudformation execute-change-set")
+    assert "--disable-rollback" not in call
+
+
+def test_stack_in_update_failed_is_changed_without_rollback(launch):
+    failed = stack("UPDATE_FAILED")
+    launch.plays(cloudformation__describe_stacks=[failed, failed, stack("UPDATE_COMPLETE")])
+    done = launch("audit", "IndexRetentionDays=7")
+    assert done.returncode == 0, done.stderr
+    (call,) = launch.aws.calls("cloudformation execute-change-set")
+    # CloudFormation accepts no other update in this state.
+    assert "--disable-rollback" in call
+
+
+def test_upgrade_along_with_a_replacement_is_refused(launch):
+    replaced = {"ResourceChange": {"LogicalResourceId": "CloudTrailLogGroup", "Replacement": "True"}}
+    kept = {"ResourceChange": {"LogicalResourceId": "CloudTrailESDomain", "Replacement": "False"}}
+    launch.exists(EngineVersion="OpenSearch_1.3").plays(
+        cloudformation__describe_change_set=[{"Status": "CREATE_COMPLETE", "Changes": [replaced, kept]}]
+    )
+    done = launch("audit", "EngineVersion=OpenSearch_2.19", "LogGroupName=other")
+    assert done.returncode == 2
+    assert "would replace CloudTrailLogGroup" in done.stderr and "without EngineVersion" in done.stderr
+    assert not launch.aws.calls("cloudformation execute-change-set")
+    assert launch.aws.calls("cloudformation delete-change-set")
+
+
+def test_rollback_that_fails_is_reported_with_its_next_command(launch):
+    running = stack("UPDATE_ROLLBACK_IN_PROGRESS")
+    launch.plays(
+        cloudformation__describe_stacks=[running, running, stack("UPDATE_ROLLBACK_FAILED")],
+        cloudformation__describe_stack_events=[
+            events("audit UPDATE_IN_PROGRESS User Initiated", "GateGroup UPDATE_FAILED no signal")
+        ],
+    )
+    done = launch("audit")
+    assert done.returncode == 1
+    assert "continue-update-rollback --stack-name audit" in done.stderr and "--resources-to-skip" in done.stderr
+
+
 def test_parameter_that_the_template_lacks_is_named(launch):
     done = launch.exists()("audit", "IndexRetention=7")
     assert done.returncode == 2

@@ -37,6 +37,16 @@ def test_upgrade_that_aws_refuses_is_refused_before_it_is_asked(launch, before, 
     assert not launch.aws.calls("cloudformation create-change-set")
 
 
+def test_new_domain_may_have_any_engine(launch):
+    launch.exists(EngineVersion="OpenSearch_2.19", DomainName="audit")
+    replaced = {"ResourceChange": {"LogicalResourceId": "CloudTrailESDomain", "Replacement": "True"}}
+    launch.plays(cloudformation__describe_change_set=[{"Status": "CREATE_COMPLETE", "Changes": [replaced]}])
+    done = launch("audit", "EngineVersion=OpenSearch_2.17", "DomainName=audit2")
+    assert done.returncode == 0, done.stderr
+    (call,) = launch.aws.calls("cloudformation execute-change-set")
+    assert "--disable-rollback" not in call
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
