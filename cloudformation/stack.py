@@ -9,6 +9,8 @@ import time
 EXPIRED = re.compile(r"ExpiredToken|token included in the request is expired|[Tt]oken has expired|session .* expired")
 # Errors after which a poll is repeated.
 PASSING = re.compile(r"Throttling|Rate exceeded|ServiceUnavailable|InternalFailure|Could not connect|[Tt]imed? ?out")
+# The event of a gate that ends its start with an error.
+SIGNAL = re.compile(r"FAILURE signal with UniqueId (i-\w+)")
 # Stacks in these states accept no update.
 DEAD = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
 # Refreshes of an Auto Scaling group that are over.
@@ -163,6 +165,10 @@ class Stack:
                 status[resource] = event["ResourceStatus"]
                 reason = event.get("ResourceStatusReason", "")
                 say(f"{event['ResourceStatus']} {resource} {reason}".rstrip())
+                if refused := SIGNAL.search(reason):
+                    # CloudFormation passes no reason on, and terminates the instance.
+                    command = f"aws ec2 get-console-output --instance-id {refused[1]} --output text"
+                    failures.append(f"{resource}: {refused[1]} did not join; see why, within an hour: {command}")
                 if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in reason:
                     failures.append(f"{resource}: {reason}")
             if not found["StackStatus"].endswith("_IN_PROGRESS"):

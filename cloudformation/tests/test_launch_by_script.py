@@ -61,6 +61,24 @@ def test_rollback_is_reported_with_cause_and_next_command(launch):
     assert "CloudTrailESDomain" not in message
 
 
+def test_gate_that_does_not_join_is_reported_with_its_console(launch):
+    launch.plays(
+        cloudformation__describe_stacks=new_stack("CREATE_IN_PROGRESS", "ROLLBACK_COMPLETE"),
+        cloudformation__describe_stack_events=[
+            events(
+                "audit CREATE_IN_PROGRESS User Initiated",
+                "GateGroup CREATE_IN_PROGRESS Received FAILURE signal with UniqueId i-0123456789abcdef0",
+                "GateGroup CREATE_FAILED Received 1 FAILURE signal(s) out of 1.",
+            )
+        ],
+    )
+    done = launch("audit", "203.0.113.7")
+    assert done.returncode == 1
+    # The signal has no reason, and the instance is terminated.
+    command = "aws ec2 get-console-output --instance-id i-0123456789abcdef0 --output text"
+    assert f"GateGroup: i-0123456789abcdef0 did not join; see why, within an hour: {command}" in done.stderr
+
+
 def test_stack_that_rolled_back_is_not_updated(launch):
     done = launch.exists("ROLLBACK_COMPLETE")("audit", "203.0.113.7")
     assert done.returncode == 1
