@@ -3,7 +3,7 @@
 import pytest
 
 from given import KEY
-from template import Stack
+from template import PATH, Stack
 
 
 def test_trail_covers_all_regions_and_signs_its_files():
@@ -78,3 +78,12 @@ def test_key_of_the_account_encrypts_what_is_stored():
     assert stack.properties("FunctionLogGroup")["KmsKeyId"] == KEY
     assert stack.properties("CloudTrailESDomain")["EncryptionAtRestOptions"]["KmsKeyId"] == KEY
     assert stack.properties("AlarmTopic")["KmsMasterKeyId"] == KEY
+
+
+def test_key_policy_of_the_readme_suits_a_bucket_key():
+    (rule,) = Stack(KmsKeyArn=KEY).properties("S3CloudTrailBucket")["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["BucketKeyEnabled"] is True
+    lines = (PATH.parent / "README.md").read_text().splitlines()
+    (row,) = [line for line in lines if line.startswith("| `cloudtrail.amazonaws.com` |")]
+    # "Configure AWS KMS key policies for CloudTrail": with an S3 Bucket Key, CreateTrail fails without Decrypt.
+    assert {"`kms:GenerateDataKey*`", "`kms:DescribeKey`", "`kms:Decrypt`"} <= set(row.replace(",", "").split())
