@@ -69,6 +69,15 @@ def test_text_that_is_no_block_is_rejected(text):
     assert not re.fullmatch(load()["Parameters"]["AllowedIPForEsCluster"]["AllowedPattern"], text)
 
 
+def test_commands_that_write_the_allowlist_name_the_tier():
+    pages = [PATH.parent / "README.md", PATH.parent.parent / "docs/first-launch.md"]
+    commands = [line for page in pages for line in page.read_text().splitlines() if "ssm put-parameter" in line]
+    assert len(commands) == 3
+    for command in commands:
+        # Without it AWS rejects a longer list, and any list once there was a longer one.
+        assert "--tier Intelligent-Tiering" in command
+
+
 def accepts(parameter, text):
     """Returns whether CloudFormation accepts this value of a parameter."""
     declared = load()["Parameters"][parameter]
