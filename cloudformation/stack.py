@@ -6,13 +6,19 @@ import subprocess
 import sys
 import time
 
-EXPIRED = re.compile(r"ExpiredToken|token included in the request is expired|[Tt]oken has expired|session .* expired")
+# Sessions end in the words of STS, of the command line, or of IAM Identity Center.
+EXPIRED = re.compile(
+    r"ExpiredToken|token included in the request is expired|[Tt]oken has expired|session .* expired"
+    r"|credentials are still expired|Session token not found or invalid|InvalidGrantException"
+)
 # Errors after which a poll is repeated.
 PASSING = re.compile(r"Throttling|Rate exceeded|ServiceUnavailable|InternalFailure|Could not connect|[Tt]imed? ?out")
 # The event of a gate that ends its start with an error.
 SIGNAL = re.compile(r"FAILURE signal with UniqueId (i-\w+)")
 # Stacks in these states accept no update.
 DEAD = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"}
+# The next deletion of a stack fails again unless it leaves what could not be deleted.
+KEPT = "\nwith --retain-resources and the resources that could not be deleted, such as a bucket that is not empty"
 # Refreshes of an Auto Scaling group that are over.
 ENDED = {"Successful", "Failed", "Cancelled", "RollbackSuccessful", "RollbackFailed"}
 
@@ -194,6 +200,7 @@ def next_step(name, status):
             "\ndelete it, and launch again:\n"
             f"  aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name {name}\n"
             f"  aws cloudformation delete-stack --stack-name {name}"
+            + (KEPT if status == "DELETE_FAILED" else "")
         )
     if status == "UPDATE_ROLLBACK_FAILED":
         return (

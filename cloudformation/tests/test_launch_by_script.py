@@ -86,6 +86,12 @@ def test_stack_that_rolled_back_is_not_updated(launch):
     assert not launch.aws.calls("cloudformation create-change-set")
 
 
+def test_stack_that_could_not_be_deleted_may_leave_what_keeps_it(launch):
+    done = launch.exists("DELETE_FAILED")("audit", "203.0.113.7")
+    assert done.returncode == 1
+    assert f"{DELETION}\nwith --retain-resources and the resources that could not be deleted" in done.stderr
+
+
 def test_running_operation_is_waited_for_before_the_change(launch):
     running = stack("CREATE_IN_PROGRESS")
     launch.plays(cloudformation__describe_stacks=[running, running, stack("CREATE_COMPLETE")])
@@ -118,6 +124,21 @@ def test_bucket_of_another_account_is_never_written_to(launch):
     assert done.returncode == 1
     assert f"trailgate-code-{ACCOUNT}-{REGION} cannot be used by the account {ACCOUNT}" in done.stderr
     assert not launch.aws.calls("s3api put-object") and not launch.aws.calls("s3api create-bucket")
+
+
+def test_bucket_in_another_region_is_refused(launch):
+    launch.plays(s3api__head_bucket=[{"BucketRegion": "us-east-1"}])
+    done = launch("audit", "203.0.113.7", "CodeBucket=ours")
+    assert done.returncode == 1
+    assert f"the bucket ours is in us-east-1: name one in {REGION} by CodeBucket=" in done.stderr
+    assert not launch.aws.calls("s3api put-object")
+
+
+def test_bucket_in_the_region_is_used(launch):
+    launch.plays(s3api__head_bucket=[{"BucketRegion": REGION}])
+    launch.plays(cloudformation__describe_stacks=new_stack("CREATE_COMPLETE"))
+    done = launch("audit", "203.0.113.7", "CodeBucket=ours")
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_use_of_the_bucket_expects_its_owner(launch):
@@ -178,10 +199,24 @@ def test_unedited_allowlist_is_written_by_a_new_template(launch):
     assert done.returncode == 0, done.stderr
 
 
-def test_session_that_expires_leaves_the_stack_running(launch):
+# In the words of STS, of the command line, and of IAM Identity Center.
+ENDS = [
+    EXPIRED,
+    "An error occurred (ExpiredTokenException) when calling GetRoleCredentials: Session expired",
+    "An error occurred (UnauthorizedException) when calling GetRoleCredentials: Session token not found or invalid",
+    "An error occurred (InvalidGrantException) when calling the CreateToken operation:",
+    "Error when retrieving token from sso: Token has expired and refresh failed",
+    "The SSO session associated with this profile has expired or is otherwise invalid. To refresh it run aws sso login",
+    "Credentials were refreshed, but the refreshed credentials are still expired.",
+    "Your session has expired. Please reauthenticate using 'aws login'.",
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_session_that_expires_leaves_the_stack_running(launch, end):
     launch.plays(
         cloudformation__describe_stacks=new_stack("CREATE_IN_PROGRESS"),
-        cloudformation__describe_stack_events=[events("audit CREATE_IN_PROGRESS User Initiated"), EXPIRED],
+        cloudformation__describe_stack_events=[events("audit CREATE_IN_PROGRESS User Initiated"), end],
     )
     done = launch("audit", "203.0.113.7")
     assert done.returncode == 75
