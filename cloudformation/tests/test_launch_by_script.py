@@ -79,8 +79,9 @@ def test_gate_that_does_not_join_is_reported_with_its_console(launch):
     assert f"GateGroup: i-0123456789abcdef0 did not join; see why, within an hour: {command}" in done.stderr
 
 
-def test_stack_that_rolled_back_is_not_updated(launch):
-    done = launch.exists("ROLLBACK_COMPLETE")("audit", "203.0.113.7")
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED"])
+def test_stack_that_rolled_back_is_not_updated(launch, status):
+    done = launch.exists(status)("audit", "203.0.113.7")
     assert done.returncode == 1
     assert "accepts no update" in done.stderr and DELETION in done.stderr
     assert not launch.aws.calls("cloudformation create-change-set")
