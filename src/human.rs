@@ -1,5 +1,6 @@
 //! Texts for people.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// Formats a duration in the largest unit of which it has at least two: 90 s as `90 s`, 3.5 hours as `4 h`.
@@ -15,7 +16,15 @@ pub(crate) fn count_entries(count: usize) -> String {
     if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
+/// Returns the option of `trailgate allow` that names `allowlist`, with a leading blank; nothing for the default file.
+pub(crate) fn file_option(allowlist: &Path) -> String {
+    if allowlist == Path::new(DEFAULT_ALLOWLIST) { String::new() } else { format!(" --file {}", allowlist.display()) }
+}
+
 /// Joins an error and its sources into one line.
 pub(crate) fn join_sources(error: &(dyn std::error::Error + 'static)) -> String {
     anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+/// The allowlist that commands read by default, by the configuration that the packages install.
+const DEFAULT_ALLOWLIST: &str = "/etc/trailgate/allowlist.toml";

@@ -105,7 +105,7 @@ pub struct Allow {
 /// The command on the allowlist.
 #[derive(Debug, Subcommand)]
 pub enum AllowVerb {
-    /// List all entries, with those that have expired or will within a week.
+    /// List all entries, and count those that have expired or will within a week.
     List,
     /// Add an entry for an address or a block.
     Add(Add),
@@ -185,4 +185,4 @@ fn name(text: &str) -> Result<String, String> {
 const CONFIG: &str = "/etc/trailgate/trailgate.toml";
 
 const EXIT_CODES: &str = "Exit codes: 0 success; 1 failed, not ready, or not allowed; 2 wrong command line; \
-                          78 mistake in the configuration or the allowlist.";
+                          78 mistake in the configuration or a file it names.";

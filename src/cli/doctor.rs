@@ -54,7 +54,7 @@ async fn examine(file: &Path, role: Option<&RoleArn>) -> Report {
     let text = format!("{}: signs for {service} in {region}, forwards to {}", file.display(), endpoint.authority());
     report.add("configuration", Ok(text));
     let now = SystemTime::now();
-    report.add("allowlist", diagnose::allowlist(Entries::load(&config.allowlist), now));
+    report.add("allowlist", diagnose::allowlist(&config.allowlist, Entries::load(&config.allowlist), now));
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         report.add("certificate", diagnose::certificate(files, tls::expiry(files), tls::check(files, now), now));
     }

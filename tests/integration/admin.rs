@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use self::metrics::{metrics, reaches, value};
 use crate::program::{Program, command, output, path};
-use crate::support::{Connection, get, header, json, patiently, request};
+use crate::support::{Connection, allow, get, header, json, patiently, request};
 
 /// Requests `target` from an admin address.
 pub(crate) async fn ask(admin: SocketAddr, target: &str) -> Response<Bytes> {
@@ -221,6 +221,20 @@ async fn status_lists_rejected_clients_and_the_command_to_allow() {
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     let page = String::from_utf8(page.body().to_vec()).unwrap();
     assert!(page.contains("<strong>127.0.0.1</strong> 2 times"), "{page}");
+}
+
+#[tokio::test]
+async fn status_needs_no_command_for_a_client_that_is_allowed_by_now() {
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let mut program = Program::with(&domain, "203.0.113.7", |_| {}).await;
+    assert_eq!(program.status().await, StatusCode::FORBIDDEN);
+
+    for (end, grant) in [("expires = 2026-01-01T00:00:00Z\n", "expired"), ("", "in_effect")] {
+        program.replace_allowlist(&(allow("127.0.0.1") + end));
+        program.event("allowlist reloaded").await;
+        let status = json(&ask(program.admin, "/status.json").await);
+        assert_eq!(status["refused"][0]["grant"], grant);
+    }
 }
 
 /// Returns the exit code and the output of `trailgate status` for a program that listens on a random admin port.

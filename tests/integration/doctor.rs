@@ -86,9 +86,10 @@ async fn text_output_has_a_line_a_step_and_advice_below() {
     let output = patiently(case.command().output()).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let expected = "FAILED  allowlist      1 entry, all expired\n                       \
-                    Every client is rejected. Add an entry: trailgate allow add ADDRESS --name NAME --for 8h\n\
-                    ok      name           127.0.0.1 resolves to 127.0.0.1\n";
+                    Every client is rejected. Add an entry: trailgate allow add ADDRESS --name NAME --for 8h --file ";
     assert!(text.contains(expected), "{text}");
+    let next = "/allowlist.toml\nok      name           127.0.0.1 resolves to 127.0.0.1\n";
+    assert!(text.contains(next), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::row::Row;
 use super::{List, Listed};
+use crate::human::file_option;
 use crate::policy::cidr;
 
 /// The result of an address lookup.
@@ -24,6 +26,9 @@ pub(super) struct Lookup {
     expired: Vec<Row>,
     /// The entry in effect with the most leading bits in common, if the address is rejected.
     nearest: Option<Near>,
+    /// The allowlist, which the suggested command has to name.
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,7 +47,7 @@ pub(super) fn find(list: &List, address: IpAddr, now: SystemTime) -> Lookup {
     let expired: Vec<Row> = expired.map(|listed| Row::new(listed, now)).collect();
     let entry = holding.get(expired.len()).map(|listed| Row::new(listed, now));
     let nearest = if entry.is_none() { nearest(&list.entries, address, now) } else { None };
-    Lookup { address, allowed: entry.is_some(), entry, expired, nearest }
+    Lookup { address, allowed: entry.is_some(), entry, expired, nearest, file: list.file.clone() }
 }
 
 /// Returns the entry in effect at `now` that covers all of `block`: the one with the longest prefix, other than `block`
@@ -93,7 +98,8 @@ impl fmt::Display for Lookup {
             let block = IpNet::from(self.address);
             let is_listed = self.expired.first().is_some_and(|entry| entry.is_of(block));
             let replace = if is_listed { " --replace" } else { "" };
-            writeln!(f, "  To allow it: trailgate allow add {} --name NAME --for 8h{replace}", cidr::text(block))?;
+            let (block, file) = (cidr::text(block), file_option(&self.file));
+            writeln!(f, "  To allow it: trailgate allow add {block} --name NAME --for 8h{replace}{file}")?;
         }
         Ok(())
     }
@@ -102,7 +108,6 @@ impl fmt::Display for Lookup {
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use jiff::Timestamp;
@@ -121,7 +126,7 @@ mod tests {
                 writeln!(text, "expires = {}", Timestamp::from_second(second).unwrap()).unwrap();
             }
         }
-        List::parse(PathBuf::from("allowlist.toml"), text).unwrap()
+        List::parse(PathBuf::from("/etc/trailgate/allowlist.toml"), text).unwrap()
     }
 
     /// Asserts the printed report when the clock shows second 1000.
@@ -159,6 +164,14 @@ mod tests {
                         Expired: 192.0.2.4 \"192.0.2.4\" (line 1), read, ended 1970-01-01T00:06:40Z (10 min ago)\n  \
                         To allow it: trailgate allow add 192.0.2.4 --name NAME --for 8h --replace\n";
         says([("192.0.2.4", Some(400))], "192.0.2.4", expected);
+    }
+
+    #[test]
+    fn command_names_an_allowlist_elsewhere() {
+        let list = List { file: PathBuf::from("try/allowlist.toml"), ..list([]) };
+        let expected = "192.0.2.4 is not allowed\n  \
+                        To allow it: trailgate allow add 192.0.2.4 --name NAME --for 8h --file try/allowlist.toml\n";
+        assert_eq!(find(&list, "192.0.2.4".parse().unwrap(), now()).to_string(), expected);
     }
 
     #[test]

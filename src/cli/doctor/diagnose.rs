@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::SystemTime;
 
 use hyper::StatusCode;
@@ -15,17 +16,19 @@ use super::denial::{Context, Denial};
 use super::network::Answer;
 use super::report::Problem;
 use crate::http::tls::{CertificateError, CertificateFiles};
-use crate::human::{count_entries, join_sources, round_duration};
+use crate::human::{count_entries, file_option, join_sources, round_duration};
 use crate::policy::allowlist::{Entries, LoadError};
 
 type Finding = Result<String, Problem>;
 
-pub(super) fn allowlist(entries: Result<Entries, LoadError>, now: SystemTime) -> Finding {
+pub(super) fn allowlist(file: &Path, entries: Result<Entries, LoadError>, now: SystemTime) -> Finding {
     let entries = entries
         .map_err(|error| Problem::new(error.to_string(), "trailgate does not start until this is corrected."))?;
     let (all, expired) = (entries.len(), entries.expired(now));
     if all == expired {
-        let advice = "Every client is rejected. Add an entry: trailgate allow add ADDRESS --name NAME --for 8h";
+        let file = file_option(file);
+        let advice =
+            format!("Every client is rejected. Add an entry: trailgate allow add ADDRESS --name NAME --for 8h{file}");
         return Err(Problem::new(format!("{}, all expired", count_entries(all)), advice));
     }
     Ok(format!("{}, {expired} expired", count_entries(all)))

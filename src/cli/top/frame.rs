@@ -1,6 +1,6 @@
 //! One frame of `trailgate top`: the status as lines of text.
 
-use crate::ops::admin::{Point, Status, span};
+use crate::ops::admin::{ALLOWED, Point, Status, span};
 
 /// One line of a frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,7 +92,8 @@ pub(super) fn render(status: &Status, problem: Option<&str>, symbols: &Symbols, 
         lines.push(Tone::Title, "recently rejected, and the commands that allow them");
     }
     for client in status.refused.iter().take(SHOWN) {
-        lines.push(Tone::Plain, &format!("  {} ({})", client.remedy(status), client.times(status)));
+        let remedy = client.remedy(status).unwrap_or_else(|| format!("{}: {ALLOWED}", client.address));
+        lines.push(Tone::Plain, &format!("  {remedy} ({})", client.times(status)));
     }
     lines.lines
 }

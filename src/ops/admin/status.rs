@@ -1,6 +1,7 @@
 //! The status of the proxy: the body of `/status.json`, which `/status` and `trailgate status` display.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use super::history::Periods;
 use super::observed_proxy::ObservedProxy;
 use super::rates::Rate;
 use super::readiness::{Check, certificate_problem};
-use crate::human::round_duration;
+use crate::human::{file_option, round_duration};
 use crate::ops::outcome::Outcome;
 use crate::ops::reload::allowlist::AllowlistState;
 use crate::policy::allowlist::{Entries, Entry};
@@ -181,15 +182,35 @@ pub(crate) struct Refused {
     pub first: Timestamp,
     /// The time of the last rejection.
     pub last: Timestamp,
+    /// The client's grant by now.
+    #[serde(default)]
+    pub grant: Grant,
+}
+
+/// The grant of a rejected client at the time of the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Grant {
+    /// No entry of its address.
+    #[default]
+    None,
+    /// An expired entry of its address, which `allow add` has to replace.
+    Expired,
+    /// An entry that allows it.
+    InEffect,
 }
 
 impl Refused {
-    /// Returns the command that allows this client, with the allowlist's file if it is not the packages' one.
+    /// Returns the command that allows this client, or `None` if an entry allows it by now.
     #[must_use]
-    pub(crate) fn remedy(&self, status: &Status) -> String {
-        let file = &status.allowlist.file;
-        let file = if file == PACKAGED_ALLOWLIST { String::new() } else { format!(" --file {file}") };
-        format!("trailgate allow add {} --name NAME{file}", self.address)
+    pub(crate) fn remedy(&self, status: &Status) -> Option<String> {
+        let replace = match self.grant {
+            Grant::InEffect => return None,
+            Grant::Expired => " --replace",
+            Grant::None => "",
+        };
+        let file = file_option(Path::new(&status.allowlist.file));
+        Some(format!("trailgate allow add {} --name NAME{replace}{file}", self.address))
     }
 }
 
@@ -267,8 +288,19 @@ pub(super) fn build(
                 count: client.count,
                 first: timestamp(client.first),
                 last: timestamp(client.last),
+                grant: grant(&entries, client.address, now),
             })
             .collect(),
+    }
+}
+
+fn grant(entries: &Entries, client: IpAddr, now: SystemTime) -> Grant {
+    if entries.find(client, now).is_some() {
+        Grant::InEffect
+    } else if entries.get(client).is_some() {
+        Grant::Expired
+    } else {
+        Grant::None
     }
 }
 
@@ -348,9 +380,6 @@ const SOON: Duration = Duration::from_hours(14 * 24);
 /// The maximum number of listed entries.
 const MAX_ENDING: usize = 50;
 
-/// The allowlist of the configuration that commands read by default.
-const PACKAGED_ALLOWLIST: &str = "/etc/trailgate/allowlist.toml";
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::history::Point;
@@ -364,6 +393,7 @@ pub(crate) mod tests {
             count,
             first: at(-600),
             last: at(last),
+            grant: Grant::None,
         };
         let point = |requests| Point { requests, failed: 3, rejected: 20, p50_ms: Some(4.5), p99_ms: Some(120.0) };
         Status {

@@ -146,7 +146,8 @@ impl fmt::Display for Status {
             write!(f, "\n\nrecently rejected, and the commands that allow them:")?;
         }
         for client in self.refused.iter().take(SHOWN) {
-            write!(f, "\n  {}, {}\n    {}", client.address, client.times(self), client.remedy(self))?;
+            let remedy = client.remedy(self).unwrap_or_else(|| ALLOWED.to_owned());
+            write!(f, "\n  {}, {}\n    {remedy}", client.address, client.times(self))?;
         }
         match self.refused.len().saturating_sub(SHOWN) {
             0 => Ok(()),
@@ -157,11 +158,15 @@ impl fmt::Display for Status {
 
 pub(super) const MIB: usize = 1024 * 1024;
 
+/// The note at a rejected client that needs no command.
+pub(crate) const ALLOWED: &str = "allowed by now";
+
 /// The maximum number of rejected clients listed, so that they fit on a screen.
 pub(super) const SHOWN: usize = 10;
 
 #[cfg(test)]
 mod tests {
+    use super::super::status::Grant;
     use super::super::status::tests::sample;
 
     #[test]
@@ -191,6 +196,21 @@ recently rejected, and the commands that allow them:
         let mut status = sample();
         status.allowlist.file = "try/allowlist.toml".to_owned();
         let command = "\n    trailgate allow add 2001:db8::7 --name NAME --file try/allowlist.toml";
+        assert!(status.to_string().ends_with(command), "{status}");
+    }
+
+    #[test]
+    fn rejected_client_that_is_allowed_by_now_needs_no_command() {
+        let mut status = sample();
+        status.refused[1].grant = Grant::InEffect;
+        assert!(status.to_string().ends_with("\n  2001:db8::7, once, last 10 min ago\n    allowed by now"), "{status}");
+    }
+
+    #[test]
+    fn command_replaces_an_expired_entry() {
+        let mut status = sample();
+        status.refused[1].grant = Grant::Expired;
+        let command = "\n    trailgate allow add 2001:db8::7 --name NAME --replace";
         assert!(status.to_string().ends_with(command), "{status}");
     }
 

@@ -62,6 +62,11 @@ impl Entries {
         self.holding(client).find(|entry| !entry.has_expired(now))
     }
 
+    /// Returns the entry for this very address, expired or not.
+    pub(crate) fn get(&self, address: IpAddr) -> Option<&Arc<Entry>> {
+        self.blocks.get(&IpNet::from(address.to_canonical()))
+    }
+
     /// Returns the latest expiry of the entries of `client` that have expired at `now`.
     #[must_use]
     pub fn expiry(&self, client: IpAddr, now: SystemTime) -> Option<SystemTime> {
