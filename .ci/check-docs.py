@@ -30,6 +30,8 @@ COMMENT = re.compile(r"\s*//[/!]? ?(.*)")
 FIXED = re.compile(r'name = "the gate itself"')
 # Pages that show words in order to forbid them, or output of programs.
 QUOTING = {ROOT / "docs/style.md"}
+# Files that the pages name and that are not here.
+FOREIGN = {"rust-toolchain.toml", "/etc/trailgate/trailgate.toml", "/etc/trailgate/allowlist.toml"}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -79,9 +81,16 @@ def verbs() -> list[str]:
 
 
 def steps() -> list[str]:
-    """Returns the steps (`file:function`) of the pages that the code does not have."""
+    """Returns the steps (`file:function`) and the files of the pages that the code does not have."""
     errors = []
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for page in PAGES:
+        names = re.findall(r"`([\w/.-]+\.(?:rs|py|toml|mjs))`", page.read_text())
+        errors += [
+            f"{page.relative_to(ROOT)}: there is no file {name}"
+            for name in names
+            if name not in FOREIGN and not any(f"/{path}".endswith("/" + name.lstrip("/")) for path in tracked)
+        ]
         for file, function in re.findall(r"`([\w/.-]+\.rs):(\w+)`", page.read_text()):
             path = ROOT / file
             if not path.is_file() or not re.search(rf"\bfn {function}\b", path.read_text()):

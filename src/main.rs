@@ -1,5 +1,6 @@
 //! `trailgate`: parses its arguments, runs the command, and returns the right exit code.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("trailgate: {error:#}");
+            let _ = writeln!(io::stderr(), "trailgate: {error:#}");
             let is_config = error.is::<ConfigError>()
                 || error.is::<LoadError>()
                 || error.is::<CertificateError>()

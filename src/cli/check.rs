@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use crate::cli::args::ConfigArgs;
+use crate::cli::output::{print_note, print_text};
 use crate::config::Config;
 use crate::http::tls;
 use crate::human::count_entries;
@@ -15,9 +16,9 @@ use crate::policy::allowlist::Entries;
 /// Prints a summary of the configuration, and its warnings.
 pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config)?;
-    println!("{}", summarize(&args.config, &config)?);
+    print_text(&summarize(&args.config, &config)?)?;
     for warning in find_warnings(&config) {
-        eprintln!("trailgate: warning: {warning}");
+        print_note(&format!("warning: {warning}"));
     }
     Ok(ExitCode::SUCCESS)
 }

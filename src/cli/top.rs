@@ -15,6 +15,7 @@ use crossterm::{execute, queue};
 
 use self::frame::{Line, Symbols, Tone, render};
 use crate::cli::args::TopArgs;
+use crate::cli::output::print_text;
 use crate::cli::status::fetch_status;
 use crate::config::Config;
 use crate::ops::admin::Status;
@@ -26,10 +27,8 @@ pub async fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let symbols = if is_utf8() { Symbols::BLOCKS } else { Symbols::ASCII };
     let first = fetch_status(&config.admin.address).await?;
     if args.once {
-        let mut out = io::stdout().lock();
-        for line in render(&first, None, &symbols, ONCE_WIDTH) {
-            writeln!(out, "{}", line.text.trim_end())?;
-        }
+        let lines = render(&first, None, &symbols, ONCE_WIDTH);
+        print_text(&lines.iter().map(|line| line.text.trim_end()).collect::<Vec<_>>().join("\n"))?;
         return Ok(if first.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let _screen = Screen::enter()?;

@@ -22,7 +22,7 @@ use strum::VariantArray as _;
 
 use self::latency::Latencies;
 pub(crate) use self::latency::{BUCKETS, LatencyCounts, estimate_quantile};
-pub(crate) use self::rejected_clients::RejectedClients;
+pub(crate) use self::rejected_clients::{RejectedClient, RejectedClients};
 
 use crate::http::server::ConnectionMetrics;
 use crate::ops::outcome::Outcome;

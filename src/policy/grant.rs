@@ -101,23 +101,23 @@ enum DenyReason {
     Named(&'static str),
     #[error("can be read in more than one way")]
     Ambiguous,
-    #[error("has a body that cannot be looked into: send JSON, plain or with one gzip member")]
+    #[error("has a body that cannot be inspected: send JSON, plain or with one gzip member")]
     Unreadable,
-    #[error("has a body of more than 4 MiB, and no more is looked into: send it in parts")]
+    #[error("has a body of more than 4 MiB, the limit of inspection: send it in parts")]
     TooLong,
     #[error("has a statement that writes, or is not known to read")]
     Statement,
-    #[error("is no API of {0}, which could take it for a document")]
+    #[error("is not an API of {0}, which could index it as a document")]
     NotOnEngine(Engine),
     #[error("is an API of some engines only, and the domain's engine is not known yet")]
     EngineUnknown,
-    #[error("would end everybody's searches")]
-    Everybody,
+    #[error("would end the searches of all clients")]
+    AllSearches,
     #[error("has the member {0:?}, which the pages do not send")]
     Member(String),
     #[error("has the parameter {0:?} in a form that the pages do not send")]
     Parameter(String),
-    #[error("names {0:?}, a part of the server's own objects")]
+    #[error("names {0:?}, a property of the server's own objects")]
     Prototype(String),
     #[error("would change {0:?}, which is shipped with trailgate: save yours under another id")]
     Shipped(String),
@@ -125,11 +125,11 @@ enum DenyReason {
     Saves,
     #[error("would make the server fetch: {0}")]
     Fetches(String),
-    #[error("changes the setting {0:?}, by which the server fetches or takes on more work")]
+    #[error("changes the setting {0:?}, which can make the server fetch or lift a limit")]
     Setting(String),
-    #[error("asks to keep a search open for {asked:?}, and the longest is {} s: see limits.search_keep_alive", longest.as_secs())]
+    #[error("requests to keep a search open for {asked:?}, and the longest is {} s: see limits.search_keep_alive", longest.as_secs())]
     KeepAlive { asked: String, longest: Duration },
-    #[error("keeps a search open for long unless it says otherwise: add keep_alive, of at most {} s", .0.as_secs())]
+    #[error("does not limit the time for which the search stays open: add keep_alive, of at most {} s", .0.as_secs())]
     NoKeepAlive(Duration),
     #[error(
         "searches {0}, and so the access log (gate-*), for which this entry needs access_log = true: \
@@ -332,7 +332,7 @@ fn apply_rule(rule: &Rule, call: &Call<'_>, segments: &[&str]) -> Result<BodyRul
         Verdict::Cursors => {
             let mut parameters = parameters_with_body(call)?.into_iter();
             if parameters.any(|(_, value)| value.contains("_all")) {
-                return Err(call.deny(DenyReason::Everybody));
+                return Err(call.deny(DenyReason::AllSearches));
             }
             Ok(BodyRule::Cursors)
         }

@@ -33,6 +33,17 @@ fn added_entry_is_appended_and_changes_no_other() {
 }
 
 #[test]
+fn report_into_a_closed_pipe_is_no_error() {
+    let file = File::with(OFFICE);
+    for arguments in [&["list"][..], &["list", "--json"], &["check", "198.51.100.4"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(arguments).arg("--file").arg(&file.path).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    }
+}
+
+#[test]
 fn add_with_duration_sets_the_expiry() {
     let file = File::with("");
     let in_eight_hours = || jiff::Timestamp::now().as_second() + 8 * 3600;

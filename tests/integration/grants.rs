@@ -158,7 +158,7 @@ async fn engine_is_detected_from_the_domain() {
     passes(&rig, "POST", "/cwl/_field_caps", "").await;
     // The stand-in says that it is Elasticsearch 7.10.
     let reason = rejects(&rig, "POST", "/cwl/_search/point_in_time?keep_alive=1m", "").await;
-    assert!(reason.contains("is no API of Elasticsearch 7.10"), "{reason}");
+    assert!(reason.contains("is not an API of Elasticsearch 7.10"), "{reason}");
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ impl Progress {
                 let Ok(mut state) = state.lock() else { return };
                 if state.1.elapsed() >= EVERY {
                     state.1 = Instant::now();
-                    eprintln!("{done} of {} files, {message}", state.0);
+                    let _ = writeln!(io::stderr(), "{done} of {} files, {message}", state.0);
                 }
             }
         }

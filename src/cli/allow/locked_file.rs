@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
+use crate::cli::output::print_note;
+
 /// The exclusive lock on a file, held until it is dropped.
 #[derive(Debug)]
 pub(super) struct LockedFile {
@@ -27,7 +29,7 @@ impl LockedFile {
         match folder.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                eprintln!("trailgate: waiting for another who changes {}", file.display());
+                print_note(&format!("waiting for another edit of {} to end", file.display()));
                 folder.lock().with_context(cannot)?;
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),

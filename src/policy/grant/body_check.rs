@@ -74,7 +74,7 @@ impl BodyCheck {
                 let Cursors { scroll_id, pit_id, id } = self.read(body)?;
                 let names_all = |names: Names| names.iter().any(|name| name == "_all");
                 let is_all = [scroll_id, pit_id, id].into_iter().flatten().any(names_all);
-                if is_all { Err(DenyReason::Everybody) } else { Ok(None) }
+                if is_all { Err(DenyReason::AllSearches) } else { Ok(None) }
             }
             BodyRule::Scroll => check_scroll_body(self.content, body, self.context.longest),
             BodyRule::Searches | BodyRule::Template => {

@@ -199,7 +199,7 @@ fn check_link(members: &Map<String, Value>) -> Result<(), DenyReason> {
     let is_own = url.as_str().is_some_and(|url| {
         url.starts_with('/') && !url.starts_with("//") && !url.contains('\\') && !url.contains(char::is_control)
     });
-    if is_own { Ok(()) } else { Err(DenyReason::Named("has a link that leads elsewhere")) }
+    if is_own { Ok(()) } else { Err(DenyReason::Named("has a link to another host")) }
 }
 
 /// Rejects an address in the value of a setting: the server, or every user's page, would fetch it.

@@ -255,7 +255,7 @@ fn rejection_names_the_call_that_decided() {
     );
     assert_eq!(
         reason("GET", "/_nodes/hot_threads"),
-        "GET /_nodes/hot_threads stops every node, or slows it down: this address may read only"
+        "GET /_nodes/hot_threads stops or slows down every node: this address may read only"
     );
     assert_eq!(reason("PUT", &format!("/{}", "a".repeat(5000))).len(), "PUT ".len() + 200 + "… ".len() + unknown.len());
 }
@@ -353,13 +353,13 @@ fn every_row_of_the_table_has_a_route_class() {
             let expected: &[&str] = match rule.what {
                 "searches" => &["searches", "open_searches", "plugins"],
                 "documents" => &["documents"],
-                "searches in steps" => &["open_searches"],
-                "the end of one's own search" => &["open_searches", "statements", "searches"],
-                "what there is" => &["metadata"],
-                "how it is" => &["status"],
-                "what plug-ins do" => &["plugins", "statements"],
-                "pages and what they are made of" => &["pages"],
-                "the saved objects of Kibana 4 to 6" | "short links to own pages" => &["saved_objects"],
+                "searches that stay open" => &["open_searches"],
+                "the end of a search" => &["open_searches", "statements", "searches"],
+                "indices and their metadata" => &["metadata"],
+                "state of the cluster" => &["status"],
+                "state of plug-ins" => &["plugins", "statements"],
+                "pages and their assets" => &["pages"],
+                "saved objects of Kibana 4 to 6" | "short links to pages of the same server" => &["saved_objects"],
                 what if what.starts_with("the console") => &["console"],
                 what if what.starts_with("index management") => &["nested_calls"],
                 what if what.starts_with("saved objects") || what.starts_with("settings") => &["saved_objects"],

@@ -50,7 +50,7 @@ pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
                     return Err(DenyReason::Fetches(format!(".{}()", shown(name))));
                 }
                 if name == "label" && is_slow(after) {
-                    return Err(DenyReason::Named("has a regular expression that can take for ever"));
+                    return Err(DenyReason::Named("has a regular expression that can take unbounded time"));
                 }
                 rest = after;
             }

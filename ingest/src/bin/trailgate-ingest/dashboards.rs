@@ -13,6 +13,7 @@ use trailgate_ingest::setup;
 
 use crate::args::DashboardsArgs;
 use crate::connection::settings;
+use crate::output::print_text;
 
 pub(super) fn write_dashboards(folder: &Path) -> anyhow::Result<()> {
     let (events, access_log) = (event_dashboards(&DocumentOptions::default().prefix)?, access_log_dashboards()?);
@@ -36,7 +37,7 @@ pub(super) async fn install(args: &DashboardsArgs) -> anyhow::Result<bool> {
     }
     let plan = InstallPlan { sets, is_forced: args.force };
     let installed = install_dashboards(&domain, &plan, TIMEOUT).await?;
-    print!("{installed}");
+    print_text(&installed.to_string())?;
     Ok(installed.has_changed())
 }
 

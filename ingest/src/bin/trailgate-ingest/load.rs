@@ -15,6 +15,7 @@ use trailgate_ingest::load::tally::{SkippedFiles, Summary};
 
 use crate::args::{Connection, LoadArgs};
 use crate::connection::{s3, settings};
+use crate::output::{print_note, print_text};
 
 pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Result<Summary> {
     let days = Days { from: args.from, to: args.to };
@@ -33,7 +34,7 @@ pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Res
         let dry = Load::dry_run(settings.document_options.clone(), days);
         let (mut done, mut failures) = (Checkpoint::in_memory(), FailureFile::disabled());
         let summary = dry.run(&sources, &mut done, &mut failures, &progress, || false).await?;
-        print(&summary, true);
+        print_text(&describe(&summary, true))?;
         return Ok(summary);
     }
 
@@ -46,7 +47,7 @@ pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Res
     let is_interrupted = || interrupted.load(Ordering::Relaxed);
     let summary = load.run(&sources, &mut done, &mut failures, &progress, is_interrupted).await?;
     failures.finish()?;
-    print(&summary, false);
+    print_text(&describe(&summary, false))?;
     if interrupted.load(Ordering::Relaxed) {
         anyhow::bail!("interrupted; run the same command again to resume (checkpoint {})", args.done.display());
     }
@@ -74,43 +75,39 @@ fn interrupted() -> Arc<AtomicBool> {
             if set.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
-            eprintln!("finishing requests in flight; press Ctrl-C again to stop at once");
+            print_note("finishing requests in flight; press Ctrl-C again to stop at once");
         }
     });
     flag
 }
 
-fn print(summary: &Summary, is_dry: bool) {
+/// Describes the result of a run in lines of text.
+fn describe(summary: &Summary, is_dry: bool) -> String {
     let verb = if is_dry { "would be indexed" } else { "indexed" };
     let count = if is_dry { summary.events } else { summary.indexed + summary.degraded };
-    print!("{} events in {} files, {count} {verb}", summary.events, summary.files);
-    match summary.failed {
-        0 => println!(),
-        failed => println!(", {failed} failed"),
-    }
+    let failed = if summary.failed > 0 { format!(", {} failed", summary.failed) } else { String::new() };
+    let mut lines = vec![format!("{} events in {} files, {count} {verb}{failed}", summary.events, summary.files)];
     if summary.degraded > 0 {
-        println!("{} of them degraded; find them with _exists_:@degraded", summary.degraded);
+        lines.push(format!("{} of them degraded; find them with _exists_:@degraded", summary.degraded));
     }
     if summary.other_days > 0 {
-        println!("{} events skipped: of other days", summary.other_days);
+        lines.push(format!("{} events skipped: of other days", summary.other_days));
     }
-    for (kind, values) in &summary.foreign {
-        println!("{values} values skipped: {kind}");
-    }
-    for (reason, SkippedFiles { files, names }) in &summary.skipped {
+    lines.extend(summary.foreign.iter().map(|(kind, values)| format!("{values} values skipped: {kind}")));
+    lines.extend(summary.skipped.iter().map(|(reason, SkippedFiles { files, names })| {
         let more = if *files > names.len() { ", …" } else { "" };
-        println!("{files} files skipped: {reason} ({}{more})", names.join(", "));
+        format!("{files} files skipped: {reason} ({}{more})", names.join(", "))
+    }));
+    if is_dry {
+        lines.extend(summary.by_index.iter().map(|(index, events)| format!("{index}: {events}")));
     }
-    for (index, events) in summary.by_index.iter().filter(|_| is_dry) {
-        println!("{index}: {events}");
-    }
-    for failure in &summary.failures {
-        println!("failed: {failure}");
-    }
+    lines.extend(summary.failures.iter().map(|failure| format!("failed: {failure}")));
     if summary.failed > summary.failures.len() {
-        println!("failed: {} more; add --failures FILE to keep all", summary.failed - summary.failures.len());
+        let more = summary.failed - summary.failures.len();
+        lines.push(format!("failed: {more} more; add --failures FILE to keep all"));
     }
     if summary.failed == 0 && !summary.has_found() {
-        println!("failed: found no CloudTrail events in these paths");
+        lines.push("failed: found no CloudTrail events in these paths".to_owned());
     }
+    lines.join("\n") + "\n"
 }

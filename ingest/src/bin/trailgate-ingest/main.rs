@@ -4,6 +4,7 @@ mod args;
 mod connection;
 mod dashboards;
 mod load;
+mod output;
 mod verify;
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use trailgate_ingest::load::progress::AboveBar;
 use self::args::{Cli, Command};
 use self::dashboards::write_dashboards;
 use self::load::load_files;
+use self::output::print_note;
 use self::verify::verify_evidence;
 
 fn main() -> ExitCode {
@@ -59,7 +61,7 @@ fn log_above(bar: &ProgressBar, is_unsigned: bool) {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("trailgate-ingest: {error:#}");
+    print_note(&format!("trailgate-ingest: {error:#}"));
     ExitCode::FAILURE
 }
 

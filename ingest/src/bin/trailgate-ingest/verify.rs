@@ -19,13 +19,14 @@ use trailgate_ingest::verify::{ComparedDomain, Evidence, Period, digest_regions,
 
 use crate::args::{Connection, VerifyArgs};
 use crate::connection::{s3, settings};
+use crate::output::{print_note, print_text};
 
 /// Verifies the evidence, prints the report and returns the exit code: an error leaves the question undecided.
 pub(super) async fn verify_evidence(args: &VerifyArgs, bar: ProgressBar) -> u8 {
     match run_verification(args, bar).await {
         Ok(report) => report.verdict().exit_code(),
         Err(error) => {
-            eprintln!("trailgate-ingest: {error:#}");
+            print_note(&format!("trailgate-ingest: {error:#}"));
             Verdict::Undecided.exit_code()
         }
     }
@@ -52,17 +53,17 @@ async fn run_verification(args: &VerifyArgs, bar: ProgressBar) -> anyhow::Result
     let (before, report) = if args.load_missing {
         let target = LoadTarget::for_missing(Arc::clone(&compared.domain), &settings).await.map_err(hint)?;
         let before = load_missing(&evidence, &compared, target, &mut done, &progress).await.map_err(hint)?;
-        bar.suspend(|| args.print(&before, Some("before_loading")));
+        bar.suspend(|| args.print(&before, Some("before_loading")))?;
         let after = verify(&evidence, &compared, &mut Checkpoint::in_memory(), &progress).await.map_err(hint)?;
         (Some(before), after)
     } else {
         (None, verify(&evidence, &compared, &mut done, &progress).await.map_err(hint)?)
     };
     bar.finish_and_clear();
-    args.print(&report, before.as_ref().map(|_| "after_loading"));
     if let Some(file) = file {
         file.write(&args.audit_context(period), before.as_ref(), &report)?;
     }
+    args.print(&report, before.as_ref().map(|_| "after_loading"))?;
     done.clear()?;
     Ok(report)
 }
@@ -93,16 +94,17 @@ impl VerifyArgs {
         }
     }
 
-    /// Prints a report; `stage` distinguishes the report before the missing events were loaded from that after it.
-    fn print(&self, report: &Report, stage: Option<&str>) {
+    /// Prints a report. `stage` distinguishes the report before the missing events were loaded from that after it.
+    fn print(&self, report: &Report, stage: Option<&str>) -> anyhow::Result<()> {
         if self.json {
-            print!("{}", report.json_lines(stage));
-            return;
+            return print_text(&report.json_lines(stage));
         }
-        println!("{report}");
-        if stage == Some("before_loading") {
-            println!("loaded {} missing events; the second verification:", report.loaded);
-        }
+        let next = if stage == Some("before_loading") {
+            format!("loaded {} missing events; the second verification:\n", report.loaded)
+        } else {
+            String::new()
+        };
+        print_text(&format!("{report}\n{next}"))
     }
 
     /// Returns the scope of the checkpoint: what is compared, and by which version.

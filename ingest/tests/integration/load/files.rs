@@ -31,6 +31,17 @@ async fn dry_run_prints_counts_and_sends_no_request() {
     assert!(rig.domain().seen().is_empty());
 }
 
+#[tokio::test]
+async fn summary_into_a_closed_pipe_is_no_error() {
+    let rig = Rig::new().await;
+    rig.write("a.json", records(&[record("1", "2026-01-30")]));
+    let mut child = rig.start(&rig.domain().url(), &[&rig.path("a.json")]);
+    drop(child.stdout.take());
+    let ran = end(child).await;
+    assert_eq!((ran.code, ran.stderr.contains("stdout")), (Some(0), false), "{}", ran.stderr);
+    assert!(!std::path::Path::new(&rig.path("done")).exists());
+}
+
 /// Asserts that each event of a sample reaches the index once, under an id that begins with `ids`.
 async fn loads(name: &'static str, ids: &'static str, events: usize) {
     let rig = Rig::new().await;

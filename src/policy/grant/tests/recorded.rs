@@ -21,7 +21,7 @@ fn read_grant_page_has_the_route_table() {
         };
         let paths: Vec<_> = rule.paths.iter().map(|path| format!("`/{}`", path.replace('|', "\\|"))).collect();
         let engines = if rule.backend == Backend::Engine { rule.engines.to_string() } else { String::new() };
-        let refused = if rule.verdict == Verdict::Refuse { "**refused**: " } else { "" };
+        let refused = if rule.verdict == Verdict::Refuse { "**rejected**: " } else { "" };
         writeln!(table, "| {place} | {} | {} | {engines} | {refused}{} |", rule.methods, paths.join(" "), rule.what)
             .unwrap();
     }
