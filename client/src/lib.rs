@@ -69,5 +69,6 @@ pub use self::signed_client::{SignedClient, UnsignedRequest};
 pub use self::stats::{ClientStats, ForbiddenKind, RetryReason};
 pub use self::target::{Target, TargetError};
 pub use self::upstream::{
-    PooledBody, RootsError, Upstream, UpstreamConfig, UpstreamError, Via, load_roots, tls_config,
+    PooledBody, RootsError, Upstream, UpstreamConfig, UpstreamError, Via, describe_pem, load_roots, tls_config,
+    without_bom,
 };

@@ -28,7 +28,7 @@ use self::early_response::EarlyResponseStream;
 pub use self::error::UpstreamError;
 use self::pool::Pool;
 pub use self::pooled_body::PooledBody;
-pub use self::tls::{RootsError, load_roots, tls_config};
+pub use self::tls::{RootsError, describe_pem, load_roots, tls_config, without_bom};
 use crate::body::BodyFrames;
 use crate::endpoint::Endpoint;
 use crate::stats::ClientStats;

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use tokio::sync::watch;
+use trailgate_client::{describe_pem, without_bom};
 use x509_cert::der::Decode as _;
 
 use crate::watched_file::{self, Text};
@@ -96,7 +97,7 @@ impl LoadedCertificate {
         let certified = CertifiedKey::new(chain, private);
         certified
             .keys_match()
-            .map_err(|error| format!("does not belong to {}: {error}", certificate.display()))
+            .map_err(|error| format!("does not belong to the first certificate in {}: {error}", certificate.display()))
             .map_err(at(key))?;
         Ok(Self { certified: Arc::new(certified), starts, expires })
     }
@@ -149,8 +150,8 @@ fn private_key(text: &str) -> Result<Arc<dyn SigningKey>, String> {
     if text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err("is encrypted: write it without a passphrase, by openssl pkey -in KEY -out PLAIN".to_owned());
     }
-    let key =
-        PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("contains no private key: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(without_bom(text.as_bytes()));
+    let key = key.map_err(|error| format!("contains no private key: {}", describe_pem(&error)))?;
     let unsupported = |error| {
         format!(
             "holds an unsupported key type, use RSA of 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519: {error}"
@@ -161,8 +162,8 @@ fn private_key(text: &str) -> Result<Arc<dyn SigningKey>, String> {
 
 fn parse_chain(text: Text) -> Result<Vec<CertificateDer<'static>>, String> {
     let text = text.map_err(|reason| format!("cannot be read: {reason}"))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let chain = chain.map_err(|error| format!("is not PEM: {error}"))?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(without_bom(text.as_bytes())).collect();
+    let chain = chain.map_err(|error| format!("is not PEM: {}", describe_pem(&error)))?;
     if chain.is_empty() { Err("contains no certificate".to_owned()) } else { Ok(chain) }
 }
 

@@ -37,6 +37,14 @@ async fn domain_with_a_valid_certificate_is_trusted() {
 }
 
 #[tokio::test]
+async fn ca_file_with_a_byte_order_mark_is_read() {
+    let domain = FakeDomain::start(tls()).await.unwrap();
+    let ca_pem = domain.ca_pem().map(|pem| format!("\u{feff}{pem}"));
+    let rig = Rig::with(Setup { endpoint: Some(domain.url()), ca_pem, ..Setup::default() }).await;
+    assert_eq!(rig.get("/").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn domain_certificate_of_an_unknown_ca_is_rejected() {
     let other = FakeDomain::start(tls()).await.unwrap();
     let ca_pem = other.ca_pem().map(str::to_owned);

@@ -312,27 +312,60 @@ async fn certificate_outside_its_validity_is_not_loaded() {
 
 #[tokio::test]
 async fn mistake_in_a_tls_file_is_reported_with_its_file() {
-    let check = async |certificate: &str, key: &str| {
-        let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
-        std::fs::write(path(&folder, "cert.pem"), certificate).unwrap();
-        std::fs::write(path(&folder, "key.pem"), key).unwrap();
-        let config = path(&folder, "trailgate.toml");
-        let tls = "[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n[upstream]";
-        let text = std::fs::read_to_string(&config).unwrap().replace("[upstream]", tls);
-        std::fs::write(&config, text).unwrap();
-        let (code, _, stderr) = output(&["check", "--config", &config]).await;
-        assert_eq!(code, Some(78), "{stderr}");
-        stderr
-    };
     let (expired, early, good) = (in_years(2010, 2020), in_years(2100, 2110), SelfSigned::new());
-    let stderr = check(&expired.certificate, &expired.key).await;
+    let stderr = rejection(&expired.certificate, &expired.key).await;
     assert!(stderr.contains("cert.pem: has expired at 2020-01-01T00:00:00Z"), "{stderr}");
-    let stderr = check(&early.certificate, &early.key).await;
+    let stderr = rejection(&early.certificate, &early.key).await;
     assert!(stderr.contains("cert.pem: is not valid before 2100-01-01T00:00:00Z"), "{stderr}");
     let encrypted = good.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-    let stderr = check(&good.certificate, &encrypted).await;
+    let stderr = rejection(&good.certificate, &encrypted).await;
     assert!(stderr.contains("key.pem: is encrypted"), "{stderr}");
     let odd = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
-    let stderr = check(&good.certificate, odd).await;
+    let stderr = rejection(&good.certificate, odd).await;
     assert!(stderr.contains("key.pem: holds an unsupported key type"), "{stderr}");
+}
+
+#[tokio::test]
+async fn private_key_is_quoted_in_no_error() {
+    let good = SelfSigned::new();
+    let secret: Vec<&str> = good.key.lines().filter(|line| !line.starts_with('-')).collect();
+    // As environment variables and YAML often hold it; then cut; then with a character too many.
+    for (key, reason) in [
+        (good.key.replace('\n', "\\n"), "a BEGIN line does not end after its dashes"),
+        (good.key.replace("-----END PRIVATE KEY-----", ""), "a section has no END line"),
+        (good.key.replace(secret[0], &format!("{}?", secret[0])), "a section is not base64"),
+    ] {
+        let stderr = rejection(&good.certificate, &key).await;
+        assert!(stderr.contains("key.pem: contains no private key") && stderr.contains(reason), "{stderr}");
+        // Neither the text nor its bytes: the PEM library quotes a line as "[45, 45, …]".
+        assert!(!secret.iter().any(|line| stderr.contains(line)) && !stderr.contains("45, 45"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn tls_files_with_a_byte_order_mark_are_read() {
+    let good = SelfSigned::new();
+    let marked = |text: &str| format!("\u{feff}{text}");
+    let (code, stderr) = check(&marked(&good.certificate), &marked(&good.key)).await;
+    assert_eq!(code, Some(0), "{stderr}");
+}
+
+/// Returns the error of `trailgate check` for these files.
+async fn rejection(certificate: &str, key: &str) -> String {
+    let (code, stderr) = check(certificate, key).await;
+    assert_eq!(code, Some(78), "{stderr}");
+    stderr
+}
+
+/// Runs `trailgate check` with these files, and returns its exit code and its errors.
+async fn check(certificate: &str, key: &str) -> (Option<i32>, String) {
+    let folder = files("https://search-trail-abc.eu-west-1.es.amazonaws.com", &allow("203.0.113.7"));
+    std::fs::write(path(&folder, "cert.pem"), certificate).unwrap();
+    std::fs::write(path(&folder, "key.pem"), key).unwrap();
+    let config = path(&folder, "trailgate.toml");
+    let tls = "[listen.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n[upstream]";
+    let text = std::fs::read_to_string(&config).unwrap().replace("[upstream]", tls);
+    std::fs::write(&config, text).unwrap();
+    let (code, _, stderr) = output(&["check", "--config", &config]).await;
+    (code, stderr)
 }

@@ -13,8 +13,8 @@ pub fn load_roots(ca_file: Option<&Path>) -> Result<RootCertStore, RootsError> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = ca_file {
         let pem = std::fs::read(file).map_err(|error| RootsError::Unreadable(file.to_owned(), error))?;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| RootsError::NotPem(file.to_owned(), error))?;
+        for certificate in CertificateDer::pem_slice_iter(without_bom(&pem)) {
+            let certificate = certificate.map_err(|error| RootsError::NotPem(file.to_owned(), describe_pem(&error)))?;
             roots.add(certificate).map_err(|error| RootsError::BadCertificate(file.to_owned(), error))?;
         }
         if roots.is_empty() {
@@ -38,8 +38,8 @@ pub enum RootsError {
     #[error("{}: cannot be read", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
     /// The file is not PEM.
-    #[error("{}: is not PEM", .0.display())]
-    NotPem(PathBuf, #[source] pem::Error),
+    #[error("{}: is not PEM: {}", .0.display(), .1)]
+    NotPem(PathBuf, String),
     /// The file has a certificate that cannot be a root.
     #[error("{}: contains an invalid certificate", .0.display())]
     BadCertificate(PathBuf, #[source] rustls::Error),
@@ -57,6 +57,25 @@ impl RootsError {
     pub fn is_in_file(&self) -> bool {
         !matches!(self, Self::NoPlatformRoots(_))
     }
+}
+
+/// Describes an error without the line that it quotes, which can be a private key.
+#[must_use]
+pub fn describe_pem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line does not end after its dashes: restore the line breaks",
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line: the file is cut, or has no line breaks",
+        pem::Error::Base64Decode(_) => "a section is not base64",
+        pem::Error::NoItemsFound => "it has no section of this kind",
+        _ => return error.to_string(),
+    }
+    .to_owned()
+}
+
+/// Removes the byte order mark that editors on Windows write at the start, which would hide the first section.
+#[must_use]
+pub fn without_bom(pem: &[u8]) -> &[u8] {
+    pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem)
 }
 
 /// Returns the TLS settings of a client that trusts `roots`: TLS 1.2 and 1.3.
