@@ -291,6 +291,8 @@ impl Proxy {
     ) -> Response<BodySource> {
         let Shared { allowlist, idle_timeout, .. } = &*self.shared;
         headers::to_client(response.headers_mut(), self.upstream.authority(), context);
+        // An intermediary sends its own version, not the domain's (RFC 9112, section 2.3).
+        *response.version_mut() = Version::HTTP_11;
         response.map(|body| BodySource::Streaming(StreamingBody::new(body, *idle_timeout, allowlist.clone(), client)))
     }
 }

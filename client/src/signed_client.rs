@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::uri::Authority;
@@ -235,7 +233,8 @@ impl UnsignedRequest {
     }
 }
 
-/// Reads as much of a 403 as is needed to determine whether the service rejected the signature.
+/// Reads as much of a 403 as is needed to determine whether the service rejected the signature. A body that is longer,
+/// or slower, than a rejection passes like that of any other response.
 async fn read_forbidden(
     response: Response<PooledBody>,
     params: &SigningParams<'_>,
@@ -247,25 +246,21 @@ async fn read_forbidden(
     if !may_be_rejection(&response) {
         return Ok((response, Forbidden::Other));
     }
-    let (head, body) = response.into_parts();
-    let body = read(body).await?;
-    let forbidden = Forbidden::read(&head.headers, &body);
-    Ok((Response::from_parts(head, PooledBody::read(body)), forbidden))
+    let (head, mut body) = response.into_parts();
+    let read = timeout(REJECTION_TIMEOUT, body.read_ahead(REJECTION_BYTES)).await;
+    let rejection = read.unwrap_or(Ok(None)).map_err(UpstreamError::broken)?;
+    let forbidden = rejection.map_or(Forbidden::Other, |rejection| Forbidden::read(&head.headers, rejection));
+    Ok((Response::from_parts(head, body), forbidden))
 }
 
 /// Returns whether a 403 may be the service's rejection of a signature: these are short and never compressed.
 fn may_be_rejection(response: &Response<PooledBody>) -> bool {
-    let is_short = response.body().size_hint().exact().is_none_or(|length| (1..=REJECTION_BYTES).contains(&length));
+    let length = response.body().size_hint().exact();
+    let is_short = length.is_none_or(|length| (1..=REJECTION_BYTES as u64).contains(&length));
     is_short && !response.headers().contains_key(header::CONTENT_ENCODING)
 }
 
-async fn read(body: PooledBody) -> Result<Bytes, UpstreamError> {
-    let limit = usize::try_from(REJECTION_BYTES).unwrap_or(usize::MAX);
-    let body = timeout(REJECTION_TIMEOUT, Limited::new(body, limit).collect()).await;
-    Ok(body.map_err(|_| UpstreamError::ResponseTimeout)?.map_err(UpstreamError::Broken)?.to_bytes())
-}
-
 /// Maximum bytes of a rejection. It repeats the canonical request, so it is as long as the URL and the session token.
-const REJECTION_BYTES: u64 = 256 * 1024;
+const REJECTION_BYTES: usize = 256 * 1024;
 /// The time limit for the body of a rejection.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(10);

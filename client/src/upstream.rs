@@ -12,10 +12,12 @@ mod pool;
 mod pooled_body;
 mod tls;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::{Request, Response, StatusCode, Uri, header};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::RootCertStore;
@@ -182,11 +184,13 @@ pub enum Via {
 }
 
 /// Rejects a response that the request did not allow: a protocol switch, or a transfer coding other than `chunked`,
-/// which a client has to offer in `TE`. `Transfer-Encoding` overrides `Content-Length` (RFC 9112, section 6.3).
+/// which a client has to offer in `TE`. `Transfer-Encoding` overrides `Content-Length` (RFC 9112, section 6.3), and a
+/// 204 has none (RFC 9110, section 8.6).
 fn check_framing<B>(response: &mut Response<B>) -> Result<(), UpstreamError> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(UpstreamError::Unrequested("a switch to another protocol (101)"));
     }
+    let is_empty = response.status() == StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     if headers.contains_key(header::TRANSFER_ENCODING) {
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -195,7 +199,31 @@ fn check_framing<B>(response: &mut Response<B>) -> Result<(), UpstreamError> {
         }
         headers.remove(header::CONTENT_LENGTH);
     }
+    if is_empty {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    normalize_length(headers);
     Ok(())
+}
+
+/// Leaves at most one `Content-Length`, with one number, because clients may reject others (RFC 9110, section 8.6).
+/// hyper accepts a number that is repeated, and in a response to `HEAD` anything.
+fn normalize_length(headers: &mut HeaderMap) {
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    match (values.next(), values.next()) {
+        (None, _) => return,
+        (Some(value), None) if is_number(value) => return,
+        _ => {}
+    }
+    let values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let numbers: BTreeSet<&[u8]> =
+        values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii).collect();
+    let only = numbers.first().filter(|number| numbers.len() == 1 && is_number(number));
+    match only.and_then(|number| HeaderValue::from_bytes(number).ok()) {
+        Some(number) => drop(headers.insert(header::CONTENT_LENGTH, number)),
+        None => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
 }
 
 /// The TCP keepalive time: a silent connection is probed after it, so that one to a vanished node ends.

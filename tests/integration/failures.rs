@@ -77,6 +77,32 @@ async fn response_with_two_lengths_is_forwarded_as_chunked() {
 }
 
 #[tokio::test]
+async fn repeated_length_is_forwarded_once() {
+    let rig = Rig::new().await;
+    for (head, expected) in [
+        ("content-length: 5, 5", vec!["5"]),
+        ("content-length: 5\r\ncontent-length: 5", vec!["5"]),
+        // What hyper rejects in a response to GET.
+        ("content-length: 5, 6", vec![]),
+        ("content-length: ", vec![]),
+    ] {
+        rig.domain.fault(Fault::Garbage(Bytes::from(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n"))), Times::Once);
+        let response = rig.raw(b"HEAD / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        let lengths: Vec<&str> = response.lines().filter_map(|line| line.strip_prefix("content-length: ")).collect();
+        assert_eq!(lengths, expected, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn response_over_http_1_0_is_forwarded_as_1_1() {
+    let rig = Rig::new().await;
+    rig.domain.fault(Fault::Garbage("HTTP/1.0 200 OK\r\n\r\nwhole".into()), Times::Once);
+    let response = rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+}
+
+#[tokio::test]
 async fn response_with_a_trailer_is_forwarded() {
     let rig = Rig::new().await;
     let chunks = "5\r\nwhole\r\n0\r\nx-sum: 1\r\n\r\n";

@@ -104,6 +104,14 @@ async fn http_2_request_is_forwarded_and_signed() {
 }
 
 #[tokio::test]
+async fn http_2_response_without_content_has_no_length() {
+    let (rig, certificate) = secure(Setup::default()).await;
+    rig.domain.fault(Fault::Garbage("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n".into()), Times::Once);
+    let response = Http2::open(&rig, &certificate).await.send(get("/")).await;
+    assert_eq!((response.status(), header(&response, "content-length")), (StatusCode::NO_CONTENT, None));
+}
+
+#[tokio::test]
 async fn slow_request_blocks_no_other_on_its_connection() {
     let (rig, certificate) = secure(Setup::default()).await;
     let release = Arc::new(Notify::new());

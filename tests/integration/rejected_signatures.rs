@@ -1,7 +1,7 @@
 //! A domain that rejects the signature: by its clock, the credentials, or the secret.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -11,7 +11,9 @@ use fake_domain::verify::{self, Verifier, parse_date};
 use fake_domain::{Answer, Fault, Options, Times};
 use hyper::StatusCode;
 use serde_json::json;
-use trailgate_testkit::signing_key;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use trailgate_testkit::{StoppedClock, signing_key};
 
 use crate::failures::fails;
 use crate::support::{Events, Rig, Setup, header, request};
@@ -141,6 +143,35 @@ async fn chunked_signature_rejection_is_not_forwarded() {
         format!("HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     rig.domain.fault(Fault::Garbage(Bytes::from(chunked)), Times::Once);
     fails(&rig, &rig.get("/").await, 502, "upstream_refused_signature").await;
+}
+
+#[tokio::test]
+async fn longer_403_than_a_rejection_is_forwarded() {
+    let rig = Rig::new().await;
+    let body = "x".repeat(300 * 1024);
+    let chunked =
+        format!("HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    rig.domain.fault(Fault::Garbage(Bytes::from(chunked)), Times::Once);
+    let response = rig.get("/").await;
+    assert_eq!((response.status(), response.body().len()), (StatusCode::FORBIDDEN, body.len()));
+    assert_eq!(rig.access_line().await["outcome"], "forwarded");
+}
+
+#[tokio::test]
+async fn slower_403_than_a_rejection_is_forwarded() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let rig = Rig::with(Setup { endpoint, ..Setup::default() }).await;
+    let clock = StoppedClock::stop();
+    let domain = async {
+        let (mut domain, _) = listener.accept().await.unwrap();
+        domain.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 9\r\n\r\nnot ").await.unwrap();
+        clock.pass(Duration::from_secs(11)).await;
+        domain.write_all(b"yours").await.unwrap();
+        domain
+    };
+    let (response, _domain) = tokio::join!(rig.get("/"), domain);
+    assert_eq!((response.status(), response.body().as_ref()), (StatusCode::FORBIDDEN, &b"not yours"[..]));
 }
 
 #[tokio::test]
