@@ -26,7 +26,7 @@ use crate::admin::ask;
 use crate::admin::metrics::{metrics, start_with_certificate};
 use crate::http2::{Http2, get};
 use crate::program::{Program, command, files, output, path};
-use crate::support::{Connection, Events, Rig, Setup, allow, header, patiently, rest};
+use crate::support::{Connection, Events, RawAnswer, Rig, Setup, allow, header, patiently, rest};
 
 #[tokio::test]
 async fn plain_listener_redirects_to_the_tls_listener() {
@@ -194,10 +194,14 @@ async fn stalled_handshake_times_out_and_blocks_no_client() {
 }
 
 #[tokio::test]
-async fn plain_http_on_a_tls_listener_gets_no_response() {
+async fn plain_http_on_a_tls_listener_is_rejected_with_a_hint() {
     let (rig, _) = secure(Setup::default()).await;
-    let answer = rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
+    let answer = RawAnswer::only(&rig.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await);
+    assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("malformed_request")));
+    let reason = &answer.json()["error"]["reason"];
+    assert_eq!(*reason, "this port speaks https: write https:// instead of http://");
+    assert_eq!(rig.access_line().await["outcome"], "malformed_request");
+    assert_eq!(rig.domain.seen(), []);
 }
 
 #[tokio::test]

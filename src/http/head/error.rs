@@ -12,6 +12,9 @@ pub struct HeadLimits {
 /// The reason for which a request head is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
+    /// Plain HTTP on a listener with TLS.
+    #[error("this port speaks https: write https:// instead of http://")]
+    Unencrypted,
     /// A line ends in LF without CR.
     #[error("a line of the head ends in a bare LF")]
     BareLf,

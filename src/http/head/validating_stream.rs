@@ -124,7 +124,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> ValidatingStream<I> {
         Arc::clone(&self.half_closed)
     }
 
-    fn reject(&mut self, error: HeadError) {
+    /// Rejects the next request, and reads none after it.
+    pub(crate) fn reject(&mut self, error: HeadError) {
         self.rejection.set(error);
         self.held = BytesMut::from(PLACEHOLDER_HEAD);
         self.cleared = PLACEHOLDER_HEAD.len();

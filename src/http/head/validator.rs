@@ -95,6 +95,11 @@ impl HeadValidator {
             }
             line = end + 1;
         }
+        // A TLS handshake and other binary protocols have lines by chance only; their clients wait for a response.
+        let first = bytes.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
+        if first.is_some_and(|&first| !TOKEN[usize::from(first)]) {
+            return Err(HeadError::RequestLine);
+        }
         self.position = Position::Head { scanned: bytes.len(), line };
         self.within(bytes.len()).map(|_| None)
     }

@@ -26,8 +26,8 @@ use super::bound_listener::ListenerContext;
 use super::connection_timeouts::ConnectionActivity;
 use super::permits::{ConnectionPermit, ConnectionPermits};
 use super::{ClientRequest, Server};
-use crate::http::head;
 use crate::http::head::validating_stream::{Timeouts, ValidatingStream};
+use crate::http::head::{self, HeadError};
 use crate::http::listener::Connection;
 use crate::http::proxy_protocol::{self, ProxyError};
 use crate::http::tls;
@@ -54,11 +54,14 @@ pub(super) async fn serve<P, H, F, B>(
     let _ = stream.set_nodelay(true);
     let opening = timeout(limits.header_timeout, open(&server.shared.permits, &context, stream, peer, &mut permit));
     let outcome = match opening.await {
-        Ok(Ok((connection, Io::Plain(stream)))) => server.http1(connection, stream).await,
+        Ok(Ok((connection, Io::Plain(stream)))) => server.http1(connection, stream, None).await,
+        Ok(Ok((connection, Io::Unencrypted(stream)))) => {
+            server.http1(connection, stream, Some(HeadError::Unencrypted)).await
+        }
         Ok(Ok((connection, Io::Tls(stream)))) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) => {
             server.http2(connection, stream).await
         }
-        Ok(Ok((connection, Io::Tls(stream)))) => server.http1(connection, stream).await,
+        Ok(Ok((connection, Io::Tls(stream)))) => server.http1(connection, stream, None).await,
         // Load balancer health checks connect and disconnect.
         Ok(Err(OpenError::Proxy(error @ ProxyError::Ended(_)))) => {
             return tracing::debug!(%error, %peer, "connection ended");
@@ -99,6 +102,8 @@ impl Drop for OpenConnection {
 /// A connection that is ready for HTTP.
 enum Io {
     Plain(TcpStream),
+    /// Plain HTTP on a listener with TLS, to be rejected with a reason. A failed handshake would give none.
+    Unencrypted(TcpStream),
     // Boxed: the state is large, and a connection is idle for most of its life.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -130,9 +135,17 @@ async fn open(
     }
     let io = match &context.tls {
         None => Io::Plain(stream),
+        Some(_) if is_http(&stream).await => Io::Unencrypted(stream),
         Some(acceptor) => Io::Tls(Box::new(acceptor.accept(stream).await.map_err(OpenError::Handshake)?)),
     };
     Ok((connection, io))
+}
+
+/// Returns whether the client begins with a method of HTTP. A TLS handshake begins with 0x16.
+async fn is_http(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    // The handshake reports the end or failure of the connection.
+    stream.peek(&mut first).await.is_ok_and(|length| length > 0 && first[0].is_ascii_uppercase())
 }
 
 impl<P, H, F, B> Server<P, H>
@@ -142,13 +155,22 @@ where
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Unpin + 'static,
 {
-    async fn http1<I>(self: &Arc<Self>, connection: Connection, io: I) -> Result<(), hyper::Error>
+    /// Serves HTTP/1.1, or only rejects the first request for `error`.
+    async fn http1<I>(
+        self: &Arc<Self>,
+        connection: Connection,
+        io: I,
+        error: Option<HeadError>,
+    ) -> Result<(), hyper::Error>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = self.shared.limits;
         let timeouts = Timeouts { head: limits.header_timeout, write: limits.write_timeout };
-        let stream = ValidatingStream::new(io, limits.head, timeouts);
+        let mut stream = ValidatingStream::new(io, limits.head, timeouts);
+        if let Some(error) = error {
+            stream.reject(error);
+        }
         let (rejection, half_closed) = (stream.rejection(), stream.half_closed());
         let activity = ConnectionActivity::start();
         let (server, requests) = (Arc::clone(self), Arc::clone(&activity));

@@ -170,6 +170,14 @@ fn malformed_request_line_is_rejected() {
 }
 
 #[test]
+fn first_byte_of_another_protocol_is_rejected_at_once() {
+    let gate = Gate::start();
+    // The start of a TLS handshake, without the end of a line.
+    gate.refuses(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", HeadError::RequestLine);
+    gate.refuses(b"\r\n\x16\x03\x01\x02\0", HeadError::RequestLine);
+}
+
+#[test]
 fn target_with_invalid_characters_is_rejected() {
     let gate = Gate::start();
     let refuses = |target: &[u8]| {
