@@ -1,4 +1,4 @@
-//! Corrects the results of credential providers: white space around keys, and extended expiries.
+//! Corrects the results of credential providers: white space and quotes around keys, and extended expiries.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
@@ -14,8 +14,8 @@ pub(super) fn keep_expiry(fetched: &mut Credentials, last: &Credentials) {
     }
 }
 
-/// Removes white space around keys, as an editor or `echo` adds it, and rejects control characters, which no header can
-/// hold.
+/// Removes white space around keys, as an editor or `echo` adds it, and quotes, which `docker run --env-file` leaves
+/// there. Rejects control characters, which no header can hold.
 pub(super) fn trim(fetched: Credentials) -> Result<Credentials, CredentialsError> {
     let parts = [
         ("access key id", Some(fetched.access_key_id())),
@@ -25,7 +25,7 @@ pub(super) fn trim(fetched: Credentials) -> Result<Credentials, CredentialsError
     let (mut is_padded, mut trimmed) = (false, [const { None }; 3]);
     for ((name, part), place) in parts.into_iter().zip(&mut trimmed) {
         let Some(part) = part else { continue };
-        let plain = part.trim();
+        let plain = without_quotes(part.trim()).trim();
         if plain.is_empty() || !plain.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
             let source = source(&fetched);
             return Err(CredentialsError::invalid_configuration(format!(
@@ -34,7 +34,10 @@ pub(super) fn trim(fetched: Credentials) -> Result<Credentials, CredentialsError
         }
         if plain.len() < part.len() {
             is_padded = true;
-            tracing::warn!("the {name} from {} has white space around it, which is removed", source(&fetched));
+            tracing::warn!(
+                "the {name} from {} has white space or quotes around it, which are removed",
+                source(&fetched)
+            );
         }
         *place = Some(plain.to_owned());
     }
@@ -47,4 +50,10 @@ pub(super) fn trim(fetched: Credentials) -> Result<Credentials, CredentialsError
         plain.set_property(features.clone());
     }
     Ok(plain)
+}
+
+/// Returns the text between quotes, if it has two of a kind. No key of AWS contains one.
+fn without_quotes(text: &str) -> &str {
+    let between = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
+    between('"').or_else(|| between('\'')).unwrap_or(text)
 }

@@ -153,7 +153,9 @@ fn keys_are_trimmed_and_control_characters_rejected() {
     };
     assert_eq!(keys("AKID", "secret", None).unwrap(), "AKID secret ");
     assert_eq!(keys("AKID\n", "secret\r\n", Some(" token ")).unwrap(), "AKID secret token");
+    assert_eq!(keys("\"AKID\"", "'secret'\n", Some("\"token")).unwrap(), "AKID secret \"token");
     for (id, secret, token) in [
+        ("\"\"", "secret", None),
         ("AK\nID", "secret", None),
         ("AKID", "sec\u{1}ret", None),
         ("AKID", "secret", Some("to\0ken")),
