@@ -94,7 +94,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, _) = request.into_parts();
     if hosts.is_some_and(|hosts| is_from_elsewhere(&head.headers, hosts)) {
-        let reason = "a page from elsewhere asks for this, or by a host name that is not in admin.hosts\n";
+        let reason = "the request comes from a page of another site, or its host name is not in admin.hosts\n";
         return Ok(plain(StatusCode::FORBIDDEN, reason));
     }
     if !matches!(head.method, Method::GET | Method::HEAD) {
