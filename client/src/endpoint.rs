@@ -27,6 +27,11 @@ impl Endpoint {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(EndpointError::Path);
         }
+        // A URL may contain an empty port, and one that does not exist.
+        let has_port = authority.as_str().len() > authority.host().len();
+        if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(EndpointError::Port);
+        }
         // The default port is omitted: clients omit it in `Host`, and `Host` is signed.
         let default_port = if scheme == Scheme::HTTPS { 443 } else { 80 };
         let own_port = authority.port_u16().is_some_and(|port| port == default_port);
@@ -112,6 +117,9 @@ pub enum EndpointError {
     /// The URL contains userinfo. Requests are authenticated by signature.
     #[error("has a user name: remove the part before the @")]
     UserInfo,
+    /// The port is not a number from 1 to 65535.
+    #[error("has a port that is not a number from 1 to 65535")]
+    Port,
     /// The URL has a path or a query, which would be lost.
     #[error("has a path: write only scheme and host")]
     Path,
@@ -198,6 +206,9 @@ mod tests {
         rejects("/path", EndpointError::NoUrl);
         rejects("ftp://host", EndpointError::Scheme);
         rejects("https://user:secret@host", EndpointError::UserInfo);
+        rejects("https://host:", EndpointError::Port);
+        rejects("https://host:0", EndpointError::Port);
+        rejects("https://[::1]:99999", EndpointError::Port);
         rejects("https://host/_plugin/kibana/", EndpointError::Path);
         rejects("https://host/?a", EndpointError::Path);
     }

@@ -1,7 +1,7 @@
 //! `[listen]` as written in the file: one table, or one `[[listen]]` per listener.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_spanned::Spanned;
+use trailgate_client::Endpoint;
 
 use super::problem::{Problem, problem_at};
 use crate::http::listener::{Listener, ToHttps};
@@ -36,7 +37,7 @@ struct Listen {
 /// An address and a port.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-struct Address(SocketAddr);
+pub(super) struct Address(SocketAddr);
 
 /// The redirect setting of a listener: to the port of the TLS listener, or to the port that is given.
 #[derive(Clone, Copy, Deserialize)]
@@ -59,13 +60,52 @@ impl Listens {
         let secure = self.0.iter().find(|listen| listen.tls.is_some());
         let port = secure.map(|listen| listen.address().port());
         for (index, listen) in self.0.iter().enumerate() {
-            let is_taken = |other: &Listen| other.address() == listen.address() && listen.address().port() != 0;
-            if let Some(written) = listen.address.as_ref().filter(|_| self.0[..index].iter().any(is_taken)) {
-                let message = format!("{} is the address of another [[listen]]", listen.address());
+            let address = listen.address();
+            let others = self.0[..index].iter().map(Listen::address);
+            let other = others.filter(|other| other.is_ipv6() == address.is_ipv6()).find(|it| overlap(*it, address));
+            if let (Some(written), Some(other)) = (&listen.address, other) {
+                let of_other = "the address of another [[listen]]";
+                let message = if other == address {
+                    format!("{address} is {of_other}")
+                } else {
+                    format!("{address} overlaps with {other}, {of_other}: write another port, or remove one")
+                };
                 return Err(problem_at(written, message));
             }
         }
-        self.0.into_iter().map(|listen| listen.check(folder, port)).collect()
+        let addresses: Vec<SocketAddr> = self.0.iter().map(Listen::address).collect();
+        // `[::]` accepts IPv4, too, unless another listener does.
+        let is_ipv6_only = |address: SocketAddr| {
+            let is_other = |other: &SocketAddr| other.is_ipv4() && overlap(*other, address);
+            address.is_ipv6() && addresses.iter().any(is_other)
+        };
+        let check = |listen: Listen| {
+            let is_ipv6_only = is_ipv6_only(listen.address());
+            listen.check(folder, port, is_ipv6_only)
+        };
+        self.0.into_iter().map(check).collect()
+    }
+
+    /// Returns the address of a listener that cannot be bound together with `address`, with its location unless it is
+    /// the default.
+    pub(super) fn overlapping(&self, address: SocketAddr) -> Option<(SocketAddr, Option<&Spanned<Address>>)> {
+        let listen = self.0.iter().find(|listen| overlap(listen.address(), address))?;
+        Some((listen.address(), listen.address.as_ref()))
+    }
+
+    /// Returns the address of the listener that accepts the connections of this proxy to `endpoint`.
+    pub(super) fn accepting(&self, endpoint: &Endpoint) -> Option<SocketAddr> {
+        let host = endpoint.host();
+        let hosts: Vec<IpAddr> = match host.parse() {
+            Ok(ip) => vec![ip],
+            Err(_) if host == "localhost" => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            Err(_) => Vec::new(),
+        };
+        let is_at = |address: &SocketAddr| {
+            let is_own = |ip: &IpAddr| address.ip() == *ip || (address.ip().is_unspecified() && ip.is_loopback());
+            address.port() == endpoint.port() && hosts.iter().any(is_own)
+        };
+        self.0.iter().map(Listen::address).find(is_at)
     }
 
     /// Returns warnings about settings that are valid, and probably not intended.
@@ -87,7 +127,7 @@ impl Listen {
         self.address.as_ref().map_or(ADDRESS, |address| address.get_ref().0)
     }
 
-    fn check(self, folder: &Path, https_port: Option<u16>) -> Result<Listener, Problem> {
+    fn check(self, folder: &Path, https_port: Option<u16>, is_ipv6_only: bool) -> Result<Listener, Problem> {
         let trusted_proxies = self.trusted_proxies.iter().map(|text| {
             cidr::parse(text.get_ref()).map_err(|error| problem_at(text, format!("{:?} {error}", text.get_ref())))
         });
@@ -114,6 +154,7 @@ impl Listen {
         let to_https = redirect.map(port).transpose()?.map(|port| ToHttps { port });
         Ok(Listener {
             address: self.address(),
+            is_ipv6_only,
             hosts: hosts(&self.hosts)?,
             trusted_proxies,
             trusted_origins: trusted_origins(&self.trusted_origins)?,
@@ -124,6 +165,15 @@ impl Listen {
                 .map(|tls| CertificateFiles { certificate: folder.join(tls.certificate), key: folder.join(tls.key) }),
         })
     }
+}
+
+/// Returns whether one of two addresses includes the other. `[::]` includes IPv4. The system chooses another port for
+/// each port 0.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let includes = |one: SocketAddr, other: SocketAddr| {
+        one.ip() == other.ip() || (one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
+    };
+    one.port() == other.port() && one.port() != 0 && (includes(one, other) || includes(other, one))
 }
 
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -282,6 +332,58 @@ mod tests {
         let listen = "[[listen]]\naddress = \"0.0.0.0:80\"\n";
         rejects(&listen.repeat(2), "6: listen.address: 0.0.0.0:80 is the address of another [[listen]]");
         assert!(parse(&"[[listen]]\naddress = \"0.0.0.0:0\"\n".repeat(2)).is_ok());
+    }
+
+    #[test]
+    fn overlapping_addresses_are_rejected() {
+        let both =
+            |one: &str, other: &str| format!("[[listen]]\naddress = \"{one}\"\n[[listen]]\naddress = \"{other}\"\n");
+        let message = |one: &str, other: &str| {
+            format!(
+                "6: listen.address: {one} overlaps with {other}, the address of another [[listen]]: write another port, \
+                 or remove one"
+            )
+        };
+        rejects(&both("0.0.0.0:80", "10.0.0.1:80"), &message("10.0.0.1:80", "0.0.0.0:80"));
+        rejects(&both("[::1]:80", "[::]:80"), &message("[::]:80", "[::1]:80"));
+        assert!(parse(&both("0.0.0.0:80", "10.0.0.1:81")).is_ok());
+        let admin = |listen: &str, admin: &str| format!("[listen]\naddress = \"{listen}\"\n[admin]\n{admin}");
+        let message = |line: &str, key: &str, one: &str, other: &str| {
+            format!(
+                "{line}: {key}.address: {one} of a [[listen]] and {other} of admin.address overlap: write another port"
+            )
+        };
+        rejects(&admin("[::]:80", "address = \"127.0.0.1:80\""), &message("6", "admin", "[::]:80", "127.0.0.1:80"));
+        rejects(&admin("0.0.0.0:9180", ""), &message("4", "listen", "0.0.0.0:9180", "127.0.0.1:9180"));
+    }
+
+    #[test]
+    fn ipv6_wildcard_leaves_ipv4_to_another_listener() {
+        let is_ipv6_only = |addresses: &[&str]| {
+            let listen: Vec<_> = addresses.iter().map(|it| format!("[[listen]]\naddress = \"{it}\"\n")).collect();
+            parse(&listen.concat()).unwrap().iter().map(|listener| listener.is_ipv6_only).collect::<Vec<_>>()
+        };
+        assert_eq!(is_ipv6_only(&["[::]:80", "0.0.0.0:80"]), [true, false]);
+        assert_eq!(is_ipv6_only(&["10.0.0.1:80", "[::]:80"]), [false, true]);
+        assert_eq!(is_ipv6_only(&["0.0.0.0:80", "[::]:443", "[::1]:80"]), [false, false, false]);
+    }
+
+    #[test]
+    fn endpoint_of_this_proxy_is_rejected() {
+        let parse = |endpoint: &str, listen: &str| {
+            let aws = "[aws]\nregion = \"eu-west-1\"\nservice = \"es\"\n";
+            let text = format!("[upstream]\nendpoint = {endpoint:?}\n{aws}[listen]\naddress = {listen:?}\n");
+            Config::parse(Path::new("a.toml"), &text).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let error = parse("http://127.0.0.1:8080", "127.0.0.1:8080").unwrap_err();
+        let message = "is this proxy itself, which listens on 127.0.0.1:8080";
+        assert_eq!(error, format!("a.toml:2: upstream.endpoint: \"http://127.0.0.1:8080\" {message}"));
+        parse("http://localhost:8080", "[::1]:8080").unwrap_err();
+        parse("http://[::1]:8080", "[::]:8080").unwrap_err();
+        parse("https://10.0.0.1", "10.0.0.1:443").unwrap_err();
+        parse("http://127.0.0.1:9200", "127.0.0.1:8080").unwrap();
+        parse("https://10.0.0.2", "10.0.0.1:443").unwrap();
+        parse("https://audit.example", "0.0.0.0:443").unwrap();
     }
 
     #[test]

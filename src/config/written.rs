@@ -162,6 +162,8 @@ impl Config {
                 return Err(unnamed(message));
             }
         };
+        let admin = self.admin.address(folder)?;
+        self.check_addresses(&endpoint, &admin)?;
         let listeners = self.listen.check(folder)?;
         let roles = self.aws.roles.check(&region)?;
         Ok(super::types::Config {
@@ -178,7 +180,7 @@ impl Config {
                 searches: self.limits.searches(),
             },
             connections: self.limits.connections(),
-            admin: AdminConfig { address: self.admin.address(folder)?, hosts: hosts(&self.admin.hosts)? },
+            admin: AdminConfig { address: admin, hosts: hosts(&self.admin.hosts)? },
             log: LogConfig {
                 format: self.log.format,
                 level: self.log.level.0,
@@ -202,6 +204,24 @@ impl Config {
                 },
             },
         })
+    }
+
+    /// Rejects an endpoint that is this proxy, and an admin address that a listener has.
+    fn check_addresses(&self, endpoint: &Endpoint, admin: &AdminAddress) -> Result<(), Problem> {
+        if let Some(address) = self.listen.accepting(endpoint) {
+            let message =
+                format!("{:?} is this proxy itself, which listens on {address}", self.upstream.endpoint.get_ref());
+            return Err(problem_at(&self.upstream.endpoint, message));
+        }
+        let AdminAddress::Tcp(admin) = *admin else { return Ok(()) };
+        let Some((address, written)) = self.listen.overlapping(admin) else { return Ok(()) };
+        let message = format!("{address} of a [[listen]] and {admin} of admin.address overlap: write another port");
+        match (&self.admin.address, written) {
+            (Some(written), _) => Err(problem_at(written, message)),
+            (None, Some(written)) => Err(problem_at(written, message)),
+            // The defaults differ.
+            (None, None) => Ok(()),
+        }
     }
 }
 

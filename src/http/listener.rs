@@ -18,6 +18,8 @@ use crate::policy::host_check::{Hosts, UnknownHost};
 pub struct Listener {
     /// The address to bind; port 0 selects a free port.
     pub address: SocketAddr,
+    /// Set if the address is `[::]` and another listener accepts IPv4 at its port.
+    pub is_ipv6_only: bool,
     /// The proxies whose `X-Forwarded-For` and PROXY headers are trusted.
     pub trusted_proxies: TrustedProxies,
     /// The host names that are served (DNS rebinding protection).

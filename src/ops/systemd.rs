@@ -99,7 +99,11 @@ pub fn assign(
     }
     let mut assigned = Vec::with_capacity(listeners.len());
     for listener in listeners {
-        let index = sockets.iter().position(|socket| socket.local_addr().is_ok_and(|it| is_at(it, listener.address)));
+        let position =
+            |is_match: &dyn Fn(SocketAddr) -> bool| sockets.iter().position(|it| it.local_addr().is_ok_and(is_match));
+        // An equal address first: `[::]` and `0.0.0.0` can both be open at one port.
+        let index =
+            position(&|bound| bound == listener.address).or_else(|| position(&|it| is_at(it, listener.address)));
         assigned.push(index.map(|index| sockets.remove(index)));
     }
     let left: Vec<String> = sockets.iter().filter_map(|it| it.local_addr().ok()).map(|it| it.to_string()).collect();
@@ -126,7 +130,16 @@ mod tests {
 
     fn listener(address: SocketAddr) -> Listener {
         let (trusted_proxies, hosts, trusted_origins) = Default::default();
-        Listener { address, trusted_proxies, hosts, trusted_origins, proxy_protocol: false, tls: None, to_https: None }
+        Listener {
+            address,
+            is_ipv6_only: false,
+            trusted_proxies,
+            hosts,
+            trusted_origins,
+            proxy_protocol: false,
+            tls: None,
+            to_https: None,
+        }
     }
 
     fn sockets(count: usize) -> Vec<(String, TcpListener)> {

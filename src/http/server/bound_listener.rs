@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::listener::Listener;
@@ -27,7 +28,8 @@ pub(super) struct ListenerContext {
 impl BoundListener {
     /// Binds the address of `listener`, with TLS if a certificate is given.
     pub async fn bind(listener: Listener, certificate: Option<Certificate>) -> anyhow::Result<Self> {
-        let socket = TcpListener::bind(listener.address).await;
+        let socket =
+            if listener.is_ipv6_only { bind_ipv6(listener.address) } else { TcpListener::bind(listener.address).await };
         let socket = socket.with_context(|| format!("cannot listen on {}", listener.address))?;
         Ok(Self::from_socket(socket, listener, certificate))
     }
@@ -42,5 +44,32 @@ impl BoundListener {
     /// Returns the bound address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+}
+
+/// Binds `address` for IPv6 only, and otherwise as [`TcpListener::bind`] does.
+fn bind_ipv6(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    SockRef::from(&socket).set_only_v6(true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The backlog of [`TcpListener::bind`].
+const BACKLOG: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn wildcards_of_both_families_share_a_port() {
+        let ipv4 = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = ipv4.local_addr().unwrap().port();
+        let ipv6 = bind_ipv6((Ipv6Addr::UNSPECIFIED, port).into()).unwrap();
+        assert_eq!(ipv6.local_addr().unwrap().port(), port);
     }
 }
