@@ -9,6 +9,7 @@ mod body_check;
 mod body_rule;
 mod content;
 mod contexts;
+mod deny_reason;
 mod engines;
 mod json;
 mod nested_call;
@@ -36,6 +37,8 @@ use self::access_log::Scope;
 pub use self::body_check::BodyCheck;
 use self::body_rule::BodyRule;
 pub use self::contexts::Load;
+use self::deny_reason::DenyReason;
+pub use self::deny_reason::ReadOnly;
 use self::objects::Kind;
 use self::path::{pairs, parameters, readings};
 use self::rules::{Backend, Rule, Verdict};
@@ -69,91 +72,6 @@ impl Access {
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// The reason why a read grant does not cover a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call} {why}{}", if self.is_of_access_log() { "" } else { ": this address may read only" })]
-pub struct ReadOnly {
-    /// Method and path of the rejected call, which may be a nested one.
-    call: String,
-    why: DenyReason,
-}
-
-impl ReadOnly {
-    fn of_access_log(self) -> Self {
-        Self { why: self.why.of_access_log(), ..self }
-    }
-
-    /// Returns whether the call was rejected because it could reach the access log's indices.
-    #[must_use]
-    pub fn is_of_access_log(&self) -> bool {
-        matches!(self.why, DenyReason::AccessLog(_) | DenyReason::AccessLogDoubt(_))
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum DenyReason {
-    #[error("writes, or is not known to read")]
-    Unknown,
-    #[error("{0}")]
-    Named(&'static str),
-    #[error("can be read in more than one way")]
-    Ambiguous,
-    #[error("has a body that cannot be inspected: send JSON, plain or with one gzip member")]
-    Unreadable,
-    #[error("has a body of more than 4 MiB, the limit of inspection: send it in parts")]
-    TooLong,
-    #[error("has a statement that writes, or is not known to read")]
-    Statement,
-    #[error("is not an API of {0}, which could index it as a document")]
-    NotOnEngine(Engine),
-    #[error("is an API of some engines only, and the domain's engine is not known yet")]
-    EngineUnknown,
-    #[error("would end the searches of all clients")]
-    AllSearches,
-    #[error("has the member {0:?}, which the pages do not send")]
-    Member(String),
-    #[error("has the parameter {0:?} in a form that the pages do not send")]
-    Parameter(String),
-    #[error("names {0:?}, a property of the server's own objects")]
-    Prototype(String),
-    #[error("would change {0:?}, which is shipped with trailgate: save yours under another id")]
-    Shipped(String),
-    #[error("saves an object of Kibana, for which this entry needs access = \"read\"")]
-    Saves,
-    #[error("would make the server fetch: {0}")]
-    Fetches(String),
-    #[error("changes the setting {0:?}, which can make the server fetch or lift a limit")]
-    Setting(String),
-    #[error("requests to keep a search open for {asked:?}, and the longest is {} s: see limits.search_keep_alive", longest.as_secs())]
-    KeepAlive { asked: String, longest: Duration },
-    #[error("does not limit the time for which the search stays open: add keep_alive, of at most {} s", .0.as_secs())]
-    NoKeepAlive(Duration),
-    #[error(
-        "searches {0}, and so the access log (gate-*), for which this entry needs access_log = true: \
-         name other indices, such as cwl-*, or exclude it, as *,-gate-* does"
-    )]
-    AccessLog(String),
-    #[error("{0}, and this entry may not read the access log (gate-*)")]
-    AccessLogDoubt(Box<Self>),
-}
-
-impl DenyReason {
-    const HIDING_CURSOR: Self = Self::Named("has a cursor, which could read the access log (gate-*): select less");
-
-    /// Marks a reason that would be none if the client could see the access log.
-    fn of_access_log(self) -> Self {
-        match self {
-            why @ (Self::AccessLog(_) | Self::AccessLogDoubt(_)) => why,
-            why => Self::AccessLogDoubt(Box::new(why)),
-        }
-    }
-
-    /// Returns the reason for a call that names these indices, or none.
-    fn access_log(indices: Option<&str>) -> Self {
-        Self::AccessLog(indices.map_or_else(|| "all indices".to_owned(), json::shown))
     }
 }
 

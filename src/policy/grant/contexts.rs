@@ -11,7 +11,7 @@ use trailgate_client::HashedBody;
 
 use super::body_rule::BodyRule;
 use super::content::{Content, Media};
-use super::json::shown;
+use super::deny_reason::shown;
 use super::{Call, DenyReason, ReadOnly};
 
 /// The load of a request on the domain, which the quota of its entry counts.

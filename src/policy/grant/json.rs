@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::DenyReason;
+use super::deny_reason::{DenyReason, shown};
 
 /// Parses JSON without duplicate members and without names of JavaScript's prototypes.
 ///
@@ -46,12 +46,6 @@ fn reject_prototypes(value: &Value) -> Result<(), DenyReason> {
 /// Returns whether an assignment below `name` changes a prototype of a JavaScript server (prototype pollution).
 pub(super) fn is_inherited(name: &str) -> bool {
     name.split(['.', '[', ']']).any(|part| matches!(part, "__proto__" | "constructor" | "prototype"))
-}
-
-/// Sanitises a name for a message: truncates it, and replaces characters that a terminal or a page would interpret.
-pub(super) fn shown(name: &str) -> String {
-    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.:*@$/".contains(*c);
-    name.chars().map(|c| if is_plain(&c) { c } else { '?' }).take(SHOWN).collect()
 }
 
 /// A value without duplicate members.
@@ -118,9 +112,6 @@ impl<'de> Visitor<'de> for Builder {
         Ok(Value::Object(members))
     }
 }
-
-/// Characters of a name that a message repeats.
-const SHOWN: usize = 64;
 
 #[cfg(test)]
 mod tests {

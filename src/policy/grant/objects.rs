@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::json::{parse, shown};
+use super::deny_reason::shown;
+use super::json::parse;
 use super::{DenyReason, timelion};
 
 /// The kind of a saved object, by the checks that it needs.

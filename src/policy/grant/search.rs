@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::DenyReason;
-use super::json::shown;
+use super::deny_reason::shown;
 
 /// Checks one search: `{"params":{…}}`.
 pub(super) fn check(request: &Value) -> Result<(), DenyReason> {

@@ -1,7 +1,8 @@
 //! Query parameters of Kibana's own routes: rejects path traversal (CVE-2018-17246) and addresses to fetch (SSRF).
 
 use super::DenyReason;
-use super::json::{is_inherited, shown};
+use super::deny_reason::shown;
+use super::json::is_inherited;
 
 /// Rejects a parameter of a route below `api` or `internal` that names a file, an address or a prototype.
 pub(super) fn check(segments: &[&str], parameters: &[(String, String)]) -> Result<(), DenyReason> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::DenyReason;
 use super::access_log::names::list_reaches;
-use super::json::shown;
+use super::deny_reason::shown;
 use super::search::{check_plain, known, object};
 
 /// Checks the body of a route that evaluates expressions: `{"sheet":[…],"time":{…}}`.

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::super::DenyReason;
-use super::super::json::{parse_once, shown};
+use super::super::deny_reason::shown;
+use super::super::json::parse_once;
 use super::members::check_members;
 
 /// Checks a search template: `{"source":…,"params":{…}}`.
