@@ -99,3 +99,25 @@ pub(super) fn shown(name: &str) -> String {
 
 /// Characters of a name that a message repeats.
 const SHOWN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn read_grant_page_explains_each_reason() {
+        let page = include_str!("../../../docs/read-grant.md");
+        let (_, rest) = page.split_once("### Reasons").unwrap();
+        let rows =
+            rest.split("\n###").next().unwrap().lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));
+        let listed: Vec<&str> =
+            rows.flat_map(|(reasons, _)| reasons.split("`, `")).map(|it| it.trim_matches('`')).collect();
+        let texts = include_str!("deny_reason.rs").split("mod tests").next().unwrap();
+        let texts: Vec<&str> = texts.split("#[error(").skip(2).filter(|text| !text.starts_with("\"{0}\")")).collect();
+        assert!(!texts.is_empty());
+        for text in &texts {
+            assert!(listed.iter().any(|reason| text.contains(reason)), "not on the page: {text}");
+        }
+        for reason in &listed {
+            assert!(texts.iter().any(|text| text.contains(reason)), "not a reason: {reason}");
+        }
+    }
+}
