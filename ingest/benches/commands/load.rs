@@ -18,8 +18,15 @@ use trailgate_testkit::{Engine, sample_events};
 
 use crate::command::Run;
 
-/// Loads a file of JSON lines in turns with a sender of recorded requests, four in flight as `load` has them.
-pub(crate) async fn compare(events: usize) {
+/// Starts an engine for [`compare`].
+pub(crate) async fn compare_with_own_engine(events: usize) {
+    let engine = Engine::start("opensearch-2.19", &[]).await.unwrap();
+    compare(events, &engine.url()).await;
+}
+
+/// Loads a file of JSON lines in turns with a sender of recorded requests, four in flight as `load` has them. Deletes all
+/// `cwl-*` indices of the engine at `url`.
+pub(crate) async fn compare(events: usize, url: &str) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("events.jsonl");
     write_events(&file, events);
@@ -28,21 +35,25 @@ pub(crate) async fn compare(events: usize) {
     let requests = record_requests(&file).await;
     let bytes: usize = requests.iter().map(|request| request.body.len()).sum();
     println!("{events} events, {} requests of {bytes} bytes together", requests.len());
-    let engine = Engine::start("opensearch-2.19", &[]).await.unwrap();
     let client: HttpClient = Client::builder(TokioExecutor::new()).build_http();
     let rate = |time: Duration| u128::from(events as u64) * 1000 / time.as_millis();
-    // The first round warms the engine up.
-    for round in 0..=ROUNDS {
-        let start = load(&one, &["--endpoint", &engine.url(), "--unsigned"]);
-        clear(&client, &engine.url()).await;
-        let loaded = load(&file, &["--endpoint", &engine.url(), "--unsigned"]);
-        assert_eq!(clear(&client, &engine.url()).await, events);
-        let sent = send(&client, &engine.url(), requests.clone()).await;
-        assert_eq!(clear(&client, &engine.url()).await, events);
-        if round > 0 {
-            println!("load: {} events a second, {loaded}", rate(loaded.time));
-            println!("of which start and set-up: {:.1?}", start.time);
-            println!("plain sender: {} events a second, {sent:.1?}", rate(sent));
+    let start = load(&one, &["--endpoint", url, "--unsigned"]);
+    clear(&client, url).await;
+    println!("start and set-up of load: {:.1?}", start.time);
+    for round in 0..WARM_UP + ROUNDS {
+        // Each is first in every other round: an engine gets faster for minutes.
+        for is_load in [round % 2 == 0, round % 2 == 1] {
+            let (sender, time, run) = if is_load {
+                let run = load(&file, &["--endpoint", url, "--unsigned"]);
+                ("load", run.time, run.to_string())
+            } else {
+                let time = send(&client, url, requests.clone()).await;
+                ("plain sender", time, format!("{time:.1?}"))
+            };
+            assert_eq!(clear(&client, url).await, events);
+            if round >= WARM_UP {
+                println!("{sender}: {} events a second, {run}", rate(time));
+            }
         }
     }
 }
@@ -146,4 +157,5 @@ async fn clear(client: &HttpClient, url: &str) -> usize {
 }
 
 const IN_FLIGHT: usize = 4;
-const ROUNDS: usize = 3;
+const WARM_UP: usize = 2;
+const ROUNDS: usize = 6;

@@ -1,8 +1,9 @@
 //! Rates of `trailgate-ingest load` and `verify`, with a real OpenSearch 2.19 on the same machine.
 //!
 //! `cargo bench -p trailgate-ingest --bench commands -- load 100000` compares `load` with a plain sender of the same
-//! requests. `-- verify 1000000` writes a bucket of about a million events, loads it and verifies it; then it kills a
-//! verification and resumes it. Without arguments it does nothing, so that a run of all benches does not take long.
+//! requests; `-- load 100000 URL` does so with an engine that runs already. `-- verify 1000000` writes a bucket of about a
+//! million events, loads it and verifies it; then it kills a verification and resumes it. Without arguments it does
+//! nothing, so that a run of all benches does not take long.
 
 mod command;
 mod load;
@@ -14,8 +15,9 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match arguments[..] {
         [] => {}
-        ["load", events] => runtime.block_on(load::compare(events.parse().unwrap())),
+        ["load", events] => runtime.block_on(load::compare_with_own_engine(events.parse().unwrap())),
+        ["load", events, url] => runtime.block_on(load::compare(events.parse().unwrap(), url)),
         ["verify", events] => runtime.block_on(verify::measure(events.parse().unwrap())),
-        _ => panic!("the arguments are `load EVENTS` or `verify EVENTS`"),
+        _ => panic!("the arguments are `load EVENTS [URL]` or `verify EVENTS`"),
     }
 }
