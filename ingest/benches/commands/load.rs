@@ -150,8 +150,11 @@ async fn clear(client: &HttpClient, url: &str) -> usize {
         let response = client.request(request.body(Full::default()).unwrap()).await.unwrap();
         serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
     };
+    // An index that was just created has no shards to count in.
+    call("GET", "/_cluster/health/cwl-*?wait_for_status=yellow").await;
     call("POST", "/cwl-*/_refresh").await;
-    let count = call("GET", "/cwl-*/_count").await["count"].as_u64().unwrap();
+    let count = call("GET", "/cwl-*/_count").await;
+    let count = count["count"].as_u64().unwrap_or_else(|| panic!("{count}"));
     call("DELETE", "/cwl-*").await;
     usize::try_from(count).unwrap()
 }
