@@ -206,8 +206,10 @@ impl Proxy {
         check_supported(&head)?;
         let is_proxied = listener.trusted_proxies.contains(connection.peer.ip());
         listener.hosts.check(&head, is_proxied)?;
-        if let Some(to_https) = listener.to_https {
-            return Ok(redirect_response(to_https.redirect(&head)?));
+        // A load balancer may forward its https port here, too: then a redirect would lead back.
+        let is_insecure = || !ForwardedContext::new(&connection, &head.headers).is_secure();
+        if let Some(to_https) = listener.to_https.filter(|_| is_insecure()) {
+            return Ok(redirect_response(to_https.redirect(&head, is_proxied)?));
         }
         listener.trusted_origins.check(&head, is_proxied)?;
         let target = Target::canonical(head.uri.path(), head.uri.query())?;

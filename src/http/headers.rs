@@ -38,6 +38,11 @@ impl ForwardedContext {
         let is_secure = forwarded.map_or(is_tls, first);
         Self { peer, is_tls, is_trusted, is_secure }
     }
+
+    /// Returns whether the browser uses an `https` URL.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
 }
 
 /// Returns the request headers for the domain, without the signature: the client's end-to-end headers and the
@@ -138,8 +143,9 @@ fn rewrite_cookie(cookie: &[u8], domain: &Authority, is_secure: bool) -> Vec<u8>
             None => (attribute.trim_ascii(), &[][..]),
         };
         let names_domain = name.eq_ignore_ascii_case(b"domain") && covers_host(value, domain.host().as_bytes());
-        // Browsers reject `SameSite=None` on a cookie that is not `Secure`.
+        // Browsers reject `SameSite=None` and `Partitioned` on a cookie that is not `Secure`.
         let needs_tls = name.eq_ignore_ascii_case(b"secure")
+            || name.eq_ignore_ascii_case(b"partitioned")
             || (name.eq_ignore_ascii_case(b"samesite") && value.eq_ignore_ascii_case(b"none"));
         !names_domain && (is_secure || !needs_tls)
     };

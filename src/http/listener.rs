@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 use crate::http::tls::CertificateFiles;
 use crate::policy::client_address::{ClientAddress, TrustedProxies};
 use crate::policy::csrf::TrustedOrigins;
-use crate::policy::host_check::{Hosts, UnknownHost};
+use crate::policy::host_check::{FORWARDED_HOST, Hosts, UnknownHost};
 
 /// One `[[listen]]` of the configuration.
 #[derive(Debug)]
@@ -52,9 +52,13 @@ pub struct ToHttps {
 
 impl ToHttps {
     /// Returns the redirect (308, which keeps the method) to the same URL over https.
-    pub fn redirect(self, head: &Parts) -> Result<Response<()>, UnknownHost> {
-        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host: Authority = host.and_then(|host| host.parse().ok()).ok_or(UnknownHost)?;
+    ///
+    /// `is_proxied` is set if the peer is a trusted proxy, so that its `X-Forwarded-Host` names the browser's host.
+    pub fn redirect(self, head: &Parts, is_proxied: bool) -> Result<Response<()>, UnknownHost> {
+        let forwarded = head.headers.get(FORWARDED_HOST).filter(|_| is_proxied);
+        let host = forwarded.or_else(|| head.headers.get(header::HOST)).and_then(|host| host.to_str().ok());
+        let host = host.and_then(|hosts| hosts.split(',').next());
+        let host: Authority = host.and_then(|host| host.trim().parse().ok()).ok_or(UnknownHost)?;
         let port = if self.port == 443 { String::new() } else { format!(":{}", self.port) };
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let location = format!("https://{}{port}{target}", host.host());
@@ -74,7 +78,7 @@ mod tests {
     #[track_caller]
     fn location(port: u16, host: &str, target: &str) -> Option<String> {
         let (head, ()) = Request::get(target).header("host", host).body(()).unwrap().into_parts();
-        let response = ToHttps { port }.redirect(&head).ok()?;
+        let response = ToHttps { port }.redirect(&head, false).ok()?;
         assert_eq!(response.status(), StatusCode::PERMANENT_REDIRECT);
         Some(response.headers()["location"].to_str().unwrap().to_owned())
     }
@@ -85,6 +89,16 @@ mod tests {
         assert_eq!(location(443, "audit.example:80", "/").unwrap(), "https://audit.example/");
         assert_eq!(location(8443, "[::1]:8080", "/a").unwrap(), "https://[::1]:8443/a");
         assert_eq!(location(443, "audit.example", "http://audit.example/a").unwrap(), "https://audit.example/a");
+    }
+
+    #[test]
+    fn redirect_behind_a_proxy_leads_to_the_browsers_host() {
+        let request = Request::get("/a").header("host", "10.0.0.5:8080");
+        let (head, ()) = request.header("x-forwarded-host", "audit.example, inner").body(()).unwrap().into_parts();
+        let location =
+            |is_proxied| ToHttps { port: 443 }.redirect(&head, is_proxied).unwrap().headers()["location"].clone();
+        assert_eq!(location(true), "https://audit.example/a");
+        assert_eq!(location(false), "https://10.0.0.5/a");
     }
 
     #[test]

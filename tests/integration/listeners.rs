@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{RawAnswer, Rig, Setup, allow, header, json, patiently};
+use crate::support::{RawAnswer, Rig, Setup, allow, header, json, patiently, request};
 
 async fn listening(listen: &str, allowed: &str) -> Rig {
     let config = format!("[[listen]]\n{listen}\n");
@@ -20,6 +20,16 @@ async fn listener_redirects_listed_clients_to_https() {
     rig.allow(&allow("203.0.113.7"));
     assert_eq!(rig.get("/").await.status(), StatusCode::FORBIDDEN);
     assert_eq!(rig.domain.seen(), []);
+}
+
+#[tokio::test]
+async fn request_that_came_by_https_is_not_redirected() {
+    let https = [("x-forwarded-proto", "https")];
+    let rig = listening("redirect_to_https = 443\ntrusted_proxies = [\"127.0.0.1\"]", "127.0.0.1").await;
+    assert_eq!(rig.send(request("GET", "/", &https, "")).await.status(), StatusCode::OK);
+    assert_eq!(rig.get("/").await.status(), StatusCode::PERMANENT_REDIRECT);
+    let untrusting = listening("redirect_to_https = 443", "127.0.0.1").await;
+    assert_eq!(untrusting.send(request("GET", "/", &https, "")).await.status(), StatusCode::PERMANENT_REDIRECT);
 }
 
 const BALANCED: &str = "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1\"]";

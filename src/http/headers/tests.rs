@@ -190,6 +190,8 @@ fn cookie_loses_secure_only_over_plain_http() {
     cookie(true, "a=b; Secure; SameSite=None", "a=b; Secure; SameSite=None");
     cookie(false, "a=b; Secure; SameSite=None; HttpOnly", "a=b; HttpOnly");
     cookie(false, "a=b; secure; SameSite=Lax", "a=b; SameSite=Lax");
+    cookie(false, "a=b; Secure; Partitioned; Path=/", "a=b; Path=/");
+    cookie(true, "a=b; Secure; Partitioned", "a=b; Secure; Partitioned");
     cookie(false, "secure=secure", "secure=secure");
 }
 
