@@ -31,7 +31,7 @@ use jiff::tz::Offset;
 
 use self::access_line::AccessLine;
 use self::fit::Fit;
-use self::identity::{UNDATED, is_valid_id, log_event_id, read_event_time};
+use self::identity::{UNDATED, event_id, log_event_id, read_event_time};
 use self::members::Written;
 use self::names::LAG;
 use self::record::{find_member, find_string, with_record};
@@ -234,10 +234,7 @@ fn finish_document(
 ) -> Document {
     let id = match options.id {
         DocumentId::LogEvent => Some(log_id),
-        DocumentId::EventId => {
-            let event_id = record.and_then(|record| find_string(record, "eventID")).filter(|id| is_valid_id(id));
-            Some(event_id.map_or(log_id, Cow::into_owned))
-        }
+        DocumentId::EventId => Some(record.and_then(event_id).map_or(log_id, Cow::into_owned)),
         DocumentId::None => None,
     };
     let time = match options.day {

@@ -1,5 +1,6 @@
 //! The time, the id and the account of a record.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -31,9 +32,9 @@ impl Identity {
     /// Reads the identity of `record`, the text of one JSON object, as far as it can be read.
     pub(crate) fn of(record: &str) -> Self {
         with_record(record, |tape, _| {
-            let text = |key: &str| tape.and_then(|tape| find_string(tape, key)).map(std::borrow::Cow::into_owned);
+            let text = |key: &str| tape.and_then(|tape| find_string(tape, key)).map(Cow::into_owned);
             let account = text("recipientAccountId").or_else(|| text("accountId")).unwrap_or_default();
-            let id = ["eventID", "eventId"].into_iter().find_map(|key| text(key).filter(|id| is_valid_id(id)));
+            let id = tape.and_then(event_id).map(Cow::into_owned);
             let event_time = tape.and_then(read_event_time).map(Timestamp::as_millisecond);
             Self {
                 id: id.unwrap_or_else(|| hash(record.trim_ascii().to_owned())),
@@ -42,6 +43,11 @@ impl Identity {
             }
         })
     }
+}
+
+/// Returns the id of a record that engines accept: `eventID`, or `eventId` of aggregated events.
+pub(super) fn event_id<'a>(record: &Tape<'a>) -> Option<Cow<'a, str>> {
+    ["eventID", "eventId"].into_iter().find_map(|key| find_string(record, key).filter(|id| is_valid_id(id)))
 }
 
 /// Returns the id of a log event: its own, or else a hash of all that distinguishes it.

@@ -149,6 +149,8 @@ fn document_id_and_day_follow_the_options() {
     let of = |index: &str, id: Option<&str>| (index.to_owned(), id.map(str::to_owned));
     assert_eq!(shaped(message, DocumentId::EventId, IndexDay::EventTime), of("p-2015.01.12", Some("e")));
     assert_eq!(shaped(message, DocumentId::None, IndexDay::LogTimestamp), of("p-2015.01.13", None));
+    let aggregated = r#"{"eventId":"a","timeWindow":{"windowStart":"2015-01-12T23:55:00Z"}}"#;
+    assert_eq!(shaped(aggregated, DocumentId::EventId, IndexDay::EventTime), of("p-2015.01.12", Some("a")));
     for odd in [r#"{"eventTime":"x"}"#, r#"{"eventID":"","eventTime":true}"#, r#"{"eventID":{}}"#, "x"] {
         assert_eq!(shaped(odd, DocumentId::EventId, IndexDay::EventTime), of("p-2015.01.13", Some("7")), "{odd}");
     }
