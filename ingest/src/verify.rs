@@ -23,7 +23,6 @@ mod run;
 mod search;
 mod state;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -31,7 +30,7 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 
 use self::files::list_files;
-use self::keys::PublicKeys;
+use self::keys::{KeyQuery, PublicKeys};
 use self::report::Report;
 use self::run::{Comparison, Run};
 use self::search::Search;
@@ -146,11 +145,10 @@ pub async fn load_missing(
     Ok(report)
 }
 
-/// Returns the regions whose digests belong to the period: each has public keys of its own.
+/// Returns the query for the public keys of the period's digests.
 #[must_use]
-pub fn digest_regions(sources: &Sources, period: Period) -> BTreeSet<String> {
-    let digests = list_files(sources, period.days()).digests;
-    digests.iter().filter_map(|file| Some(file.account_and_region()?.1.to_owned())).collect()
+pub fn key_query(sources: &Sources, period: Period, now: Timestamp) -> KeyQuery {
+    KeyQuery::new(&list_files(sources, period.days()).digests, period, now)
 }
 
 impl ComparedDomain {

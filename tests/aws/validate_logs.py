@@ -60,6 +60,8 @@ def upload(s3, folder):
         metadata = {}
         if signature.exists():
             metadata = {"signature": signature.read_text(), "signature-algorithm": "SHA256withRSA"}
+        if path.name.endswith("_backfill.json.gz"):
+            metadata["backfill-generation-timestamp"] = "2026-02-05T00:00:00Z"
         s3.put_object(Bucket="trail", Key=str(path.relative_to(folder)), Body=path.read_bytes(), Metadata=metadata)
 
 

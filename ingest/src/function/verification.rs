@@ -31,7 +31,7 @@ use crate::load::source::{Sources, s3_error};
 use crate::settings::{BucketFolder, Settings, VerificationPlan};
 use crate::verify::keys::PublicKeys;
 use crate::verify::report::{Report, Verdict};
-use crate::verify::{ComparedDomain, Evidence, Part, Period, RunState, digest_regions, verify_part};
+use crate::verify::{ComparedDomain, Evidence, Part, Period, RunState, key_query, verify_part};
 
 /// The day to verify, and what earlier invocations did of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -204,8 +204,8 @@ impl VerifyRequest {
 
     async fn list_public_keys(&self, sources: &Sources, access: &VerifierAccess) -> anyhow::Result<PublicKeys> {
         let VerifierAccess { credentials, cloudtrail, .. } = access;
-        let regions = digest_regions(sources, self.period());
-        PublicKeys::fetch(&regions, self.period(), credentials.clone(), cloudtrail.as_deref()).await
+        let query = key_query(sources, self.period(), Timestamp::now());
+        PublicKeys::fetch(&query, credentials.clone(), cloudtrail.as_deref()).await
     }
 
     /// Logs the verdict and the first findings.

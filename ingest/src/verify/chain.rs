@@ -107,7 +107,8 @@ pub(super) async fn verify_digests(
     progress: &Progress,
 ) -> anyhow::Result<BucketEvidence> {
     let present: BTreeSet<&str> = files.logs.iter().map(|file| file.key.as_str()).collect();
-    let mut verifier = Verifier { keys, period, present, evidence: BucketEvidence::default(), report };
+    let digests: BTreeSet<&str> = files.digests.iter().map(|file| file.key.as_str()).collect();
+    let mut verifier = Verifier { keys, period, present, digests, evidence: BucketEvidence::default(), report };
     // The last digest of each chain: the next one may prove it.
     let mut chains: BTreeMap<String, ReadDigest> = BTreeMap::new();
     let reads = stream::iter(files.digests.clone()).map(|file| async {
@@ -118,6 +119,9 @@ pub(super) async fn verify_digests(
     while let Some((file, read)) = reads.next().await {
         verifier.report.digests += 1;
         match read {
+            Ok((digest, sha256, signature)) if file.is_backfill() => {
+                verifier.verify_backfill(&ReadDigest { file, digest, sha256, signature });
+            }
             Ok((digest, sha256, signature)) => {
                 let name = chain_of(&file.key);
                 let read = ReadDigest { file, digest, sha256, signature };
@@ -172,6 +176,8 @@ struct Verifier<'a> {
     period: Period,
     /// The keys of all log files.
     present: BTreeSet<&'a str>,
+    /// The keys of all digests.
+    digests: BTreeSet<&'a str>,
     evidence: BucketEvidence,
     report: &'a mut Report,
 }
@@ -218,12 +224,26 @@ impl Verifier<'_> {
                 chain.valid += 1;
                 chain.end = digest.end().unwrap_or(chain.end).max(chain.end);
             }
+            self.add_covered_time(read);
             self.add_files(read);
         }
     }
 
-    /// Adds the log files that a valid digest lists.
-    fn add_files(&mut self, read: &ReadDigest) {
+    /// Verifies a backfill digest. It lists log files that the digest of their hour lacks because CloudTrail was late, and
+    /// is not part of that digest's chain.
+    fn verify_backfill(&mut self, read: &ReadDigest) {
+        if check_digest(read, read.signature.as_deref(), self.keys, self.report) {
+            self.report.fingerprints.insert(read.digest.digest_public_key_fingerprint.clone());
+            self.add_files(read);
+        }
+        let Some(previous) = read.digest.previous_digest_s3_object.as_deref().and_then(key_of) else { return };
+        let is_wanted = day_of_key(previous).is_some_and(|day| self.period.days().may_be_delivered(day));
+        if is_wanted && !self.digests.contains(previous) {
+            report_missing_digest(previous, read, self.report);
+        }
+    }
+
+    fn add_covered_time(&mut self, read: &ReadDigest) {
         let digest = &read.digest;
         if let (Some((account, region)), Some(end)) = (read.file.place(), digest.end()) {
             let covered = self.evidence.covered.entry((account.to_owned(), region.to_owned())).or_default();
@@ -232,7 +252,11 @@ impl Verifier<'_> {
                 _ => covered.push((digest.digest_start_time, end)),
             }
         }
-        for listed in &digest.log_files {
+    }
+
+    /// Adds the log files that a valid digest lists.
+    fn add_files(&mut self, read: &ReadDigest) {
+        for listed in &read.digest.log_files {
             let key = key_of(&listed.s3_object).unwrap_or(&listed.s3_object);
             let mut sha256 = [0; 32];
             if listed.hash_algorithm != "SHA-256" || hex::decode_to_slice(&listed.hash_value, &mut sha256).is_err() {
@@ -279,16 +303,20 @@ fn check_digest(read: &ReadDigest, signature: Option<&str>, keys: &PublicKeys, r
 
 /// Reports a digest that does not name the one before it.
 fn report_break(name: &str, read: &ReadDigest, next: &ReadDigest, report: &mut Report) {
-    let day = Some(next.file.day);
     if let Some(previous) = next.digest.previous_digest_s3_object.as_deref() {
-        let reason = format!("named by {} as the previous digest, but missing", next.file.key);
-        report.add(Finding::new(Kind::MissingDigest, day, key_of(previous).unwrap_or(previous), reason));
+        report_missing_digest(key_of(previous).unwrap_or(previous), next, report);
         return;
     }
     let (end, start) = (&read.digest.digest_end_time, next.digest.digest_start_time);
     let reason =
         format!("the chain ends at {end} and begins again at {start}: logging was off, or the trail was created again");
-    report.add(Finding::new(Kind::Unproven, day, name, reason));
+    report.add(Finding::new(Kind::Unproven, Some(next.file.day), name, reason));
+}
+
+/// Reports a digest that `next` names as the one before it.
+fn report_missing_digest(key: &str, next: &ReadDigest, report: &mut Report) {
+    let reason = format!("named by {} as the previous digest, but missing", next.file.key);
+    report.add(Finding::new(Kind::MissingDigest, Some(next.file.day), key, reason));
 }
 
 fn day_of_key(key: &str) -> Option<Date> {

@@ -64,9 +64,14 @@ impl BucketFile {
         Some((folder.rsplit('/').next()?, region))
     }
 
-    /// Returns whether it has Insights events.
-    pub(super) fn is_insight(&self) -> bool {
-        self.key.contains(INSIGHTS)
+    /// Returns whether its events have a folder of their own: Insights, network activity and aggregated events.
+    pub(super) fn has_own_folder(&self) -> bool {
+        !self.key.contains("/CloudTrail/")
+    }
+
+    /// Returns whether it is a backfill digest.
+    pub(super) fn is_backfill(&self) -> bool {
+        self.key.ends_with("_backfill.json.gz")
     }
 
     /// Returns whether its name says that it is compressed.
@@ -84,12 +89,32 @@ impl BucketFile {
     }
 }
 
-/// Returns the account's folder and the region of a key.
+/// Returns the account's folder and the region of a key: `AWSLogs/ACCOUNT/CloudTrail/REGION/…`. Digests and some kinds of
+/// events have folders of their own, such as `CloudTrail-Insight`.
 pub(super) fn place_of(key: &str) -> Option<(&str, &str)> {
-    let (account, rest) =
-        ["/CloudTrail-Digest/", "/CloudTrail/", INSIGHTS].iter().find_map(|kind| key.split_once(kind))?;
-    Some((account, rest.split('/').next()?))
+    let (account, rest) = key.split_once("/CloudTrail")?;
+    let (kind, rest) = rest.split_once('/')?;
+    let is_kind = kind.is_empty() || kind.starts_with('-');
+    let region = rest.split('/').next()?;
+    is_kind.then_some((account, region))
 }
 
-/// The folder of files with Insights events.
-const INSIGHTS: &str = "/CloudTrail-Insight/";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_is_found_in_the_folders_of_all_kinds_of_events() {
+        for (key, place) in [
+            ("AWSLogs/1/CloudTrail/us-east-1/2026/01/15/a.json.gz", Some(("AWSLogs/1", "us-east-1"))),
+            ("AWSLogs/o-a/1/CloudTrail-Digest/us-east-1/2026/01/15/a.json.gz", Some(("AWSLogs/o-a/1", "us-east-1"))),
+            ("AWSLogs/1/CloudTrail-Insight/us-east-1/2026/01/15/a.json.gz", Some(("AWSLogs/1", "us-east-1"))),
+            ("AWSLogs/1/CloudTrail-NetworkActivity/us-east-1/2026/01/15/a.json.gz", Some(("AWSLogs/1", "us-east-1"))),
+            ("AWSLogs/1/CloudTrail-Aggregated/us-east-1/2026/01/15/a.json.gz", Some(("AWSLogs/1", "us-east-1"))),
+            ("AWSLogs/1/CloudTrails/us-east-1/2026/01/15/a.json.gz", None),
+            ("AWSLogs/1/Config/us-east-1/2026/1/15/a.json.gz", None),
+        ] {
+            assert_eq!(place_of(key), place, "{key}");
+        }
+    }
+}

@@ -8,16 +8,39 @@ use anyhow::{Context as _, bail};
 use aws_credential_types::Credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::ToSpan as _;
+use jiff::{Timestamp, ToSpan as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use trailgate_client::{Endpoint, JsonCall, Upstream, UpstreamConfig, load_roots};
 
 use super::Period;
+use super::files::BucketFile;
 
 /// Public keys by fingerprint, each as DER in the form of PKCS #1.
 #[derive(Clone, Debug, Default)]
 pub struct PublicKeys(BTreeMap<String, Vec<u8>>);
+
+/// The keys to request from CloudTrail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyQuery {
+    /// The regions, each of which has keys of its own.
+    pub regions: BTreeSet<String>,
+    /// The beginning of the time in which the keys were valid.
+    pub start: Timestamp,
+    /// The end of that time.
+    pub end: Timestamp,
+}
+
+impl KeyQuery {
+    /// Creates the query for the digests of a period. Backfill digests are signed when they are made, at the latest `now`.
+    pub(super) fn new(digests: &[BucketFile], period: Period, now: Timestamp) -> Self {
+        let regions = digests.iter().filter_map(|file| Some(file.account_and_region()?.1.to_owned())).collect();
+        // The digests before the period and after it belong to the chain.
+        let (start, end) = (period.start() - 48.hours(), period.end() + 48.hours());
+        let end = if digests.iter().any(BucketFile::is_backfill) { end.max(now) } else { end };
+        Self { regions, start, end }
+    }
+}
 
 /// The output of `aws cloudtrail list-public-keys`, and a page of it.
 #[derive(Deserialize)]
@@ -58,17 +81,11 @@ impl PublicKeys {
         json!({ "PublicKeyList": self.0.iter().map(key).collect::<Vec<_>>() })
     }
 
-    /// Fetches the keys that signed the digests of a period from CloudTrail in each region, which has keys of its own.
-    /// `endpoint` replaces CloudTrail's endpoint of every region.
-    pub async fn fetch(
-        regions: &BTreeSet<String>,
-        period: Period,
-        credentials: Credentials,
-        endpoint: Option<&str>,
-    ) -> anyhow::Result<Self> {
+    /// Fetches keys from CloudTrail. `endpoint` replaces CloudTrail's endpoint of every region.
+    pub async fn fetch(query: &KeyQuery, credentials: Credentials, endpoint: Option<&str>) -> anyhow::Result<Self> {
         let mut keys = Self::default();
-        for region in regions {
-            let fetched = keys.fetch_region(region, period, &credentials, endpoint).await;
+        for region in &query.regions {
+            let fetched = keys.fetch_region(region, query, &credentials, endpoint).await;
             fetched.with_context(|| {
                 format!("cannot list CloudTrail's public keys in {region}; name a file of them with --public-keys")
             })?;
@@ -79,18 +96,16 @@ impl PublicKeys {
     async fn fetch_region(
         &mut self,
         region: &str,
-        period: Period,
+        query: &KeyQuery,
         credentials: &Credentials,
         endpoint: Option<&str>,
     ) -> anyhow::Result<()> {
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let endpoint = endpoint.map_or_else(|| format!("https://cloudtrail.{region}.{domain}"), str::to_owned);
         let upstream = Upstream::new(Endpoint::parse(&endpoint)?, load_roots(None)?, UpstreamConfig::default());
-        // The digests before the period and after it belong to the chain.
-        let (start, end) = (period.start() - 48.hours(), period.end() + 48.hours());
         let mut next_token: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut body = json!({ "StartTime": start.as_second(), "EndTime": end.as_second() });
+            let mut body = json!({ "StartTime": query.start.as_second(), "EndTime": query.end.as_second() });
             if let Some(token) = next_token.take() {
                 body["NextToken"] = token.into();
             }

@@ -196,8 +196,8 @@ impl Run {
             if self.record_day(&file) < self.next_day {
                 continue;
             }
-            // CloudTrail's documentation does not say that digests list files with Insights events.
-            if listed.is_none() && !file.is_insight() && self.evidence.covers(&file) {
+            // CloudTrail's documentation does not say that digests list the files of these folders.
+            if listed.is_none() && !file.has_own_folder() && self.evidence.covers(&file) {
                 let day = self.record_day(&file);
                 self.read.insert(hash_key(&file.key));
                 let record = self.report.day(day);

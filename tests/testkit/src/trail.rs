@@ -76,33 +76,49 @@ impl TrailBucket {
     }
 
     fn write_chain(&self, write_logs: impl Fn(&Self, DateTime) -> Vec<Value>) {
-        let key = digest_signing_key("trail");
         let mut start = first_hour();
-        let mut previous: Option<(String, String, String)> = None;
+        let mut previous: Option<WrittenDigest> = None;
         while start < DateTime::constant(2026, 2, 1, 2, 0, 0, 0) {
             let end = start + 1.hour();
             let files = write_logs(self, start);
-            let object = self.key(&digest_key(end));
             if self.shape.restart == Some(start) {
                 previous = None;
             }
-            let (previous_object, previous_hash, previous_signature) = previous.clone().unzip3();
-            let content = json!({
-                "awsAccountId": ACCOUNT, "digestStartTime": format!("{start}Z"), "digestEndTime": format!("{end}Z"),
-                "digestS3Bucket": "trail", "digestS3Object": object, "digestSignatureAlgorithm": "SHA256withRSA",
-                "digestPublicKeyFingerprint": "trail", "previousDigestS3Bucket": "trail",
-                "previousDigestS3Object": previous_object, "previousDigestHashValue": previous_hash,
-                "previousDigestHashAlgorithm": "SHA-256", "previousDigestSignature": previous_signature,
-                "logFiles": files,
-            });
-            let content = content.to_string();
-            let hash = sha256(content.as_bytes());
-            let signature = sign_digest(&key, &content);
-            self.put(&object, &gzip(&content));
-            self.put(&format!("{object}.sig"), signature.as_bytes());
-            previous = Some((object, hash, signature));
+            previous = Some(self.write_digest(&digest_key(end), start, &files, previous.as_ref()));
             start = end;
         }
+    }
+
+    /// Writes the backfill digest of the hour from `start` on, which lists log files that the hour's digest lacks; returns its
+    /// key.
+    #[must_use]
+    pub fn write_backfill(&self, start: DateTime, files: &[Value]) -> String {
+        self.write_digest(&backfill_key(start + 1.hour()), start, files, None).key
+    }
+
+    fn write_digest(
+        &self,
+        key: &str,
+        start: DateTime,
+        files: &[Value],
+        previous: Option<&WrittenDigest>,
+    ) -> WrittenDigest {
+        let (object, end) = (self.key(key), start + 1.hour());
+        let content = json!({
+            "awsAccountId": ACCOUNT, "digestStartTime": format!("{start}Z"), "digestEndTime": format!("{end}Z"),
+            "digestS3Bucket": "trail", "digestS3Object": object, "digestSignatureAlgorithm": "SHA256withRSA",
+            "digestPublicKeyFingerprint": "trail", "previousDigestS3Bucket": "trail",
+            "previousDigestS3Object": previous.map(|previous| &previous.key),
+            "previousDigestHashValue": previous.map(|previous| &previous.sha256),
+            "previousDigestHashAlgorithm": "SHA-256",
+            "previousDigestSignature": previous.map(|previous| &previous.signature),
+            "logFiles": files,
+        });
+        let content = content.to_string();
+        let signature = sign_digest(&digest_signing_key("trail"), &content);
+        self.put(&object, &gzip(&content));
+        self.put(&format!("{object}.sig"), signature.as_bytes());
+        WrittenDigest { key: object, sha256: sha256(content.as_bytes()), signature }
     }
 
     /// Writes events to a log file; returns the entry of the digest.
@@ -187,15 +203,11 @@ pub fn sample_month() -> Vec<Value> {
     events
 }
 
-/// Three options of the members of a tuple.
-trait Unzip3 {
-    fn unzip3(self) -> (Option<String>, Option<String>, Option<String>);
-}
-
-impl Unzip3 for Option<(String, String, String)> {
-    fn unzip3(self) -> (Option<String>, Option<String>, Option<String>) {
-        self.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)))
-    }
+/// A digest as the next one names it.
+struct WrittenDigest {
+    key: String,
+    sha256: String,
+    signature: String,
 }
 
 #[must_use]
@@ -209,6 +221,11 @@ pub fn digest_key(end: DateTime) -> String {
     let (folder, time) = (end.strftime("%Y/%m/%d"), end.strftime("%Y%m%dT%H%M%SZ"));
     let name = format!("{ACCOUNT}_CloudTrail-Digest_{REGION}_trail_{REGION}_{time}.json.gz");
     format!("AWSLogs/{ACCOUNT}/CloudTrail-Digest/{REGION}/{folder}/{name}")
+}
+
+#[must_use]
+pub fn backfill_key(end: DateTime) -> String {
+    digest_key(end).replace(".json.gz", "_backfill.json.gz")
 }
 
 #[must_use]

@@ -15,7 +15,7 @@ use trailgate_ingest::load::source::Sources;
 use trailgate_ingest::verify::audit_report::{AuditContext, ReportFile};
 use trailgate_ingest::verify::keys::PublicKeys;
 use trailgate_ingest::verify::report::{Report, Verdict};
-use trailgate_ingest::verify::{ComparedDomain, Evidence, Period, digest_regions, load_missing, verify};
+use trailgate_ingest::verify::{ComparedDomain, Evidence, Period, key_query, load_missing, verify};
 
 use crate::args::{Connection, VerifyArgs};
 use crate::connection::{s3, settings};
@@ -79,7 +79,7 @@ impl VerifyArgs {
             "cannot find AWS credentials to list CloudTrail's public keys; name a file of them with --public-keys",
         )?;
         let endpoint = std::env::var("AWS_ENDPOINT_URL_CLOUDTRAIL").ok();
-        PublicKeys::fetch(&digest_regions(sources, period), period, credentials, endpoint.as_deref()).await
+        PublicKeys::fetch(&key_query(sources, period, Timestamp::now()), credentials, endpoint.as_deref()).await
     }
 
     fn audit_context(&self, period: Period) -> AuditContext {

@@ -11,7 +11,9 @@ use trailgate_ingest::verify::verify_bucket;
 use trailgate_testkit::gzip;
 
 use super::evidence::{PERIOD, evidence, no_progress};
-use trailgate_testkit::trail::{TrailBucket, TrailShape, digest_key, digest_signing_key, log_key, sign_digest};
+use trailgate_testkit::trail::{
+    TrailBucket, TrailShape, backfill_key, digest_key, digest_signing_key, log_key, sign_digest,
+};
 
 async fn report(month: &TrailBucket) -> Report {
     verify_bucket(&evidence(month, PERIOD).await, &no_progress()).await.unwrap()
@@ -205,34 +207,100 @@ fn trail_that_was_created_again_is_undecided() {
     assert_eq!((report.verdict(), &found[..]), (Verdict::Undecided, &[(Kind::Unproven, reason)][..]));
 }
 
-/// Returns the report of a month with log files of Insights events at noon, which a digest lists if `is_listed`.
-fn report_with_insights(is_listed: bool) -> Report {
-    let event = json!({
-        "eventID": "of the insight", "eventTime": "2026-01-15T11:00:00Z", "eventType": "AwsCloudTrailInsight",
-        "awsRegion": "us-east-1", "recipientAccountId": "123456789012", "insightDetails": { "state": "Start" },
-    });
+/// Returns the report of a month with a log file in a folder of its own at noon, which a digest lists if `is_listed`.
+fn report_with_folder(folder: &str, event: &Value, is_listed: bool) -> Report {
     let write = |month: &TrailBucket, hour: DateTime| {
         if hour != DateTime::constant(2026, 1, 15, 12, 0, 0, 0) {
             return Vec::new();
         }
-        let key = log().replace("CloudTrail", "CloudTrail-Insight");
-        let listed = month.write_log(&key, &[&event]);
+        let key = log().replace("CloudTrail", folder);
+        let times = ("2026-01-15T11:00:00Z", "2026-01-15T11:00:00Z");
+        let listed = month.put_log(&key, &json!({ "Records": [event] }).to_string(), times.0, times.1);
         if is_listed { vec![listed] } else { Vec::new() }
     };
     let month = TrailBucket::with_logs(Vec::new(), TrailShape::default(), write);
     tokio::runtime::Runtime::new().unwrap().block_on(report(&month))
 }
 
-#[test]
-fn listed_insights_are_proven() {
-    let report = report_with_insights(true);
-    assert_eq!((report.verdict(), report.proven_files(), report.events()), (Verdict::Proven, 1, 1), "{report}");
+/// Returns the folders of events that are not in `CloudTrail`, each with one of its events.
+fn folders() -> [(&'static str, Value); 3] {
+    let insight = json!({
+        "eventID": "of the insight", "eventTime": "2026-01-15T11:00:00Z", "eventType": "AwsCloudTrailInsight",
+        "awsRegion": "us-east-1", "recipientAccountId": "123456789012", "insightDetails": { "state": "Start" },
+    });
+    let network = json!({
+        "eventVersion": "1.11", "eventID": "of the network", "eventTime": "2026-01-15T11:00:00Z",
+        "eventType": "AwsVpceEvent", "eventCategory": "NetworkActivity", "errorCode": "VpceAccessDenied",
+    });
+    let window =
+        json!({ "windowStart": "2026-01-15T11:00:00Z", "windowEnd": "2026-01-15T11:05:00Z", "windowSize": "PT5M" });
+    let aggregated = json!({
+        "eventVersion": "1.0", "accountId": "123456789012", "eventId": "of the window", "eventCategory": "Aggregated",
+        "eventType": "AwsAggregatedEvent", "timeWindow": window, "summary": {},
+    });
+    [("CloudTrail-Insight", insight), ("CloudTrail-NetworkActivity", network), ("CloudTrail-Aggregated", aggregated)]
 }
 
 #[test]
-fn insights_that_no_digest_lists_are_undecided() {
-    let report = report_with_insights(false);
-    assert_eq!((report.verdict(), report.unproven_files(), report.events()), (Verdict::Undecided, 1, 1), "{report}");
+fn listed_files_of_other_folders_are_proven() {
+    for (folder, event) in folders() {
+        let report = report_with_folder(folder, &event, true);
+        assert_eq!((report.verdict(), report.proven_files(), report.events()), (Verdict::Proven, 1, 1), "{report}");
+    }
+}
+
+#[test]
+fn unlisted_files_of_other_folders_are_undecided() {
+    for (folder, event) in folders() {
+        let report = report_with_folder(folder, &event, false);
+        assert_eq!(
+            (report.verdict(), report.unproven_files(), report.events()),
+            (Verdict::Undecided, 1, 1),
+            "{report}"
+        );
+    }
+}
+
+/// Writes a log file that the hour's digest lacks, and the backfill digest that lists it; returns their keys.
+pub(crate) fn write_late(month: &TrailBucket) -> (String, String) {
+    let late = log_key(Date::constant(2026, 1, 15), 7);
+    let listed = month.put_log(&late, &inflate(month, &log()), "2026-01-15T11:00:00Z", "2026-01-15T11:00:00Z");
+    (late, month.write_backfill(DateTime::constant(2026, 1, 15, 12, 0, 0, 0), &[listed]))
+}
+
+#[test]
+fn log_file_of_a_backfill_digest_is_proven() {
+    test(|month| drop(write_late(month)), Verdict::Proven, &[]);
+}
+
+#[test]
+fn changed_log_file_of_a_backfill_digest_is_reported() {
+    let late = log_key(Date::constant(2026, 1, 15), 7);
+    let change = |month: &TrailBucket| {
+        write_late(month);
+        month.put(&late, &gzip(&inflate(month, &log()).replacen("eventName", "eventname", 1)));
+    };
+    test(change, Verdict::Differences, &[(Kind::ChangedFile, late.clone())]);
+}
+
+#[test]
+fn changed_backfill_digest_is_reported() {
+    let key = backfill_key(DateTime::constant(2026, 1, 15, 13, 0, 0, 0));
+    let change = |month: &TrailBucket| {
+        write_late(month);
+        let content = inflate(month, &key).replacen("2026-01-15T11:00:00Z", "2026-01-15T10:00:00Z", 1);
+        month.put(&key, &gzip(&content));
+    };
+    let late = log_key(Date::constant(2026, 1, 15), 7);
+    let expected = [(Kind::InvalidDigest, key.clone()), (Kind::ExtraFile, late)];
+    test(change, Verdict::Differences, &expected);
+}
+
+#[test]
+fn removed_backfill_digest_leaves_an_extra_file() {
+    let change = |month: &TrailBucket| month.remove(&write_late(month).1);
+    let late = log_key(Date::constant(2026, 1, 15), 7);
+    test(change, Verdict::Differences, &[(Kind::ExtraFile, late)]);
 }
 
 #[test]

@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use trailgate_ingest::verify::keys::PublicKeys;
-use trailgate_ingest::verify::{digest_regions, verify_bucket};
+use trailgate_ingest::verify::{Evidence, key_query, verify_bucket};
 use trailgate_testkit::AWS_KEY;
 
+use super::bucket::write_late;
 use super::evidence::{PERIOD, evidence, no_progress};
 use crate::bucket::{Bucket, NAME};
 use crate::rig::Rig;
@@ -83,9 +84,9 @@ async fn public_keys_are_fetched_page_by_page() {
     let cloudtrail = CloudTrail::start().await;
     let month = TrailBucket::write();
     let mut evidence = evidence(&month, PERIOD).await;
-    let regions = digest_regions(&evidence.sources, PERIOD);
-    assert_eq!(regions.iter().collect::<Vec<_>>(), ["us-east-1"]);
-    let fetched = PublicKeys::fetch(&regions, PERIOD, trailgate_testkit::signing_key(None), Some(&cloudtrail.url));
+    let query = key_query(&evidence.sources, PERIOD, "2026-11-01T00:00:00Z".parse().unwrap());
+    assert_eq!(query.regions.iter().collect::<Vec<_>>(), ["us-east-1"]);
+    let fetched = PublicKeys::fetch(&query, trailgate_testkit::signing_key(None), Some(&cloudtrail.url));
     evidence.keys = fetched.await.unwrap();
     let report = verify_bucket(&evidence, &no_progress()).await.unwrap();
     assert_eq!(report.verdict().exit_code(), 0, "{report}");
@@ -97,6 +98,18 @@ async fn public_keys_are_fetched_page_by_page() {
     assert!(authorization.contains(signed), "{authorization}");
     assert_eq!(first, &json!({ "StartTime": 1_767_052_800, "EndTime": 1_770_076_800 }));
     assert_eq!(second["NextToken"], "second");
+}
+
+/// It is signed when it is made, perhaps weeks after the period.
+#[tokio::test]
+async fn backfill_digest_extends_the_query_for_keys() {
+    let month = TrailBucket::write();
+    let _ = write_late(&month);
+    let query =
+        |now: &str, evidence: &Evidence| key_query(&evidence.sources, PERIOD, now.parse().unwrap()).end.to_string();
+    let evidence = evidence(&month, PERIOD).await;
+    assert_eq!(query("2026-11-01T00:00:00Z", &evidence), "2026-11-01T00:00:00Z");
+    assert_eq!(query("2026-02-01T00:00:00Z", &evidence), "2026-02-03T00:00:00Z");
 }
 
 /// The bucket in S3, with the signatures as metadata, keys from the API, and the domain empty: all events are missing.

@@ -6,7 +6,7 @@ use trailgate_ingest::verify::report::{Kind, Verdict};
 use trailgate_ingest::verify::{Period, verify_bucket};
 use trailgate_testkit::{AwsMock, gzip, repository};
 
-use super::bucket::inflate;
+use super::bucket::{inflate, write_late};
 use super::evidence::{evidence, no_progress};
 use trailgate_testkit::trail::{TrailBucket, digest_key, digest_signing_key, key_list, log_key, sign_digest};
 
@@ -36,7 +36,8 @@ async fn verdict_on_a_bucket_equals_that_of_validate_logs() {
         content["oldestEventTime"] = json!("2026-01-15T02:00:00Z");
         month.put(key, &gzip(&content.to_string()));
     };
-    let changes: [(&str, Change); 9] = [
+    let late = log_key(Date::constant(2026, 1, 15), 7);
+    let changes: [(&str, Change); 12] = [
         ("unaltered", &|_| {}),
         ("log file changed", &|month| {
             month.put(&log, &gzip(&inflate(month, &log).replacen("eventName", "eventname", 1)));
@@ -53,6 +54,12 @@ async fn verdict_on_a_bucket_equals_that_of_validate_logs() {
         ("log file cut short", &|month| {
             let bytes = std::fs::read(month.path(&log)).unwrap();
             month.put(&log, &bytes[..bytes.len() / 2]);
+        }),
+        ("backfill digest", &|month| drop(write_late(month))),
+        ("backfill digest changed", &|month| alter(month, &write_late(month).1)),
+        ("log file of a backfill digest changed", &|month| {
+            write_late(month);
+            month.put(&late, &gzip(&inflate(month, &late).replacen("eventName", "eventname", 1)));
         }),
     ];
     let period = Period { from: Date::constant(2026, 1, 14), to: Date::constant(2026, 1, 16) };
