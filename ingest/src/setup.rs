@@ -136,31 +136,33 @@ async fn install_policy(
     let name = plan.name();
     let path = format!("{api}/policies/{name}");
     let installed: Option<InstalledPolicy> = client.get(&path).await?;
-    let policy = |pending| retention::policy(&plan.pattern(), days, pending);
-    let PolicyUpdate::Put { path: put_path, action } = retention::plan_update(&path, installed.as_ref(), &policy(None))
-    else {
-        return Ok(SetupState::Current);
-    };
-    let Some(put) = put_policy(client, &put_path, &policy(Some(action))).await? else {
-        return Ok(SetupState::Current);
-    };
+    let policy = |pending, priority| retention::policy(&plan.pattern(), days, pending, priority);
+    let mut priority = retention::priority(installed.as_ref());
+    let update = retention::plan_update(&path, installed.as_ref(), &policy(None, priority));
+    let PolicyUpdate::Put { path: put_path, action } = update else { return Ok(SetupState::Current) };
+    let mut response = send_json(client, Method::PUT, &put_path, &policy(Some(action), priority)).await?;
+    for _ in 0..MAX_PRIORITY_RAISES {
+        if !retention::is_of_equal_priority(response.body()) {
+            break;
+        }
+        let answer = response.excerpt();
+        tracing::warn!(%answer, "another retention policy matches with the same priority; raising the priority of ours");
+        priority += 1;
+        response = send_json(client, Method::PUT, &put_path, &policy(Some(action), priority)).await?;
+    }
+    let Some(put) = stored_policy(response)? else { return Ok(SetupState::Current) };
     let attach_path = format!("{api}/{action}/{}", plan.pattern());
     let attached = send_json(client, Method::POST, &attach_path, &json!({ "policy_id": name })).await?;
     // Without any index there is nothing to attach the policy to.
     if attached.status() != StatusCode::NOT_FOUND {
         attached.check()?;
     }
-    put_policy(client, &put.replace_path(&path), &policy(None)).await?;
+    stored_policy(send_json(client, Method::PUT, &put.replace_path(&path), &policy(None, priority)).await?)?;
     Ok(if installed.is_some() { SetupState::Replaced } else { SetupState::Installed })
 }
 
-/// Puts a policy and returns it as it is stored; none if a concurrent run of this function has just done the same.
-async fn put_policy(
-    client: &JsonClient<'_>,
-    path: &str,
-    policy: &Value,
-) -> Result<Option<InstalledPolicy>, JsonRequestError> {
-    let response = send_json(client, Method::PUT, path, policy).await?;
+/// Returns the policy that was put as it is stored; none if a concurrent run of this function has just done the same.
+fn stored_policy(response: JsonResponse) -> Result<Option<InstalledPolicy>, JsonRequestError> {
     if response.status() == StatusCode::CONFLICT { Ok(None) } else { response.json().map(Some) }
 }
 
@@ -184,5 +186,5 @@ impl fmt::Display for SetupState {
     }
 }
 
-/// The most raises of the template's priority above others with consecutive priorities.
+/// The most raises of the priority of a template or a policy above others with consecutive priorities.
 const MAX_PRIORITY_RAISES: usize = 10;

@@ -49,7 +49,7 @@ impl fmt::Display for AttachAction {
 
 /// Returns the policy that deletes what matches `pattern` after `days`; `pending` is the action that is still to
 /// succeed.
-pub(crate) fn policy(pattern: &str, days: NonZeroU32, pending: Option<AttachAction>) -> Value {
+pub(crate) fn policy(pattern: &str, days: NonZeroU32, pending: Option<AttachAction>, priority: u64) -> Value {
     let pending = pending.map_or_else(String::new, |action| format!("{PENDING}{action}"));
     json!({ "policy": {
         "description": format!("{pattern} is deleted after {days} days.{pending}"),
@@ -62,8 +62,19 @@ pub(crate) fn policy(pattern: &str, days: NonZeroU32, pending: Option<AttachActi
             },
             { "name": "deleted", "actions": [{ "delete": {} }], "transitions": [] },
         ],
-        "ism_template": [{ "index_patterns": [pattern], "priority": 100 }],
+        "ism_template": [{ "index_patterns": [pattern], "priority": priority }],
     } })
+}
+
+/// Returns the priority of a policy that an earlier run installed, or else the one to begin with.
+pub(crate) fn priority(installed: Option<&InstalledPolicy>) -> u64 {
+    let priority = installed.and_then(|installed| installed.policy["ism_template"][0]["priority"].as_u64());
+    priority.map_or(FIRST_PRIORITY, |priority| priority.max(FIRST_PRIORITY))
+}
+
+/// Returns whether a policy was rejected because another one matches the same names with the same priority.
+pub(crate) fn is_of_equal_priority(refusal: &[u8]) -> bool {
+    String::from_utf8_lossy(refusal).contains("please use a different priority than")
 }
 
 /// Compares the policy that is installed at `path` with the wanted one.
@@ -101,6 +112,9 @@ fn covers(installed: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// The priority among the policies that match an index: the highest applies.
+const FIRST_PRIORITY: u64 = 100;
+
 /// The end of a policy's description, before the action that is still to succeed.
 const PENDING: &str = " Indices are still to be told: ";
 
@@ -114,7 +128,7 @@ mod tests {
 
     /// Returns a policy as a domain stores it.
     fn installed() -> InstalledPolicy {
-        let mut policy = policy("cwl-*", days(30), None)["policy"].take();
+        let mut policy = policy("cwl-*", days(30), None, FIRST_PRIORITY)["policy"].take();
         policy["policy_id"] = json!("trailgate-cwl");
         policy["last_updated_time"] = json!(1_700_000_000_000_u64);
         policy["schema_version"] = json!(21);
@@ -126,13 +140,15 @@ mod tests {
 
     #[test]
     fn same_policy_is_kept_with_members_the_domain_adds() {
-        let update = plan_update("/p", Some(&installed()), &policy("cwl-*", days(30), None));
+        let update = plan_update("/p", Some(&installed()), &policy("cwl-*", days(30), None, FIRST_PRIORITY));
         assert_eq!(update, PolicyUpdate::Keep);
     }
 
     #[test]
     fn other_age_or_pattern_replaces_the_seen_version() {
-        for wanted in [policy("cwl-*", days(31), None), policy("audit-*", days(30), None)] {
+        for wanted in
+            [policy("cwl-*", days(31), None, FIRST_PRIORITY), policy("audit-*", days(30), None, FIRST_PRIORITY)]
+        {
             let path = "/p?if_seq_no=42&if_primary_term=3".to_owned();
             assert_eq!(
                 plan_update("/p", Some(&installed()), &wanted),
@@ -143,16 +159,16 @@ mod tests {
 
     #[test]
     fn new_policy_is_attached_to_existing_indices() {
-        let update = plan_update("/p", None, &policy("cwl-*", days(30), None));
+        let update = plan_update("/p", None, &policy("cwl-*", days(30), None, FIRST_PRIORITY));
         assert_eq!(update, PolicyUpdate::Put { path: "/p".to_owned(), action: AttachAction::Add });
     }
 
     #[test]
     fn pending_action_is_retried() {
         for action in [AttachAction::Add, AttachAction::ChangePolicy] {
-            let policy = policy("cwl-*", days(30), Some(action))["policy"].take();
+            let policy = policy("cwl-*", days(30), Some(action), FIRST_PRIORITY)["policy"].take();
             let installed = InstalledPolicy { seq_no: 42, primary_term: 3, policy };
-            let update = plan_update("/p", Some(&installed), &super::policy("cwl-*", days(30), None));
+            let update = plan_update("/p", Some(&installed), &super::policy("cwl-*", days(30), None, FIRST_PRIORITY));
             assert_eq!(update, PolicyUpdate::Put { path: "/p?if_seq_no=42&if_primary_term=3".to_owned(), action });
         }
     }

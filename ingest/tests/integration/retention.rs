@@ -170,6 +170,26 @@ async fn policy_created_by_a_concurrent_run_is_no_failure() {
     assert!(matches!(ensured.retention, Some(Ok(SetupState::Current))), "{ensured:?}");
 }
 
+/// The words are those of the plug-in's source.
+#[tokio::test]
+async fn policy_gets_the_next_free_priority() {
+    let reason = "New policy trailgate-cwl has an ISM template with index pattern [cwl-*] matching existing policy templates, \
+                  please use a different priority than 100";
+    let taken = (400, json!({ "error": { "type": "index_management_exception", "reason": reason }, "status": 400 }));
+    let answers = [opensearch(), current_template(), not_found(), taken, stored(1), attached(), stored(2)];
+    let (ensured, seen) = ensure(&answers).await;
+    assert!(matches!(ensured.retention, Some(Ok(SetupState::Installed))), "{ensured:?}");
+    let priority = |seen: &Seen| json(&seen.body)["policy"]["ism_template"][0]["priority"].as_u64().unwrap();
+    assert_eq!([3, 4, 6].map(|number| priority(&seen[number])), [100, 101, 101]);
+
+    // The next run leaves it as it is.
+    let mut kept = stored(2);
+    kept.1["policy"] = json(&seen[6].body)["policy"].take();
+    let (ensured, seen) = ensure(&[opensearch(), current_template(), kept]).await;
+    assert!(matches!(ensured.retention, Some(Ok(SetupState::Current))), "{ensured:?}");
+    assert_eq!(seen.len(), 3);
+}
+
 #[tokio::test]
 async fn domain_without_an_engine_banner_follows_the_settings() {
     let rig = Rig::new().await;
