@@ -20,6 +20,7 @@ use crate::load::days::Days;
 use crate::load::failure_file::FailureFile;
 use crate::load::progress::Progress;
 use crate::load::source::Sources;
+use crate::load::source::bucket::Bucket;
 use crate::settings::Settings;
 
 /// The hour to load again, and the folder of its files.
@@ -62,7 +63,8 @@ impl ReloadRequest {
         let parse = || {
             let Event { reload: Files { prefix, hour } } = serde_json::from_slice(payload)
                 .context("write {\"reload\":{\"prefix\":\"s3://BUCKET/FOLDER/\",\"hour\":\"2026-01-31T14\"}}")?;
-            let Some((bucket, folder)) = prefix.strip_prefix("s3://").and_then(|place| place.split_once('/')) else {
+            let place = prefix.strip_prefix("s3://").and_then(|place| place.split_once('/'));
+            let Some((bucket, folder)) = place.filter(|(bucket, _)| !bucket.is_empty()) else {
                 bail!("prefix {prefix:?} is not an S3 location; write s3://BUCKET/AWSLogs/ACCOUNT/CloudTrail/");
             };
             let folder =
@@ -106,13 +108,8 @@ impl ReloadRequest {
     /// Returns the folders below the prefix: CloudTrail has one for each region. A folder of one region has years.
     async fn regions(&self, client: &Client) -> anyhow::Result<Vec<String>> {
         let place = format!("s3://{}/{}", self.bucket, self.folder);
-        let mut pages =
-            client.list_objects_v2().bucket(&self.bucket).prefix(&self.folder).delimiter("/").into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.with_context(|| format!("cannot list {place}"))?;
-            found.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix));
-        }
+        let bucket = Bucket::locate(client.clone(), &self.bucket, &self.folder).await;
+        let found = bucket.list_folders(&self.folder).await.with_context(|| format!("cannot list {place}"))?;
         if found.is_empty() {
             bail!("{place} has no folders; write s3://BUCKET/AWSLogs/ACCOUNT/CloudTrail/");
         }
@@ -174,6 +171,7 @@ mod tests {
     fn flawed_reload_is_rejected_with_an_example() {
         for (prefix, hour, expected) in [
             ("trail/AWSLogs", "2026-01-31T14", "prefix \"trail/AWSLogs\" is not an S3 location"),
+            ("s3:///AWSLogs", "2026-01-31T14", "prefix \"s3:///AWSLogs\" is not an S3 location"),
             (PREFIX, "2026-01-31", "hour \"2026-01-31\" is not an hour in UTC; write 2026-01-31T14"),
         ] {
             let error = parse(prefix, hour).unwrap_err().to_string();

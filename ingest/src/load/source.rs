@@ -1,37 +1,36 @@
 //! Finds and opens files: on disk, on standard input, or in S3.
 
+pub(crate) mod bucket;
 mod disk;
 mod file;
 mod names;
 
 pub use self::file::Source;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::io::{Cursor, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context as _;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::Object;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::civil::Date;
-use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio_util::io::SyncIoBridge;
 
+use self::bucket::{Bucket, parse_place, read_object};
 use self::file::{Location, SkippedFile};
 use super::days::Days;
 use super::input::ByteReader;
 
-/// All files of a run, in the order in which they are read, and the client for those in S3.
+/// All files of a run, in the order in which they are read, and the buckets of those in S3.
 pub struct Sources {
     list: Vec<Source>,
     skipped: Vec<SkippedFile>,
     failures: Vec<(String, String)>,
     paths_without_files: Vec<String>,
-    s3: Option<Client>,
+    buckets: HashMap<String, Bucket>,
 }
 
 impl Sources {
@@ -43,19 +42,20 @@ impl Sources {
             skipped: Vec::new(),
             failures: Vec::new(),
             paths_without_files: Vec::new(),
-            s3: None,
+            buckets: HashMap::new(),
         };
-        if paths.iter().any(|path| path.starts_with(S3)) {
-            sources.s3 = Some(client().await);
-        }
+        let is_in_s3 = paths.iter().any(|path| path.starts_with(S3));
+        let client = if is_in_s3 { Some(client().await) } else { None };
         for path in paths {
             let before = sources.list.len() + sources.skipped.len() + sources.failures.len();
-            match path.strip_prefix(S3) {
-                Some(place) => sources.add_bucket(place).await.with_context(|| path.clone())?,
-                None if path == "-" => {
+            match (path.strip_prefix(S3), &client) {
+                (Some(place), Some(client)) => {
+                    sources.add_bucket(place, client.clone()).await.with_context(|| path.clone())?;
+                }
+                _ if path == "-" => {
                     sources.list.push(Source { name: path.clone(), place: Location::Stdin, fingerprint: None });
                 }
-                None => {
+                _ => {
                     let root = path.clone();
                     let found = spawn_blocking(move || disk::find(Path::new(&root))).await?;
                     let found = found.with_context(|| path.clone())?;
@@ -100,7 +100,7 @@ impl Sources {
         match &source.place {
             Location::Stdin => Ok(Box::new(std::io::stdin())),
             Location::Disk(path) => Ok(Box::new(disk::Lazy::new(path.clone()))),
-            Location::S3 { bucket, key } => read_object(self.get_object(bucket, key).await?).await,
+            Location::S3 { bucket, key } => read_object(self.bucket(bucket)?.get(key).await?).await,
         }
     }
 
@@ -120,33 +120,32 @@ impl Sources {
                 Ok((self.open(source).await?, signature))
             }
             Location::S3 { bucket, key } => {
-                let mut object = self.get_object(bucket, key).await?;
+                let mut object = self.bucket(bucket)?.get(key).await?;
                 let signature = object.metadata.as_mut().and_then(|metadata| metadata.remove("signature"));
                 Ok((read_object(object).await?, signature))
             }
         }
     }
 
-    async fn get_object(&self, bucket: &str, key: &str) -> anyhow::Result<GetObjectOutput> {
-        let client = self.s3.as_ref().context("there is no client for S3")?;
-        let object = client.get_object().bucket(bucket).key(key).send().await;
-        object.map_err(s3_error)
+    fn bucket(&self, name: &str) -> anyhow::Result<&Bucket> {
+        self.buckets.get(name).context("the bucket was not listed")
     }
 
     /// Finds the files below `path` that may have events of `days`. In S3 it lists the folders of these days only, which
     /// CloudTrail lays out as `…/2026/01/31/`.
     pub async fn find_days(path: &str, days: Days, client: impl AsyncFnOnce() -> Client) -> anyhow::Result<Self> {
-        let Some((bucket, prefix)) = path.strip_prefix(S3).map(|place| place.split_once('/').unwrap_or((place, "")))
-        else {
+        let Some(place) = path.strip_prefix(S3) else {
             return Self::find(&[path.to_owned()], client).await;
         };
+        let (name, prefix) = parse_place(place).with_context(|| path.to_owned())?;
         let mut sources = Self::find(&[], async || unreachable!("no path is in S3")).await?;
-        let client = sources.s3.insert(client().await).clone();
+        let bucket = Bucket::locate(client().await, name, prefix).await;
+        sources.buckets.insert(name.to_owned(), bucket.clone());
         // Below a folder that is named without its slash.
         let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
         let mut folders = vec![prefix];
         while !folders.is_empty() {
-            let lists = folders.iter().map(|folder| list_folders(&client, bucket, folder));
+            let lists = folders.iter().map(|folder| bucket.list_folders(folder));
             let lists: anyhow::Result<Vec<Vec<String>>> =
                 stream::iter(lists).buffered(PARALLEL_LISTS).try_collect().await;
             let lists = lists.with_context(|| path.to_owned())?;
@@ -155,15 +154,15 @@ impl Sources {
                 match days_of_folder(&folder) {
                     Some((first, last)) if !days.may_be_delivered_within(first, last) => {}
                     Some((first, last)) if first == last => wanted.push(folder),
-                    _ if names::reason_to_skip(&format!("{S3}{bucket}/{folder}a.json.gz")).is_some() => {}
+                    _ if names::reason_to_skip(&format!("{S3}{name}/{folder}a.json.gz")).is_some() => {}
                     _ => next.push(folder),
                 }
             }
-            let lists = wanted.iter().map(|folder| list_objects(&client, bucket, folder));
+            let lists = wanted.iter().map(|folder| bucket.list_objects(folder));
             let mut lists = std::pin::pin!(stream::iter(lists).buffered(PARALLEL_LISTS));
             while let Some(objects) = lists.next().await {
                 for object in objects.with_context(|| path.to_owned())? {
-                    sources.add_object(bucket, object, "");
+                    sources.add_object(name, object, "");
                 }
             }
             folders = next;
@@ -172,12 +171,13 @@ impl Sources {
         Ok(sources)
     }
 
-    async fn add_bucket(&mut self, place: &str) -> anyhow::Result<()> {
-        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let client = self.s3.as_ref().context("there is no client for S3")?;
-        for object in list_objects(client, bucket, prefix).await? {
-            self.add_object(bucket, object, prefix);
+    async fn add_bucket(&mut self, place: &str, client: Client) -> anyhow::Result<()> {
+        let (name, prefix) = parse_place(place)?;
+        let bucket = Bucket::locate(client, name, prefix).await;
+        for object in bucket.list_objects(prefix).await? {
+            self.add_object(name, object, prefix);
         }
+        self.buckets.insert(name.to_owned(), bucket);
         Ok(())
     }
 
@@ -199,48 +199,6 @@ impl Sources {
                 fingerprint: object.e_tag,
             }),
         }
-    }
-}
-
-/// Returns the objects whose keys begin with a prefix.
-async fn list_objects(client: &Client, bucket: &str, prefix: &str) -> anyhow::Result<Vec<Object>> {
-    let mut pages = client.list_objects_v2().bucket(bucket).prefix(prefix).into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        found.extend(page.map_err(s3_error)?.contents.unwrap_or_default());
-    }
-    Ok(found)
-}
-
-async fn read_object(object: GetObjectOutput) -> anyhow::Result<ByteReader> {
-    if object.content_length().is_some_and(|length| length <= SMALL) {
-        return Ok(Box::new(Cursor::new(object.body.collect().await?.into_bytes())));
-    }
-    let body = object.body.into_async_read();
-    Ok(Box::new(SyncIoBridge::new_with_handle(Box::pin(body), Handle::current())))
-}
-
-/// Returns the folders in a folder of a bucket.
-async fn list_folders(client: &Client, bucket: &str, folder: &str) -> anyhow::Result<Vec<String>> {
-    let pages = client.list_objects_v2().bucket(bucket).prefix(folder).delimiter("/");
-    let mut pages = pages.into_paginator().send();
-    let mut found = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(s3_error)?;
-        found.extend(page.common_prefixes.unwrap_or_default().into_iter().filter_map(|folder| folder.prefix));
-    }
-    Ok(found)
-}
-
-/// Returns the code and the message of S3, or the causes if there was no response.
-pub(crate) fn s3_error<E, R>(error: SdkError<E, R>) -> anyhow::Error
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: fmt::Debug + Send + Sync + 'static,
-{
-    match error.code().zip(error.message()) {
-        Some((code, message)) => anyhow::anyhow!("{code}: {message}"),
-        None => anyhow::Error::from(error),
     }
 }
 
@@ -271,8 +229,6 @@ impl fmt::Debug for Sources {
 const S3: &str = "s3://";
 /// Folders that are listed in parallel.
 const PARALLEL_LISTS: usize = 16;
-/// Objects up to here are read as a whole while others are still worked on: most of CloudTrail's are this small.
-const SMALL: i64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

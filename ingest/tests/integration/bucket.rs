@@ -1,8 +1,18 @@
+use std::convert::Infallible;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
-use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration, StorageClass};
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use trailgate_client::sdk_config;
 use trailgate_testkit::{AwsMock, gzip};
 
@@ -84,6 +94,19 @@ async fn requested_days_of_a_bucket_are_loaded() {
 
 #[tokio::test]
 #[ignore = "needs Python"]
+async fn archived_object_is_reported_with_advice() {
+    let bucket = Bucket::start().await;
+    let mut rig = Rig::new().await;
+    rig.s3.clone_from(&bucket.endpoint);
+    let put = bucket.client.put_object().bucket(NAME).key("a.json").storage_class(StorageClass::Glacier);
+    put.body(records(&[record("1", "2026-01-31")]).into_bytes().into()).send().await.unwrap();
+    let ran = rig.load(&["s3://trail/"], b"").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("restore the object from its archive first"), "{}", ran.stdout);
+}
+
+#[tokio::test]
+#[ignore = "needs Python"]
 async fn missing_bucket_is_reported() {
     let bucket = Bucket::start().await;
     let mut rig = Rig::new().await;
@@ -92,6 +115,60 @@ async fn missing_bucket_is_reported() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("trailgate-ingest: s3://nowhere/AWSLogs: "), "{}", ran.stderr);
     assert!(ran.stderr.contains("NoSuchBucket"), "{}", ran.stderr);
+}
+
+/// Starts a server that plays S3 with one object in a bucket of `us-east-1`: as S3 does, it redirects requests that are
+/// signed for another region, without a `location`.
+async fn start_in_us_east_1() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(async |request| Ok::<_, Infallible>(answer_in_us_east_1(&request)));
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    url
+}
+
+fn answer_in_us_east_1(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let is_signed_for_it = request.headers()["authorization"].to_str().unwrap().contains("/us-east-1/s3/aws4_request");
+    let response = Response::builder().header("x-amz-bucket-region", "us-east-1");
+    let list = "<ListBucketResult><Contents><Key>a/1.json</Key><Size>1</Size></Contents></ListBucketResult>";
+    match request.uri().query() {
+        _ if !is_signed_for_it => response.status(301).body(
+            "<Error><Code>PermanentRedirect</Code><Message>The bucket you are attempting to access must be addressed using \
+             the specified endpoint.</Message></Error>"
+                .into(),
+        ),
+        Some(query) if query.contains("list-type") => response.body(list.into()),
+        _ => response.body(records(&[record("1", "2026-01-31")]).into()),
+    }
+    .unwrap()
+}
+
+#[tokio::test]
+async fn bucket_of_another_region_is_loaded() {
+    let mut rig = Rig::new().await;
+    rig.s3 = start_in_us_east_1().await;
+    assert_ran(&rig.load(&["s3://trail/a"], b"").await, 0, "1 events in 1 files, 1 indexed");
+}
+
+#[tokio::test]
+async fn path_without_a_bucket_is_rejected() {
+    let rig = Rig::new().await;
+    for (path, expected) in [
+        ("s3://", "s3://: names no bucket; write s3://BUCKET/PREFIX"),
+        ("s3:///a", "s3:///a: names no bucket; write s3://BUCKET/PREFIX"),
+        (
+            "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/a/b",
+            "an ARN is not accepted; write the access point's alias: s3://ALIAS/PREFIX",
+        ),
+    ] {
+        let ran = rig.load(&[path], b"").await;
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
 }
 
 pub(crate) const NAME: &str = "trail";
