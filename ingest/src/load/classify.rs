@@ -11,6 +11,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
 use self::item::{FailedValue, Item, cut};
@@ -290,10 +291,17 @@ fn s3_object(members: &Members<'_>) -> Option<String> {
         return Some(keys.join(", "));
     }
     let s3 = members.object("s3");
-    let s3 = s3.as_ref().unwrap_or(members);
-    let name = string_at(&s3.object("bucket")?, "name")?;
-    let key = string_at(&s3.object("object")?, "key")?;
+    let name = string_at(&s3.as_ref().unwrap_or(members).object("bucket")?, "name")?;
+    let key = string_at(&s3.as_ref().unwrap_or(members).object("object")?, "key")?;
+    // S3's own notifications have the key as a form has it; those of EventBridge have it as it is.
+    let key = if s3.is_some() { decode_form(&key) } else { key.into_owned() };
     Some(format!("s3://{name}/{key}"))
+}
+
+/// Decodes a value of a form: `+` is a space, and `%2B` a plus.
+fn decode_form(value: &str) -> String {
+    let spaced = value.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
 fn not_json(error: &serde_json::Error) -> String {

@@ -125,9 +125,20 @@ fn notification_of_an_object_names_the_object() {
     // As a CloudTrail record, it has an eventVersion, an eventTime and an eventName.
     let notified = json!({ "eventVersion": "2.1", "eventSource": "aws:s3", "eventTime": "2026-03-04T05:06:07Z",
         "eventName": "ObjectCreated:Put", "s3": object });
-    finds(&json!({ "Records": [notified] }), &[expected]);
+    finds(&json!({ "Records": [&notified] }), &[expected]);
     finds(&json!({ "s3Bucket": "b", "s3ObjectKey": ["k.json.gz"] }), &[expected]);
     finds(&json!({ "source": "aws.s3", "detail-type": "Object Created", "detail": object }), &[expected]);
+}
+
+/// Notifications of S3 encode the key as a form does, and those of `EventBridge` do not.
+#[test]
+fn key_in_a_notification_is_decoded() {
+    let object = |key: &str| json!({ "bucket": { "name": "b" }, "object": { "key": key } });
+    let notified = json!({ "eventSource": "aws:s3", "s3": object("a+b/c%2Bd=%E2%82%AC.json.gz") });
+    let named = |key: &str| format!("! a notification without events; load the object it names: s3://b/{key}");
+    finds(&json!({ "Records": [notified] }), &[&named("a b/c+d=€.json.gz")]);
+    let event = json!({ "source": "aws.s3", "detail-type": "Object Created", "detail": object("a+b/%2B.json.gz") });
+    finds(&event, &[&named("a+b/%2B.json.gz")]);
 }
 
 #[test]
