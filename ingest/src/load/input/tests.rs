@@ -48,6 +48,15 @@ fn truncated_utf16_ends_in_a_replacement_character() {
 }
 
 #[test]
+fn text_before_an_error_is_read() {
+    let whole = gzip(b"{\"a\":1}");
+    let mut text = Vec::new();
+    let mut reader = decode_text(Box::new(Cursor::new(whole[..whole.len() - 6].to_vec()))).unwrap();
+    reader.read_to_end(&mut text).unwrap_err();
+    assert_eq!(text, b"{\"a\":1}");
+}
+
+#[test]
 fn unsupported_format_is_reported() {
     let refused = |bytes: &[u8]| read(bytes.to_vec()).unwrap_err().to_string();
     assert_eq!(refused(b"PK\x03\x04...."), "is a zip archive; load it with: unzip -p FILE | trailgate-ingest load … -");
@@ -56,5 +65,10 @@ fn unsupported_format_is_reported() {
         "is zstd data; load it with: zstdcat FILE | trailgate-ingest load … -"
     );
     assert_eq!(refused(b"BZh9...."), "is bzip2 data; load it with: bzcat FILE | trailgate-ingest load … -");
+    let mut tar = vec![0; 512];
+    tar[..6].copy_from_slice(b"a.json");
+    tar[257..262].copy_from_slice(b"ustar");
+    let expected = "is a tar archive; load it with: tar -xOf FILE | trailgate-ingest load … -";
+    assert_eq!((refused(&tar), refused(&gzip(&tar))), (expected.to_owned(), expected.to_owned()));
     assert_eq!(refused(b"PAR1...."), "is a Parquet file; load CloudTrail's own files instead");
 }

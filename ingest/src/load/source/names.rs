@@ -22,7 +22,8 @@ pub(super) fn reason_to_skip(path: &str) -> Option<&'static str> {
 }
 
 /// The endings of files that are read, in any case of letters; compressed ones are read or named as such.
-const ENDINGS: [&str; 11] = ["json", "jsonl", "ndjson", "log", "logs", "gz", "gzip", "zst", "bz2", "zip", "xz"];
+const ENDINGS: [&str; 13] =
+    ["json", "jsonl", "ndjson", "log", "logs", "gz", "gzip", "zst", "bz2", "zip", "xz", "tar", "tgz"];
 
 #[cfg(test)]
 mod tests {
@@ -37,6 +38,7 @@ mod tests {
             ("a.log", None),
             ("a.ndjson", None),
             ("a.zst", None),
+            ("a.tgz", None),
             ("trail-1-2026-03-04-05-06-07-0a1b", None),
             ("trail-1.2", None),
             ("notes.txt", Some("not a log file by its name")),
