@@ -41,7 +41,7 @@ pub enum JsonRequestError {
         error: DomainError,
     },
     /// The domain rejected the request, or its response is not JSON of the expected shape.
-    #[error("{request}: {status}: {excerpt}")]
+    #[error("{request}: {}", describe_response(*.status, .excerpt))]
     Unexpected {
         /// Method and path.
         request: String,
@@ -117,7 +117,8 @@ impl JsonResponse {
 
     /// Returns as much of the body as belongs on a line of a log.
     pub(crate) fn excerpt(&self) -> String {
-        String::from_utf8_lossy(self.body()).chars().take(EXCERPT_CHARS).collect()
+        let start: String = String::from_utf8_lossy(self.body()).chars().take(EXCERPT_CHARS).collect();
+        start.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     fn into_error(self) -> JsonRequestError {
@@ -134,4 +135,31 @@ fn describe(error: &DomainError) -> String {
     }
 }
 
+fn describe_response(status: StatusCode, excerpt: &str) -> String {
+    if status.is_redirection() {
+        return format!("{status}: the endpoint redirects, as a login page does; write the domain's own endpoint");
+    }
+    if excerpt.is_empty() { status.to_string() } else { format!("{status}: {excerpt}") }
+}
+
 const EXCERPT_CHARS: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn test(status: StatusCode, body: &'static str, expected: &str) {
+        let reply = DomainResponse { status, body: Bytes::from_static(body.as_bytes()) };
+        let error = JsonResponse { request: "GET /".to_owned(), reply }.into_error();
+        assert_eq!(error.to_string(), format!("GET /: {expected}"));
+    }
+
+    #[test]
+    fn error_quotes_the_response_on_one_line() {
+        test(StatusCode::BAD_GATEWAY, "<html>\r\n  <h1>502</h1>\r\n", "502 Bad Gateway: <html> <h1>502</h1>");
+        test(StatusCode::GONE, "", "410 Gone");
+        let advice = "the endpoint redirects, as a login page does; write the domain's own endpoint";
+        test(StatusCode::FOUND, "<html>", &format!("302 Found: {advice}"));
+    }
+}

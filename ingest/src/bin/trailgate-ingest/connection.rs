@@ -2,7 +2,7 @@
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use trailgate_client::{provider, sdk_config};
+use trailgate_client::{Endpoint, provider, sdk_config};
 use trailgate_ingest::domain::Domain;
 use trailgate_ingest::settings::Settings;
 
@@ -18,13 +18,17 @@ impl Connection {
         Domain::connect(settings, provider)
     }
 
-    /// Adds a hint at `--unsigned` to the error of a domain over plain http.
+    /// Adds a hint at `--unsigned` to the error of a domain over plain http, and of a domain of AWS.
     pub(super) fn with_hint(&self, error: anyhow::Error) -> anyhow::Error {
         let is_plain = self.endpoint.starts_with("http://");
-        if self.unsigned || !is_plain {
-            return error;
-        }
-        let hint = "if the endpoint is a trailgate or a local server, add --unsigned: it needs no signature";
+        let is_aws = Endpoint::parse(&self.endpoint).is_ok_and(|endpoint| endpoint.service().is_some());
+        let hint = match self.unsigned {
+            false if is_plain => {
+                "if the endpoint is a trailgate or a local server, add --unsigned: it needs no signature"
+            }
+            true if is_aws => "the endpoint is a domain of AWS, which needs a signature: remove --unsigned",
+            _ => return error,
+        };
         anyhow::anyhow!("{error:#}; {hint}")
     }
 }
@@ -62,4 +66,29 @@ fn in_flags(message: &str) -> String {
 
 pub(super) async fn s3(region: &str) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::new(&sdk_config(region).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hint_names_the_flag_to_add_or_to_remove() {
+        let hint = |endpoint: &str, unsigned| {
+            let connection = Connection {
+                endpoint: endpoint.to_owned(),
+                region: None,
+                service: None,
+                index_prefix: "cwl-".to_owned(),
+                unsigned,
+            };
+            connection.with_hint(anyhow::anyhow!("rejected")).to_string()
+        };
+        let domain = "https://search-trail-abc123.eu-west-1.es.amazonaws.com";
+        assert!(hint("http://127.0.0.1:8080", false).contains("add --unsigned"));
+        assert!(hint(domain, true).contains("remove --unsigned"));
+        for (endpoint, unsigned) in [("http://127.0.0.1:8080", true), (domain, false), ("https://search.test", true)] {
+            assert_eq!(hint(endpoint, unsigned), "rejected", "{endpoint}");
+        }
+    }
 }

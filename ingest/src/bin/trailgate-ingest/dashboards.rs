@@ -36,7 +36,8 @@ pub(super) async fn install(args: &DashboardsArgs) -> anyhow::Result<bool> {
         sets.push(access_log_dashboards()?);
     }
     let plan = InstallPlan { sets, is_forced: args.force };
-    let installed = install_dashboards(&domain, &plan, TIMEOUT).await?;
+    let installed = install_dashboards(&domain, &plan, TIMEOUT).await;
+    let installed = installed.map_err(|error| args.connection.with_hint(error.into()))?;
     print_text(&installed.to_string())?;
     Ok(installed.has_changed())
 }

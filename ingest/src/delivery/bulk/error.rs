@@ -54,7 +54,9 @@ pub(super) fn classify(status: u16, error_type: &str, reason: &str) -> Verdict {
 
 /// Returns whether an error with 400 is about the domain's state, and quotes nothing of the event.
 fn is_about_domain(error_type: &str, reason: &str) -> bool {
-    INDEX_TYPES.contains(&error_type) || DOMAIN_REASONS.iter().any(|part| reason.contains(part))
+    // A value of the event, which such an error quotes, may say the same.
+    let may_quote_event = error_type.ends_with("parsing_exception");
+    INDEX_TYPES.contains(&error_type) || !may_quote_event && DOMAIN_REASONS.iter().any(|part| reason.contains(part))
 }
 
 impl BulkError {
@@ -113,6 +115,9 @@ impl fmt::Display for BulkError {
         let mut parts = [status.as_str(), &self.error_type, reason].into_iter().filter(|part| !part.is_empty());
         f.write_str(parts.next().unwrap_or("no reason"))?;
         parts.try_for_each(|part| write!(f, " {part}"))?;
+        if matches!(self.status, 300..=399) {
+            f.write_str(" the endpoint redirects, as a login page does; write the domain's own endpoint")?;
+        }
         if self.reason.contains(DATA_STREAM) {
             f.write_str("; remove data_stream from the index template that matches the name")?;
         }
@@ -136,8 +141,15 @@ const INDEX_TYPES: [&str; 4] =
     ["index_closed_exception", "invalid_index_name_exception", "type_missing_exception", "validation_exception"];
 
 /// Parts of the reasons of 400 responses that concern the domain's state, which no document avoids: those of old
-/// engines for the limit on shards, and those of all engines for a template that makes a data stream of the name.
-const DOMAIN_REASONS: [&str; 3] = ["maximum shards open", "maximum normal shards open", DATA_STREAM];
+/// engines for the limit on shards, and those of all engines for a template that makes a data stream of the name or names a
+/// missing ingest pipeline, and for an alias of the name.
+const DOMAIN_REASONS: [&str; 5] = [
+    "maximum shards open",
+    "maximum normal shards open",
+    DATA_STREAM,
+    "pipeline with id [",
+    "no write index is defined for alias [",
+];
 
 const DATA_STREAM: &str = "only write ops with an op_type of create are allowed in data streams";
 
@@ -145,6 +157,9 @@ const DATA_STREAM: &str = "only write ops with an op_type of create are allowed 
 mod tests {
     use super::*;
 
+    const PIPELINE: &str = "pipeline with id [geoip] does not exist";
+    const ALIAS: &str =
+        "no write index is defined for alias [cwl-2026.01.31]. The write index may be explicitly disabled";
     const SHARDS: &str = "Validation Failed: 1: this action would add [2] total shards, but this cluster currently has \
                           [1]/[1] maximum shards open;";
 
@@ -175,6 +190,9 @@ mod tests {
             (413, "", "", Verdict::Degrade),
             (400, "illegal_argument_exception", SHARDS, Verdict::Fail),
             (400, "illegal_argument_exception", DATA_STREAM, Verdict::Fail),
+            (400, "illegal_argument_exception", PIPELINE, Verdict::Fail),
+            (400, "illegal_argument_exception", ALIAS, Verdict::Fail),
+            (400, "mapper_parsing_exception", "Preview of field's value: 'maximum shards open'", Verdict::Degrade),
             (400, "index_closed_exception", "", Verdict::Fail),
             (400, "invalid_index_name_exception", "", Verdict::Fail),
             (404, "index_not_found_exception", "", Verdict::Fail),
@@ -216,6 +234,7 @@ mod tests {
             BulkError { status: 400, error_type, reason, is_from_engine: true }.to_string()
         };
         assert!(shown(SHARDS).ends_with("[1]/[1] maximum shards open;"));
+        assert!(shown(PIPELINE).ends_with(PIPELINE));
         assert!(shown(DATA_STREAM).ends_with("remove data_stream from the index template that matches the name"));
     }
 }

@@ -43,7 +43,7 @@ pub fn read_response(status: StatusCode, body: &[u8]) -> BulkOutcome {
     let error = match serde_json::from_slice(body) {
         Ok(Failure { error: Some(error), .. }) => error.into_error(status.as_u16()),
         Ok(Failure { message: Some(message), .. }) => BulkError::of_request(status, message),
-        _ => BulkError::of_request(status, ""),
+        _ => BulkError::of_request(status, plain_text(body)),
     };
     match (status, error.verdict()) {
         (StatusCode::BAD_REQUEST, Verdict::Fail) if error.is_from_engine => BulkOutcome::Fail(error),
@@ -52,6 +52,16 @@ pub fn read_response(status: StatusCode, body: &[u8]) -> BulkOutcome {
         _ => BulkOutcome::Fail(error),
     }
 }
+
+/// Returns a body that is one short line of plain text, as the service in front of the engine writes it at times.
+fn plain_text(body: &[u8]) -> &str {
+    let text = str::from_utf8(body).unwrap_or_default().trim();
+    let is_line = text.len() <= MAX_LINE && !text.starts_with(['<', '{', '[']) && !text.contains(char::is_control);
+    if is_line { text } else { "" }
+}
+
+/// The longest line of plain text that is quoted.
+const MAX_LINE: usize = 200;
 
 #[derive(Deserialize)]
 struct Success<'a> {
@@ -169,5 +179,14 @@ mod tests {
             "retry: 403 cluster_block_exception b",
         );
         whole(404, "", "fail: 404");
+        whole(
+            403,
+            "Request throttled due to too many requests\n",
+            "retry: 403 Request throttled due to too many requests",
+        );
+        whole(401, "Unauthorized", "fail: 401 Unauthorized");
+        whole(403, "two\nlines", "fail: 403");
+        let advice = "the endpoint redirects, as a login page does; write the domain's own endpoint";
+        whole(302, "<html>", &format!("fail: 302 {advice}"));
     }
 }
