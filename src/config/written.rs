@@ -1,7 +1,8 @@
-//! The configuration as written in the file: one struct per table, each with its defaults. `config/trailgate.toml`
+//! The configuration as written in the file: one struct per table. [`defaults`] has the defaults; `config/trailgate.toml`
 //! documents every key.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod defaults;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde_spanned::Spanned;
 use tracing::level_filters::LevelFilter;
 use trailgate_client::{AssumeRoleSettings, Endpoint, NotRoleArn, RoleArn, SessionLimits, UpstreamConfig, is_region};
 
+use self::defaults::{ADMIN_ADDRESS, BUFFER_MEMORY, connect_timeout, idle_timeout, pool_idle, response_timeout};
 use super::listen::{Listens, hosts};
 use super::problem::{Problem, problem_at};
 use super::types::{AdminConfig, DomainConfig, LogConfig, RolesConfig, SigningConfig};
@@ -381,78 +383,3 @@ impl TryFrom<String> for Level {
         level.map(Self).ok_or(format!("{text:?} is not a level: write off, error, warn, info, debug or trace"))
     }
 }
-
-impl Default for Allowlist {
-    fn default() -> Self {
-        Self { file: PathBuf::from("allowlist.toml") }
-    }
-}
-
-impl Default for Roles {
-    fn default() -> Self {
-        Self {
-            read: None,
-            full: None,
-            external_id: None,
-            tags: false,
-            session_duration: None,
-            session_idle: Time::seconds(900),
-            sessions: nonzero(1_000),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_body: Size::mib(100),
-            buffer_memory: None,
-            connections: nonzero(10_000),
-            header_bytes: Size(64 * 1024),
-            headers: nonzero(100),
-            header_timeout: Time::seconds(10),
-            body_timeout: Time::seconds(30),
-            keep_alive: Time::seconds(75),
-            drain: Time::seconds(30),
-            search_keep_alive: Time::seconds(300),
-            search_contexts: nonzero(20),
-            concurrent_searches: nonzero(32),
-        }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Json,
-            level: Level(LevelFilter::INFO),
-            access: true,
-            on_failure: LogFailurePolicy::Serve,
-            redact_query: false,
-        }
-    }
-}
-
-const fn nonzero(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).expect("is not zero")
-}
-
-fn connect_timeout() -> Time {
-    Time::seconds(5)
-}
-
-fn response_timeout() -> Time {
-    Time::seconds(300)
-}
-
-fn idle_timeout() -> Time {
-    Time::seconds(60)
-}
-
-fn pool_idle() -> usize {
-    1024
-}
-
-const ADMIN_ADDRESS: AdminAddress = AdminAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
-
-const BUFFER_MEMORY: Size = Size::mib(256);
