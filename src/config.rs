@@ -11,12 +11,13 @@ use std::{fmt, fs};
 
 pub use self::types::Config;
 pub(crate) use self::types::{DomainConfig, LogConfig, RolesConfig, SigningConfig};
+use crate::watched_file::explain_encoding;
 
 impl Config {
     /// Reads the configuration in `file`. Relative paths in it start at its directory.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let text =
-            fs::read_to_string(file).map_err(|error| ConfigError::new(file, format!("cannot be read: {error}")))?;
+        let text = fs::read_to_string(file).map_err(explain_encoding);
+        let text = text.map_err(|error| ConfigError::new(file, format!("cannot be read: {error}")))?;
         Self::parse(file, &text)
     }
 

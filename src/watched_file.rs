@@ -202,11 +202,19 @@ fn read_regular(path: &Path) -> io::Result<String> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     check_regular(&file.metadata()?)?;
     let mut text = String::new();
-    let bytes = File::take(file, MAX_BYTES + 1).read_to_string(&mut text)?;
+    let bytes = File::take(file, MAX_BYTES + 1).read_to_string(&mut text).map_err(explain_encoding)?;
     if bytes as u64 > MAX_BYTES {
         return Err(io::Error::other(format!("it is larger than {} MiB", MAX_BYTES / 1024 / 1024)));
     }
     Ok(text)
+}
+
+/// Says what to do with a file in another encoding: UTF-16, which PowerShell writes, or a certificate in DER.
+pub(crate) fn explain_encoding(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return io::Error::other("it is not text in UTF-8: convert it");
+    }
+    error
 }
 
 fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
@@ -342,6 +350,15 @@ mod tests {
         assert_eq!(file.confirmed(), confirmed);
         advance(READ_TIMEOUT).await;
         assert!(file.read_in_background(Stamp::of).await.is_some(), "it goes on");
+    }
+
+    #[test]
+    fn file_in_another_encoding_is_to_be_converted() {
+        let dir = tempfile::tempdir().unwrap();
+        // What PowerShell's `>` writes: UTF-16 with a byte order mark.
+        fs::write(dir.path().join("list"), b"\xff\xfea\0l\0").unwrap();
+        let error = read_in_time(&dir.path().join("list")).unwrap_err();
+        assert_eq!(error.to_string(), "it is not text in UTF-8: convert it");
     }
 
     #[tokio::test]

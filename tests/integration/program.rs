@@ -378,7 +378,8 @@ async fn port_in_use_is_reported() {
     let domain = FakeDomain::start(Options::default()).await.unwrap();
     let folder = files(&domain.url(), &allow("127.0.0.1"));
     let config = path(&folder, "trailgate.toml");
-    let taken = domain.address().to_string();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
     let text = std::fs::read_to_string(&config).unwrap().replacen("127.0.0.1:0", &taken, 1);
     std::fs::write(&config, text).unwrap();
     let (code, _, stderr) = output(&["run", "--config", &config]).await;
