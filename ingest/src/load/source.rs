@@ -139,10 +139,10 @@ impl Sources {
         };
         let (name, prefix) = parse_place(place).with_context(|| path.to_owned())?;
         let mut sources = Self::find(&[], async || unreachable!("no path is in S3")).await?;
-        let bucket = Bucket::locate(client().await, name, prefix).await;
-        sources.buckets.insert(name.to_owned(), bucket.clone());
-        // Below a folder that is named without its slash.
+        // Below a folder that is named without its slash. A policy may permit nothing else to be listed.
         let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
+        let bucket = Bucket::locate(client().await, name, &prefix).await;
+        sources.buckets.insert(name.to_owned(), bucket.clone());
         let mut folders = vec![prefix];
         while !folders.is_empty() {
             let lists = folders.iter().map(|folder| bucket.list_folders(folder));

@@ -11,9 +11,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use jiff::civil::Date;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use trailgate_client::sdk_config;
+use trailgate_ingest::load::days::Days;
+use trailgate_ingest::load::source::Sources;
 use trailgate_testkit::{AwsMock, gzip};
 
 use crate::load::{Rig, assert_ran, assert_says, record, records};
@@ -118,7 +121,7 @@ async fn missing_bucket_is_reported() {
 }
 
 /// Starts a server that plays S3 with one object in a bucket of `us-east-1`: as S3 does, it redirects requests that are
-/// signed for another region, without a `location`.
+/// signed for another region, without a `location`. The policy permits lists of `a` and of what is below `AWSLogs/`.
 async fn start_in_us_east_1() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -136,6 +139,7 @@ fn answer_in_us_east_1(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let response = Response::builder().header("x-amz-bucket-region", "us-east-1");
     let list = "<ListBucketResult><Contents><Key>a/1.json</Key><Size>1</Size></Contents></ListBucketResult>";
     match request.uri().query() {
+        Some(query) if query.ends_with("prefix=AWSLogs") => response.status(403).body("<Error/>".into()),
         _ if !is_signed_for_it => response.status(301).body(
             "<Error><Code>PermanentRedirect</Code><Message>The bucket you are attempting to access must be addressed using \
              the specified endpoint.</Message></Error>"
@@ -152,6 +156,16 @@ async fn bucket_of_another_region_is_loaded() {
     let mut rig = Rig::new().await;
     rig.s3 = start_in_us_east_1().await;
     assert_ran(&rig.load(&["s3://trail/a"], b"").await, 0, "1 events in 1 files, 1 indexed");
+}
+
+#[tokio::test]
+async fn bucket_of_another_region_is_listed_for_verify() {
+    let url = start_in_us_east_1().await;
+    let config = Builder::from(&sdk_config(REGION).await).endpoint_url(url).credentials_provider(signing_key());
+    let day = Some(Date::constant(2026, 1, 31));
+    let client = async || Client::from_conf(config.build());
+    let sources = Sources::find_days("s3://trail/AWSLogs", Days { from: day, to: day }, client).await.unwrap();
+    assert!(sources.list().is_empty());
 }
 
 #[tokio::test]
