@@ -188,7 +188,7 @@ async fn identify_signer(config: &Config, report: &mut Report) -> Option<SignerI
             report.add("identity", Err(Problem::new(format!("STS rejects the credentials: {message}"), advice)));
         }
         Identity::Unknown(reason) => {
-            report.add_unknown("identity", format!("unknown, and not required: STS cannot be reached: {reason}"));
+            report.add_unknown("identity", format!("unknown, and not required: {reason}"));
         }
     }
     Some(SignerIdentity { credentials, identity })

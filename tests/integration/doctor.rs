@@ -252,6 +252,22 @@ async fn sts_error_fails_identity_and_sts_outage_does_not() {
 }
 
 #[tokio::test]
+async fn response_that_is_not_from_sts_is_named() {
+    let domain = domain().await;
+    for (status, answer, expected) in [
+        (403, "<html><body>Blocked</body></html>", "a response of status 403 is not from STS"),
+        (200, "<html><body>Log in</body></html>", "a response of status 200 is not from STS"),
+        (403, &sts_error("AccessDenied", "Denied by a policy"), "STS rejects the call: Denied by a policy"),
+    ] {
+        let sts = sts(status, answer).await;
+        let found = Case::of(&domain).with_environment("AWS_ENDPOINT_URL_STS", &sts.url()).diagnose().await;
+        assert_eq!(found.code, Some(0));
+        let text = found.step("identity")["text"].as_str().unwrap();
+        assert!(text.starts_with(&format!("unknown, and not required: {expected}")), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn denied_role_is_reported_with_the_needed_trust_policy() {
     let domain = domain().await;
     let message = format!("User: {SESSION} is not authorized to perform: sts:AssumeRole on resource: {ROLE}");

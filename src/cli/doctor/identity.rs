@@ -6,7 +6,8 @@ use anyhow::anyhow;
 use aws_config::retry::RetryConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
-use aws_sdk_sts::error::ProvideErrorMetadata as _;
+use aws_sdk_sts::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityError;
 use tokio::time::timeout;
 use trailgate_client::RoleArn;
 
@@ -58,14 +59,31 @@ pub(super) async fn of(credentials: Credentials, region: &str) -> Identity {
     let sts = aws_sdk_sts::Client::from_conf(sts.credentials_provider(credentials).build());
     match timeout(STS_TIMEOUT, sts.get_caller_identity().send()).await {
         Ok(Ok(caller)) => caller.arn().map_or(Identity::Unknown("STS names no identity".to_owned()), Identity::of_arn),
-        Ok(Err(error)) => match error.as_service_error().and_then(|error| error.code()) {
-            Some(code) if REFUSALS.contains(&code) => {
-                let message = error.as_service_error().and_then(|error| error.message()).unwrap_or(code);
-                Identity::Refused(message.to_owned())
+        Ok(Err(error)) => read_error(&error),
+        Err(_) => Identity::Unknown(format!("STS sends no response within {} s", STS_TIMEOUT.as_secs())),
+    }
+}
+
+fn read_error(error: &SdkError<GetCallerIdentityError>) -> Identity {
+    let service = error.as_service_error();
+    match (service.and_then(|error| error.code()), error.raw_response()) {
+        (Some(code), _) => {
+            let message = service.and_then(|error| error.message()).unwrap_or(code).to_owned();
+            let is_refused = REFUSALS.contains(&code);
+            if is_refused {
+                Identity::Refused(message)
+            } else {
+                Identity::Unknown(format!("STS rejects the call: {message}"))
             }
-            _ => Identity::Unknown(join_sources(&error)),
-        },
-        Err(_) => Identity::Unknown(format!("no answer within {} s", STS_TIMEOUT.as_secs())),
+        }
+        // The error has all of what the SDK cannot parse.
+        (None, Some(response)) => {
+            let status = response.status().as_u16();
+            Identity::Unknown(format!(
+                "a response of status {status} is not from STS: a proxy or AWS_ENDPOINT_URL is in between"
+            ))
+        }
+        (None, None) => Identity::Unknown(format!("STS cannot be reached: {}", join_sources(error))),
     }
 }
 
