@@ -139,7 +139,9 @@ fn answer_in_us_east_1(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let response = Response::builder().header("x-amz-bucket-region", "us-east-1");
     let list = "<ListBucketResult><Contents><Key>a/1.json</Key><Size>1</Size></Contents></ListBucketResult>";
     match request.uri().query() {
-        Some(query) if query.ends_with("prefix=AWSLogs") => response.status(403).body("<Error/>".into()),
+        Some(query) if query.split('&').any(|pair| pair == "prefix=AWSLogs") => {
+            Response::builder().status(403).body("<Error/>".into())
+        }
         _ if !is_signed_for_it => response.status(301).body(
             "<Error><Code>PermanentRedirect</Code><Message>The bucket you are attempting to access must be addressed using \
              the specified endpoint.</Message></Error>"
