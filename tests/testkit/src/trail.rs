@@ -89,11 +89,10 @@ impl TrailBucket {
         }
     }
 
-    /// Writes the backfill digest of the hour from `start` on, which lists log files that the hour's digest lacks; returns its
-    /// key.
+    /// Writes the backfill digest of the hour from `start` on, which lists log files that the hour's digest lacks.
     #[must_use]
-    pub fn write_backfill(&self, start: DateTime, files: &[Value]) -> String {
-        self.write_digest(&backfill_key(start + 1.hour()), start, files, None).key
+    pub fn write_backfill(&self, start: DateTime, files: &[Value], previous: Option<&WrittenDigest>) -> WrittenDigest {
+        self.write_digest(&backfill_key(start + 1.hour()), start, files, previous)
     }
 
     fn write_digest(
@@ -204,8 +203,8 @@ pub fn sample_month() -> Vec<Value> {
 }
 
 /// A digest as the next one names it.
-struct WrittenDigest {
-    key: String,
+pub struct WrittenDigest {
+    pub key: String,
     sha256: String,
     signature: String,
 }

@@ -265,7 +265,7 @@ fn unlisted_files_of_other_folders_are_undecided() {
 pub(crate) fn write_late(month: &TrailBucket) -> (String, String) {
     let late = log_key(Date::constant(2026, 1, 15), 7);
     let listed = month.put_log(&late, &inflate(month, &log()), "2026-01-15T11:00:00Z", "2026-01-15T11:00:00Z");
-    (late, month.write_backfill(DateTime::constant(2026, 1, 15, 12, 0, 0, 0), &[listed]))
+    (late, month.write_backfill(DateTime::constant(2026, 1, 15, 12, 0, 0, 0), &[listed], None).key)
 }
 
 #[test]
@@ -294,6 +294,17 @@ fn changed_backfill_digest_is_reported() {
     let late = log_key(Date::constant(2026, 1, 15), 7);
     let expected = [(Kind::InvalidDigest, key.clone()), (Kind::ExtraFile, late)];
     test(change, Verdict::Differences, &expected);
+}
+
+#[test]
+fn backfill_digest_names_a_removed_one() {
+    let removed = backfill_key(DateTime::constant(2026, 1, 15, 5, 0, 0, 0));
+    let change = |month: &TrailBucket| {
+        let first = month.write_backfill(DateTime::constant(2026, 1, 15, 4, 0, 0, 0), &[], None);
+        let _ = month.write_backfill(DateTime::constant(2026, 1, 15, 5, 0, 0, 0), &[], Some(&first));
+        month.remove(&first.key);
+    };
+    test(change, Verdict::Differences, &[(Kind::MissingDigest, removed.clone())]);
 }
 
 #[test]
