@@ -40,7 +40,7 @@ pub(crate) struct WatchedFile {
 }
 
 /// The content of the file, or the system's error message.
-pub(crate) type Text = Result<Arc<str>, String>;
+pub(crate) type Text = Result<Arc<String>, String>;
 
 impl WatchedFile {
     /// Reads the file for the first time.
@@ -156,7 +156,7 @@ struct Reading {
 impl Reading {
     fn take(path: &Path) -> Self {
         let stamp = Stamp::of(path);
-        let text = read_regular(path).map(Arc::from).map_err(|error: io::Error| error.to_string());
+        let text = read_regular(path).map(Arc::new).map_err(|error: io::Error| error.to_string());
         let is_torn = stamp != Stamp::of(path);
         // File system clocks have ticks, and two changes within one tick leave the same stamp. Text is therefore
         // settled only if its stamp was old at the reading (as in git). An error never is: it may pass without a change
@@ -200,8 +200,11 @@ fn read_regular(path: &Path) -> io::Result<String> {
     // Checked before it is opened, because opening a device can have side effects.
     check_regular(&fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    check_regular(&file.metadata()?)?;
-    let mut text = String::new();
+    let metadata = file.metadata()?;
+    check_regular(&metadata)?;
+    // One allocation: a string that grows is in memory twice.
+    let size = metadata.len().min(MAX_BYTES) + 1;
+    let mut text = String::with_capacity(usize::try_from(size).unwrap_or_default());
     let bytes = File::take(file, MAX_BYTES + 1).read_to_string(&mut text).map_err(explain_encoding)?;
     if bytes as u64 > MAX_BYTES {
         return Err(io::Error::other(format!("it is larger than {} MiB", MAX_BYTES / 1024 / 1024)));

@@ -58,7 +58,7 @@ impl fmt::Display for RoleArn {
 /// The name of a session of a role: 2 to 64 of the characters `A-Z a-z 0-9 _ + = , . @ -` (`RoleSessionName` in the AWS
 /// STS API Reference).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionName(String);
+pub struct SessionName(Arc<str>);
 
 impl SessionName {
     /// Makes the session name of the user `name`, different for different names.
@@ -67,16 +67,17 @@ impl SessionName {
     /// first 55 characters are followed by `-` and the first 8 hexadecimal digits of the name's SHA-256. So is a name
     /// that already ends like that, because it could be the result for another name.
     #[must_use]
-    pub fn of(name: &str) -> Self {
+    pub fn of(name: impl Into<Arc<str>>) -> Self {
+        let name = name.into();
         let is_valid = (2..=64).contains(&name.len()) && name.bytes().all(is_session_byte);
-        if is_valid && !ends_with_digest(name) {
-            return Self(name.to_owned());
+        if is_valid && !ends_with_digest(&name) {
+            return Self(name);
         }
         let fit = |character| if u8::try_from(character).is_ok_and(is_session_byte) { character } else { '-' };
         let mut session: String = name.chars().map(fit).take(55).collect();
         session.push('-');
         session.push_str(&hex::encode(&digest(&SHA256, name.as_bytes()).as_ref()[..4]));
-        Self(session)
+        Self(session.into())
     }
 
     /// Returns the name as text.
@@ -108,15 +109,16 @@ pub struct SessionUser {
     /// The session's name, in CloudTrail and in the domain's audit log.
     pub name: SessionName,
     /// The entry's name.
-    entry: Box<str>,
+    entry: Arc<str>,
     access: &'static str,
 }
 
 impl SessionUser {
     /// Describes the user of the entry `name` with an access level.
     #[must_use]
-    pub fn new(name: &str, access: &'static str) -> Self {
-        Self { name: SessionName::of(name), entry: name.into(), access }
+    pub fn new(name: impl Into<Arc<str>>, access: &'static str) -> Self {
+        let entry = name.into();
+        Self { name: SessionName::of(Arc::clone(&entry)), entry, access }
     }
 
     /// Returns the session's tags. In the values each character that STS does not accept becomes `-`, and a value ends
@@ -195,7 +197,7 @@ mod tests {
     fn similar_names_have_different_sessions() {
         let names =
             ["Head office", "Head-office", "Head_office", "head office", "Head office ", "Head-office-a582f8cb"];
-        let sessions: HashSet<_> = names.iter().map(|name| SessionName::of(name)).collect();
+        let sessions: HashSet<_> = names.into_iter().map(SessionName::of).collect();
         assert_eq!(sessions.len(), names.len(), "{sessions:?}");
     }
 

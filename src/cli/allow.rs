@@ -87,7 +87,7 @@ impl List {
     }
 
     fn parse(file: PathBuf, text: String) -> anyhow::Result<Self> {
-        let entries = allowlist::parse(&file, &text).map_err(LoadError::from)?.entries;
+        let entries = allowlist::parse(&file, &text).map_err(LoadError::from)?;
         let lines: Vec<usize> = Text::read(&text)?.lines().collect();
         ensure!(lines.len() == entries.len(), "{}: cannot be divided into entries", file.display());
         let entries = entries.into_iter().zip(lines).map(|(entry, line)| Listed { entry, line }).collect();
@@ -133,7 +133,7 @@ impl List {
     }
 
     fn index_named(&self, name: &str) -> anyhow::Result<usize> {
-        let is_named = |index: &usize| self.entries[*index].entry.name == name;
+        let is_named = |index: &usize| *self.entries[*index].entry.name == *name;
         let found: Vec<usize> = (0..self.entries.len()).filter(is_named).collect();
         match *found {
             [index] => Ok(index),
@@ -166,7 +166,7 @@ fn change(
     let place = LockedFile::take(file)?;
     let list = List::read(file.to_owned())?;
     let change = make(&list)?;
-    let means = allowlist::parse(file, &change.text).map_err(LoadError::from)?.entries;
+    let means = allowlist::parse(file, &change.text).map_err(LoadError::from)?;
     ensure!(
         means == change.entries,
         "{}: not changed: this command cannot edit a file written like this; edit it by hand",

@@ -130,7 +130,7 @@ impl LoadedCertificate {
 
 /// Reads both files, as at start.
 fn load(files: &CertificateFiles) -> Result<LoadedCertificate, CertificateError> {
-    let read = |file: &Path| watched_file::read_in_time(file).map(Arc::from).map_err(|error| error.to_string());
+    let read = |file: &Path| watched_file::read_in_time(file).map(Arc::new).map_err(|error| error.to_string());
     let (certificate, key) = (files.certificate.as_path(), files.key.as_path());
     LoadedCertificate::parse((certificate, read(certificate)), (key, read(key)))
 }

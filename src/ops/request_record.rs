@@ -212,7 +212,7 @@ impl RequestRecord {
             time: self.time,
             id: self.id.as_str(),
             client: self.client.as_str(),
-            entry: self.entry.as_ref().map(|entry| entry.name.as_str()),
+            entry: self.entry.as_ref().map(|entry| &*entry.name),
             access: self.entry.as_ref().map(|entry| entry.access.name()),
             method: self.method.as_str(),
             target,

@@ -119,9 +119,9 @@ mod tests {
         let (publisher, allowlist) = channel(entries(&[("10.0.0.0/8", None)]));
         let reader = allowlist.clone();
         let now = SystemTime::now();
-        assert_eq!(allowlist.grant(CLIENT, now).unwrap().name, "10.0.0.0/8");
+        assert_eq!(&*allowlist.grant(CLIENT, now).unwrap().name, "10.0.0.0/8");
         publisher.publish(entries(&[("10.1.0.0/16", None)]));
-        assert_eq!(reader.grant(CLIENT, now).unwrap().name, "10.1.0.0/16");
+        assert_eq!(&*reader.grant(CLIENT, now).unwrap().name, "10.1.0.0/16");
         publisher.publish(entries(&[]));
         assert_eq!(allowlist.grant(CLIENT, now), None);
     }

@@ -280,7 +280,7 @@ fn twenty_concurrent_adds_lose_no_entry() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
     let entries = Entries::load(&file.path).unwrap();
-    let added: BTreeSet<_> = entries.iter().filter(|entry| entry.name == "Auditor").map(|entry| entry.cidr).collect();
+    let added: BTreeSet<_> = entries.iter().filter(|entry| &*entry.name == "Auditor").map(|entry| entry.cidr).collect();
     assert_eq!((added.len(), entries.len()), (20, 22));
 }
 

@@ -1,6 +1,6 @@
 //! Many hostile clients at once, and one that is not.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -67,6 +67,28 @@ async fn listed_clients_are_served_under_hostile_load() {
     println!("slowest {slowest:?}, {busy} of 200 uploads turned away, {} KiB taken", taken / 1024);
     assert_eq!(busy, 0, "an upload was turned away, though there was time for all");
     assert!(taken < (8 + FIXED_MIB) * 1024 * 1024, "{} KiB were taken", taken / 1024);
+}
+
+#[tokio::test]
+async fn list_of_100000_entries_is_loaded_in_little_memory() {
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let start = async |allowlist: &str| {
+        let folder = files(&domain.url(), allowlist);
+        let config = path(&folder, "trailgate.toml");
+        Program::of(command(&["run", "--config", &config]), folder).await
+    };
+    let client = allow("127.0.0.1");
+    let before = memory(&start(&client).await, "VmHWM");
+    let entry = |n: u32| format!("[[allow]]\ncidr = \"{}\"\nname = \"user{n}@example.com\"\n", Ipv4Addr::from_bits(n));
+    let list = (0..100_000).map(|n| entry(0x0a00_0000 + n)).chain([client]).collect::<String>();
+    let mut program = start(&list).await;
+    let taken = (memory(&program, "VmHWM") - before) / 1024 / 1024;
+    // The previous list is in effect meanwhile.
+    program.replace_allowlist(&list.replace("user167772160@", "other@"));
+    assert_eq!(program.event("allowlist reloaded").await["added"], 1);
+    let reloaded = (memory(&program, "VmHWM") - before) / 1024 / 1024;
+    println!("{taken} MiB taken, {reloaded} by the reload");
+    assert!(taken < 48 && reloaded < 64, "{taken} MiB taken, {reloaded} by the reload");
 }
 
 /// Sends a head piece by piece, and returns whether the proxy still accepted bytes at the end.

@@ -60,7 +60,7 @@ impl ByName {
     pub(super) fn new(list: &List, now: SystemTime) -> Self {
         let mut people = BTreeMap::<_, Vec<_>>::new();
         for listed in list.entries.iter().filter(|listed| !listed.entry.has_expired(now)) {
-            people.entry(listed.entry.name.clone()).or_default().push(Row::new(listed, now));
+            people.entry(listed.entry.name.to_string()).or_default().push(Row::new(listed, now));
         }
         Self { people: people.into_iter().map(|(name, entries)| Person { name, entries }).collect() }
     }

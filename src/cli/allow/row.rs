@@ -56,7 +56,7 @@ impl Row {
             Some(Ok(left)) if !left.is_zero() => format!("in {}", round_duration(left)),
             Some(Ok(ago) | Err(ago)) => format!("{} ago", round_duration(ago)),
         };
-        let (cidr, name) = (cidr::text(entry.cidr), entry.name.clone());
+        let (cidr, name) = (cidr::text(entry.cidr), entry.name.to_string());
         let role = entry.role.as_ref().map(ToString::to_string);
         Self { line: *line, cidr, name, access: entry.access, state, expires, role, access_log: entry.access_log, ends }
     }

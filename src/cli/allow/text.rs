@@ -252,7 +252,7 @@ fn inline(entry: &Entry) -> String {
 }
 
 fn values(entry: &Entry) -> Vec<(&'static str, Value)> {
-    let mut values = vec![("cidr", Value::from(cidr::text(entry.cidr))), ("name", Value::from(&entry.name))];
+    let mut values = vec![("cidr", Value::from(cidr::text(entry.cidr))), ("name", Value::from(&*entry.name))];
     if entry.access != Access::default() {
         values.push(("access", Value::from(entry.access.to_string())));
     }

@@ -71,7 +71,7 @@ impl AllowlistReloader {
     /// `notifier` reports the start and the end of each requested reload to the service manager.
     pub(crate) fn start(file: PathBuf, notifier: Notifier) -> Result<(Self, Allowlist), LoadError> {
         let file = WatchedFile::open(file);
-        let entries = Entries::read(file.path(), file.text())?;
+        let entries = Entries::read(file.path(), file.text(), &Entries::default())?;
         let (publisher, allowlist) = channel(entries);
         let state = watch::Sender::new(AllowlistState {
             file: file.path().to_owned(),
@@ -146,7 +146,7 @@ impl AllowlistReloader {
         let old = self.publisher.current();
         let before = old.len();
         let outcome = run_blocking(move || {
-            let new = Entries::read(&file, text)?;
+            let new = Entries::read(&file, text, &old)?;
             let (added, removed) = (new.missing_from(&old), old.missing_from(&new));
             Ok::<_, LoadError>((new, added, removed))
         });

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::entry::Entry;
 use super::file::{self, EntryError};
-use crate::watched_file;
+use crate::watched_file::{self, Text};
 
 /// A complete allowlist. No two entries have the same block.
 ///
@@ -32,27 +32,31 @@ type Lengths = Vec<u8>;
 impl Entries {
     /// Parses the text of an allowlist. One invalid entry rejects the whole text. `file` is only for the messages.
     pub fn parse(file: &Path, text: &str) -> Result<Self, EntryError> {
-        Ok(file::parse(file, text)?.entries.into_iter().collect())
+        Ok(file::parse(file, text)?.into_iter().collect())
     }
 
     /// Reads and parses an allowlist file.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        Self::read(file, Ok(read(file)?))
+        Self::read(file, Ok(Arc::new(read(file)?)), &Self::default())
     }
 
-    /// Parses the result of reading `file`. A list without entries is an error, unless the file says `allow = []`:
-    /// a file that a full disk truncated must not reject every client.
-    pub fn read(file: &Path, text: Result<impl AsRef<str>, String>) -> Result<Self, LoadError> {
+    /// Parses the result of reading `file`. An entry that `older` has, too, is shared with it. A list without entries is
+    /// an error, unless the file says `allow = []`: a file that a full disk truncated must not reject every client.
+    pub fn read(file: &Path, text: Text, older: &Self) -> Result<Self, LoadError> {
         let text = text.map_err(|reason| LoadError::Unreadable { file: file.to_owned(), reason })?;
-        let text = text.as_ref();
-        let parsed = file::parse(file, text)?;
-        if parsed.entries.is_empty() && !parsed.says_so {
+        let mut blocks = HashMap::with_capacity(older.len());
+        let says_so = file::parse_each(file, &text, |entry| {
+            let known = older.blocks.get(&entry.cidr).filter(|known| ***known == entry);
+            let entry = known.cloned().unwrap_or_else(|| Arc::new(entry));
+            blocks.insert(entry.cidr, entry).is_none()
+        })?;
+        if blocks.is_empty() && !says_so {
             let has_lost_lines =
                 text.lines().any(|line| line.starts_with('#') && line.contains("[[allow]]") && line.contains("cidr"));
             let reason = if has_lost_lines { EmptyReason::OneLine } else { EmptyReason::NoEntry };
             return Err(LoadError::Empty { file: file.to_owned(), reason });
         }
-        Ok(parsed.entries.into_iter().collect())
+        Ok(blocks.into())
     }
 
     /// Returns the entry that grants `client` access at `now`.
@@ -125,6 +129,12 @@ impl Entries {
 impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(list: I) -> Self {
         let blocks: HashMap<_, _> = list.into_iter().map(|entry| (entry.cidr, Arc::new(entry))).collect();
+        blocks.into()
+    }
+}
+
+impl From<HashMap<IpNet, Arc<Entry>>> for Entries {
+    fn from(blocks: HashMap<IpNet, Arc<Entry>>) -> Self {
         let (v4, v6): (Vec<_>, Vec<_>) = blocks.keys().partition(|block| block.addr().is_ipv4());
         let (v4_lengths, v6_lengths) = (lengths(v4), lengths(v6));
         Self { blocks, v4_lengths, v6_lengths }
@@ -226,7 +236,7 @@ mod tests {
     fn grant_ends_at_its_expiry() {
         let end = UNIX_EPOCH + Duration::from_hours(500_000);
         let entries = of([entry("10.1.2.3/32", Some(end)), entry("10.0.0.0/8", None)]);
-        let name = |now: SystemTime| &entries.find([10, 1, 2, 3].into(), now).unwrap().name;
+        let name = |now: SystemTime| &*entries.find([10, 1, 2, 3].into(), now).unwrap().name;
         assert_eq!(name(end - Duration::from_nanos(1)), "10.1.2.3/32");
         // An expired address does not hide the unexpired block around it.
         assert_eq!(name(end), "10.0.0.0/8");
@@ -260,6 +270,22 @@ mod tests {
         let new = of([entry("10.0.0.0/8", Some(UNIX_EPOCH)), entry("192.0.2.0/24", None), entry("::1/128", None)]);
         assert_eq!(new.missing_from(&old), 2);
         assert_eq!(old.missing_from(&new), 1);
+    }
+
+    #[test]
+    fn unchanged_entry_of_an_older_list_is_shared() {
+        let read = |text: &str, older: &Entries| {
+            Entries::read(Path::new("allowlist.toml"), Ok(Arc::new(text.to_owned())), older).unwrap()
+        };
+        let entry = |cidr: &str, name: &str| format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"{name}\"\n");
+        let older = read(&[entry("192.0.2.1", "a"), entry("192.0.2.2", "b")].concat(), &Entries::default());
+        let newer = read(&[entry("192.0.2.1", "a"), entry("192.0.2.2", "other")].concat(), &older);
+        let is_shared = |address: [u8; 4]| {
+            let address = address.into();
+            Arc::ptr_eq(older.get(address).unwrap(), newer.get(address).unwrap())
+        };
+        assert_eq!([is_shared([192, 0, 2, 1]), is_shared([192, 0, 2, 2])], [true, false]);
+        assert_eq!(&*newer.get([192, 0, 2, 2].into()).unwrap().name, "other");
     }
 
     #[test]

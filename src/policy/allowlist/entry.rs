@@ -1,5 +1,6 @@
 //! An allowlist entry.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -14,7 +15,7 @@ pub struct Entry {
     /// The block, without host bits; never an IPv4-mapped IPv6 block.
     pub cidr: IpNet,
     /// The owner's name, for the access log.
-    pub name: String,
+    pub name: Arc<str>,
     /// The access level.
     pub access: Access,
     /// The expiry: the first instant without access. `None` if the entry does not expire.
@@ -31,8 +32,9 @@ pub struct Entry {
 impl Entry {
     /// Creates an entry that does not expire, with the default role.
     #[must_use]
-    pub fn new(cidr: IpNet, name: String, access: Access) -> Self {
-        let user = SessionUser::new(&name, access.name());
+    pub fn new(cidr: IpNet, name: impl Into<Arc<str>>, access: Access) -> Self {
+        let name = name.into();
+        let user = SessionUser::new(Arc::clone(&name), access.name());
         Self { cidr, name, access, expires: None, role: None, access_log: false, user, last_use: LastUse::default() }
     }
 

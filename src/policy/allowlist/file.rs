@@ -1,13 +1,14 @@
 //! The parser of the allowlist file (TOML). It returns the entries, or the first mistake with its line.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     iter,
     ops::Range,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_spanned::Spanned;
@@ -28,14 +29,6 @@ pub struct EntryError {
     mistake: Mistake,
 }
 
-/// The entries of a file, in file order.
-#[derive(Debug, Default)]
-pub(crate) struct Parsed {
-    pub(crate) entries: Vec<Entry>,
-    /// Set if the file states `allow = []`.
-    pub(crate) says_so: bool,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenFile {
@@ -54,11 +47,21 @@ struct WrittenEntry {
     access_log: Option<bool>,
 }
 
-/// Parses the text of an allowlist. `file` is only for the messages.
-pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
+/// Parses the text of an allowlist to its entries, in file order. `file` is only for the messages.
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, EntryError> {
+    let (mut entries, mut blocks) = (Vec::new(), HashSet::new());
+    parse_each(file, text, |entry| {
+        let is_new = blocks.insert(entry.cidr);
+        entries.push(entry);
+        is_new
+    })?;
+    Ok(entries)
+}
+
+/// Passes the entries to `add` one after another, so that no second list of them is in memory. `add` returns false for
+/// an entry whose block it has already. Returns whether the file states `allow = []`.
+pub(super) fn parse_each(file: &Path, text: &str, mut add: impl FnMut(Entry) -> bool) -> Result<bool, EntryError> {
     let at = |start: usize| move |mistake| EntryError { file: file.to_owned(), line: line(text, start), mistake };
-    let mut first = HashMap::new();
-    let mut entries = Vec::new();
     let mut says_so = false;
     for part in parts(text) {
         let base = part.start;
@@ -71,15 +74,11 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
             let header = base + entry.span().start;
             let WrittenEntry { cidr, name, access, expires, role, access_log } = entry.into_inner();
 
-            let written = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
-            let start = base + written.span().start;
-            let cidr = cidr::parse(written.get_ref())
-                .map_err(|error| Mistake::Cidr { cidr: written.get_ref().clone(), error })
-                .map_err(at(start))?;
-            if let Some(first) = first.insert(cidr, start) {
-                let (written, first) = (written.into_inner(), line(text, first));
-                return Err(at(start)(Mistake::Duplicate { written, block: cidr::text(cidr), first }));
-            }
+            let written_cidr = cidr.ok_or(Mistake::NoCidr).map_err(at(header))?;
+            let cidr_start = base + written_cidr.span().start;
+            let cidr = cidr::parse(written_cidr.get_ref())
+                .map_err(|error| Mistake::Cidr { cidr: written_cidr.get_ref().clone(), error })
+                .map_err(at(cidr_start))?;
 
             let written = name.ok_or(Mistake::NoName).map_err(at(header))?;
             let start = base + written.span().start;
@@ -89,7 +88,6 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
                 Some(written) => self::access(written.get_ref()).map_err(at(base + written.span().start))?,
                 None => Access::default(),
             };
-
             let expires = match expires {
                 Some(written) => {
                     let (start, end) = (base + written.span().start, base + written.span().end);
@@ -97,16 +95,31 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Parsed, EntryError> {
                 }
                 None => None,
             };
-
             let role = match role {
                 Some(written) => Some(self::role(written.get_ref()).map_err(at(base + written.span().start))?),
                 None => None,
             };
             let entry = Entry::new(cidr, name, access).until(expires).signed_by(role);
-            entries.push(entry.with_access_log(access_log.unwrap_or_default()));
+            if !add(entry.with_access_log(access_log.unwrap_or_default())) {
+                let (written, block) = (written_cidr.into_inner(), cidr::text(cidr));
+                let first = line(text, find_block(text, cidr).unwrap_or_default());
+                return Err(at(cidr_start)(Mistake::Duplicate { written, block, first }));
+            }
         }
     }
-    Ok(Parsed { entries, says_so })
+    Ok(says_so)
+}
+
+/// Returns the position of the first `cidr` that means `block`, in a text that is valid up to there. Parsing once more
+/// is for a mistake only, and keeps the positions of all entries out of memory.
+fn find_block(text: &str, block: IpNet) -> Option<usize> {
+    parts(text).into_iter().find_map(|part| {
+        let base = part.start;
+        let written: WrittenFile = toml::from_str(&text[part]).ok()?;
+        let mut blocks = written.allow?.into_iter().filter_map(|entry| entry.into_inner().cidr);
+        let first = blocks.find(|written| cidr::parse(written.get_ref()).is_ok_and(|found| found == block))?;
+        Some(base + first.span().start)
+    })
 }
 
 /// Splits a text at entry headers into parts, each a complete document. This bounds memory: the parser's tree is 25

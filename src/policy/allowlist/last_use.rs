@@ -1,12 +1,11 @@
 //! The time of an entry's last request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The time of an entry's last request since the proxy started, to the minute. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LastUse(Arc<AtomicU64>);
+/// The time of an entry's last request since the proxy started, to the minute, in seconds of Unix time.
+#[derive(Debug, Default)]
+pub(super) struct LastUse(AtomicU64);
 
 impl LastUse {
     /// Records a request at `now`. Most requests only read the time, so that workers share the cache line.
@@ -25,6 +24,13 @@ impl LastUse {
     pub(super) fn time(&self) -> Option<SystemTime> {
         let seconds = self.0.load(Ordering::Relaxed);
         (seconds > 0).then(|| UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+}
+
+/// A clone has a time of its own.
+impl Clone for LastUse {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::policy::allowlist;
 
 fn meaning(text: &str) -> Vec<Entry> {
-    allowlist::parse(Path::new("allowlist.toml"), text).unwrap_or_else(|error| panic!("{error}\n{text}")).entries
+    allowlist::parse(Path::new("allowlist.toml"), text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn byte_order_mark_and_crlf_are_kept() {
 
 fn auditor() -> Entry {
     let role = "arn:aws:iam::123456789012:role/audit/Auditor".parse().unwrap();
-    let entry = Entry::new(cidr::parse("192.0.2.1").unwrap(), "a, # \"b\"".into(), Access::Full);
+    let entry = Entry::new(cidr::parse("192.0.2.1").unwrap(), "a, # \"b\"", Access::Full);
     entry.signed_by(Some(role)).with_access_log(true)
 }
 

@@ -122,7 +122,7 @@ fn ending(entries: &Entries, now: SystemTime) -> Vec<Ending> {
     soon.truncate(MAX_ENDING);
     let ending = |(at, entry): (SystemTime, &Arc<Entry>)| Ending {
         cidr: entry.cidr.to_string(),
-        name: entry.name.clone(),
+        name: entry.name.to_string(),
         expires: timestamp(at),
     };
     soon.into_iter().map(ending).collect()
