@@ -208,7 +208,7 @@ def next_step(name, status):
             "with --resources-to-skip CloudTrailESDomain if it is the domain, which does not go back to an earlier engine"
         )
     if status == "UPDATE_FAILED":
-        return "\nwhat was changed stays: remove the cause, and give the same command again"
+        return "\nwhat was changed stays: remove the cause, and run the same command again"
     return ""
 
 

@@ -303,7 +303,7 @@ def test_upgrade_that_fails_later_is_not_rolled_back(launch):
     (call,) = launch.aws.calls("cloudformation execute-change-set")
     # A domain does not go back, so that the rollback would fail, too, and block the stack.
     assert "--disable-rollback" in call
-    assert "what was changed stays" in done.stderr and "give the same command again" in done.stderr
+    assert "what was changed stays" in done.stderr and "run the same command again" in done.stderr
 
 
 def test_other_change_that_fails_is_rolled_back(launch):

@@ -110,8 +110,8 @@ pub(super) fn parse_each(file: &Path, text: &str, mut add: impl FnMut(Entry) -> 
     Ok(says_so)
 }
 
-/// Returns the position of the first `cidr` that means `block`, in a text that is valid up to there. Parsing once more
-/// is for a mistake only, and keeps the positions of all entries out of memory.
+/// Returns the position of the first `cidr` that means `block`, in a text that is valid up to there. Parses the text
+/// again: only a mistake needs a position, so none is kept for the valid entries.
 fn find_block(text: &str, block: IpNet) -> Option<usize> {
     parts(text).into_iter().find_map(|part| {
         let base = part.start;
