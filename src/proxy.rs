@@ -201,10 +201,10 @@ impl Proxy {
         }
         recorder.check_writable()?;
         let listener = &connection.listener;
-        let client = listener.trusted_proxies.client(connection.peer.ip(), &head.headers)?;
+        let client = connection.client(&head.headers)?;
         let entry = self.check_allowlist(client, record.time(), record)?;
         check_supported(&head)?;
-        let is_proxied = listener.trusted_proxies.contains(connection.peer.ip());
+        let is_proxied = connection.is_trusted;
         listener.hosts.check(&head, is_proxied)?;
         // A load balancer may forward its https port here, too: then a redirect would lead back.
         let is_insecure = || !ForwardedContext::new(&connection, &head.headers).is_secure();

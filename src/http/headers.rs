@@ -24,8 +24,8 @@ pub(crate) struct ForwardedContext {
 
 impl ForwardedContext {
     pub(crate) fn new(connection: &Connection, headers: &HeaderMap) -> Self {
-        let Connection { peer, listener } = connection;
-        Self::of(peer.clone(), listener.tls.is_some(), listener.trusted_proxies.contains(peer.ip()), headers)
+        let Connection { peer, is_trusted, listener } = connection;
+        Self::of(peer.clone(), listener.tls.is_some(), *is_trusted, headers)
     }
 
     fn of(peer: ClientAddress, is_tls: bool, is_trusted: bool, headers: &HeaderMap) -> Self {

@@ -1,15 +1,15 @@
 //! A listener: the address that clients connect to, and the settings of its connections.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Response, StatusCode};
 
 use crate::http::tls::CertificateFiles;
-use crate::policy::client_address::{ClientAddress, TrustedProxies};
+use crate::policy::client_address::{BadHop, ClientAddress, TrustedProxies};
 use crate::policy::csrf::TrustedOrigins;
 use crate::policy::host_check::{FORWARDED_HOST, Hosts, UnknownHost};
 
@@ -39,8 +39,20 @@ pub struct Listener {
 pub struct Connection {
     /// The TCP peer, or the client that the PROXY header names.
     pub peer: ClientAddress,
+    /// Set if the peer is a trusted proxy, so that its forwarding headers are believed.
+    ///
+    /// Not set if a PROXY header names no client: the load balancer forwards bytes that a client may have written.
+    pub is_trusted: bool,
     /// The listener that accepted the connection.
     pub listener: Arc<Listener>,
+}
+
+impl Connection {
+    /// Returns the address of the client that sent a request with these headers.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> Result<IpAddr, BadHop> {
+        let peer = self.peer.ip();
+        if self.is_trusted { self.listener.trusted_proxies.client(peer, headers) } else { Ok(peer) }
+    }
 }
 
 /// A redirect from plain HTTP to https on the same host.

@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Reads the header, and no byte of what follows it.
 ///
-/// Returns the client, or `None` for a connection of the load balancer itself, such as a health check.
+/// Returns the client, or `None` if the header names none: a connection of the load balancer itself, such as a health
+/// check, or of a client whose address it does not know.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, ProxyError> {
     let mut header = vec![0; SIGNATURE.len()];
     stream.read_exact(&mut header).await?;
@@ -41,7 +42,8 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr
 /// Checks the parts of a version 1 line that the parser is lenient about: it does not check what follows the protocol
 /// name, and accepts every port that Rust's integer parser accepts, such as `+80` and `080`.
 fn is_spelt_by_the_rules(line: &[u8]) -> bool {
-    let mut words = line.trim_ascii_end().split(|byte| *byte == b' ').skip(1);
+    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+    let mut words = line.split(|byte| *byte == b' ').skip(1);
     match words.next() {
         Some(b"TCP4" | b"TCP6") => words.skip(2).all(|port| port == b"0" || matches!(port, [b'1'..=b'9', ..])),
         // The specification says to ignore the rest of such a line.
@@ -112,6 +114,8 @@ mod tests {
         assert_eq!(read, (Ok(Some(address("2001:db8::7"))), &b"\r\n"[..]));
         let read = read_of(b"PROXY UNKNOWN\r\nGET /").await;
         assert_eq!(read, (Ok(None), &b"GET /"[..]));
+        let read = read_of(b"PROXY UNKNOWN a b c d e \xff\r\nGET /").await;
+        assert_eq!(read, (Ok(None), &b"GET /"[..]));
     }
 
     #[tokio::test]
@@ -151,6 +155,7 @@ mod tests {
             (b"PROXY TCP4 203.0.113.777 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
             (b"PROXY TCP4 203.0.113.7\r\n\r\n", "the PROXY header is malformed"),
             (b"PROXY UNKNOWNTCP4 203.0.113.7 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
+            (b"PROXY UNKNOWN\t\r\n", "the PROXY header is malformed"),
             (b"PROXY  TCP4 203.0.113.7 10.0.0.1 1 443\r\n", "the PROXY header is malformed"),
             (b"PROXY TCP4 203.0.113.7 10.0.0.1 01 443\r\n", "the PROXY header is malformed"),
             (b"PROXY TCP4 203.0.113.7 10.0.0.1 1 +443\r\n", "the PROXY header is malformed"),

@@ -75,6 +75,23 @@ async fn load_balancer_with_a_local_header_is_the_client() {
     assert!(answer.json()["error"]["reason"].as_str().unwrap().contains("127.0.0.1"));
 }
 
+/// A load balancer that forwards TCP also forwards the bytes of a client that it cannot name.
+#[tokio::test]
+async fn x_forwarded_for_of_an_unnamed_client_is_ignored() {
+    let rig = listening(BALANCED, "203.0.113.7").await;
+    let spoofed = REQUEST.replace("host: a", "host: a\r\nx-forwarded-for: 203.0.113.7");
+    let unspecified = "\r\n\r\n\0\r\nQUIT\n\x21\0\0\0";
+    let unix = format!("\r\n\r\n\0\r\nQUIT\n\x21\x31\0\u{d8}{}", "\0".repeat(216));
+    for header in ["PROXY UNKNOWN\r\n", unspecified, &unix] {
+        // Each character is one byte.
+        let bytes: Vec<u8> = format!("{header}{spoofed}").chars().map(|it| u8::try_from(it).unwrap()).collect();
+        let answer = RawAnswer::only(&rig.raw(&bytes).await);
+        assert_eq!(answer.status, 403, "{header:?}");
+        assert!(answer.json()["error"]["reason"].as_str().unwrap().contains("127.0.0.1"), "{header:?}");
+    }
+    assert_eq!(rig.domain.seen(), []);
+}
+
 #[tokio::test]
 async fn connection_without_the_required_proxy_header_is_closed() {
     let rig = listening(BALANCED, "127.0.0.1").await;

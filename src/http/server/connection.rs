@@ -123,12 +123,16 @@ async fn open(
     peer: SocketAddr,
     permit: &mut ConnectionPermit,
 ) -> Result<(Connection, Io), OpenError> {
-    let mut connection = Connection { peer: ClientAddress::new(peer.ip()), listener: Arc::clone(&context.listener) };
+    let trusted_proxies = &context.listener.trusted_proxies;
+    let is_trusted = trusted_proxies.contains(peer.ip());
+    let peer = ClientAddress::new(peer.ip());
+    let mut connection = Connection { peer, is_trusted, listener: Arc::clone(&context.listener) };
     if context.listener.proxy_protocol {
-        if !context.listener.trusted_proxies.contains(peer.ip()) {
+        if !is_trusted {
             return Err(OpenError::Untrusted);
         }
         let client = proxy_protocol::read(&mut stream).await.map_err(OpenError::Proxy)?;
+        connection.is_trusted = client.is_some_and(|client| trusted_proxies.contains(client));
         connection.peer = client.map_or(connection.peer, ClientAddress::new);
         // The permit was acquired for the load balancer; now the client is known.
         permits.assign_client(permit, connection.peer.ip()).ok_or(OpenError::Overloaded)?;

@@ -27,12 +27,23 @@ fn client(networks: &[IpNet], peer: IpAddr, values: &[&[u8]]) -> Option<IpAddr> 
     let mut client = peer.to_canonical();
     while networks.iter().any(|network| network.contains(&client)) {
         let Some(hop) = hops.pop() else { return Some(client) };
-        let hop = std::str::from_utf8(hop).ok()?.trim();
-        let address: IpAddr = match hop.parse::<IpAddr>() {
-            Ok(address) => address,
-            Err(_) => hop.parse::<SocketAddr>().ok()?.ip(),
-        };
-        client = address.to_canonical();
+        client = parse(std::str::from_utf8(hop).ok()?.trim())?.to_canonical();
     }
     Some(client)
+}
+
+/// Reads a hop by taking away what it may have besides the address: quotes, a zone, a port, brackets.
+fn parse(hop: &str) -> Option<IpAddr> {
+    let is_quoted = hop.len() > 1 && hop.starts_with('"') && hop.ends_with('"');
+    let hop = if is_quoted { &hop[1..hop.len() - 1] } else { hop };
+    let Some((before, after)) = hop.split_once('%') else { return parse_without_zone(hop) };
+    let (zone, rest) = after.split_at(after.find(']').unwrap_or(after.len()));
+    let is_zone = !zone.is_empty() && zone.bytes().all(|it| it.is_ascii_alphanumeric() || b"-._".contains(&it));
+    parse_without_zone(&format!("{before}{rest}")).filter(|address| is_zone && address.is_ipv6())
+}
+
+fn parse_without_zone(hop: &str) -> Option<IpAddr> {
+    let bracketed = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || hop.parse().ok().map(|it: SocketAddr| it.ip());
+    hop.parse().ok().or_else(with_port).or_else(bracketed)
 }

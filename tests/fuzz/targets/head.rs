@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trailgate::{encode_target, HeadError, HeadLimits, HeadValidator};
+use trailgate::{HeadError, HeadLimits, HeadValidator, encode_target};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 8 * 1024, headers: 64 };
 

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::Method;
 use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use trailgate::grant::{Access, AccessLogView, decide};
@@ -30,7 +30,8 @@ fuzz_target!(|input: &[u8]| {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let engine = "OpenSearch_2.19".parse().ok();
     let longest = Duration::from_secs(300);
-    let check = decide(Access::Read, AccessLogView::Visible, engine, &Method::POST, &target, &headers, longest).expect("the route is in the table");
+    let check = decide(Access::Read, AccessLogView::Visible, engine, &Method::POST, &target, &headers, longest)
+        .expect("the route is in the table");
     let body = Bytes::copy_from_slice(body);
     if body.is_empty() || check.run(&HashedBody::from(body.clone())).is_err() {
         return;
