@@ -202,7 +202,9 @@ impl Proxy {
         recorder.check_writable()?;
         let listener = &connection.listener;
         let client = connection.client(&head.headers)?;
-        let entry = self.check_allowlist(client, record.time(), record)?;
+        record.set_client(client);
+        let mut entry = self.check_allowlist(client, record.time())?;
+        record.set_entry(Arc::clone(&entry));
         check_supported(&head)?;
         let is_proxied = connection.is_trusted;
         listener.hosts.check(&head, is_proxied)?;
@@ -217,21 +219,31 @@ impl Proxy {
         if let Some(response) = self.shared.root_redirect.respond(&head.method, &head.headers, &target) {
             return Ok(redirect_response(response));
         }
-        let decide = |view| {
+        let decide = |entry: &Entry, view| {
             let Parts { method, headers, .. } = &head;
             grant::decide(entry.access, view, engine.get(), method, &target, headers, quotas.keep_alive())
         };
-        let view = if entry.access_log { AccessLogView::Visible } else { AccessLogView::Hidden };
-        let check = match decide(view) {
-            Ok(check) => check,
-            Err(denied) => self.reconsider(denied, || decide(AccessLogView::Visible)).await?,
+        let decide_head = async |entry: &Entry| match decide(entry, view(entry)) {
+            Ok(check) => Ok(check),
+            Err(denied) => self.reconsider(denied, || decide(entry, AccessLogView::Visible)).await,
         };
+        let mut check = decide_head(&entry).await?;
+        let has_body = !body.is_end_stream();
         // The permit holds the body's memory until the request is sent and answered.
         let (body, _permit) = budget.buffer(client, body).await?;
         record.add_bytes_in(body.len() as u64);
+        if has_body {
+            // A body can take hours to arrive, and the allowlist may have changed.
+            let latest = self.check_allowlist(client, SystemTime::now())?;
+            if latest != entry {
+                record.set_entry(Arc::clone(&latest));
+                check = decide_head(&latest).await?;
+                entry = latest;
+            }
+        }
         let load = match check.run(&body) {
             Ok(load) => load,
-            Err(denied) => self.reconsider(denied, || decide(AccessLogView::Visible)?.run(&body)).await?,
+            Err(denied) => self.reconsider(denied, || decide(&entry, AccessLogView::Visible)?.run(&body)).await?,
         };
         let ticket = quotas.admit(entry.cidr, load).await?;
         let context = ForwardedContext::new(&connection, &head.headers);
@@ -247,7 +259,7 @@ impl Proxy {
             engine.doubt();
         }
         // The response can arrive minutes after the request, and the allowlist may have changed.
-        self.check_allowlist(client, SystemTime::now(), record)?;
+        self.check_allowlist(client, SystemTime::now())?;
         Ok(self.stream_response(response, client, &context))
     }
 
@@ -269,20 +281,12 @@ impl Proxy {
     }
 
     /// Returns the entry that grants `client` access at `now`.
-    fn check_allowlist(
-        &self,
-        client: IpAddr,
-        now: SystemTime,
-        record: &mut RequestRecord,
-    ) -> Result<Arc<Entry>, Reject> {
-        record.set_client(client);
+    fn check_allowlist(&self, client: IpAddr, now: SystemTime) -> Result<Arc<Entry>, Reject> {
         let allowlist = &self.shared.allowlist;
-        let entry = allowlist.grant(client, now).ok_or_else(|| match allowlist.expiry(client, now) {
+        allowlist.grant(client, now).ok_or_else(|| match allowlist.expiry(client, now) {
             Some(at) => Reject::Expired(client, at),
             None => Reject::NotListed(client),
-        })?;
-        record.set_entry(Arc::clone(&entry));
-        Ok(entry)
+        })
     }
 
     fn stream_response(
@@ -297,6 +301,11 @@ impl Proxy {
         *response.version_mut() = Version::HTTP_11;
         response.map(|body| BodySource::Streaming(StreamingBody::new(body, *idle_timeout, allowlist.clone(), client)))
     }
+}
+
+/// Returns whether the clients of `entry` may search the access log.
+fn view(entry: &Entry) -> AccessLogView {
+    if entry.access_log { AccessLogView::Visible } else { AccessLogView::Hidden }
 }
 
 /// Returns whether the domain may have rejected the request because its engine lacks the route, as after an upgrade.

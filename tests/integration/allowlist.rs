@@ -4,9 +4,11 @@ use fake_domain::{Fault, Times};
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use jiff::{SignedDuration, Timestamp};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::support::{Rig, Setup, allow, get, header, json, patiently, request};
+use crate::support::{RawAnswer, Rig, Setup, allow, get, header, json, patiently, request, rest};
 
 const NOBODY_HERE: &str = "203.0.113.7";
 
@@ -65,6 +67,61 @@ async fn client_removed_during_its_request_gets_403() {
     rig.allow(&allow(NOBODY_HERE));
     release.notify_one();
     assert_eq!(sent.await.unwrap().status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn client_removed_while_its_body_arrives_writes_nothing() {
+    let rig = Rig::new().await;
+    for head in ["Content-Length: 2\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n0\r\n"] {
+        rig.allow(&allow("127.0.0.1"));
+        let mut connection = begin_write(&rig, head).await;
+        rig.allow(&allow(NOBODY_HERE));
+        assert_eq!(end_write(&mut connection, head).await, "client_not_allowed");
+    }
+    assert!(rig.domain.seen().is_empty());
+}
+
+#[tokio::test]
+async fn grant_lowered_while_a_body_arrives_decides() {
+    let rig = Rig::new().await;
+    let head = "Content-Length: 2\r\n\r\n{";
+    let mut connection = begin_write(&rig, head).await;
+    rig.allow(&allow("127.0.0.1").replace("full", "read"));
+    assert_eq!(end_write(&mut connection, head).await, "read_only_grant");
+    assert_eq!(rig.access_line().await["access"], "read");
+    assert!(rig.domain.seen().is_empty());
+}
+
+/// Sends a write without its end, and waits until the proxy has read it.
+async fn begin_write(rig: &Rig, head: &str) -> TcpStream {
+    let mut connection = rig.open().await;
+    let head = format!("PUT /cwl HTTP/1.1\r\nHost: gate.test\r\nConnection: close\r\n{head}");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    rig.has_read().await;
+    connection
+}
+
+/// Sends the end of a write, and returns the type of its rejection.
+async fn end_write(connection: &mut TcpStream, head: &str) -> String {
+    connection.write_all(if head.ends_with('{') { b"}" } else { b"\r\n" }).await.unwrap();
+    let answer = RawAnswer::only(&rest(connection).await);
+    answer.json()["error"]["type"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn access_line_has_the_grant_that_decided() {
+    let rig = Rig::new().await;
+    let release = Arc::new(Notify::new());
+    rig.domain.fault(Fault::HoldHead(Arc::clone(&release)), Times::Once);
+    let mut connection = rig.connect().await;
+    let write = request("PUT", "/cwl", &[("content-type", "application/json")], "{}");
+    let sent = tokio::spawn(async move { connection.send(write).await });
+    rig.domain.wait_for_requests(1).await;
+    rig.allow(&allow("127.0.0.1").replace("full", "read").replace("auditor", "reader"));
+    release.notify_one();
+    assert_eq!(sent.await.unwrap().status(), StatusCode::OK);
+    let line = rig.access_line().await;
+    assert_eq!((&line["entry"], &line["access"]), (&"auditor".into(), &"full".into()));
 }
 
 #[tokio::test]
