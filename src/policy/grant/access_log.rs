@@ -61,8 +61,12 @@ pub(super) fn of_engine(call: &Call<'_>, segments: &[&str]) -> Result<Scope, Rea
     if call.context.access_log == AccessLogView::Visible {
         return Ok(Scope::Open);
     }
-    let index = segments.first().copied().filter(|first| is_index(first));
-    let mut rest = segments.iter().copied().skip(usize::from(index.is_some())).skip_while(|it| is_index(it));
+    let index = match segments {
+        ["_cat", "count", list] => Some(*list),
+        [first, ..] => Some(*first).filter(|first| is_index(first)),
+        [] => None,
+    };
+    let mut rest = segments.iter().copied().skip_while(|it| is_index(it));
     let (api, action) = (rest.next(), rest.next());
     let scope = match (index, api) {
         // A document by its id.
@@ -90,6 +94,10 @@ fn of_api(call: &Call<'_>, index: Option<&str>, api: &str, action: Option<&str>)
         // Without an index in the path, each document names its own.
         ("_mget" | "_mtermvectors", _) if index.is_none() => Ok(Scope::Named),
         ("_field_caps", _) if !is_safe => Ok(Scope::Fields),
+        // With a query, it counts the documents that match.
+        ("_cat", Some("count")) if is_safe => Ok(Scope::Named),
+        ("_cat", Some("count")) if !call.parameters()?.iter().any(|(name, _)| name == "q") => Ok(Scope::Fields),
+        ("_cat", Some("count")) => Err(call.deny(DenyReason::access_log(index))),
         (
             "_search" | "_msearch" | "_mget" | "_mtermvectors" | "_field_caps" | "_count" | "_validate" | "_rank_eval"
             | "_field_stats" | "_suggest" | "_termvectors" | "_explain" | "_doc" | "_source",
@@ -116,6 +124,10 @@ fn of_api(call: &Call<'_>, index: Option<&str>, api: &str, action: Option<&str>)
 pub(super) fn of_kibana(call: &Call<'_>, rule: &Rule, segments: &[&str]) -> Result<Scope, ReadOnly> {
     if call.context.access_log == AccessLogView::Visible {
         return Ok(Scope::Open);
+    }
+    if let ["api", "timelion" | "timeline", "validate", "es"] = segments {
+        // It shows the first and last value of a field, and any client can set which one.
+        return Err(call.deny(DenyReason::access_log(None)));
     }
     match rule.verdict {
         Verdict::Search | Verdict::Batch => Ok(Scope::Index),

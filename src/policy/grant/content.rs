@@ -125,7 +125,7 @@ fn coding(headers: &HeaderMap) -> Coding {
 }
 
 /// Size limit of an inspected body in bytes: more than Kibana sends, and little compared with the memory for bodies.
-const READABLE: usize = 4 * 1024 * 1024;
+pub(super) const READABLE: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::content::READABLE;
 use super::deny_reason::{DenyReason, shown};
 
 /// Parses JSON without duplicate members and without names of JavaScript's prototypes.
@@ -16,16 +17,30 @@ pub(super) fn parse(text: &[u8]) -> Result<Value, DenyReason> {
     Ok(value)
 }
 
-/// Parses JSON without duplicate members, for the engine, which has no prototypes.
+/// Parses JSON without duplicate members, for the engine, which has no prototypes. Rejects more than [`READABLE`] bytes,
+/// whose tree could take sixteen times as many.
 pub(super) fn parse_once(text: &[u8]) -> Result<Value, DenyReason> {
+    if text.len() > READABLE {
+        return Err(DenyReason::TooLong);
+    }
     let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| DenyReason::Unreadable)?;
     Ok(value)
 }
 
-/// Parses values one after another, as [`parse_once`] does.
-pub(super) fn parse_many(text: &[u8]) -> impl Iterator<Item = Result<Value, DenyReason>> {
-    let values = serde_json::Deserializer::from_slice(text).into_iter::<Unambiguous>();
-    values.map(|value| value.map(|Unambiguous(value)| value).map_err(|_| DenyReason::Unreadable))
+/// Passes values one after another to `check`, each parsed as [`parse_once`] does. In a text of more than [`READABLE`]
+/// bytes each value has to be one line.
+pub(super) fn check_each(text: &[u8], check: impl Fn(&Value) -> Result<(), DenyReason>) -> Result<(), DenyReason> {
+    if text.len() > READABLE {
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        // The first line of an indented value is none.
+        let parse = |line| parse_once(line).map_err(|_| DenyReason::TooLong);
+        return lines.map(parse).try_for_each(|value| check(&value?));
+    }
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<Unambiguous>();
+    values.try_for_each(|value| {
+        let Unambiguous(value) = value.map_err(|_| DenyReason::Unreadable)?;
+        check(&value)
+    })
 }
 
 /// Rejects a member or a string that names a JavaScript prototype (prototype pollution).

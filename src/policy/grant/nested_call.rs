@@ -108,11 +108,14 @@ fn engine(outer: &Call<'_>, context: Context, method: &str, path: &str) -> Resul
 
 /// Returns the target that Kibana derives from a path with a query, or `None` if it is ambiguous.
 ///
-/// Kibana resolves the path as browsers do: `\` is a slash, `#` ends it, and a scheme names another server. Versions
-/// differ in their removal of dot segments.
+/// Kibana resolves the path as browsers do: `\` is a slash, a scheme names another server, `#` ends path and query, and
+/// tabs and line ends are removed from both. Versions differ in their removal of dot segments.
 fn inner_target(path: &str) -> Option<Target> {
+    if path.contains('#') || path.contains(char::is_control) {
+        return None;
+    }
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-    if path.contains("://") || path.contains(['\\', '#', ' ']) {
+    if path.contains("://") || path.contains(['\\', ' ']) {
         return None;
     }
     let target = Target::canonical(&format!("/{path}"), query).ok()?;

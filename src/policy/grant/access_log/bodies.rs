@@ -4,7 +4,7 @@
 use memchr::memmem;
 use serde_json::{Map, Value};
 
-use super::super::json::{parse_many, parse_once};
+use super::super::json::{check_each, parse_once};
 use super::super::search::object;
 use super::super::{DenyReason, timelion};
 use super::members::{STATES, check_member, check_members, check_names, reaches_by};
@@ -35,7 +35,7 @@ pub(in super::super) fn check_engine_body(scope: Scope, is_template: bool, text:
                 return Ok(());
             }
             // Many searches are many values.
-            parse_many(text).try_for_each(|value| check(&value?))
+            check_each(text, check)
         }
     }
 }
@@ -172,8 +172,9 @@ fn check_statements(value: &Value) -> Result<(), DenyReason> {
     }
 }
 
-/// Parts of the members that [`check_members`] rejects, and the escape that could spell them otherwise.
-const NEEDLES: [&[u8]; 9] = [
+/// Parts of the members that [`check_members`] rejects, the escape that could spell them otherwise, and the zero byte of
+/// UTF-16 and UTF-32, which the engines' parsers detect and in which none of the others would be found.
+const NEEDLES: [&[u8]; 10] = [
     b"index",
     b"indices",
     b"expand_wildcards",
@@ -183,4 +184,5 @@ const NEEDLES: [&[u8]; 9] = [
     b"collate",
     b"\"pit\"",
     b"\\",
+    b"\0",
 ];

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use trailgate_client::{HashedBody, Target};
 
+use super::super::content::READABLE;
 use super::super::table::TABLE;
 use super::super::{Access, Backend, decide};
 use super::*;
@@ -208,6 +209,30 @@ fn names_sizes_and_mappings_stay_visible() {
 }
 
 #[test]
+fn count_of_a_query_over_the_access_log_is_rejected() {
+    let query = r#"{"query":{"prefix":{"entry":"a"}}}"#;
+    for target in ["/_cat/count", "/_cat/count/gate-*", "/_cat/count/*,-gate-*,gate-1", "/_cat/count/_all"] {
+        passes("GET", &format!("{target}?v&format=json"), "");
+        rejected("GET", &format!("{target}?q=entry:a"), "");
+        rejected("GET", &format!("{target}?source={}", escaped(query)), "");
+        rejected("GET", target, query);
+        let nested = percent_encode(format!("{target}?q=a").as_bytes(), NON_ALPHANUMERIC).to_string();
+        rejected("POST", &format!("/_dashboards/api/console/proxy?method=GET&path={nested}"), "");
+    }
+    for list in ["cwl-*", "*,-gate-*"] {
+        passes("GET", &format!("/_cat/count/{list}?q=a"), "");
+        passes("GET", &format!("/_cat/count/{list}"), query);
+        rejected("GET", &format!("/_cat/count/{list}"), r#"{"query":{"terms":{"a":{"index":"gate-1"}}}}"#);
+    }
+}
+
+#[test]
+fn values_of_a_field_that_any_client_sets_are_rejected() {
+    rejected("GET", "/_plugin/kibana/api/timelion/validate/es", "");
+    rejected("GET", "/_dashboards/api/timeline/validate/es", "");
+}
+
+#[test]
 fn headers_of_many_searches_name_their_indices() {
     let search = "{\"query\":{\"match_all\":{}}}\n";
     for list in REACHING {
@@ -288,6 +313,37 @@ fn body_that_reads_another_index_is_rejected() {
         "{\n  \"query\": {\n    \"term\": {\n      \"index\": \"constructor\"\n    }\n  }\n}",
     );
     passes("POST", "/cwl-*/_search", r#"{"query":{"query_string":{"query":"\"gate-1\" OR *"}}}"#);
+}
+
+#[test]
+fn body_in_another_encoding_of_unicode_is_rejected() {
+    let lookup = r#"{"query":{"terms":{"a":{"index":"gate-1","id":"1","path":"b"}}}}"#;
+    let documents = r#"{"docs":[{"_index":"gate-1","_id":"1"}]}"#;
+    let utf_16: fn(char) -> String = |c| format!("{c}\0");
+    for encode in [utf_16, |c| format!("\0{c}"), |c| format!("{c}\0\0\0"), |c| format!("\0\0\0{c}")] {
+        let encoded = |text: &str| text.chars().map(encode).collect::<String>();
+        for target in ["/cwl-*/_search", "/cwl-*/_count", "/cwl-1/_explain/1", "/cwl-*/_validate/query"] {
+            rejected("POST", target, &encoded(lookup));
+            rejected("GET", &format!("{target}?source={}", escaped(&encoded(lookup))), "");
+        }
+        for target in ["/_mget", "/_mtermvectors", "/_dashboards/api/console/proxy?path=_mget&method=GET"] {
+            rejected("POST", target, &encoded(documents));
+        }
+        rejected("GET", &format!("/_mget?source={}", escaped(&encoded(documents))), "");
+    }
+}
+
+#[test]
+fn value_of_more_than_four_mib_is_parsed_by_none() {
+    let values = "0,".repeat(READABLE / 2);
+    rejected("POST", "/cwl-1/_count", &format!("{{\"index\":\"cwl-1\",\"a\":[{values}0]}}"));
+    rejected("POST", "/cwl-1/_count", &format!("{{\n\"index\":\"cwl-1\",\n\"a\":[{values}0]}}"));
+    passes("POST", "/cwl-1/_count", &format!("{{\"a\":[{values}0]}}"));
+    let search = "{\"index\":\"cwl-1\"}\n{\"query\":{\"match_all\":{}}}\n";
+    let count = READABLE / search.len() + 1;
+    passes("POST", "/cwl-1/_msearch", &search.repeat(count));
+    passes("POST", "/_msearch", &search.repeat(count));
+    rejected("POST", "/cwl-1/_msearch", &(search.repeat(count) + "{\"index\":\"gate-1\"}\n{}\n"));
 }
 
 #[test]
