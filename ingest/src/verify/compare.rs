@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::files::DELIVERY_DAYS;
 use super::report::{DayCounts, Finding, Kind};
 use super::search::Hit;
+use crate::document::identity::UNDATED;
 use crate::document::{DocumentOptions, build_degraded, build_document};
 use crate::payload::{LogBatch, LogEvent};
 
@@ -104,6 +106,9 @@ impl Compared {
                     counts.degraded += 1;
                 }
                 fields = differences(&event.batch, &event.event, options, &hit.source);
+                if !is_delivered_after(&event.event, &hit.source) {
+                    fields.push("@timestamp".to_owned());
+                }
                 if !is_expected_index(&hit.index, &options.prefix, day, &hit.source) {
                     fields.push("_index".to_owned());
                 }
@@ -133,6 +138,15 @@ pub(super) fn is_expected_index(index: &str, prefix: &str, day: Date, source: &V
     index == Some(day) || index.is_some() && index == time_of(source, "@timestamp").map(day_of)
 }
 
+/// Returns whether a document's `@timestamp` may be the delivery's: at another time, searches by time would not find it.
+fn is_delivered_after(event: &LogEvent, source: &Value) -> bool {
+    let event_time = Timestamp::from_millisecond(event.timestamp.max(0)).unwrap_or_default();
+    let Some(delivered) = time_of(source, "@timestamp") else { return false };
+    let lag = delivered.duration_since(event_time);
+    let latest = SignedDuration::from_hours(24 * i64::from(DELIVERY_DAYS));
+    event.timestamp == UNDATED || (-CLOCK_SKEW..=latest).contains(&lag)
+}
+
 fn day_of_index(index: &str, prefix: &str) -> Option<Date> {
     let day = Date::strptime("%Y.%m.%d", index.strip_prefix(prefix)?).ok()?;
     // Other spellings of a day are other indices.
@@ -142,6 +156,13 @@ fn day_of_index(index: &str, prefix: &str) -> Option<Date> {
 /// Returns the day of a document by its `eventTime`.
 pub(super) fn event_day(source: &Value) -> Option<Date> {
     time_of(source, "eventTime").map(day_of)
+}
+
+/// Returns the day of an aggregated event's document, which has a window and no `eventTime`, if it is in the index of
+/// that day: the window is not indexed.
+pub(super) fn window_day(index: &str, prefix: &str, source: &Value) -> Option<Date> {
+    let day = time_of(&source["timeWindow"], "windowStart").map(day_of);
+    day_of_index(index, prefix).filter(|index_day| day == Some(*index_day))
 }
 
 /// Returns a time of a document.
@@ -207,6 +228,8 @@ fn parsed(message: &Value) -> Option<Value> {
     serde_json::from_str(message.as_str()?).ok()
 }
 
+/// The time by which the clock of a service may be ahead of that of CloudWatch Logs.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
 /// The documents or fields that a finding names.
 const NAMED: usize = 10;
 /// The fields of the delivery, which a file does not have.

@@ -99,6 +99,9 @@ pub(super) fn place_of(key: &str) -> Option<(&str, &str)> {
     is_kind.then_some((account, region))
 }
 
+/// The longest time from an event to its delivery, in days: CloudWatch Logs accepts no older one.
+pub(super) const DELIVERY_DAYS: i32 = 14;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use jiff::ToSpan as _;
 use jiff::civil::Date;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::files::DELIVERY_DAYS;
 use crate::delivery::DeliveryLimits;
 use crate::domain::Domain;
 use crate::domain::json_client::{JSON, JsonClient, JsonRequestError};
@@ -127,17 +129,22 @@ impl Search {
         self.open(&json!({ "term": { "_index": self.index(day) } })).await
     }
 
-    /// Opens the documents of the day by their time that are in another index.
+    /// Opens the documents of the day by their time that are in another index. Dashboards find a document by its
+    /// `@timestamp`, so one whose `eventTime` is missing or far from it belongs to the day of the `@timestamp`.
     pub(super) async fn open_other_indices(&self, day: Date) -> anyhow::Result<Pages> {
-        let (from, to) = (day.to_string(), day.tomorrow()?.to_string());
-        let by_time = json!({ "range": { "eventTime": { "gte": from, "lt": to } } });
+        let range = |field: &str, from: Date, to: Date| json!({ "range": { field: { "gte": from, "lt": to } } });
+        let next = day.tomorrow()?;
+        let has_own_day = range("eventTime", day.saturating_sub(DELIVERY_DAYS.days()), next.tomorrow()?);
+        let by_delivery = json!({ "bool": { "filter": range("@timestamp", day, next), "must_not": has_own_day } });
+        let either = [range("eventTime", day, next), by_delivery];
+        let by_time = json!({ "bool": { "should": either, "minimum_should_match": 1 } });
         let by_index = json!({ "term": { "_index": self.index(day) } });
         self.open(&json!({ "bool": { "filter": by_time, "must_not": by_index } })).await
     }
 
     async fn open(&self, query: &Value) -> anyhow::Result<Pages> {
         let body = json!({
-            "size": PAGE, "sort": ["_doc"], "_source": ["eventTime", "@timestamp", "eventID", "awsRegion"], "query": query,
+            "size": PAGE, "sort": ["_doc"], "_source": SCANNED_FIELDS, "query": query,
         });
         let path = format!("/{}*/_search?ignore_unavailable=true&scroll={SCROLL}", self.prefix);
         let first = self.send(Method::POST, &path, &body).await?;
@@ -219,5 +226,7 @@ const MAX_ATTEMPTS: u32 = 12;
 const WINDOW: usize = 10_000;
 /// The documents of one page of a scroll.
 const PAGE: usize = 5_000;
+/// The fields by which a scan judges a document.
+const SCANNED_FIELDS: [&str; 5] = ["eventTime", "timeWindow.windowStart", "@timestamp", "eventID", "awsRegion"];
 /// The time for which the domain keeps a scroll context between two pages.
 const SCROLL: &str = "2m";

@@ -1,10 +1,12 @@
 //! The scan of a day: finds the documents that have no event of a file.
 
+use jiff::ToSpan as _;
 use jiff::civil::Date;
 
 use super::{Comparison, Run};
 use crate::verify::chain::MissingFile;
-use crate::verify::compare::{day_of, event_day, is_expected_index, time_of};
+use crate::verify::compare::{day_of, event_day, is_expected_index, time_of, window_day};
+use crate::verify::files::DELIVERY_DAYS;
 use crate::verify::report::{Finding, Kind};
 use crate::verify::search::Hit;
 
@@ -30,20 +32,22 @@ impl Run {
     /// Adds the documents that have no event of a file.
     fn judge(&mut self, comparison: &Comparison, day: Date, hits: &[Hit]) {
         let prefix = &comparison.options.prefix;
+        let earliest = self.period.from.saturating_sub(DELIVERY_DAYS.days());
         for hit in hits {
             let key = hit.key();
             if self.elsewhere.contains(&key) || self.matched.values().any(|keys| keys.contains(&key)) {
                 continue;
             }
             let time = time_of(&hit.source, "eventTime");
-            let event_day = event_day(&hit.source);
+            let event_day = event_day(&hit.source).or_else(|| window_day(&hit.index, prefix, &hit.source));
             // The scan of its own day judges it.
             if event_day.is_some_and(|event_day| event_day != day && self.period.contains(event_day)) {
                 continue;
             }
-            // A late delivery of the day before the period, in the index of the day of its delivery.
-            let is_edge = event_day.is_some_and(|day| day < self.period.from)
-                && is_expected_index(&hit.index, prefix, Date::MIN, &hit.source);
+            // A late delivery of a day before the period, in the index of its day or of the delivery's.
+            let is_edge = event_day.is_some_and(|day| {
+                (earliest..self.period.from).contains(&day) && is_expected_index(&hit.index, prefix, day, &hit.source)
+            });
             let is_missing_files = time.is_some_and(|time| {
                 self.evidence.missing.iter().any(|file: &MissingFile| file.may_have(time, &hit.source))
             });

@@ -177,6 +177,14 @@ async fn each_change_of_the_domain_is_named(engine: &str, id: DocumentId) {
         filled.expect(case, Verdict::Differences, &altered).await;
     }
 
+    // Searches of the period would not find it.
+    for time in ["2016-01-15T00:00:00.000Z", "2026-03-01T00:00:00.000Z", "9999"] {
+        let mut source = source.clone();
+        source["@timestamp"] = json!(time);
+        filled.put(&index, &id, &source).await;
+        filled.expect(time, Verdict::Differences, &altered).await;
+    }
+
     filled.delete(&index, &id).await;
     filled.put("cwl-2026.01.20", &id, &source).await;
     filled.expect("moved", Verdict::Differences, &altered).await;
@@ -196,6 +204,24 @@ async fn each_change_of_the_domain_is_named(engine: &str, id: DocumentId) {
         filled.expect("added", Verdict::Differences, &[(Kind::ExtraDocument, &subject)]).await;
         filled.delete(place, "added").await;
     }
+
+    // Searches of the period find it by its `@timestamp`.
+    for time in [Value::Null, json!("2016-01-15T00:00:00Z")] {
+        let mut added = source.clone();
+        (added["eventTime"], added["eventID"]) = (time, json!("11111111-2222-3333-4444-555555555555"));
+        filled.put("cwl-other", "added", &added).await;
+        filled.expect("by delivery", Verdict::Differences, &[(Kind::ExtraDocument, "cwl-other/added")]).await;
+        filled.delete("cwl-other", "added").await;
+    }
+
+    // No delivery is so late.
+    let mut added = source.clone();
+    (added["eventTime"], added["@timestamp"]) = (json!("2025-06-01T00:00:00Z"), json!("2026-01-01T00:00:00.000Z"));
+    added["eventID"] = json!("11111111-2222-3333-4444-555555555555");
+    filled.put("cwl-2026.01.01", "added", &added).await;
+    let extra = [(Kind::ExtraDocument, "cwl-2026.01.01/added")];
+    filled.expect("before the period", Verdict::Differences, &extra).await;
+    filled.delete("cwl-2026.01.01", "added").await;
 
     // Documents of a removed file are not called extra.
     let log = log_key(day_of(event), 0);
