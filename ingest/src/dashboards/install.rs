@@ -102,7 +102,7 @@ pub async fn install_dashboards(
     plan: &InstallPlan,
     timeout: Duration,
 ) -> Result<InstallResult, InstallError> {
-    let client = JsonClient::new(domain, timeout).with_headers(csrf_headers());
+    let client = JsonClient::new(domain, timeout).with_headers(dashboards_headers());
     let engine = client.detect_engine().await?;
     if stores_in_index(engine) {
         let missing = InstallError::NoKibana("the index .kibana does not exist; Kibana creates it when it starts");
@@ -124,11 +124,12 @@ pub async fn install_dashboards(
     Ok(InstallResult { store: ObjectStore::Api(api.path()), objects, is_default })
 }
 
-/// Returns the headers without which Kibana and Dashboards reject a request as cross-site (CSRF). The engine ignores
-/// them.
-fn csrf_headers() -> HeaderMap {
-    let token = HeaderValue::from_static("trailgate");
-    ["kbn-xsrf", "osd-xsrf"].into_iter().map(|name| (HeaderName::from_static(name), token.clone())).collect()
+/// Returns the headers without which Kibana and Dashboards reject a request as cross-site (CSRF), and the one that selects
+/// the tenant: with fine-grained access control the default is a private one, which only the caller sees. The engine
+/// ignores them.
+fn dashboards_headers() -> HeaderMap {
+    let headers = [("kbn-xsrf", "trailgate"), ("osd-xsrf", "trailgate"), ("securitytenant", "global")];
+    headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect()
 }
 
 /// Returns whether the Kibana of this engine stores its objects by plain requests to the engine.

@@ -245,3 +245,13 @@ async fn dashboards_install_once_and_keep_changes_on_elasticsearch_6() {
     let index = json!({ "mappings": { "doc": { "dynamic": true } } });
     dashboards_install_once_and_keep_changes("elasticsearch-6.8", &index, config, mine).await;
 }
+
+#[tokio::test]
+async fn dashboards_are_installed_in_the_global_tenant() {
+    let rig = Rig::new().await;
+    installed(&rig, false).await.unwrap();
+    let seen = rig.stand_in.seen();
+    let calls: Vec<_> = seen.iter().filter(|seen| seen.target.contains("/api/")).collect();
+    assert!(calls.len() > 3);
+    assert!(calls.iter().all(|seen| seen.header("securitytenant") == Some("global")), "{calls:?}");
+}
