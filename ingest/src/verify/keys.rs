@@ -38,6 +38,8 @@ impl KeyQuery {
         // The digests before the period and after it belong to the chain.
         let (start, end) = (period.start() - 48.hours(), period.end() + 48.hours());
         let end = if digests.iter().any(BucketFile::is_backfill) { end.max(now) } else { end };
+        // No key of the future has signed a digest, and CloudTrail rejects ranges outside of the possible values.
+        let end = if start < now { end.min(now) } else { end };
         Self { regions, start, end }
     }
 }
@@ -100,8 +102,7 @@ impl PublicKeys {
         credentials: &Credentials,
         endpoint: Option<&str>,
     ) -> anyhow::Result<()> {
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let endpoint = endpoint.map_or_else(|| format!("https://cloudtrail.{region}.{domain}"), str::to_owned);
+        let endpoint = endpoint.map_or_else(|| cloudtrail_endpoint(region), str::to_owned);
         let upstream = Upstream::new(Endpoint::parse(&endpoint)?, load_roots(None)?, UpstreamConfig::default());
         let mut next_token: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -134,6 +135,41 @@ impl PublicKeys {
     }
 }
 
+/// Returns CloudTrail's endpoint in a region.
+fn cloudtrail_endpoint(region: &str) -> String {
+    let partition = PARTITIONS.iter().find(|(regions, _)| region.starts_with(regions));
+    let suffix = partition.map_or("amazonaws.com", |(_, suffix)| *suffix);
+    format!("https://cloudtrail.{region}.{suffix}")
+}
+
+/// The beginnings of regions in AWS's other partitions, and their DNS suffixes.
+const PARTITIONS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("us-isof-", "csp.hci.ic.gov"),
+];
+
 const LIST_PUBLIC_KEYS: &str = "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.ListPublicKeys";
 /// A month has some keys for each region.
 const MAX_PAGES: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_has_the_suffix_of_the_partition() {
+        for (region, endpoint) in [
+            ("eu-west-1", "https://cloudtrail.eu-west-1.amazonaws.com"),
+            ("us-gov-west-1", "https://cloudtrail.us-gov-west-1.amazonaws.com"),
+            ("cn-north-1", "https://cloudtrail.cn-north-1.amazonaws.com.cn"),
+            ("eusc-de-east-1", "https://cloudtrail.eusc-de-east-1.amazonaws.eu"),
+            ("us-isob-east-1", "https://cloudtrail.us-isob-east-1.sc2s.sgov.gov"),
+        ] {
+            assert_eq!(cloudtrail_endpoint(region), endpoint);
+        }
+    }
+}

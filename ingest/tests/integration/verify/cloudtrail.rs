@@ -109,7 +109,8 @@ async fn backfill_digest_extends_the_query_for_keys() {
         |now: &str, evidence: &Evidence| key_query(&evidence.sources, PERIOD, now.parse().unwrap()).end.to_string();
     let evidence = evidence(&month, PERIOD).await;
     assert_eq!(query("2026-11-01T00:00:00Z", &evidence), "2026-11-01T00:00:00Z");
-    assert_eq!(query("2026-02-01T00:00:00Z", &evidence), "2026-02-03T00:00:00Z");
+    // A time in the future may be one that CloudTrail rejects.
+    assert_eq!(query("2026-02-01T00:00:00Z", &evidence), "2026-02-01T00:00:00Z");
 }
 
 /// The bucket in S3, with the signatures as metadata, keys from the API, and the domain empty: all events are missing.
