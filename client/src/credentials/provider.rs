@@ -1,10 +1,13 @@
 //! Credential providers: AWS's default credential chain, and a role to assume.
 
+use std::time::Duration;
+
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::config::SharedHttpClient;
+use aws_sdk_sts::config::timeout::TimeoutConfig;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
@@ -15,11 +18,13 @@ pub fn provider(region: &str, assume_role: Option<&str>) -> SharedCredentialsPro
     SharedCredentialsProvider::new(Chain { region: region.to_owned(), assume_role: assume_role.map(str::to_owned) })
 }
 
-/// Returns the configuration of AWS's own clients: the default credential chain, and HTTP over the same TLS library as
-/// requests to the domain.
+/// Returns the configuration of AWS's own clients: the default credential chain, HTTP over the same TLS library as
+/// requests to the domain, and a timeout for the beginning of a response, which these clients do not have by default.
 pub async fn sdk_config(region: &str) -> SdkConfig {
     let region = Region::new(region.to_owned());
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http()).region(region).load().await
+    let timeouts = TimeoutConfig::builder().read_timeout(READ_TIMEOUT).build();
+    let defaults = aws_config::defaults(BehaviorVersion::latest());
+    defaults.http_client(http()).region(region).timeout_config(timeouts).load().await
 }
 
 fn http() -> SharedHttpClient {
@@ -60,5 +65,21 @@ impl ProvideCredentials for Chain {
         Self: 'a,
     {
         future::ProvideCredentials::new(self.fetch())
+    }
+}
+
+/// The longest time until a response begins. A connection that a firewall dropped never gets one.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_of_aws_have_timeouts() {
+        let config = sdk_config("eu-west-1").await;
+        let timeouts = config.timeout_config().unwrap();
+        assert_eq!(timeouts.read_timeout(), Some(READ_TIMEOUT));
+        assert!(timeouts.connect_timeout().is_some());
     }
 }

@@ -161,6 +161,15 @@ async fn bucket_of_another_region_is_loaded() {
 }
 
 #[tokio::test]
+async fn response_without_a_reason_is_reported_by_its_status() {
+    let mut rig = Rig::new().await;
+    rig.s3 = start_in_us_east_1().await;
+    let ran = rig.load(&["s3://trail/AWSLogs"], b"").await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("s3://trail/AWSLogs: status 403 without a reason"), "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn bucket_of_another_region_is_listed_for_verify() {
     let url = start_in_us_east_1().await;
     let config = Builder::from(&sdk_config(REGION).await).endpoint_url(url).credentials_provider(signing_key());

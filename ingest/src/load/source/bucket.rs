@@ -1,6 +1,5 @@
 //! A bucket of S3.
 
-use std::fmt;
 use std::io::Cursor;
 
 use anyhow::ensure;
@@ -83,18 +82,21 @@ pub(super) async fn read_object(object: GetObjectOutput) -> anyhow::Result<ByteR
     Ok(Box::new(SyncIoBridge::new_with_handle(Box::pin(body), Handle::current())))
 }
 
-/// Returns the code and the message of S3, or the causes if there was no response.
-pub(crate) fn s3_error<E, R>(error: SdkError<E, R>) -> anyhow::Error
+/// Returns the code and the message of S3, the status if the response has neither, or the causes if there was none.
+pub(crate) fn s3_error<E>(error: SdkError<E, HttpResponse>) -> anyhow::Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: fmt::Debug + Send + Sync + 'static,
 {
-    match error.code().zip(error.message()) {
-        Some((code @ "InvalidObjectState", message)) => {
+    match (error.code(), error.message(), error.raw_response()) {
+        (Some(code @ "InvalidObjectState"), Some(message), _) => {
             anyhow::anyhow!("{code}: {message}; restore the object from its archive first")
         }
-        Some((code, message)) => anyhow::anyhow!("{code}: {message}"),
-        None => anyhow::Error::from(error),
+        (Some(code), Some(message), _) => anyhow::anyhow!("{code}: {message}"),
+        (Some(code), None, _) => anyhow::anyhow!("{code}"),
+        (None, _, Some(response)) if !response.status().is_success() => {
+            anyhow::anyhow!("status {} without a reason, perhaps of a proxy or an endpoint policy", response.status())
+        }
+        _ => anyhow::Error::from(error),
     }
 }
 
