@@ -23,6 +23,7 @@ pub mod progress;
 pub mod source;
 pub mod tally;
 pub(crate) mod values;
+pub(crate) mod visible;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::metrics::embedded_line;
 use crate::domain::Domain;
-use crate::load::days::Days;
+use crate::load::days::{Days, parse_day};
 use crate::load::source::Sources;
 use crate::load::source::bucket::s3_error;
 use crate::settings::{BucketFolder, Settings, VerificationPlan};
@@ -114,20 +114,23 @@ impl VerifyRequest {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Request {
-            day: Option<Date>,
+            day: Option<String>,
             resume: Option<Resume>,
             public_keys: Option<Value>,
             failed: Option<Failure>,
         }
 
-        let Event { verify: Request { day, resume, public_keys, failed } } = serde_json::from_slice(payload)
-            .context("the payload is no request; write {\"verify\":{\"day\":\"2026-01-31\"}}")?;
+        let Event { verify: Request { day, resume, public_keys, failed } } =
+            serde_json::from_slice(payload).context(NO_REQUEST)?;
         let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if let Some(resume) = resume.as_ref().filter(|resume| !is_hash(&resume.sha256)) {
             bail!("resume.sha256 {:?} is no SHA-256", resume.sha256);
         }
         let today = Offset::UTC.to_datetime(now).date();
-        let day = day.map_or_else(|| today.checked_sub(2.days()), Ok)?;
+        let day = match day {
+            Some(day) => parse_day(&day).ok().context(NO_REQUEST)?,
+            None => today.checked_sub(2.days())?,
+        };
         Ok(Self { day, resume, public_keys, failed })
     }
 
@@ -264,6 +267,7 @@ async fn load(s3: &Client, folder: &BucketFolder, sha256: &str) -> anyhow::Resul
     RunState::parse(&bytes).with_context(|| place)
 }
 
+const NO_REQUEST: &str = "the payload is no request; write {\"verify\":{\"day\":\"2026-01-31\"}}";
 /// Findings that are logged.
 const LOGGED: usize = 20;
 /// Invocations of one day: twelve hours of them pause.
@@ -301,6 +305,7 @@ mod tests {
             ("{}", advice),
             (r#"{"awslogs":{"data":""}}"#, advice),
             (r#"{"verify":{"day":"yesterday"}}"#, advice),
+            (r#"{"verify":{"day":"2026-01-31T23:00:00-05:00"}}"#, advice),
             (r#"{"verify":{"path":"s3://other/AWSLogs"}}"#, advice),
             (r#"{"verify":{"resume":{"sha256":"../x","invocations":1}}}"#, "resume.sha256 \"../x\" is no SHA-256"),
         ] {

@@ -26,19 +26,23 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens or creates `file`, and locks it. `scope` names the destination and the days.
+    ///
+    /// Rejects a file that is no checkpoint, since the end of a run removes the file.
     pub fn open(file: &Path, scope: &str) -> anyhow::Result<Self> {
         let unusable = || format!("--done {}: cannot read or write the checkpoint", file.display());
         let mut log = lock(file)?;
-        let mut read = || -> io::Result<String> {
-            let mut text = String::new();
-            log.read_to_string(&mut text)?;
-            // A line that a crash cut short has no end, and is ignored.
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            log.set_len(whole as u64)?;
-            text.truncate(whole);
-            Ok(text)
+        let mut text = Vec::new();
+        log.read_to_end(&mut text).with_context(unusable)?;
+        let text = String::from_utf8(text).ok().filter(|text| text.split_inclusive('\n').all(is_line));
+        let Some(mut text) = text else {
+            bail!("--done {}: is not a checkpoint; name a file that does not exist yet", file.display());
         };
-        let text = read().with_context(unusable)?;
+        // A line that a crash cut short has no end, and is ignored.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            log.set_len(whole as u64).with_context(unusable)?;
+        }
+        text.truncate(whole);
         let scope = digest(scope);
         let (own, others): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with(&scope));
         let known = own.iter().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect();
@@ -96,6 +100,9 @@ impl Checkpoint {
 fn lock(file: &Path) -> anyhow::Result<File> {
     let unusable = || format!("--done {}: cannot read or write the checkpoint", file.display());
     loop {
+        if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
+            bail!("--done {}: is not a regular file; name a file that does not exist yet", file.display());
+        }
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).with_context(unusable)?;
         }
@@ -115,6 +122,13 @@ fn lock(file: &Path) -> anyhow::Result<File> {
             _ => {}
         }
     }
+}
+
+/// Returns whether this is a line of a checkpoint: the scope's digits, a space and a text. A crash may have cut it short.
+fn is_line(line: &str) -> bool {
+    let (digits, rest) = line.split_at_checked(SCOPE_DIGITS).unwrap_or((line, ""));
+    let is_whole = if rest.is_empty() { !line.ends_with('\n') } else { rest.starts_with(' ') };
+    is_whole && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn digest(scope: &str) -> String {

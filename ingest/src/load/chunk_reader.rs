@@ -13,6 +13,7 @@ use super::days::Days;
 use super::input::{self, ByteReader};
 use super::values::{Piece, PieceKind, ValueReader};
 use crate::document::access_line::{self, GateLine};
+use crate::document::identity::{Identity, UNDATED};
 use crate::payload::{LogBatch, LogEvent};
 
 /// Log events that are sent together, of one file or of several, and notes about these files.
@@ -223,7 +224,8 @@ impl ChunkReader {
                         log_stream: name.to_owned(),
                         events: Vec::new(),
                     };
-                    self.add_event(file, line, &batch, event, is_dated, found);
+                    let day = is_dated.then(|| day(event.timestamp));
+                    self.add_event(file, line, &batch, event, day, found);
                 }
                 Item::Delivery(mut batch) => {
                     let events = std::mem::take(&mut batch.events);
@@ -232,9 +234,8 @@ impl ChunkReader {
                             *found.foreign.entry(ACCESS_LINES).or_default() += 1;
                             continue;
                         }
-                        // A delivery without a time has this one.
-                        let is_dated = event.timestamp != 0;
-                        self.add_event(file, line, &batch, event, is_dated, found);
+                        let day = self.day_of_delivered(&event);
+                        self.add_event(file, line, &batch, event, day, found);
                         self.send_if_full()?;
                     }
                 }
@@ -251,17 +252,27 @@ impl ChunkReader {
         !self.access_log && access_line::classify(&event.message) == Some(GateLine::Access)
     }
 
+    /// Returns the day of an event in a delivery: of its own time, or else of the delivery's. None if it has neither, and
+    /// if all days are wanted, so that no message is parsed for nothing.
+    fn day_of_delivered(&self, event: &LogEvent) -> Option<Date> {
+        if self.days.are_all() {
+            return None;
+        }
+        let own = Identity::of(&event.message).timestamp;
+        [own, event.timestamp].into_iter().find(|time| *time != UNDATED).map(day)
+    }
+
     fn add_event(
         &mut self,
         file: usize,
         line: u64,
         batch: &LogBatch,
         event: LogEvent,
-        is_dated: bool,
+        day: Option<Date>,
         found: &mut FileCounts,
     ) {
         // An event without a time may be of any day.
-        if is_dated && !self.days.contain(day(&event)) {
+        if day.is_some_and(|day| !self.days.contain(day)) {
             found.other_days += 1;
             return;
         }
@@ -296,8 +307,8 @@ impl ChunkReader {
     }
 }
 
-fn day(event: &LogEvent) -> Date {
-    let time = Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
+fn day(milliseconds: i64) -> Date {
+    let time = Timestamp::from_millisecond(milliseconds).unwrap_or_default();
     Offset::UTC.to_datetime(time).date()
 }
 

@@ -69,6 +69,9 @@ impl Finder<'_> {
                 Err(error) => self.fail(not_json(&error), text),
             },
             Some(b'[') => match serde_json::from_str::<Vec<&RawValue>>(text) {
+                Ok(elements) if is_series(&elements) => {
+                    self.unknown("not a CloudTrail record: an array of numbers or words", text);
+                }
                 Ok(elements) => elements.iter().for_each(|element| self.value(element.get())),
                 Err(error) => self.fail(not_json(&error), text),
             },
@@ -304,6 +307,12 @@ fn decode_form(value: &str) -> String {
     percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
+/// Returns whether an array has numbers and words alone, and more than can be listed: a file of another program can have
+/// millions.
+fn is_series(elements: &[&RawValue]) -> bool {
+    elements.len() > LISTED && elements.iter().all(|element| !element.get().starts_with(['{', '[', '"']))
+}
+
 fn not_json(error: &serde_json::Error) -> String {
     // Without serde's own words, which can quote what stands there.
     format!("invalid JSON at line {}, column {} of the value", error.line(), error.column())
@@ -322,3 +331,6 @@ const LISTS: [&str; 5] = ["Records", "records", "Events", "events", "Messages"];
 const MAX_DEPTH: usize = 12;
 
 const SHOWN_KEYS: usize = 6;
+
+/// Numbers and words of one array that are listed one by one.
+const LISTED: usize = 100;

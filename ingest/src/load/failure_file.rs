@@ -106,13 +106,9 @@ impl FailureFile {
     }
 
     /// Closes the file, and removes it if it is empty.
-    pub fn finish(self) -> anyhow::Result<()> {
-        let Some((path, mut file)) = self.0 else { return Ok(()) };
-        let mut finish = || -> std::io::Result<()> {
-            file.flush()?;
-            if file.get_ref().metadata()?.len() == 0 { std::fs::remove_file(&path) } else { Ok(()) }
-        };
-        finish().with_context(|| format!("{}: cannot write", path.display()))
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        let Some((path, mut file)) = self.0.take() else { return Ok(()) };
+        finish(&path, &mut file).with_context(|| format!("{}: cannot write", path.display()))
     }
 
     fn write(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
@@ -125,4 +121,18 @@ impl FailureFile {
         };
         write(file).with_context(|| format!("{}: cannot write", path.display()))
     }
+}
+
+/// Removes an empty file also if the run fails: the next one would take it for failures.
+impl Drop for FailureFile {
+    fn drop(&mut self) {
+        if let Some((path, file)) = &mut self.0 {
+            let _ = finish(path, file);
+        }
+    }
+}
+
+fn finish(path: &Path, file: &mut BufWriter<File>) -> std::io::Result<()> {
+    file.flush()?;
+    if file.get_ref().metadata()?.len() == 0 { std::fs::remove_file(path) } else { Ok(()) }
 }

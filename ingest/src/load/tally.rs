@@ -7,6 +7,7 @@ use super::chunk_reader::{Chunk, Ending, FileNote};
 use super::days::Days;
 use super::failure_file::{FailureFile, FailureRecord};
 use super::source::{Source, Sources};
+use super::visible::visible;
 use crate::delivery::DeliveryReport;
 use crate::payload::{LogBatch, LogEvent};
 
@@ -92,7 +93,7 @@ impl<'r> Tally<'r> {
         for (file, source) in self.sources.iter().enumerate() {
             if self.done.contains(source) {
                 self.summary.skip("done before", source.name());
-            } else if source.day().is_some_and(|day| !days.may_be_delivered(day)) {
+            } else if source.is_of_cloudtrail() && source.day().is_some_and(|day| !days.may_be_delivered(day)) {
                 self.summary.skip("of other days", source.name());
             } else {
                 wanted.push(file);
@@ -191,7 +192,7 @@ impl Summary {
         let entry = self.skipped.entry(reason.to_owned()).or_default();
         entry.files += 1;
         if entry.names.len() < NAMED {
-            entry.names.push(name.to_owned());
+            entry.names.push(visible(name));
         }
     }
 
@@ -203,7 +204,7 @@ impl Summary {
                 Some((first, last)) if first == last => format!("{file}:{first}"),
                 Some((first, last)) => format!("{file}:{first}-{last}"),
             };
-            self.failures.push(format!("{place}: {reason}"));
+            self.failures.push(visible(&format!("{place}: {reason}")));
         }
     }
 }

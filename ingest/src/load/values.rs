@@ -45,6 +45,8 @@ pub(crate) struct ValueReader<R> {
     /// The next byte of the buffer to scan.
     at: usize,
     is_at_end: bool,
+    /// An error that a look ahead met: what is before it is read first.
+    failed: Option<io::Error>,
     line: u64,
     envelopes: Vec<Envelope>,
     broken: Broken,
@@ -75,6 +77,7 @@ impl<R: Read> ValueReader<R> {
             buffer: Vec::new(),
             at: 0,
             is_at_end: false,
+            failed: None,
             line: 1,
             envelopes: Vec::new(),
             broken: Broken::Nothing,
@@ -114,7 +117,7 @@ impl<R: Read> ValueReader<R> {
                     }
                 }
                 b'[' if self.envelopes.len() < MAX_ENVELOPES => self.open(true),
-                b'{' if self.envelopes.len() < MAX_ENVELOPES && self.is_envelope()? => {
+                b'{' if self.envelopes.len() < MAX_ENVELOPES && self.is_envelope() => {
                     self.open(false);
                     self.skip_blanks()?;
                     self.skip_key()?;
@@ -135,14 +138,14 @@ impl<R: Read> ValueReader<R> {
     }
 
     /// Returns whether an object begins here whose first member is an array of events.
-    fn is_envelope(&mut self) -> io::Result<bool> {
-        self.fill_to(LOOKAHEAD)?;
+    fn is_envelope(&mut self) -> bool {
+        self.fill_to(LOOKAHEAD);
         let rest = self.buffer[self.at + 1..].trim_ascii_start();
-        let Some(rest) = rest.strip_prefix(b"\"") else { return Ok(false) };
-        let Some(key) = ENVELOPE_KEYS.iter().find(|key| rest.starts_with(key.as_bytes())) else { return Ok(false) };
+        let Some(rest) = rest.strip_prefix(b"\"") else { return false };
+        let Some(key) = ENVELOPE_KEYS.iter().find(|key| rest.starts_with(key.as_bytes())) else { return false };
         let rest = rest[key.len()..].strip_prefix(b"\"").map(<[u8]>::trim_ascii_start);
         let rest = rest.and_then(|rest| rest.strip_prefix(b":")).map(<[u8]>::trim_ascii_start);
-        Ok(rest.is_some_and(|rest| rest.starts_with(b"[")))
+        rest.is_some_and(|rest| rest.starts_with(b"["))
     }
 
     /// Skips a key and its colon within the lookahead of [`Self::is_envelope`].
@@ -159,7 +162,7 @@ impl<R: Read> ValueReader<R> {
 
     /// Reads a further member of an envelope: goes into it if it is an array of events, and else returns it.
     fn key(&mut self) -> io::Result<Option<Piece>> {
-        self.fill_to(LOOKAHEAD)?;
+        self.fill_to(LOOKAHEAD);
         let rest = &self.buffer[self.at + 1..];
         let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n')).filter(|end| rest[*end] == b'"');
         let Some(end) = end else { return Ok(Some(self.broken("a key is too long or has escapes")?)) };
@@ -247,7 +250,7 @@ impl<R: Read> ValueReader<R> {
                 Some(b'\n') => self.line += 1,
                 Some(b' ' | b'\t' | b'\r' | RECORD_SEPARATOR) => {}
                 Some(0xef) => {
-                    self.fill_to(BYTE_ORDER_MARK.len())?;
+                    self.fill_to(BYTE_ORDER_MARK.len());
                     if !self.buffer[self.at..].starts_with(&BYTE_ORDER_MARK) {
                         return Ok(Some(0xef));
                     }
@@ -266,13 +269,22 @@ impl<R: Read> ValueReader<R> {
         Ok(self.buffer.get(self.at).copied())
     }
 
-    fn fill_to(&mut self, bytes: usize) -> io::Result<()> {
-        while self.buffer.len() - self.at < bytes && self.fill()? {}
-        Ok(())
+    /// Reads ahead, as far as there is more.
+    fn fill_to(&mut self, bytes: usize) {
+        while self.buffer.len() - self.at < bytes {
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.failed = Some(error),
+            }
+        }
     }
 
     /// Reads more, and returns whether there was more. Drops the bytes that are scanned.
     fn fill(&mut self) -> io::Result<bool> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         if self.is_at_end {
             return Ok(false);
         }

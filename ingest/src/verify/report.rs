@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 pub use self::findings::{Finding, Kind};
 use self::findings::{Findings, KEPT};
-pub(in crate::verify) use self::text::visible;
 
 /// All that a verification found.
 #[derive(Clone, Debug, Default)]

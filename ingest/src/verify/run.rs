@@ -6,6 +6,7 @@ mod scan;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
@@ -171,7 +172,8 @@ impl Run {
     fn restore(&mut self, done: &Checkpoint) -> anyhow::Result<()> {
         let mut days: BTreeMap<Date, DayRecord> = BTreeMap::new();
         for line in done.texts() {
-            let ClosedDay { day, record } = serde_json::from_str(line)?;
+            let ClosedDay { day, record } = serde_json::from_str(line)
+                .context("the file of --done has a line that is not a verified day; remove the file")?;
             days.insert(day, record);
         }
         while let Some(record) = days.remove(&self.next_day) {

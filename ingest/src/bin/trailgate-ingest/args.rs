@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
+use trailgate_ingest::load::days::parse_day;
 
 /// Load, verify and show CloudTrail events in an Elasticsearch or OpenSearch domain.
 #[derive(Parser)]
@@ -58,10 +59,10 @@ pub(super) struct LoadArgs {
     #[command(flatten)]
     pub(super) connection: Connection,
     /// First day of events to index, in UTC.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_day)]
     pub(super) from: Option<Date>,
     /// Last day of events to index, in UTC.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_day)]
     pub(super) to: Option<Date>,
     /// Print what would be indexed, and send nothing.
     #[arg(long)]
@@ -82,10 +83,10 @@ pub(super) struct VerifyArgs {
     #[command(flatten)]
     pub(super) connection: Connection,
     /// First day of events to verify, in UTC.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_day)]
     pub(super) from: Date,
     /// Last day of events to verify, in UTC.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = parse_day)]
     pub(super) to: Date,
     /// File with CloudTrail's public keys: the output of `aws cloudtrail list-public-keys`. By default fetched from
     /// CloudTrail in each region that has digests.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
 use jiff::civil::Date;
+use trailgate_ingest::document::DocumentOptions;
 use trailgate_ingest::load::Load;
 use trailgate_ingest::load::checkpoint::Checkpoint;
 use trailgate_ingest::load::days::Days;
@@ -13,7 +14,7 @@ use trailgate_ingest::load::progress::Progress;
 use trailgate_ingest::load::source::Sources;
 use trailgate_ingest::load::tally::{SkippedFiles, Summary};
 
-use crate::args::{Connection, LoadArgs};
+use crate::args::LoadArgs;
 use crate::connection::{s3, settings};
 use crate::output::{print_note, print_text};
 
@@ -38,7 +39,7 @@ pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Res
         return Ok(summary);
     }
 
-    let mut done = Checkpoint::open(&args.done, &args.scope())?;
+    let mut done = Checkpoint::open(&args.done, &args.scope(&settings.document_options))?;
     let mut failures = args.failures.as_deref().map_or_else(|| Ok(FailureFile::disabled()), FailureFile::create)?;
     let domain = args.connection.domain(&settings)?;
     let load = Load::into_domain(Arc::new(domain), &settings, days).await;
@@ -58,11 +59,11 @@ pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Res
 }
 
 impl LoadArgs {
-    /// Returns the scope of the checkpoint: the destination and the days.
-    fn scope(&self) -> String {
-        let Connection { endpoint, index_prefix, .. } = &self.connection;
+    /// Returns the scope of the checkpoint: the destination, the days, and what is indexed how.
+    fn scope(&self, options: &DocumentOptions) -> String {
+        let endpoint = self.connection.endpoint.trim_end_matches('/');
         let day = |day: Option<Date>| day.map_or_else(String::new, |day| day.to_string());
-        format!("{}\n{index_prefix}\n{}\n{}", endpoint.trim_end_matches('/'), day(self.from), day(self.to))
+        format!("{endpoint}\n{}\n{}\n{options:?}", day(self.from), day(self.to))
     }
 }
 

@@ -187,3 +187,9 @@ fn deep_nesting_is_a_failure() {
     }
     assert!(found(&value)[0].starts_with("! nested in more than"));
 }
+
+#[test]
+fn long_array_of_numbers_is_one_unknown_value() {
+    finds(&json!({ "Records": vec![1; 101] }), &["! not a CloudTrail record: an array of numbers or words"]);
+    assert_eq!(found(&json!({ "Records": vec![1; 100] })).len(), 100);
+}

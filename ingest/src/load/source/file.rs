@@ -47,6 +47,13 @@ impl Source {
         Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
     }
 
+    /// Returns whether the file is CloudTrail's by its path. The folders of other programs, such as those of failed
+    /// invocations and of backups, have the day on which they wrote.
+    #[must_use]
+    pub fn is_of_cloudtrail(&self) -> bool {
+        self.name.contains("CloudTrail")
+    }
+
     /// Returns the path of a file on disk.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

@@ -103,3 +103,22 @@ fn value_of_many_reads_is_complete() {
     let value = format!("{{\"a\":\"{}\"}}", "x".repeat(300_000));
     reads(format!("{value}\n{value}"), &[(1, value.as_str(), Value), (2, value.as_str(), Value)]);
 }
+
+/// Reads `text`, and then fails.
+struct Failing<'a>(&'a [u8]);
+
+impl Read for Failing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() { Err(io::Error::other("broken")) } else { self.0.read(buffer) }
+    }
+}
+
+#[test]
+fn values_before_an_error_are_read() {
+    for text in ["{\"a\":1}", "{\"Records\":[{\"a\":1}]}"] {
+        let mut values = ValueReader::new(Failing(text.as_bytes()));
+        assert_eq!(values.next().unwrap().unwrap().bytes, b"{\"a\":1}", "{text}");
+        assert_eq!(values.next().unwrap_err().to_string(), "broken", "{text}");
+        assert_eq!(values.next().unwrap(), None, "{text}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::sections::{Section, Table};
-use crate::verify::report::visible;
+use crate::load::visible::visible;
 
 /// Renders a page. Names of others are text in it, whatever they contain.
 pub(super) fn render(title: &str, sections: &[Section]) -> String {

@@ -180,3 +180,30 @@ async fn concurrent_runs_create_no_duplicates() {
     assert_eq!((first.code, second.code), (Some(0), Some(0)), "{}{}", first.stderr, second.stderr);
     assert_eq!(count(&rig).await, 80);
 }
+
+#[tokio::test]
+async fn checkpoint_of_another_access_log_setting_is_ignored() {
+    let mut rig = unfinished().await;
+    rig.write("logs/a.json", records(&[record("1", "2026-01-30")]));
+    rig.access_log = "index";
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
+}
+
+/// The end of a run removes the checkpoint: a log file that is named by mistake would be gone.
+#[tokio::test]
+async fn file_that_is_no_checkpoint_is_kept() {
+    let rig = Rig::new().await;
+    let events = records(&[record("1", "2026-01-30")]);
+    for content in [events.clone(), record("1", "2026-01-30").to_string() + "\n", "\n".to_owned()] {
+        rig.write("a.json", &events);
+        rig.write("b.json", &content);
+        let ran = rig.load(&["--done", &rig.path("b.json"), &rig.path("a.json")], b"").await;
+        assert_eq!(ran.code, Some(1));
+        let advice = format!("--done {}: is not a checkpoint; name a file that does not exist yet", rig.path("b.json"));
+        assert!(ran.stderr.contains(&advice), "{}", ran.stderr);
+        assert_eq!(std::fs::read_to_string(rig.path("b.json")).unwrap(), content);
+    }
+    let ran = rig.load(&["--done", "/dev/null", &rig.path("a.json")], b"").await;
+    assert!(ran.stderr.contains("--done /dev/null: is not a regular file"), "{}", ran.stderr);
+}

@@ -268,11 +268,14 @@ async fn digests_are_skipped_and_cloudwatch_payloads_read() {
 #[tokio::test]
 async fn only_requested_days_are_loaded() {
     let rig = Rig::new().await;
-    rig.write("logs/2026/01/29/a.json", records(&[record("1", "2026-01-29")]));
-    rig.write("logs/2026/01/30/b.json", records(&[record("2", "2026-01-29"), record("3", "2026-01-30")]));
-    rig.write("logs/2026/01/31/c.json", records(&[record("4", "2026-01-31")]));
-    rig.write("logs/2026/02/01/d.json", records(&[record("5", "2026-02-01")]));
-    let ran = rig.load(&["--from", "2026-01-30", "--to", "2026-01-30", &rig.path("logs")], b"").await;
+    rig.write("CloudTrail/eu-west-1/2026/01/29/a.json", records(&[record("1", "2026-01-29")]));
+    rig.write(
+        "CloudTrail/eu-west-1/2026/01/30/b.json",
+        records(&[record("2", "2026-01-29"), record("3", "2026-01-30")]),
+    );
+    rig.write("CloudTrail/eu-west-1/2026/01/31/c.json", records(&[record("4", "2026-01-31")]));
+    rig.write("CloudTrail/eu-west-1/2026/02/01/d.json", records(&[record("5", "2026-02-01")]));
+    let ran = rig.load(&["--from", "2026-01-30", "--to", "2026-01-30", &rig.path("CloudTrail")], b"").await;
     assert_ran(&ran, 0, "1 events in 2 files, 1 indexed");
     assert_says(&ran, "2 events skipped: of other days");
     assert!(ran.stdout.contains("2 files skipped: of other days"), "{}", ran.stdout);
@@ -286,6 +289,20 @@ async fn last_minutes_of_a_day_are_loaded_from_the_next_folder() {
     assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
     assert_says(&ran, "1 events skipped: of other days");
     assert_eq!(rig.indexed().await.into_iter().collect::<Vec<_>>(), ["d1", "d2"]);
+}
+
+/// A delivery after midnight, in the folder of the day on which a backup was made.
+#[tokio::test]
+async fn days_of_delivered_events_are_their_own() {
+    let rig = Rig::new().await;
+    let delivered: Timestamp = "2026-02-01T00:03:00Z".parse().unwrap();
+    let events = ["2026-01-31", "2026-02-01"].map(|day| (delivered, record(day, day).to_string()));
+    let delivery = json!({ "awslogs": { "data": log_data_at(0, events.into_iter()) } });
+    rig.write("backup/2026/03/07/a", delivery.to_string());
+    let ran = rig.load(&["--from", "2026-01-31", "--to", "2026-01-31", &rig.path("backup")], b"").await;
+    assert_ran(&ran, 0, "1 events in 1 files, 1 indexed");
+    assert_says(&ran, "1 events skipped: of other days");
+    assert_eq!(rig.sent(), ["2026-01-31"]);
 }
 
 #[tokio::test]

@@ -74,3 +74,26 @@ async fn plain_endpoint_without_credentials_hints_at_unsigned() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("add --unsigned"), "{stderr}");
 }
+
+/// A client that writes to the bucket chooses the names.
+#[tokio::test]
+async fn control_characters_in_names_are_escaped() {
+    let rig = Rig::new().await;
+    rig.write("logs/\u{1b}]0;x\u{7}.json", "text");
+    rig.write("logs/\n2 events.json", "text");
+    rig.write("logs/\u{1b}.txt", "text");
+    let ran = rig.load(&[&rig.path("logs")], b"").await;
+    assert_ran(&ran, 1, "0 events in 0 files, 0 indexed, 2 failed");
+    assert_eq!(ran.stdout.lines().count(), 4, "{}", ran.stdout);
+    assert!(!ran.stdout.contains('\u{1b}') && ran.stdout.contains(r"\u{1b}]0;x\u{7}.json"), "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn failed_start_leaves_no_file_of_failures() {
+    let rig = Rig::new().await;
+    rig.write("a.json", records(&[record("1", "2026-01-30")]));
+    let port = ReservedPort::bind().unwrap();
+    let arguments = ["--failures", &rig.path("failures"), &rig.path("a.json")];
+    assert_eq!(rig.load_into(&port.url(), &arguments, b"").await.code, Some(1));
+    assert_ran(&rig.load(&arguments, b"").await, 0, "1 events in 1 files, 1 indexed");
+}
