@@ -102,7 +102,10 @@ impl Delivery {
                 let body = ledger.body(&batch, mapping_type, self.action).into();
                 // A batch that waits counts as in flight: a busy domain gets fewer requests at once.
                 in_flight.push(async move {
-                    sleep_until(start).await;
+                    // A timer would let other deliveries build theirs first, even one that is due.
+                    if !backoff.is_zero() {
+                        sleep_until(start).await;
+                    }
                     (batch, self.send_batch(body, deadline).await)
                 });
             }
