@@ -71,9 +71,11 @@ impl BodyCheck {
             BodyRule::None | BodyRule::ApiCaller => Ok(None),
             BodyRule::Statement(language) => self.statement(language, body),
             BodyRule::Cursors => {
-                let Cursors { scroll_id, pit_id, id } = self.read(body)?;
-                let names_all = |names: Names| names.iter().any(|name| name == "_all");
-                let is_all = [scroll_id, pit_id, id].into_iter().flatten().any(names_all);
+                let body = json::parse_once(&self.content.json(body)?)?;
+                let members = search::object(&body)?;
+                let ids = ["scroll_id", "pit_id", "id"].into_iter().filter_map(|name| members.get(name));
+                let is_all =
+                    ids.map(names_all).collect::<Option<Vec<_>>>().ok_or(DenyReason::Unreadable)?.contains(&true);
                 if is_all { Err(DenyReason::AllSearches) } else { Ok(None) }
             }
             BodyRule::Scroll => check_scroll_body(self.content, body, self.context.longest),
@@ -166,28 +168,13 @@ struct Statement {
     keep_alive: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Cursors {
-    scroll_id: Option<Names>,
-    pit_id: Option<Names>,
-    id: Option<Names>,
-}
-
-/// One name or a list of names.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Names {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Names {
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let names = match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Many(names) => names,
-        };
-        names.iter().map(String::as_str)
+/// Returns whether one name or a list of names contains `_all`, or `None` for another value.
+fn names_all(names: &Value) -> Option<bool> {
+    match names {
+        Value::Null => Some(false),
+        Value::String(name) => Some(name == "_all"),
+        Value::Array(names) if names.iter().all(Value::is_string) => Some(names.iter().any(|name| name == "_all")),
+        _ => None,
     }
 }
 

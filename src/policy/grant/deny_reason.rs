@@ -36,7 +36,7 @@ pub(super) enum DenyReason {
     Ambiguous,
     #[error("has a body that cannot be inspected: send JSON, plain or with one gzip member")]
     Unreadable,
-    #[error("has a body of more than 4 MiB, the limit of inspection: send it in parts")]
+    #[error("has a body of more than 4 MiB or 262,144 values, the limits of inspection: send it in parts")]
     TooLong,
     #[error("has a statement that writes, or is not known to read")]
     Statement,

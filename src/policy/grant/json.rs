@@ -1,8 +1,9 @@
 //! The parser of unambiguous JSON: it rejects duplicate members and prototype pollution.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::content::READABLE;
@@ -17,14 +18,18 @@ pub(super) fn parse(text: &[u8]) -> Result<Value, DenyReason> {
     Ok(value)
 }
 
-/// Parses JSON without duplicate members, for the engine, which has no prototypes. Rejects more than [`READABLE`] bytes,
-/// whose tree could take sixteen times as many.
+/// Parses JSON without duplicate members, for the engine, which has no prototypes. Rejects more than [`READABLE`] bytes
+/// and more than [`VALUES`] values.
 pub(super) fn parse_once(text: &[u8]) -> Result<Value, DenyReason> {
     if text.len() > READABLE {
         return Err(DenyReason::TooLong);
     }
-    let Unambiguous(value) = serde_json::from_slice(text).map_err(|_| DenyReason::Unreadable)?;
+    let Unambiguous(value) = serde_json::from_slice(text).map_err(|error| explain(&error))?;
     Ok(value)
+}
+
+fn explain(error: &serde_json::Error) -> DenyReason {
+    if error.is_data() && error.to_string().starts_with(MANY) { DenyReason::TooLong } else { DenyReason::Unreadable }
 }
 
 /// Passes values one after another to `check`, each parsed as [`parse_once`] does. In a text of more than [`READABLE`]
@@ -38,7 +43,7 @@ pub(super) fn check_each(text: &[u8], check: impl Fn(&Value) -> Result<(), DenyR
     }
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<Unambiguous>();
     values.try_for_each(|value| {
-        let Unambiguous(value) = value.map_err(|_| DenyReason::Unreadable)?;
+        let Unambiguous(value) = value.map_err(|error| explain(&error))?;
         check(&value)
     })
 }
@@ -63,18 +68,31 @@ pub(super) fn is_inherited(name: &str) -> bool {
     name.split(['.', '[', ']']).any(|part| matches!(part, "__proto__" | "constructor" | "prototype"))
 }
 
-/// A value without duplicate members.
+/// A value without duplicate members, of at most [`VALUES`] values.
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Builder).map(Self)
+        Builder { left: &Cell::new(VALUES) }.deserialize(deserializer).map(Self)
     }
 }
 
-struct Builder;
+#[derive(Clone, Copy)]
+struct Builder<'a> {
+    /// The number of values that may still follow.
+    left: &'a Cell<usize>,
+}
 
-impl<'de> Visitor<'de> for Builder {
+impl<'de> DeserializeSeed<'de> for Builder<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.left.set(self.left.get().checked_sub(1).ok_or_else(|| D::Error::custom(MANY))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Builder<'_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +129,7 @@ impl<'de> Visitor<'de> for Builder {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Unambiguous(item)) = access.next_element()? {
+        while let Some(item) = access.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -119,7 +137,8 @@ impl<'de> Visitor<'de> for Builder {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
-        while let Some((name, Unambiguous(value))) = access.next_entry::<String, Unambiguous>()? {
+        while let Some(name) = access.next_key::<String>()? {
+            let value = access.next_value_seed(self)?;
             if members.insert(name, value).is_some() {
                 return Err(A::Error::custom("a member is there twice"));
             }
@@ -127,6 +146,11 @@ impl<'de> Visitor<'de> for Builder {
         Ok(Value::Object(members))
     }
 }
+
+/// The maximum number of values in one. Each takes 72 bytes, so 4 MiB of `0,0,0` would take 300 MiB.
+const VALUES: usize = 256 * 1024;
+
+const MANY: &str = "there are too many values";
 
 #[cfg(test)]
 mod tests {
@@ -158,5 +182,16 @@ mod tests {
         ] {
             assert!(matches!(parse(text.as_bytes()), Err(DenyReason::Prototype(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn number_of_values_is_bounded() {
+        let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        assert!(parse(list(VALUES - 1).as_bytes()).is_ok());
+        assert_eq!(parse(list(VALUES).as_bytes()), Err(DenyReason::TooLong));
+        assert_eq!(check_each(list(VALUES).as_bytes(), |_| Ok(())), Err(DenyReason::TooLong));
+        assert_eq!(check_each("[0]\n".repeat(VALUES).as_bytes(), |_| Ok(())), Ok(()));
+        let members = (0..VALUES).map(|name| format!("\"{name}\":0")).collect::<Vec<_>>().join(",");
+        assert_eq!(parse(format!("{{{members}}}").as_bytes()), Err(DenyReason::TooLong));
     }
 }
