@@ -184,7 +184,6 @@ async fn concurrent_runs_create_no_duplicates() {
 #[tokio::test]
 async fn checkpoint_of_another_access_log_setting_is_ignored() {
     let mut rig = unfinished().await;
-    rig.write("logs/a.json", records(&[record("1", "2026-01-30")]));
     rig.access_log = "index";
     let ran = rig.load(&[&rig.path("logs")], b"").await;
     assert_ran(&ran, 0, "2 events in 2 files, 2 indexed");
