@@ -368,6 +368,13 @@ def test_schedule_refreshes_its_own_group_only():
     assert not allows(refresh, "autoscaling:DeleteAutoScalingGroup", f"{group}/{STACK}")
 
 
+def test_schedule_reads_the_image_of_the_launch_template():
+    stack = Stack(**EVERYTHING)
+    image = stack.properties("GateLaunchTemplate")["LaunchTemplateData"]["ImageId"].removeprefix("resolve:ssm:")
+    refresh = statements(stack, "GateRefreshRole")
+    assert allows(refresh, "ssm:GetParameters", f"arn:aws:ssm:{REGION}::parameter{image}")
+
+
 def test_gate_reports_that_it_joined_to_its_own_group_only():
     gate = statements(Stack(), GATE)
     group = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:1:autoScalingGroupName"
