@@ -479,12 +479,27 @@ def test_release_is_run_without_building(launch, release):
     assert launch.sent()["GateBundleSha256"] == digest
 
 
+def test_files_that_are_not_of_the_release_are_left_alone(launch, release):
+    (release / "deps").mkdir()
+    (release / "libother.rlib").write_text("of another program")
+    launch.plays(cloudformation__describe_stacks=new_stack("CREATE_COMPLETE"))
+    done = launch("audit", "203.0.113.7", "--release", str(release))
+    assert done.returncode == 0, done.stderr
+
+
 def test_release_that_differs_from_its_sums_is_refused(launch, release):
     (release / "trailgate-aarch64.tar.gz").write_text("something else")
     done = launch("audit", "203.0.113.7", "--release", str(release))
     assert done.returncode == 1
     assert "trailgate-aarch64.tar.gz is missing, or not what SHA256SUMS says" in done.stderr
     assert not launch.aws.calls("s3api put-object")
+
+
+def test_release_with_sums_in_another_form_is_refused(launch, release):
+    (release / "SHA256SUMS").write_text("SHA256 (trailgate-aarch64.tar.gz) = 00\n")
+    done = launch("audit", "203.0.113.7", "--release", str(release))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert "SHA256SUMS has a line that make-release did not write" in done.stderr
 
 
 def test_release_that_is_no_folder_is_refused(launch, tmp_path):
