@@ -5,6 +5,7 @@ mod logs;
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
@@ -42,6 +43,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
 
     let (reloader, allowlist) = AllowlistReloader::start(config.allowlist, notifier)?;
     let list_state = reloader.state();
+    let allowlist_warnings = Listener::allowlist_warnings(&config.listeners, &allowlist.entries(), SystemTime::now());
     background.spawn("the allowlist's reloading", async move { match reloader.run(hangups).await {} });
     // Before clients can exhaust the file descriptors.
     trailgate_client::load_sdk_roots();
@@ -57,7 +59,7 @@ pub async fn run(config: Config, mut passed: Vec<(String, StdListener)>, logs: &
         bail!("the socket {name:?} that was passed has no listener: name it \"listen\" or \"admin\"");
     }
     let (limits, domain) = share_descriptors(config.connections, config.domain);
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&allowlist_warnings) {
         tracing::warn!("{warning}");
     }
 

@@ -5,14 +5,14 @@ pub mod root_redirect;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode, Version};
 use trailgate_client::{PooledBody, SignedClient, Target, UnsignedRequest};
@@ -29,6 +29,7 @@ use crate::ops::request_id::{REQUEST_ID, RequestId};
 use crate::ops::request_record::{RequestRecord, RequestRecorder};
 use crate::policy::access_log::AccessLogPresence;
 use crate::policy::allowlist::{Allowlist, Entry};
+use crate::policy::client_address::forwards_others;
 use crate::policy::engine::{Engine, KnownEngine};
 use crate::policy::grant::{self, Access, AccessLogView, ReadOnly};
 use crate::policy::quota::{Quotas, SearchLimits};
@@ -71,6 +72,8 @@ pub struct Shared {
     pub recorder: RequestRecorder,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Warns once of a proxy on this machine that is not trusted.
+    local_proxy_warning: Once,
 }
 
 /// The configuration of the request pipeline.
@@ -114,6 +117,7 @@ impl Shared {
             idle_timeout: config.idle_timeout,
             recorder,
             metrics,
+            local_proxy_warning: Once::new(),
         }
     }
 }
@@ -203,7 +207,10 @@ impl Proxy {
         let listener = &connection.listener;
         let client = connection.client(&head.headers)?;
         record.set_client(client);
-        let mut entry = self.check_allowlist(client, record.time())?;
+        let mut entry = self
+            .check_allowlist(client, record.time())
+            .inspect_err(|_| record.set_forwarded(forwards_others(client, &head.headers)))?;
+        self.warn_of_local_proxy(client, &entry, &head.headers);
         record.set_entry(Arc::clone(&entry));
         check_supported(&head)?;
         let is_proxied = connection.is_trusted;
@@ -278,6 +285,19 @@ impl Proxy {
             }
             Err(denied)
         })
+    }
+
+    /// Warns once of a proxy on this machine that is not trusted: all its clients have the entry of this machine.
+    fn warn_of_local_proxy(&self, client: IpAddr, entry: &Entry, headers: &HeaderMap) {
+        if client.is_loopback() && forwards_others(client, headers) {
+            self.shared.local_proxy_warning.call_once(|| {
+                tracing::warn!(
+                    client = %client,
+                    entry = &*entry.name,
+                    "a proxy on this machine is not in listen.trusted_proxies, so all its clients have this entry"
+                );
+            });
+        }
     }
 
     /// Returns the entry that grants `client` access at `now`.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::cli::args::ConfigArgs;
 use crate::cli::output::{print_note, print_text};
 use crate::config::Config;
+use crate::http::listener::Listener;
 use crate::http::tls;
 use crate::human::count_entries;
 use crate::ops::descriptors::{self, Share};
@@ -16,25 +17,26 @@ use crate::policy::allowlist::Entries;
 /// Prints a summary of the configuration, and its warnings.
 pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config)?;
-    print_text(&summarize(&args.config, &config)?)?;
-    for warning in find_warnings(&config) {
+    let entries = Entries::load(&config.allowlist)?;
+    print_text(&summarize(&args.config, &config, &entries)?)?;
+    for warning in find_warnings(&config, &entries) {
         print_note(&format!("warning: {warning}"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Returns warnings about settings that are valid but probably unintended.
-fn find_warnings(config: &Config) -> Vec<String> {
+fn find_warnings(config: &Config, entries: &Entries) -> Vec<String> {
     let connections = config.connections.connections;
     let limit = descriptors::raise_limit();
     let descriptors =
         limit.and_then(|limit| Share::of(limit, descriptors::AT_START, connections).warning(limit, connections));
-    config.warnings.iter().cloned().chain(descriptors).collect()
+    let allowlist = Listener::allowlist_warnings(&config.listeners, entries, SystemTime::now());
+    config.warnings.iter().cloned().chain(descriptors).chain(allowlist).collect()
 }
 
 /// Returns a summary of a configuration, after reading every file that it names.
-fn summarize(file: &Path, config: &Config) -> anyhow::Result<String> {
-    let entries = Entries::load(&config.allowlist)?;
+fn summarize(file: &Path, config: &Config, entries: &Entries) -> anyhow::Result<String> {
     trailgate_client::load_roots(config.domain.ca_file.as_deref())?;
     for files in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         tls::check(files, SystemTime::now())?;

@@ -1,7 +1,9 @@
 //! A listener: the address that clients connect to, and the settings of its connections.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -9,6 +11,7 @@ use hyper::http::uri::Authority;
 use hyper::{Response, StatusCode};
 
 use crate::http::tls::CertificateFiles;
+use crate::policy::allowlist::Entries;
 use crate::policy::client_address::{BadHop, ClientAddress, TrustedProxies};
 use crate::policy::csrf::TrustedOrigins;
 use crate::policy::host_check::{FORWARDED_HOST, Hosts, UnknownHost};
@@ -32,6 +35,13 @@ pub struct Listener {
     pub tls: Option<CertificateFiles>,
     /// Set if the listener only redirects to https.
     pub to_https: Option<ToHttps>,
+}
+
+impl Listener {
+    /// Returns the warnings about entries of the allowlist that cover trusted proxies of `listeners`.
+    pub fn allowlist_warnings(listeners: &[Self], entries: &Entries, now: SystemTime) -> BTreeSet<String> {
+        listeners.iter().filter_map(|listener| listener.trusted_proxies.warning(entries, now)).collect()
+    }
 }
 
 /// The client connection of a request.

@@ -39,7 +39,7 @@ pub(crate) use readiness::Check;
 #[cfg(test)]
 pub(crate) use status::tests::sample as sample_status;
 pub(crate) use status::{Status, span};
-pub(crate) use text::ALLOWED;
+pub(crate) use text::{ALLOWED, FORWARDS};
 
 use crate::policy::host_check::Hosts;
 

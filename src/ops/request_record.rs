@@ -42,6 +42,8 @@ pub struct RequestRecord {
     client: ClientAddress,
     /// True once the client is distinguished from a proxy in front.
     is_client_known: bool,
+    /// Set if the request names another client than `client`, which may then be a proxy.
+    is_forwarded: bool,
     entry: Option<Arc<Entry>>,
     method: Method,
     target: LoggedTarget,
@@ -103,6 +105,7 @@ impl RequestRecorder {
             id,
             client: peer.clone(),
             is_client_known: false,
+            is_forwarded: false,
             entry: None,
             method,
             target,
@@ -123,6 +126,11 @@ impl RequestRecord {
         if client != self.client.ip() {
             self.client = ClientAddress::new(client);
         }
+    }
+
+    /// Records whether the client forwards a request of another.
+    pub(crate) fn set_forwarded(&mut self, is_forwarded: bool) {
+        self.is_forwarded = is_forwarded;
     }
 
     pub(crate) fn set_entry(&mut self, entry: Arc<Entry>) {
@@ -195,7 +203,7 @@ impl Drop for RequestRecord {
             bytes_out: self.bytes_out,
         });
         if self.outcome == Outcome::NotAllowed {
-            metrics.rejected_clients.note(self.client.ip(), self.time);
+            metrics.rejected_clients.note(self.client.ip(), self.is_forwarded, self.time);
         }
         log.write(|| self.to_line(total));
     }

@@ -1,9 +1,13 @@
 //! The client's address: the TCP peer, or the client that a trusted proxy names in `X-Forwarded-For`.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
+use std::time::SystemTime;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use crate::policy::allowlist::Entries;
+use crate::policy::cidr;
 
 /// A client's IP address with its text. Cheap to clone.
 ///
@@ -72,6 +76,27 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
+    /// Returns whether `block` and a network of trusted proxies have addresses in common.
+    fn overlaps(&self, block: &IpNet) -> bool {
+        self.0.iter().any(|network| network.contains(block) || block.contains(network))
+    }
+
+    /// Returns a warning if entries cover trusted proxies: a request for which a proxy names no client is the proxy's own.
+    pub(crate) fn warning(&self, entries: &Entries, now: SystemTime) -> Option<String> {
+        let mut covering = entries.iter().filter(|entry| self.overlaps(&entry.cidr) && !entry.has_expired(now));
+        let first = covering.next()?;
+        let more = match covering.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "the allowlist has {} {:?}{more}, which listen.trusted_proxies has, too: if such a proxy names no client, its \
+             request is allowed; remove the entry unless that is intended",
+            cidr::text(first.cidr),
+            first.name
+        ))
+    }
+
     /// Returns the client's address: `peer`, unless it is a trusted proxy.
     ///
     /// Behind trusted proxies the client is the right-most hop that is not trusted, because the client can forge
@@ -97,6 +122,12 @@ impl TrustedProxies {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a hop in X-Forwarded-For is not an IP address")]
 pub struct BadHop;
+
+/// Returns whether `X-Forwarded-For` begins with another address than `client`, which may then be a proxy itself.
+pub(crate) fn forwards_others(client: IpAddr, headers: &HeaderMap) -> bool {
+    let first = headers.get(FORWARDED_FOR).and_then(|value| value.as_bytes().split(|&byte| byte == b',').next());
+    first.is_some_and(|hop| parse_hop(hop) != Ok(client))
+}
 
 /// The header in which proxies name the client: one or more lists, each hop appended on the right.
 pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -152,6 +183,31 @@ mod tests {
         client("203.0.113.7", &[], Ok("203.0.113.7"));
         client("203.0.113.7", &["198.51.100.1"], Ok("203.0.113.7"));
         client("203.0.113.7", &["garbage"], Ok("203.0.113.7"));
+    }
+
+    #[test]
+    fn client_that_forwards_others_is_recognised() {
+        let is_forwarding = |client: &str, value: &str| {
+            let headers = [(FORWARDED_FOR, HeaderValue::from_str(value).unwrap())].into_iter().collect();
+            forwards_others(client.parse().unwrap(), &headers)
+        };
+        assert!(is_forwarding("10.0.0.1", "198.51.100.1"));
+        assert!(is_forwarding("198.51.100.1", "192.0.2.66, 198.51.100.1, 10.9.9.9"));
+        assert!(is_forwarding("10.0.0.1", "unknown"));
+        assert!(!is_forwarding("198.51.100.1", "198.51.100.1, 10.9.9.9"));
+        assert!(!forwards_others("198.51.100.1".parse().unwrap(), &HeaderMap::new()));
+    }
+
+    #[test]
+    fn warning_names_entries_that_cover_trusted_proxies() {
+        let warning = |cidr: &str| {
+            let text = format!("[[allow]]\ncidr = \"{cidr}\"\nname = \"office\"\n");
+            let entries = Entries::parse("allowlist.toml".as_ref(), &text).unwrap();
+            TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]).warning(&entries, SystemTime::UNIX_EPOCH)
+        };
+        assert!(warning("10.1.0.0/16").unwrap().starts_with("the allowlist has 10.1.0.0/16 \"office\", which"));
+        assert!(warning("0.0.0.0/0").unwrap().starts_with("the allowlist has 0.0.0.0/0 \"office\", which"));
+        assert_eq!(warning("203.0.113.7"), None);
     }
 
     #[test]

@@ -237,6 +237,29 @@ async fn status_needs_no_command_for_a_client_that_is_allowed_by_now() {
     }
 }
 
+#[tokio::test]
+async fn status_marks_a_rejected_client_that_forwards_others() {
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let program = Program::with(&domain, "203.0.113.7", |_| {}).await;
+    let forwarded = request("GET", "/", &[("x-forwarded-for", "198.51.100.4")], "");
+    assert_eq!(Connection::open(program.address).await.send(forwarded).await.status(), StatusCode::FORBIDDEN);
+    let status = json(&ask(program.admin, "/status.json").await);
+    assert_eq!(
+        (&status["refused"][0]["address"], &status["refused"][0]["forwards"]),
+        (&"127.0.0.1".into(), &true.into())
+    );
+}
+
+#[tokio::test]
+async fn untrusted_proxy_on_this_machine_is_warned_of() {
+    let domain = FakeDomain::start(Options::default()).await.unwrap();
+    let mut program = Program::start(&domain).await;
+    let forwarded = request("GET", "/", &[("x-forwarded-for", "198.51.100.4")], "");
+    assert_eq!(Connection::open(program.address).await.send(forwarded).await.status(), StatusCode::OK);
+    let warning = program.event("a proxy on this machine is not in listen.trusted_proxies").await;
+    assert_eq!(warning["client"], "127.0.0.1");
+}
+
 /// Returns the exit code and the output of `trailgate status` for a program that listens on a random admin port.
 async fn printed(program: &Program, arguments: &[&str]) -> (Option<i32>, String) {
     let config = path(&program.folder, "status.toml");

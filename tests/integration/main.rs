@@ -26,6 +26,9 @@ mod log_failure;
 /// The real program: its files, its signals, its exit codes.
 mod program;
 
+/// `trailgate check`, and mistakes in the files that it reads.
+mod check;
+
 /// The operator's view: health, metrics, status.
 mod admin;
 

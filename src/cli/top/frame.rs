@@ -1,6 +1,6 @@
 //! One frame of `trailgate top`: the status as lines of text.
 
-use crate::ops::admin::{ALLOWED, Point, Status, span};
+use crate::ops::admin::{ALLOWED, FORWARDS, Point, Status, span};
 
 /// One line of a frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,6 +94,9 @@ pub(super) fn render(status: &Status, problem: Option<&str>, symbols: &Symbols, 
     for client in status.refused.iter().take(SHOWN) {
         let remedy = client.remedy(status).unwrap_or_else(|| format!("{}: {ALLOWED}", client.address));
         lines.push(Tone::Plain, &format!("  {remedy} ({})", client.times(status)));
+        if client.forwards {
+            lines.push(Tone::Plain, &format!("    {FORWARDS}"));
+        }
     }
     lines.lines
 }

@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::charts::{latency_chart, meter, request_chart};
 use super::status::{Status, span};
-use super::text::{ALLOWED, MIB, SHOWN};
+use super::text::{ALLOWED, FORWARDS, MIB, SHOWN};
 
 impl Status {
     /// Renders the page as HTML. `is_paused` says whether it does not reload itself.
@@ -102,6 +102,7 @@ impl Status {
             @for client in self.refused.iter().take(SHOWN) {
                 div.client {
                     strong { (client.address) } " " (client.times(self))
+                    @if client.forwards { p { (FORWARDS) } }
                     @match client.remedy(self) {
                         // Browsers break lines at hyphens, which would look like part of the command.
                         Some(command) => code { @for word in command.split(' ') { span { (word) } " " } }

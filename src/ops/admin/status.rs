@@ -180,6 +180,9 @@ pub(crate) struct Refused {
     /// The client's grant by now.
     #[serde(default)]
     pub grant: Grant,
+    /// Set if a request of it named another client in `X-Forwarded-For`, so that it may be a proxy.
+    #[serde(default)]
+    pub forwards: bool,
 }
 
 /// The grant of a rejected client at the time of the status.
@@ -228,6 +231,7 @@ pub(crate) mod tests {
             first: at(-600),
             last: at(last),
             grant: Grant::None,
+            forwards: false,
         };
         let point = |requests| Point { requests, failed: 3, rejected: 20, p50_ms: Some(4.5), p99_ms: Some(120.0) };
         Status {

@@ -147,7 +147,11 @@ impl fmt::Display for Status {
         }
         for client in self.refused.iter().take(SHOWN) {
             let remedy = client.remedy(self).unwrap_or_else(|| ALLOWED.to_owned());
-            write!(f, "\n  {}, {}\n    {remedy}", client.address, client.times(self))?;
+            write!(f, "\n  {}, {}", client.address, client.times(self))?;
+            if client.forwards {
+                write!(f, "\n    {FORWARDS}")?;
+            }
+            write!(f, "\n    {remedy}")?;
         }
         match self.refused.len().saturating_sub(SHOWN) {
             0 => Ok(()),
@@ -160,6 +164,10 @@ pub(super) const MIB: usize = 1024 * 1024;
 
 /// The note at a rejected client that needs no command.
 pub(crate) const ALLOWED: &str = "allowed by now";
+
+/// The note at a rejected client that may be a load balancer or another proxy.
+pub(crate) const FORWARDS: &str = "sends X-Forwarded-For: if it is your proxy, add it to listen.trusted_proxies; \
+                                   an entry would allow all its clients";
 
 /// The maximum number of rejected clients listed, so that they fit on a screen.
 pub(super) const SHOWN: usize = 10;
@@ -212,6 +220,15 @@ recently rejected, and the commands that allow them:
         status.refused[1].grant = Grant::Expired;
         let command = "\n    trailgate allow add 2001:db8::7 --name NAME --replace";
         assert!(status.to_string().ends_with(command), "{status}");
+    }
+
+    #[test]
+    fn rejected_proxy_has_a_note_before_the_command() {
+        let mut status = sample();
+        status.refused[1].forwards = true;
+        let note = "\n    sends X-Forwarded-For: if it is your proxy, add it to listen.trusted_proxies; \
+                    an entry would allow all its clients\n    trailgate allow add 2001:db8::7 --name NAME";
+        assert!(status.to_string().ends_with(note), "{status}");
     }
 
     #[test]

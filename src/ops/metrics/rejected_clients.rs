@@ -20,14 +20,16 @@ pub struct RejectedClient {
     pub first: SystemTime,
     /// The time of the last rejection.
     pub last: SystemTime,
+    /// Set if a request of it named another client, so that it may be a proxy.
+    pub forwards: bool,
 }
 
 impl RejectedClients {
-    /// Records that `address` was rejected at `now`.
+    /// Records that `address` was rejected at `now`; `forwards` is set if the request named another client.
     ///
     /// Full memory evicts addresses rejected only once first, the oldest ahead. A scan from many addresses therefore
     /// does not evict a user who tries again.
-    pub fn note(&self, address: IpAddr, now: SystemTime) {
+    pub fn note(&self, address: IpAddr, forwards: bool, now: SystemTime) {
         let mut clients = self.lock();
         let network = network(address);
         if !clients.contains_key(&network) && clients.len() >= CAPACITY {
@@ -36,10 +38,12 @@ impl RejectedClients {
                 clients.remove(&oldest);
             }
         }
-        let client = clients.entry(network).or_insert(RejectedClient { address, count: 0, first: now, last: now });
+        let new = RejectedClient { address, count: 0, first: now, last: now, forwards };
+        let client = clients.entry(network).or_insert(new);
         client.address = address;
         client.count += 1;
         client.last = now;
+        client.forwards |= forwards;
     }
 
     /// Returns the rejected clients, the latest first.
@@ -96,20 +100,22 @@ mod tests {
     #[test]
     fn each_address_has_a_count_and_first_and_last_time() {
         let clients = RejectedClients::default();
-        clients.note(address("198.51.100.4"), at(1));
-        clients.note(address("203.0.113.7"), at(2));
-        clients.note(address("198.51.100.4"), at(3));
-        let first = RejectedClient { address: address("198.51.100.4"), count: 2, first: at(1), last: at(3) };
-        let second = RejectedClient { address: address("203.0.113.7"), count: 1, first: at(2), last: at(2) };
+        clients.note(address("198.51.100.4"), true, at(1));
+        clients.note(address("203.0.113.7"), false, at(2));
+        clients.note(address("198.51.100.4"), false, at(3));
+        let first =
+            RejectedClient { address: address("198.51.100.4"), count: 2, first: at(1), last: at(3), forwards: true };
+        let second =
+            RejectedClient { address: address("203.0.113.7"), count: 1, first: at(2), last: at(2), forwards: false };
         assert_eq!(clients.latest(), [first, second]);
     }
 
     #[test]
     fn ipv6_network_is_one_client_with_its_last_address() {
         let clients = RejectedClients::default();
-        clients.note(address("2001:db8::1"), at(1));
-        clients.note(address("2001:db8::2"), at(2));
-        clients.note(address("2001:db8:0:1::1"), at(3));
+        clients.note(address("2001:db8::1"), false, at(1));
+        clients.note(address("2001:db8::2"), false, at(2));
+        clients.note(address("2001:db8:0:1::1"), false, at(3));
         assert_eq!(clients.len(), 2);
         assert_eq!(clients.latest()[1].address, address("2001:db8::2"));
     }
@@ -118,10 +124,10 @@ mod tests {
     fn scan_evicts_its_own_addresses_before_repeated_ones() {
         let clients = RejectedClients::default();
         let auditor = address("198.51.100.4");
-        clients.note(auditor, at(1));
-        clients.note(auditor, at(2));
+        clients.note(auditor, false, at(1));
+        clients.note(auditor, false, at(2));
         for i in 0..5000 {
-            clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i).into(), at(10 + u64::from(i)));
+            clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i).into(), false, at(10 + u64::from(i)));
         }
         let latest = clients.latest();
         assert_eq!(latest.len(), CAPACITY);
@@ -133,9 +139,9 @@ mod tests {
     fn new_address_is_kept_among_repeated_ones() {
         let clients = RejectedClients::default();
         for i in 0..2000_u32 {
-            clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i % 1000).into(), at(u64::from(i)));
+            clients.note(Ipv4Addr::from_bits(0x0a00_0000 + i % 1000).into(), false, at(u64::from(i)));
         }
-        clients.note(address("198.51.100.4"), at(3000));
+        clients.note(address("198.51.100.4"), false, at(3000));
         let latest = clients.latest();
         assert_eq!((latest.len(), latest[0].address), (CAPACITY, address("198.51.100.4")));
     }

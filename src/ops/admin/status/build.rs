@@ -105,7 +105,7 @@ fn refused(client: &RejectedClient, entries: &Entries, now: SystemTime) -> Refus
         Grant::None
     };
     let (first, last) = (timestamp(client.first), timestamp(client.last));
-    Refused { address: client.address, count: client.count, first, last, grant }
+    Refused { address: client.address, count: client.count, first, last, grant, forwards: client.forwards }
 }
 
 /// Counts the entries in effect with a request within `period`.
