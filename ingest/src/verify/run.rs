@@ -27,7 +27,7 @@ use crate::load::checkpoint::Checkpoint;
 use crate::load::chunk_reader::LOG_GROUP;
 use crate::load::progress::Progress;
 use crate::load::source::Sources;
-use crate::payload::LogBatch;
+use crate::payload::{LogBatch, LogEvent};
 
 pub(super) struct Run {
     period: Period,
@@ -298,7 +298,6 @@ impl Run {
                 return;
             }
         };
-        let day = |milliseconds| day_of(Timestamp::from_millisecond(milliseconds).unwrap_or_default());
         let evidence = match listed {
             Some(listed) if listed.has_hash(&log.sha256) => FileEvidence::Proven,
             Some(_) => FileEvidence::Changed,
@@ -311,7 +310,7 @@ impl Run {
                 record.findings.add(Finding::new(Kind::ChangedFile, Some(file.day), &file.key, reason));
             }
             FileEvidence::Unproven => {
-                let mut days = log.events.iter().map(|(_, event)| day(event.timestamp));
+                let mut days = log.events.iter().map(|(_, event)| event_day(event));
                 if self.period.contains(file.day) || days.any(|day| self.period.contains(day)) {
                     record.unproven_files += 1;
                 }
@@ -320,10 +319,20 @@ impl Run {
         for reason in log.unreadable {
             record.findings.add(Finding::new(Kind::Unreadable, Some(file.day), &file.key, reason));
         }
+        let late = self.queue_events(file, evidence, log.events);
+        if late > 0 {
+            let reason = format!("has {late} events of days compared before, and no digest lists its times");
+            let finding = Finding::new(Kind::Unproven, Some(file.day), &file.key, reason);
+            self.report.day(record_day).findings.add(finding);
+        }
+    }
+
+    /// Queues the events of the period that are to be compared. Returns the number of those that are too late for it.
+    fn queue_events(&mut self, file: &BucketFile, evidence: FileEvidence, events: Vec<(String, LogEvent)>) -> u64 {
         let mut batch: Option<Arc<LogBatch>> = None;
-        let mut late = 0_u64;
-        for (owner, event) in log.events {
-            let day = day(event.timestamp);
+        let mut late = 0;
+        for (owner, event) in events {
+            let day = event_day(&event);
             if !self.period.contains(day) {
                 continue;
             }
@@ -351,12 +360,12 @@ impl Run {
             self.queued_bytes += event.message.len();
             self.queued.push(FileEvent { day, batch, event, evidence });
         }
-        if late > 0 {
-            let reason = format!("has {late} events of days compared before, and no digest lists its times");
-            let finding = Finding::new(Kind::Unproven, Some(file.day), &file.key, reason);
-            self.report.day(record_day).findings.add(finding);
-        }
+        late
     }
+}
+
+fn event_day(event: &LogEvent) -> Date {
+    day_of(Timestamp::from_millisecond(event.timestamp).unwrap_or_default())
 }
 
 /// Log files that are read ahead.
