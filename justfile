@@ -76,8 +76,8 @@ prepare-engines:
 
 # Runs the tests that need more than Rust, with the binaries as they are shipped; FILTERS pick some.
 test-ignored *FILTERS:
-    gate=$(packer/compile trailgate trailgate {{ arch }}) && \
-      GATE=$PWD/$gate BOOTSTRAP=$PWD/target/{{ arch }}-unknown-linux-gnu/release/bootstrap \
+    program=$(packer/compile trailgate trailgate {{ arch }}) && \
+      TRAILGATE=$PWD/$program BOOTSTRAP=$PWD/target/{{ arch }}-unknown-linux-gnu/release/bootstrap \
       cargo test --workspace -- --ignored --test-threads 1 {{ FILTERS }}
 
 # Runs the tests against real engines and their official clients (a JDK, Maven, Python, npm).

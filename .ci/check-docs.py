@@ -18,6 +18,16 @@ TEXTS = sorted(
     for path in (ROOT / folder).rglob("*")
     if path.is_file() and "tests" not in path.parts and path.suffix not in (".md", ".pyc")
 )
+# Scripts of tests, benches and CI, and the pages and descriptions that they use.
+SCRIPTS = sorted(
+    path
+    for folder in (".ci", "benches", "cloudformation/tests", "ingest/benches", "packer/tests", "tests")
+    for path in (ROOT / folder).rglob("*")
+    if path.is_file()
+    and path.suffix in ("", ".html", ".mjs", ".py", ".sh", ".yaml")
+    and path != Path(__file__).resolve()
+    and not {"target", "node_modules", "__pycache__", "data"} & set(path.parts)
+)
 # Comments of the code, which are the docs of those who change it.
 SOURCES = sorted(
     path
@@ -52,7 +62,7 @@ def dialect() -> list[str]:
     lines = [(page, number, line) for page in PAGES if page not in QUOTING for number, line in prose(page)]
     lines += [
         (path, number, FIXED.sub("", line))
-        for path in TEXTS
+        for path in [*TEXTS, *SCRIPTS]
         for number, line in enumerate(path.read_text().splitlines(), 1)
     ]
     lines += [

@@ -119,7 +119,7 @@ async fn request(times: u32, roles: u8) -> anyhow::Result<()> {
         let mut length = 0;
         while !answer[..length].ends_with(b"end") {
             let read = client.read(&mut answer[length..]).await?;
-            anyhow::ensure!(read > 0, "the gate closed the connection");
+            anyhow::ensure!(read > 0, "the proxy closed the connection");
             length += read;
         }
         anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer[..length]));

@@ -1,4 +1,4 @@
-"""A gate to be measured, and what it holds."""
+"""A proxy to measure, and its memory."""
 import contextlib
 import pathlib
 import re
@@ -11,12 +11,12 @@ PROXY_CORE, OTHER_CORE = "0", "1"
 
 
 @contextlib.contextmanager
-def idle(gate):
-    """A gate that has settled after its start: its process id, its port, and a folder that is there as long as it."""
+def idle(program):
+    """Yields the process id, the port and the folder of a proxy that is idle after its start."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         folder = pathlib.Path(folder)
         upstream = stack.enter_context(peers.upstream(folder, False, OTHER_CORE))
-        setting = peers.Setting(folder, upstream, gate, envoy="", workers=1, is_tls=False, entries=10)
+        setting = peers.Setting(folder, upstream, program, envoy="", workers=1, is_tls=False, entries=10)
         command, port, environment = peers.trailgate(setting)
         log = stack.enter_context(open(folder / "trailgate.log", "wb"))
         child = stack.enter_context(peers.started(command, port, PROXY_CORE, log, environment))

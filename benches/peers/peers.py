@@ -15,7 +15,7 @@ class Setting:
 
     folder: pathlib.Path
     upstream: "Upstream"
-    gate: pathlib.Path
+    trailgate: pathlib.Path
     envoy: str
     workers: int
     is_tls: bool  # towards clients
@@ -90,7 +90,7 @@ http {{
 
 
 def nginx(setting):
-    """With memory for bodies, for by default it writes the large ones to disk."""
+    """Configures memory for bodies, because by default it writes the large ones to disk."""
     folder, port = setting.folder, free_port()
     secure = f"ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;" if setting.is_tls else ""
     scheme = setting.upstream.url.split(":")[0]
@@ -206,14 +206,14 @@ address = "off"
     entries = [f'[[allow]]\ncidr = "{address}"\nname = "{address}"\n' for address in others]
     entries.append('[[allow]]\ncidr = "127.0.0.1"\nname = "bench"\naccess = "full"\n')
     (folder / "allowlist.toml").write_text("".join(entries))
-    return [str(setting.gate), "run", "--config", str(folder / "trailgate.toml")], port, KEY
+    return [str(setting.trailgate), "run", "--config", str(folder / "trailgate.toml")], port, KEY
 
 
 KEY = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 PORTS = iter(range(18_800, 19_800))
 
-# As root, nginx would read the files as somebody else.
+# As root, nginx would read the files as another user.
 USER = "user root;" if os.getuid() == 0 else ""
 
 PEERS = [nginx, haproxy, envoy, trailgate]

@@ -1,4 +1,4 @@
-"""The template without what moto's CloudFormation takes no notice of, or for something else."""
+"""The template without the resources that moto's CloudFormation ignores or mistakes for others."""
 
 from template import Stack, load
 
@@ -15,7 +15,7 @@ IGNORED = {
     "AWS::SNS::Subscription",
 }
 
-# It takes every load balancer for an application load balancer.
+# It treats every load balancer as an application load balancer.
 MISTAKEN = {"AWS::ElasticLoadBalancingV2::Listener", "AWS::ElasticLoadBalancingV2::LoadBalancer"}
 
 

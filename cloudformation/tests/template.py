@@ -66,7 +66,7 @@ class Stack:
         return {name for name, found in self._types.items() if found == resource_type}
 
     def settings(self):
-        """Returns what the user data tells the gate."""
+        """Returns the settings that the user data writes."""
         script = self.properties("GateLaunchTemplate")["LaunchTemplateData"]["UserData"]
         return dict(re.findall(r"^([A-Z_]+)=(.*)$", script, re.MULTILINE))
 

@@ -1,6 +1,6 @@
 """The stack, created, updated and deleted on a server of moto's by the AWS command line.
 
-moto's CloudFormation takes no notice of some types; those are put to their services' own APIs as the template has them.
+moto's CloudFormation ignores some types; those are sent to their services' own APIs as the template has them.
 It also drops the bucket's versioning, closed access and life cycle, and never releases an address nor the network
 interfaces of a group: `test_trail.py` and `test_network.py` look at those.
 """
@@ -366,7 +366,7 @@ def test_deletion_keeps_the_evidence_and_nothing_that_runs(aws, code, tmp_path):
 
 
 def launch_data(aws, deployment):
-    """The newest version of the gate's launch template."""
+    """Returns the newest version of the gates' launch template."""
     versions = aws.client("ec2").describe_launch_template_versions(LaunchTemplateId=deployment.id("GateLaunchTemplate"))
     return versions["LaunchTemplateVersions"][-1]["LaunchTemplateData"]
 

@@ -60,7 +60,7 @@ class Mapping:
         variables = self.stack.properties("MapRolesFunction")["Environment"]["Variables"] | {"ENDPOINT": endpoint}
         running = lambdas.running(GATE / "bootstrap", variables, self.keys("MasterRole"))
         self.function = self._close.enter_context(running)
-        # The gate's own requests are signed by its role.
+        # A gate's own requests are signed by its role.
         own = self.keys("GateRole")
         self._environment = {
             "AWS_ENDPOINT_URL_LAMBDA": self.function.url,

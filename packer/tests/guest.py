@@ -90,5 +90,5 @@ class Machine:
         return dict(line.split(" ", 1) for line in lines)
 
     def pid(self):
-        """The gate's process."""
+        """Returns the process id of the proxy."""
         return self.output("systemctl show -P MainPID trailgate")

@@ -37,7 +37,7 @@ def running(*command, **options):
 def metadata(instance, keys, folder):
     """The instance's metadata service, where every instance has it.
 
-    It is at the other end of a cable, in a network of its own: the gate takes the port on all addresses of this one.
+    It is in a network namespace of its own, because the proxy binds the port on all addresses of this one.
     """
     keys = dict(zip(("AccessKeyId", "SecretAccessKey", "Token"), keys.values(), strict=True))
     role = {"Code": "Success", "LastUpdated": "2026-01-01T00:00:00Z", "Type": "AWS-HMAC"} | keys

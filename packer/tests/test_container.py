@@ -46,13 +46,13 @@ def buildah(tmp_path_factory):
     return made
 
 
-def test_it_runs_the_gate_as_nobody_in_particular(buildah):
+def test_container_runs_the_proxy_as_an_unprivileged_user(buildah):
     config = json.loads(buildah("inspect", "--type", "image", "localhost/trailgate"))["OCIv1"]["config"]
     assert config["User"] == "65532:65532"
     assert [*config["Entrypoint"], *config["Cmd"]] == ["/usr/bin/trailgate", "run"]
 
 
-def test_the_gate_in_it_reads_the_configuration_that_is_mounted(buildah, tmp_path):
+def test_container_reads_the_mounted_configuration(buildah, tmp_path):
     for name in ("trailgate", "allowlist"):
         shutil.copy(ROOT / f"config/{name}.toml", tmp_path)
         os.chown(tmp_path / f"{name}.toml", 0, 65532)

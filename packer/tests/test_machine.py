@@ -37,7 +37,7 @@ def test_the_shipped_configuration_is_valid(machine):
     assert "2 entries" in machine.output("trailgate check")
 
 
-def test_files_belong_to_root_and_the_gate_reads_its_own(machine):
+def test_files_belong_to_root_and_the_proxy_reads_its_own(machine):
     assert machine.files(bundled()) == bundled()
     assert machine.output("stat -c '%a %U:%G' /etc/trailgate") == "2750 root:trailgate"
 
@@ -60,13 +60,13 @@ def test_the_log_keeps_within_bounds(machine):
 
 @pytest.fixture
 def running(machine):
-    """The machine with its gate running; the allowlist is as before when the test is over."""
+    """Yields the machine with the proxy running; afterwards the allowlist is as before."""
     machine.output("systemctl start trailgate && cp -p /etc/trailgate/allowlist.toml /tmp/allowlist.toml")
     yield machine
     machine.output("mv /tmp/allowlist.toml /etc/trailgate/allowlist.toml")
 
 
-def test_the_gate_starts_as_its_own_user_and_answers(running):
+def test_proxy_starts_as_its_own_user_and_answers(running):
     assert running.output(f"ps -o user= -p {running.pid()}") == "trailgate"
     assert running.output(ASK) == ADMITTED
 
@@ -84,7 +84,7 @@ def test_a_bad_edit_keeps_the_list_and_fails_the_reload(running):
     assert running.output(ASK) == ADMITTED
 
 
-def test_a_gate_that_is_killed_comes_back(running):
+def test_killed_proxy_is_restarted(running):
     before = running.pid()
     running.output(f"kill -9 {before}")
     running.wait(f"[ $({ASK}) = {ADMITTED} ]")
@@ -94,7 +94,7 @@ def test_a_gate_that_is_killed_comes_back(running):
 def test_restart_with_a_socket_unit_rejects_no_connection(running):
     running.output("systemctl stop trailgate && systemctl start trailgate.socket trailgate.service")
     before = running.pid()
-    # What the gate answers by itself at once: this escape is none.
+    # The proxy rejects this invalid escape at once, without the domain.
     ask = ASK.replace("_search", "%zz")
     running.output(f"for n in $(seq 200); do {ask}; echo; done >/tmp/answers & systemctl restart trailgate && wait")
     assert running.pid() != before
@@ -115,7 +115,7 @@ def test_line_of_64_kib_stays_whole(running):
 
 
 def test_burst_of_lines_loses_none(running):
-    # The gate rejects these at once: the escape is none.
+    # The proxy rejects this invalid escape at once, without the domain.
     running.output("curl -s -o /dev/null 'http://127.0.0.1:8080/%zz[1-70000]'")
     running.wait("[ $(journalctl -u trailgate -o cat --since -5min | grep -c '/%zz[0-9]') = 70000 ]")
 

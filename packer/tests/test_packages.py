@@ -56,7 +56,7 @@ def install(machine, package):
 
 
 def test_lintian_finds_no_error():
-    # The gate keeps its symbols: they name the functions of a panic's backtrace.
+    # The program keeps its symbols, which name the functions of a panic's backtrace.
     lintian = ["lintian", "--allow-root", "--fail-on", "error", "--suppress-tags", "unstripped-binary-or-object"]
     done = subprocess.run([*lintian, only(PACKAGES, "deb")], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -89,7 +89,7 @@ def test_upgrade_with_a_socket_unit_loses_no_connection(machine, newer):
     before = machine.pid()
     with open(only(newer, "deb")) as file:
         machine.output("cat >/tmp/newer.deb", stdin=file)
-    # What the gate answers by itself at once: this escape is none.
+    # The proxy rejects this invalid escape at once, without the domain.
     ask = ASK.replace("_search", "%zz")
     machine.output(
         f"for n in 1 2 3 4; do (until [ -e /tmp/upgraded ]; do echo $({ask}); done) & done >/tmp/answers;"
@@ -103,7 +103,7 @@ def test_upgrade_with_a_socket_unit_loses_no_connection(machine, newer):
     assert set(answers) == {"400"}
 
 
-def test_removal_stops_the_gate_and_purge_deletes_the_rest(machine):
+def test_removal_stops_the_proxy_and_purge_deletes_the_rest(machine):
     machine.output("systemctl enable trailgate.socket trailgate.service && systemctl start trailgate.service")
     machine.output("dpkg --remove trailgate")
     assert machine.run(ASK).stdout == "000"
@@ -128,7 +128,7 @@ def tree(tmp_path):
 
 
 def rpm(tree, *arguments):
-    # Debian's packages are none to rpm, so that it misses what the gate depends on.
+    # rpm does not see Debian's packages, so it misses the dependencies.
     subprocess.run(["rpm", "--force-debian", "--nodeps", "--root", tree, *arguments], check=True)
 
 

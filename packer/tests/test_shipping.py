@@ -68,7 +68,7 @@ class Load(threading.Thread):
         connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=30)
         while True:
             try:
-                # The proxy rejects it at once: the escape is none.
+                # The proxy rejects this invalid escape at once, without the domain.
                 connection.request("GET", f"/%zz{self.answered + 1}")
                 connection.getresponse().read()
             except (OSError, http.client.HTTPException):

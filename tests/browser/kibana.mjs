@@ -1,6 +1,6 @@
 // usage: node kibana.mjs URL [SCREENSHOTS]
 // An analyst's session with Kibana 5.1 in Debian's Chromium, which begins at URL. Each line on standard output is a JSON
-// array: a step's name, and what the page showed. Whoever reads them answers each with a line, and the session goes on.
+// array: a step's name, and what the page showed. The reader answers each with a line, and the session continues.
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
@@ -37,7 +37,7 @@ const kibana = `${origin}/_plugin/kibana/app/kibana`;
 // What has failed since the last time that it was asked for.
 const failures = () => failed.splice(0);
 
-// Kibana 5 keeps its state in the fragment, so only another page before it loads it anew.
+// Kibana 5 keeps its state in the fragment, so it is loaded again only from another page.
 async function open(fragment) {
   await page.goto('about:blank');
   await page.goto(`${kibana}#/${fragment}`);
@@ -141,8 +141,8 @@ try {
   };
   await tell('before the grant is gone', { failures: failures() });
   await tell('grant gone', { status: await click(), toasts: await toasts(), failures: failures() });
-  await tell('gate stopped', {});
-  await tell('gate started', { status: await click(), failures: failures() });
+  await tell('proxy stopped', {});
+  await tell('proxy started', { status: await click(), failures: failures() });
 } finally {
   await browser.close();
 }

@@ -1,7 +1,7 @@
 // usage: node load.mjs URL URL
-// Loads the same page of Kibana 5.1 by either way in Debian's Chromium, by turns, each time in a browser without a cache
-// and then once more with what is in it. Prints a JSON array for each round: per way the milliseconds of both loads.
-// Whoever reads them answers each with a line as long as there is to be another.
+// Loads the same page of Kibana 5.1 from both URLs in Debian's Chromium, interleaved, each time in a browser without a cache
+// and then once more with what is in it. Prints a JSON array for each round: for each URL the milliseconds of both loads.
+// The reader answers each with a line as long as another round is to follow.
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: run.sh ENGINE PORT DATA_DIR [setting=value ...]    one node on 127.0.0.1:PORT, in the foreground
 #        run.sh ENGINE --prepare                            only download and build, then exit
-# ENGINE is a folder beside this script, such as elasticsearch-7.10.
+# ENGINE is a folder next to this script, such as elasticsearch-7.10.
 set -euo pipefail
 engines=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 

@@ -29,14 +29,14 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     let domain = FakeDomain::start(Options { backend: stack.backend(), ..Options::default() }).await.unwrap();
     let installed = fill(&domain.url(), Timestamp::now()).await.unwrap();
     assert!(installed.ends_with("set the index pattern as the default\n"), "{installed}");
-    let mut gate = Program::detecting_engine(&domain).await;
-    put_allowlist(&mut gate, &analyst()).await;
+    let mut program = Program::detecting_engine(&domain).await;
+    put_allowlist(&mut program, &analyst()).await;
 
-    let without_gate = open_domain(&stack).await;
-    let usual = Session::failures(&format!("{}{KIBANA}", without_gate.url())).await;
-    let mut session = Session::open(&format!("http://{}/", gate.address), usual).await;
+    let without_proxy = open_domain(&stack).await;
+    let usual = Session::failures(&format!("{}{KIBANA}", without_proxy.url())).await;
+    let mut session = Session::open(&format!("http://{}/", program.address), usual).await;
     let opened = session.next_step("opened").await;
-    let kibana = format!("http://{}{KIBANA}", gate.address);
+    let kibana = format!("http://{}{KIBANA}", program.address);
     assert!(opened["url"].as_str().unwrap().starts_with(&kibana), "{opened}");
 
     for dashboard in ["third-parties", "account", "security", "pipeline", "who-looked"] {
@@ -46,7 +46,7 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
         let empty: Vec<_> = panels.iter().filter(|panel| !has_content(panel)).collect();
         assert!(panels.len() > 5 && empty.is_empty(), "{dashboard}: {empty:?}");
         match dashboard {
-            "pipeline" => assert!(index_own_lines(&mut gate, &domain, &without_gate).await > 50),
+            "pipeline" => assert!(index_own_lines(&mut program, &domain, &without_proxy).await > 50),
             "who-looked" => {
                 let text: Vec<_> = panels.iter().map(|panel| words(&panel["text"])).collect();
                 let text = text.join(" ");
@@ -72,21 +72,21 @@ async fn analyst_reads_in_kibana_and_changes_no_evidence() {
     session.is_rejected("delete by query", "POST /cwl-*/_delete_by_query").await;
 
     session.checked_step("before the grant is gone").await;
-    put_allowlist(&mut gate, "allow = []\n").await;
+    put_allowlist(&mut program, "allow = []\n").await;
     session.proceed().await;
     let refused = session.step("grant gone").await;
     assert_eq!(refused["status"], 403, "{refused}");
     let toast = refused["toasts"][0].as_str().unwrap();
     assert!(toast.contains("Your address 127.0.0.1 is not on the allowlist"), "{toast}");
-    put_allowlist(&mut gate, &analyst()).await;
+    put_allowlist(&mut program, &analyst()).await;
     session.proceed().await;
 
-    session.step("gate stopped").await;
-    gate = restart(gate).await;
+    session.step("proxy stopped").await;
+    program = restart(program).await;
     session.proceed().await;
-    assert_eq!(session.next_step("gate started").await["status"], 200);
+    assert_eq!(session.next_step("proxy started").await["status"], 200);
     assert!(domain.seen().iter().all(|seen| seen.refusal.is_none()));
-    drop(gate);
+    drop(program);
 }
 
 /// Starts the same servers without a proxy, open to every client.
@@ -105,20 +105,20 @@ fn analyst() -> String {
 }
 
 /// Replaces the allowlist, and waits until it is in effect.
-async fn put_allowlist(gate: &mut Program, allowlist: &str) {
-    gate.replace_allowlist(allowlist);
-    gate.event("allowlist reloaded").await;
+async fn put_allowlist(program: &mut Program, allowlist: &str) {
+    program.replace_allowlist(allowlist);
+    program.event("allowlist reloaded").await;
 }
 
-/// Ends a gate, and starts another one with its files at its address.
-async fn restart(mut gate: Program) -> Program {
-    gate.signal("-TERM").await;
-    timeout(STEP, gate.child.wait()).await.unwrap().unwrap();
-    let file = gate.file("trailgate.toml");
+/// Ends a program, and starts another one with its files at its address.
+async fn restart(mut program: Program) -> Program {
+    program.signal("-TERM").await;
+    timeout(STEP, program.child.wait()).await.unwrap().unwrap();
+    let file = program.file("trailgate.toml");
     let config = std::fs::read_to_string(&file).unwrap();
-    let listen = format!("[listen]\naddress = \"{}\"", gate.address);
+    let listen = format!("[listen]\naddress = \"{}\"", program.address);
     std::fs::write(&file, config.replacen("[listen]\naddress = \"127.0.0.1:0\"", &listen, 1)).unwrap();
-    let folder: TempDir = gate.folder;
+    let folder: TempDir = program.folder;
     let run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
     Program::of(run, folder).await
 }

@@ -66,8 +66,8 @@ impl Exchange {
 struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    async fn open(gate: SocketAddr) -> Self {
-        Self(BufReader::new(TcpStream::connect(gate).await.unwrap()))
+    async fn open(program: SocketAddr) -> Self {
+        Self(BufReader::new(TcpStream::connect(program).await.unwrap()))
     }
 
     /// Sends a request, and reads status, headers and body of its answer.

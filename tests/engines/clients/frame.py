@@ -77,7 +77,7 @@ class Elasticsearch5(Engine):
     gzip = False
     by_key = "_term"
     interval = "interval"
-    # Client 5 writes a space in a path as "+", which engines up to 6 read as a space, and RFC 3986 and the gate as a plus.
+    # Client 5 writes a space in a path as "+", which engines up to 6 read as a space, and RFC 3986 and trailgate as a plus.
     ids = [id for id in IDS if " " not in id]
 
     def mapping(self, fields):

@@ -6,7 +6,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 target=$here/target
 unset NODE_OPTIONS NODE_EXTRA_CA_CERTS
 
-# The base path is that of AWS's domains. Another one would be bundled anew.
+# The base path is that of AWS's domains. For another one it would be bundled again.
 kibana() {
   NODE_ENV=production exec "$target/node_modules/node6/bin/node" --no-warnings "$target/kibana/src/cli" \
     --server.basePath=/_plugin/kibana "$@"

@@ -19,7 +19,7 @@ pub(super) fn others() -> String {
 
 /// Sends requests of other clients, also of one that is not listed, and replaces the access log in the domain by the
 /// lines of all requests so far. `open` is the same domain for unsigned requests. Returns the number of lines.
-pub(super) async fn index_own_lines(gate: &mut Program, domain: &FakeDomain, open: &FakeDomain) -> usize {
+pub(super) async fn index_own_lines(proxy: &mut Program, domain: &FakeDomain, open: &FakeDomain) -> usize {
     for (client, method, target) in [
         (2, "PUT", "/scratch/note/1"),
         (2, "DELETE", "/scratch"),
@@ -31,21 +31,21 @@ pub(super) async fn index_own_lines(gate: &mut Program, domain: &FakeDomain, ope
     ] {
         let body = if method == "PUT" { "{}" } else { "" };
         let response =
-            connect(gate.address, client).await.send(request(method, target, &[JSON], body.to_owned())).await;
+            connect(proxy.address, client).await.send(request(method, target, &[JSON], body.to_owned())).await;
         assert!(!response.status().is_server_error(), "{method} {target}: {response:?}");
     }
     let mut lines = Vec::new();
     while lines.last().is_none_or(|line: &Value| line["target"] != LAST) {
-        lines.push(gate.access_line().await);
+        lines.push(proxy.access_line().await);
     }
-    let file = gate.file("own.log");
+    let file = proxy.file("own.log");
     let texts: Vec<_> = lines.iter().map(Value::to_string).collect();
     std::fs::write(&file, texts.join("\n")).unwrap();
 
     assert!(ask(open, "DELETE", "/gate-*").await.status().is_success());
     let mut load = Command::new(program("trailgate-ingest").unwrap());
     load.args(["load", "--endpoint", &domain.url(), "--region", "eu-west-1", "--service", "es", &file]);
-    let load = load.env_clear().envs(AWS_KEY).env("ACCESS_LOG", "index").current_dir(gate.folder.path()).output();
+    let load = load.env_clear().envs(AWS_KEY).env("ACCESS_LOG", "index").current_dir(proxy.folder.path()).output();
     let loaded = timeout(STEP, load).await.unwrap().unwrap();
     assert!(loaded.status.success(), "{loaded:?}");
     ask(open, "POST", "/gate-*/_refresh").await;

@@ -24,9 +24,9 @@ fn factor(rounds: &[Round], cache: usize) -> f64 {
     median(rounds, 1, cache) / median(rounds, 0, cache)
 }
 
-/// Starts a proxy as it is shipped, which the variable `GATE` names. The default is the one just built, which is not
+/// Starts a proxy as it is shipped, which the variable `TRAILGATE` names. The default is the one just built, which is not
 /// optimized: on a busy machine it uses up most of the permitted tenth.
-async fn gate(domain: &FakeDomain) -> Program {
+async fn start(domain: &FakeDomain) -> Program {
     let folder = files(&domain.url(), &reader());
     let run = command(&["run", "--config", &path(&folder, "trailgate.toml")]);
     Program::of(run, folder).await
@@ -40,9 +40,9 @@ async fn page_through_the_proxy_loads_at_most_a_tenth_slower() {
     fill(&signed.url(), Timestamp::now()).await.unwrap();
     // The same server without signature checks answers both, so that only the proxy differs.
     let domain = open_domain(&stack).await;
-    let gate = gate(&domain).await;
+    let program = start(&domain).await;
 
-    let ways = [format!("{}{KIBANA}", domain.url()), format!("http://{}{KIBANA}", gate.address)];
+    let ways = [format!("{}{KIBANA}", domain.url()), format!("http://{}{KIBANA}", program.address)];
     let mut browser = Script::start("load.mjs", &[&ways[0], &ways[1]]).await;
     let mut rounds: Vec<Round> = Vec::new();
     let slower = loop {
@@ -57,7 +57,7 @@ async fn page_through_the_proxy_loads_at_most_a_tenth_slower() {
     };
     for (cache, name) in ["without a cache", "with one"].into_iter().enumerate() {
         let [without, through] = [0, 1].map(|way| median(&rounds, way, cache));
-        println!("{name}: {without:.0} ms without the gate, {through:.0} ms through it, in {} rounds", rounds.len());
+        println!("{name}: {without:.0} ms without the proxy, {through:.0} ms through it, in {} rounds", rounds.len());
     }
     assert!(slower.iter().all(|slower| *slower <= BOUND), "{slower:?} times as long: {rounds:?}");
 }

@@ -12,12 +12,12 @@ use trailgate::HeadError;
 use crate::support::{RawAnswer, Rig, rest};
 
 /// A proxy for a table of cases, so that each case that fails shows its own line.
-pub(super) struct Gate {
+pub(super) struct TestProxy {
     pub(super) runtime: Runtime,
     pub(super) rig: Rig,
 }
 
-impl Gate {
+impl TestProxy {
     pub(super) fn start() -> Self {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let rig = runtime.block_on(Rig::new());
@@ -45,7 +45,7 @@ impl Gate {
         assert_eq!(seen, []);
         let answer = answers.remove(0);
         assert_eq!(answer.status, status, "{answer:?}");
-        let id = answer.header("trailgate-request-id").unwrap_or_else(|| panic!("not of the gate: {answer:?}"));
+        let id = answer.header("trailgate-request-id").unwrap_or_else(|| panic!("not of the proxy: {answer:?}"));
         let line = self.access_line();
         assert_eq!(line["id"], id);
         assert_eq!((&line["status"], &line["outcome"]), (&status.into(), &kind.into()));
