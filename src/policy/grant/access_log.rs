@@ -12,6 +12,8 @@ mod searches;
 mod statements;
 mod templates;
 
+use serde_json::{Map, Value};
+
 use super::rules::{Rule, Verdict};
 use super::{Call, DenyReason, ReadOnly};
 
@@ -115,6 +117,8 @@ fn of_api(call: &Call<'_>, index: Option<&str>, api: &str, action: Option<&str>)
             _ => Ok(Scope::Open),
         },
         ("_plugins" | "_opendistro", _) => Ok(Scope::Open),
+        ("_tasks", Some(_)) => Err(call.deny(SHOWS_SEARCHES)),
+        ("_tasks", None) | ("_cat", Some("tasks")) if asks_for_details(call)? => Err(call.deny(SHOWS_SEARCHES)),
         (api, _) if WITHOUT_DOCUMENTS.contains(&api) => Ok(Scope::Open),
         _ => Err(call.deny(DenyReason::Unknown)),
     }
@@ -198,6 +202,18 @@ fn asks_for_names(call: &Call<'_>) -> Result<bool, ReadOnly> {
     Ok(call.parameters()?.iter().all(|(name, _)| NEUTRAL_PARAMETERS.contains(&name.as_str())))
 }
 
+/// Rejects a call of the engine's client, by the name of its function and its parameters.
+pub(super) fn check_function(function: &str, parameters: &Map<String, Value>) -> Result<(), DenyReason> {
+    let has_details = parameters.get("detailed").is_some_and(|value| value != false && value != "false");
+    let shows = function == "tasks.get" || function == "tasks.list" && has_details;
+    if shows { Err(SHOWS_SEARCHES.of_access_log()) } else { Ok(()) }
+}
+
+/// Returns whether the query requests details.
+fn asks_for_details(call: &Call<'_>) -> Result<bool, ReadOnly> {
+    Ok(call.parameters()?.iter().any(|(name, value)| name == "detailed" && value != "false"))
+}
+
 /// Returns whether a segment is a list of indices, and not an action of the engine.
 fn is_index(segment: &str) -> bool {
     !segment.starts_with('_') || segment.split(',').next() == Some("_all")
@@ -233,6 +249,10 @@ const WITHOUT_DOCUMENTS: &[&str] = &[
     "_tasks",
     "_template",
 ];
+
+/// A client that knows the identifier of a scroll or a point in time can continue it. The identifier of a point in time
+/// can be rewritten so that it names another index.
+const SHOWS_SEARCHES: DenyReason = DenyReason::Named("shows the searches of all clients with their identifiers");
 
 /// Parameters of a search that select no documents and no fields.
 const NEUTRAL_PARAMETERS: &[&str] = &[

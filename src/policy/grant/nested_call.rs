@@ -3,11 +3,11 @@
 use serde_json::{Map, Value};
 use trailgate_client::Target;
 
-use super::access_log::check_engine_body;
+use super::access_log::{check_engine_body, check_function};
 use super::body_rule::BodyRule;
 use super::contexts::{Load, check_searches};
 use super::search::{check_plain, known, object};
-use super::{Call, Context, Decision, DenyReason, ReadOnly, of_engine};
+use super::{AccessLogView, Call, Context, Decision, DenyReason, ReadOnly, of_engine};
 
 /// Decides on the console's nested call.
 ///
@@ -53,6 +53,9 @@ pub(super) fn check_api_call(call: &Value, outer: &str, context: Context) -> Res
         FUNCTIONS.iter().find(|(name, _)| *name == endpoint).ok_or_else(|| deny(DenyReason::Unknown))?;
     known(data, parameters).map_err(deny)?;
     data.iter().try_for_each(|(name, value)| check_plain(name, value)).map_err(deny)?;
+    if context.access_log == AccessLogView::Hidden {
+        check_function(endpoint, data).map_err(deny)?;
+    }
     Ok(None)
 }
 

@@ -227,6 +227,22 @@ fn count_of_a_query_over_the_access_log_is_rejected() {
 }
 
 #[test]
+fn identifiers_of_searches_are_hidden() {
+    let call = |endpoint: &str, data: &str| format!(r#"{{"endpoint":"{endpoint}","data":{data}}}"#);
+    for target in ["/_tasks?detailed", "/_tasks?detailed=true&actions=*search*", "/_tasks/a:1", "/_cat/tasks?detailed"]
+    {
+        rejected("GET", target, "");
+        rejected("GET", &format!("/_plugin/kibana/api/console/proxy?uri={}", escaped(target)), "");
+    }
+    rejected("POST", "/_dashboards/api/ism/apiCaller", &call("tasks.list", r#"{"detailed":true}"#));
+    rejected("POST", "/_dashboards/api/ism/apiCaller", &call("tasks.get", r#"{"taskId":"a:1"}"#));
+    for target in ["/_tasks", "/_tasks?detailed=false", "/_cat/tasks?v", "/_cat/shards?detailed"] {
+        passes("GET", target, "");
+    }
+    passes("POST", "/_dashboards/api/ism/apiCaller", &call("tasks.list", r#"{"actions":"*"}"#));
+}
+
+#[test]
 fn values_of_a_field_that_any_client_sets_are_rejected() {
     rejected("GET", "/_plugin/kibana/api/timelion/validate/es", "");
     rejected("GET", "/_dashboards/api/timeline/validate/es", "");
