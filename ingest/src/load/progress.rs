@@ -1,6 +1,6 @@
 //! The progress of a run: a bar on a terminal, a line every ten seconds elsewhere.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,10 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// Creates a display on `bar` if stderr is a terminal.
+    /// Creates a display on `bar` if stderr is a terminal that can move its cursor.
     #[must_use]
     pub fn new(bar: ProgressBar) -> Self {
-        if !io::stderr().is_terminal() {
+        if bar.is_hidden() {
             return Self::Lines { state: Mutex::new((0, Instant::now())) };
         }
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files, {msg}, {elapsed}, {eta} left");

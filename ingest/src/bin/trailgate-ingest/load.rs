@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::Context as _;
 use indicatif::ProgressBar;
 use jiff::civil::Date;
+use tokio::signal::unix::{SignalKind, signal};
 use trailgate_ingest::document::DocumentOptions;
 use trailgate_ingest::load::Load;
 use trailgate_ingest::load::checkpoint::Checkpoint;
@@ -44,13 +46,16 @@ pub(super) async fn load_files(args: &LoadArgs, bar: ProgressBar) -> anyhow::Res
     let domain = args.connection.domain(&settings)?;
     let load = Load::into_domain(Arc::new(domain), &settings, days).await;
     let load = load.map_err(|error| args.connection.with_hint(error))?;
-    let interrupted = interrupted();
+    let interrupted = interrupted()?;
     let is_interrupted = || interrupted.load(Ordering::Relaxed);
     let summary = load.run(&sources, &mut done, &mut failures, &progress, is_interrupted).await?;
     failures.finish()?;
     print_text(&describe(&summary, false))?;
     if interrupted.load(Ordering::Relaxed) {
-        anyhow::bail!("interrupted; run the same command again to resume (checkpoint {})", args.done.display());
+        // A file of failures is not replaced.
+        let kept = args.failures.as_ref().filter(|file| file.exists());
+        let change = kept.map_or("", |_| ", but name another file with --failures");
+        anyhow::bail!("interrupted; run the same command again to resume (checkpoint {}){change}", args.done.display());
     }
     if summary.failed == 0 {
         done.clear()?;
@@ -67,19 +72,25 @@ impl LoadArgs {
     }
 }
 
-/// Returns a flag that the first Ctrl-C sets; a second one ends the process.
-fn interrupted() -> Arc<AtomicBool> {
+/// Returns a flag that the first Ctrl-C or SIGTERM sets; a second one ends the process.
+fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
+    let handler = |kind| signal(kind).context("cannot handle signals");
+    let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
     let flag = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&flag);
     tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
             if set.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
             print_note("finishing requests in flight; press Ctrl-C again to stop at once");
         }
     });
-    flag
+    Ok(flag)
 }
 
 /// Describes the result of a run in lines of text.

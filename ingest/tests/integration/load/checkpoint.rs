@@ -135,11 +135,21 @@ async fn count(rig: &Rig) -> u64 {
 
 #[tokio::test]
 async fn interrupted_run_resumes_at_the_checkpoint() {
+    run_resumes_after("-INT").await;
+}
+
+/// As a container and a unit are stopped.
+#[tokio::test]
+async fn terminated_run_resumes_at_the_checkpoint() {
+    run_resumes_after("-TERM").await;
+}
+
+async fn run_resumes_after(signal: &str) {
     let rig = Rig::new().await;
     write_large(&rig);
     let (mut child, release) = start_and_hold(&rig).await;
     let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
     let (stderr, mut said) = (child.stderr.as_mut().unwrap(), Vec::new());
     while !said.ends_with(b"finishing requests in flight") {
         said.push(with_timeout(stderr.read_u8()).await.unwrap());
