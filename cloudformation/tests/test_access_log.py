@@ -10,9 +10,9 @@ import pytest
 from filters import parse
 from given import KEY
 from policy import allows
+from rights import FUNCTION, may_reach, statements
 from template import ACCOUNT, REGION, STACK, Stack
 from test_gate import GATE
-from test_policies import FUNCTION, may_reach, statements
 
 FULL, READ, UNLISTED = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}

@@ -6,8 +6,8 @@ import pytest
 
 from given import KEY
 from policy import allows
+from rights import arn, may_reach, statements
 from template import ACCOUNT, REGION, Stack
-from test_policies import arn, may_reach, statements
 
 VERIFIER = "VerifierRole"
 ORGANIZATION = {"OrganizationId": "o-exampleorgid"}
