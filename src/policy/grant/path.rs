@@ -30,8 +30,9 @@ pub(super) fn readings(target: &Target) -> Option<Vec<Vec<Cow<'_, str>>>> {
 /// Returns the decoded pairs of `target`'s query, or `None` if one is not UTF-8 or a key occurs twice.
 pub(super) fn parameters(target: &Target) -> Option<Vec<(String, String)>> {
     let pairs = pairs(target)?;
-    let is_known = |at: usize, name: &String| pairs[..at].iter().any(|(earlier, _)| earlier == name);
-    let is_twice = pairs.iter().enumerate().any(|(at, (name, _))| is_known(at, name));
+    let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    let is_twice = names.windows(2).any(|two| two[0] == two[1]);
     (!is_twice).then_some(pairs)
 }
 

@@ -29,6 +29,7 @@ pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
     if let Some(name) = INHERITED.iter().find(|name| expression.contains(**name)) {
         return Err(DenyReason::Prototype((*name).to_owned()));
     }
+    let last_slow = last_of(expression, QUANTIFIED).map(|(at, _)| at);
     let mut rest = expression;
     let mut depth = 0_usize;
     // Only a dot at the start of a token begins a function. Within a word it is part of the word.
@@ -49,7 +50,7 @@ pub(super) fn check(expression: &str) -> Result<(), DenyReason> {
                 if !HARMLESS.contains(&name) {
                     return Err(DenyReason::Fetches(format!(".{}()", shown(name))));
                 }
-                if name == "label" && is_slow(after) {
+                if name == "label" && last_slow >= Some(expression.len() - after.len()) {
                     return Err(DenyReason::Named("has a regular expression that can take unbounded time"));
                 }
                 rest = after;
@@ -160,6 +161,7 @@ fn is_named(text: &str) -> bool {
 
 /// Rejects a text that contains a call of a function that fetches, because the text may become an expression later.
 pub(super) fn check_text(text: &str) -> Result<(), DenyReason> {
+    let mut last_inherited = None;
     for (at, _) in text.match_indices('.') {
         let rest = &text[at + 1..];
         let end = rest.find(|c: char| !is_name(c) || c == '.').unwrap_or(rest.len());
@@ -172,12 +174,19 @@ pub(super) fn check_text(text: &str) -> Result<(), DenyReason> {
             return Err(DenyReason::Fetches(format!(".{name}()")));
         }
         if name == "props"
-            && let Some(inherited) = INHERITED.iter().find(|inherited| after.contains(**inherited))
+            && let Some((at, inherited)) = *last_inherited.get_or_insert_with(|| last_of(text, INHERITED))
+            && at >= text.len() - after.len()
         {
-            return Err(DenyReason::Prototype((*inherited).to_owned()));
+            return Err(DenyReason::Prototype(inherited.to_owned()));
         }
     }
     Ok(())
+}
+
+/// Returns the last position of one of `names` in a text. Searched once, because a search for each function of the text
+/// would take quadratic time.
+fn last_of(text: &str, names: &'static [&str]) -> Option<(usize, &'static str)> {
+    names.iter().filter_map(|name| Some((text.rfind(name)?, *name))).max()
 }
 
 /// Returns the text after the closing `quote`, or `None` if there is none.
@@ -192,11 +201,6 @@ fn after_text(rest: &str, quote: char) -> Option<&str> {
         }
     }
     None
-}
-
-/// Returns whether a text has a quantified group, with which a regular expression can need exponential time (`ReDoS`).
-fn is_slow(text: &str) -> bool {
-    [")+", ")*", "){"].iter().any(|quantified| text.contains(quantified))
 }
 
 fn is_name(c: char) -> bool {
@@ -254,6 +258,9 @@ const HARMLESS: &[&str] = &[
 
 const FETCHING: &[&str] = &["graphite", "quandl", "wb", "wbi", "worldbank", "worldbank_indicators"];
 
+/// Ends of quantified groups, with which a regular expression can need exponential time (`ReDoS`).
+const QUANTIFIED: &[&str] = &[")+", ")*", "){"];
+
 /// Properties that every object of a JavaScript server inherits.
 const INHERITED: &[&str] = &[
     "__proto__",
@@ -273,6 +280,7 @@ const INHERITED: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
+    use super::super::content::READABLE;
     use super::*;
 
     #[test]
@@ -369,5 +377,16 @@ mod tests {
             let expression = format!(".es(*).label(aaaaaaaaaaaaaaaaaaaaaa).label('$1', '{pattern}')");
             assert!(check(&expression).is_err(), "{expression}");
         }
+    }
+
+    #[test]
+    fn longest_expressions_are_checked_in_linear_time() {
+        // In quadratic time each would take minutes.
+        let repeated = |call: &str| format!(".es(*){}", call.repeat(READABLE / call.len()));
+        assert_eq!(check(&repeated(".label(a)")), Ok(()));
+        assert_eq!(check(&repeated(".props(a=1)")), Ok(()));
+        assert_eq!(check_text(&repeated(".props(")), Ok(()));
+        assert!(check(&(repeated(".label(a)") + ".label('(a+)+')")).is_err());
+        assert!(check(&(repeated(".props(a=1)") + ".props(toString=1)")).is_err());
     }
 }

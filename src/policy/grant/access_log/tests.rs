@@ -529,6 +529,9 @@ fn statement_that_can_reach_the_access_log_is_rejected() {
         passes("POST", "/_plugins/_sql", &json!({ "query": statement }).to_string());
     }
     passes("POST", "/_plugins/_ppl", r#"{"query":"source=cwl-* | stats count() by eventName"}"#);
+    passes("POST", "/_plugins/_ppl", &json!({ "query": format!("source=cwl-{}b*", "a.".repeat(200)) }).to_string());
+    // Without a limit of a word's length it would take minutes.
+    rejected("POST", "/_plugins/_ppl", &json!({ "query": format!("source={}b*", "a.".repeat(500_000)) }).to_string());
     rejected("POST", "/_plugins/_sql", r#"{"cursor":"n:1f8b"}"#);
     rejected("POST", "/_plugins/_sql", r#"{"query":"SELECT 1","filter":{"terms":{"a":{"index":"gate-1"}}}}"#);
     rejected(
