@@ -12,7 +12,7 @@ from given import KEY
 from policy import allows
 from rights import FUNCTION, may_reach, statements
 from template import ACCOUNT, REGION, STACK, Stack
-from test_gate import GATE
+from test_gate import PROGRAMS
 
 FULL, READ, UNLISTED = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -57,7 +57,7 @@ def filters(**parameters):
 def lines(tmp_path_factory):
     """The access lines of the real proxy, of the requests ASKED and one from another site, in their order."""
     folder = tmp_path_factory.mktemp("gate")
-    serve = [GATE / "fake-domain", "serve", "--region", REGION]
+    serve = [PROGRAMS / "fake-domain", "serve", "--region", REGION]
     domain = subprocess.Popen(serve, env=os.environ | KEYS, stdout=subprocess.PIPE, text=True)
     (folder / "allowlist.toml").write_text(
         "".join(
@@ -70,7 +70,7 @@ def lines(tmp_path_factory):
         '[listen]\naddress = "127.0.0.1:0"\n[admin]\naddress = "off"\n'
         f'[upstream]\nendpoint = "{endpoint}"\n[aws]\nregion = "{REGION}"\nservice = "es"\n'
     )
-    run = [GATE / "trailgate", "run", "--config", folder / "trailgate.toml"]
+    run = [PROGRAMS / "trailgate", "run", "--config", folder / "trailgate.toml"]
     gate = subprocess.Popen(run, env=os.environ | KEYS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         port = next(int(event.split('"address":"127.0.0.1:')[1].split('"')[0]) for event in gate.stderr if '"address"' in event)

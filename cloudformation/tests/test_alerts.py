@@ -11,7 +11,7 @@ import pytest
 
 from filters import parse
 from template import REGION, Stack, load
-from test_gate import GATE, ROOT
+from test_gate import PROGRAMS, ROOT
 from test_roles import opensearch  # noqa: F401 (a fixture)
 
 EVENTS = ROOT / "tests/data/cloudtrail/events.jsonl.gz"
@@ -136,11 +136,11 @@ def indexed(aws, opensearch, tmp_path_factory):  # noqa: F811
     events = [*map(json.loads, lines), *made()]
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     # The stand-in takes signed requests, and passes them on without their signature, which the engine would not know.
-    serve = [GATE / "fake-domain", "serve", "--elasticsearch", opensearch.url]
+    serve = [PROGRAMS / "fake-domain", "serve", "--elasticsearch", opensearch.url]
     serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
     try:
         endpoint = serving.stdout.readline().removeprefix("listening on ").strip()
-        load = [GATE / "trailgate-ingest", "load", "--endpoint", endpoint, "--service", "es", "--region", REGION]
+        load = [PROGRAMS / "trailgate-ingest", "load", "--endpoint", endpoint, "--service", "es", "--region", REGION]
         load += ["--done", folder / "done", folder / "events.jsonl"]
         done = subprocess.run(load, env=aws.environment, capture_output=True, text=True, timeout=120)
     finally:

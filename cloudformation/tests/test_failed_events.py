@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from template import ACCOUNT, REGION
-from test_gate import GATE
+from test_gate import PROGRAMS
 from test_roles import opensearch  # noqa: F401 (a fixture)
 
 BUCKET = "failed-events"
@@ -56,11 +56,11 @@ def failed(aws):
 def test_failed_events_are_loaded_once_by_one_command(aws, opensearch, failed, tmp_path):  # noqa: F811
     # What the queue has indexed meanwhile, by the function's settings.
     opensearch.ask("PUT", f"/cwl-2026.01.31/_doc/{event(1)['eventID']}", json.dumps(event(1)))
-    serve = [GATE / "fake-domain", "serve", "--elasticsearch", opensearch.url]
+    serve = [PROGRAMS / "fake-domain", "serve", "--elasticsearch", opensearch.url]
     serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
     try:
         endpoint = serving.stdout.readline().removeprefix("listening on ").strip()
-        load = [GATE / "trailgate-ingest", "load", "--endpoint", endpoint, "--service", "es", "--region", REGION]
+        load = [PROGRAMS / "trailgate-ingest", "load", "--endpoint", endpoint, "--service", "es", "--region", REGION]
         load += ["--done", tmp_path / "done", failed]
         done = subprocess.run(load, env=aws.environment, capture_output=True, text=True, timeout=120)
     finally:

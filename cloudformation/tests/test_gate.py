@@ -14,7 +14,7 @@ from template import ACCOUNT, REGION, STACK, Stack
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = ROOT / "packer/files"
-GATE = ROOT / "target/debug"
+PROGRAMS = ROOT / "target/debug"
 PARAMETER = f"/trailgate/{STACK}/allowlist"
 
 
@@ -31,7 +31,7 @@ class Gate:
         (folder / "stack.env").write_text(settings)
 
     def run(self, program, *arguments, **variables):
-        environment = self.aws.environment | {"PATH": f"{GATE}:{self.aws.environment['PATH']}"} | variables
+        environment = self.aws.environment | {"PATH": f"{PROGRAMS}:{self.aws.environment['PATH']}"} | variables
         command = [FILES / program, self.folder, *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -42,7 +42,7 @@ class Gate:
 
     def check(self):
         """Has trailgate check all that was written."""
-        command = [GATE / "trailgate", "check", "--config", self.folder / "trailgate.toml"]
+        command = [PROGRAMS / "trailgate", "check", "--config", self.folder / "trailgate.toml"]
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     def list(self):

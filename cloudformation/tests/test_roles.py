@@ -22,7 +22,7 @@ import pytest
 
 import lambdas
 from template import ACCOUNT, REGION, Stack
-from test_gate import GATE, ROOT, Gate
+from test_gate import PROGRAMS, ROOT, Gate
 
 ENGINES = ROOT / "tests/engines"
 OPENSEARCH = "OpenSearch_2.19"
@@ -48,7 +48,7 @@ class Mapping:
     def __init__(self, aws, folder, url, **parameters):
         self.stack = Stack(FineGrainedAccessControl="true", **parameters)
         self._close = contextlib.ExitStack()
-        serve = [GATE / "fake-domain", "serve", "--sts", "--elasticsearch", url]
+        serve = [PROGRAMS / "fake-domain", "serve", "--sts", "--elasticsearch", url]
         serving = subprocess.Popen(serve, env=aws.environment, stdout=subprocess.PIPE, text=True)
         self._close.callback(lambda: (serving.terminate(), serving.wait(10)))
         endpoint, sts = (serving.stdout.readline().split(" on ")[1].strip() for _ in range(2))
@@ -58,7 +58,7 @@ class Mapping:
         settings = (folder / "stack.env").read_text()
         (folder / "stack.env").write_text(re.sub("ENDPOINT=.*", f"ENDPOINT={endpoint}", settings))
         variables = self.stack.properties("MapRolesFunction")["Environment"]["Variables"] | {"ENDPOINT": endpoint}
-        running = lambdas.running(GATE / "bootstrap", variables, self.keys("MasterRole"))
+        running = lambdas.running(PROGRAMS / "bootstrap", variables, self.keys("MasterRole"))
         self.function = self._close.enter_context(running)
         # A gate's own requests are signed by its role.
         own = self.keys("GateRole")
@@ -313,7 +313,7 @@ def test_gate_does_not_join_while_roles_are_not_mapped(aws, opensearch, tmp_path
     opensearch.change_master("arn:aws:iam::123456789012:role/Other")
     try:
         with Mapping(aws, tmp_path, opensearch.url, EngineVersion=OPENSEARCH) as mapping:
-            done = mapping.run(PATH=f"{tmp_path}:{GATE}:{aws.environment['PATH']}")
+            done = mapping.run(PATH=f"{tmp_path}:{PROGRAMS}:{aws.environment['PATH']}")
         assert done.returncode == 1
         assert "cannot map roles: see the log of the function MapRolesFunction" in done.stderr
         assert len(mapping.function.invoked) == 10
