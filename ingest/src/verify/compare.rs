@@ -125,7 +125,10 @@ impl Compared {
                 key: hit.key(),
                 index,
                 is_uncertain: !fields.is_empty() || hits.len() > 1 || event.evidence == FileEvidence::Changed,
-                is_elsewhere: !fields.is_empty() && (index != Some(day) || event_day(&hit.source) != Some(day)),
+                is_elsewhere: !fields.is_empty()
+                    && (index != Some(day)
+                        || event_day(&hit.source) != Some(day)
+                        || !is_delivered_after(&event.event, &hit.source)),
             };
             self.matched.push((day, matched));
         }

@@ -40,8 +40,13 @@ impl Run {
             }
             let time = time_of(&hit.source, "eventTime");
             let event_day = event_day(&hit.source).or_else(|| window_day(&hit.index, prefix, &hit.source));
-            // The scan of its own day judges it.
-            if event_day.is_some_and(|event_day| event_day != day && self.period.contains(event_day)) {
+            // The scan of its own day judges it: in another index it may not find the document, whose mapping may differ.
+            let has_own_scan = event_day.is_some_and(|event_day| {
+                event_day != day
+                    && self.period.contains(event_day)
+                    && is_expected_index(&hit.index, prefix, event_day, &hit.source)
+            });
+            if has_own_scan {
                 continue;
             }
             // A late delivery of a day before the period, in the index of its day or of the delivery's.
@@ -56,6 +61,9 @@ impl Run {
             if is_edge || is_missing_files {
                 record.counts.not_compared += 1;
                 continue;
+            }
+            if self.elsewhere.insert(key) {
+                record.elsewhere.push(key);
             }
             record.counts.in_domain += 1;
             record.counts.extra += 1;

@@ -214,6 +214,19 @@ async fn each_change_of_the_domain_is_named(engine: &str, id: DocumentId) {
         filled.delete("cwl-other", "added").await;
     }
 
+    // In an index whose mapping hides the event's time: another day's, and one of long before.
+    let hidden = json!({ "properties": { "eventTime": { "type": "date", "index": false } } });
+    let is_typed = filled.document_type != "_doc";
+    let mappings = if is_typed { json!({ filled.document_type: hidden }) } else { hidden };
+    filled.rig().ask(Method::PUT, "/cwl-hidden", &json!({ "mappings": mappings })).await;
+    for time in ["2026-01-17T00:00:00Z", "2026-01-30T00:00:00Z"] {
+        let mut added = source.clone();
+        (added["eventTime"], added["eventID"]) = (json!(time), json!("11111111-2222-3333-4444-555555555555"));
+        filled.put("cwl-hidden", "added", &added).await;
+        filled.expect("hidden", Verdict::Differences, &[(Kind::ExtraDocument, "cwl-hidden/added")]).await;
+        filled.delete("cwl-hidden", "added").await;
+    }
+
     // No delivery is so late.
     let mut added = source.clone();
     (added["eventTime"], added["@timestamp"]) = (json!("2025-06-01T00:00:00Z"), json!("2026-01-01T00:00:00.000Z"));
