@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fake_domain::{FakeDomain, Options};
+use fake_domain::{FakeDomain, Fault, Options};
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -54,6 +54,32 @@ pub(crate) async fn compare(events: usize, url: &str) {
             if round >= WARM_UP {
                 println!("{sender}: {} events a second, {run}", rate(time));
             }
+        }
+    }
+}
+
+/// Compares as [`compare`] does, with a domain that responds to a bulk request after a second and uses little of the
+/// processors for it. So the clients are compared alone, as if the engine were on another machine.
+pub(crate) async fn compare_with_paced_domain(events: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.jsonl");
+    write_events(&file, events);
+    let requests = record_requests(&file).await;
+    println!("{events} events, {} requests", requests.len());
+    let client: HttpClient = Client::builder(TokioExecutor::new()).build_http();
+    for round in 0..ROUNDS {
+        for is_load in [round % 2 == 0, round % 2 == 1] {
+            let domain = FakeDomain::start(Options { is_open: true, ..Options::default() }).await.unwrap();
+            // It waits before the head and before each quarter of the body.
+            domain.judge_requests(|seen| {
+                seen.target.starts_with("/_bulk").then_some(Fault::Slow(Duration::from_millis(200)))
+            });
+            let (sender, time) = if is_load {
+                ("load", load(&file, &["--endpoint", &domain.url(), "--unsigned"]).time)
+            } else {
+                ("plain sender", send(&client, &domain.url(), requests.clone()).await)
+            };
+            println!("{sender}: {time:.2?}");
         }
     }
 }
