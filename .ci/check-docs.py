@@ -11,30 +11,34 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob(".github/**/*.md")]
     + [ROOT / name / "README.md" for name in ("ingest", "cloudformation", "packer")]
 )
+
+
+def tracked(*folders: str) -> list[Path]:
+    """Returns the files of these folders that are in the repository, which builds and fuzzing add others to."""
+    names = subprocess.run(["git", "ls-files", "-z", "--", *folders], cwd=ROOT, capture_output=True, check=True)
+    return sorted(ROOT / name for name in names.stdout.decode().split("\0") if name)
+
+
 # Texts that users and operators read outside of pages: descriptions, help, alarms, units, and comments in them.
-TEXTS = sorted(
+TEXTS = [
     path
-    for folder in ("cloudformation", "config", "packer", "systemd")
-    for path in (ROOT / folder).rglob("*")
-    if path.is_file() and "tests" not in path.parts and path.suffix not in (".md", ".pyc")
-)
+    for path in tracked("cloudformation", "config", "packer", "systemd")
+    if "tests" not in path.parts and path.suffix != ".md"
+]
 # Scripts of tests, benches and CI, and the pages and descriptions that they use.
-SCRIPTS = sorted(
+SCRIPTS = [
     path
-    for folder in (".ci", "benches", "cloudformation/tests", "ingest/benches", "packer/tests", "tests")
-    for path in (ROOT / folder).rglob("*")
-    if path.is_file()
-    and path.suffix in ("", ".html", ".mjs", ".py", ".sh", ".yaml")
+    for path in tracked(".ci", "benches", "cloudformation/tests", "ingest/benches", "packer/tests", "tests")
+    if path.suffix in ("", ".html", ".mjs", ".py", ".sh", ".yaml")
     and path != Path(__file__).resolve()
-    and not {"target", "node_modules", "__pycache__", "data"} & set(path.parts)
-)
+    and "data" not in path.parts
+]
 # Comments of the code, which are the docs of those who change it.
-SOURCES = sorted(
+SOURCES = [
     path
-    for folder in ("client", "src", "ingest", "tests", "benches", "examples")
-    for path in (ROOT / folder).rglob("*.rs")
-    if "target" not in path.parts
-)
+    for path in tracked("client", "src", "ingest", "tests", "benches", "examples")
+    if path.suffix == ".rs"
+]
 COMMENT = re.compile(r"\s*//[/!]? ?(.*)")
 # The name of an entry in the stack's allowlist, which CloudFormation would write again if it changed.
 FIXED = re.compile(r'name = "the gate itself"')
