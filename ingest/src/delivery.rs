@@ -129,13 +129,15 @@ impl Delivery {
         let Some(compressed) = (before.is_worth_trying(Instant::now())).then(|| compress(&plain)) else {
             return self.send_body(plain, false, deadline).await;
         };
+        // Once compressed bodies are accepted, the plain one is needed no more, and its memory is free while this one waits.
+        let plain = (before != GzipSupport::Accepted).then_some(plain);
         let result = self.send_body(compressed, true, deadline).await;
-        if before == GzipSupport::Accepted || !may_be_rejected_for_gzip(&result) {
+        let Some(plain) = plain.filter(|_| may_be_rejected_for_gzip(&result)) else {
             if result.as_ref().is_ok_and(|response| response.status.is_success()) {
                 self.update_gzip_support(|_| GzipSupport::Accepted);
             }
             return result;
-        }
+        };
         let is_certain = result.is_ok_and(|response| response.status == StatusCode::UNSUPPORTED_MEDIA_TYPE);
         let result = self.send_body(plain, false, deadline).await;
         if result.as_ref().is_ok_and(|response| response.status.is_success()) {

@@ -42,7 +42,7 @@ impl Run {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1?}, peak memory {}", self.time, self.peak)
+        write!(f, "{:.2?}, peak memory {}", self.time, self.peak)
     }
 }
 

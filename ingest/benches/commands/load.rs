@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fake_domain::{FakeDomain, Fault, Options};
+use fake_domain::{FakeDomain, Options};
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use trailgate_testkit::{Engine, sample_events};
 
 use crate::command::Run;
+use crate::paced_domain::PacedDomain;
 
 /// Starts an engine for [`compare`].
 pub(crate) async fn compare_with_own_engine(events: usize) {
@@ -58,28 +59,23 @@ pub(crate) async fn compare(events: usize, url: &str) {
     }
 }
 
-/// Compares as [`compare`] does, with a domain that responds to a bulk request after a second and uses little of the
-/// processors for it. So the clients are compared alone, as if the engine were on another machine.
-pub(crate) async fn compare_with_paced_domain(events: usize) {
+/// Compares as [`compare`] does, with a [`PacedDomain`]: so the clients are compared, and not what is left of the
+/// processors for the engine.
+pub(crate) async fn compare_at_a_paced_domain(events: usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("events.jsonl");
     write_events(&file, events);
     let requests = record_requests(&file).await;
     println!("{events} events, {} requests", requests.len());
+    let domain = PacedDomain::start(requests.iter().map(|request| &request.body)).await;
     let client: HttpClient = Client::builder(TokioExecutor::new()).build_http();
     for round in 0..ROUNDS {
         for is_load in [round % 2 == 0, round % 2 == 1] {
-            let domain = FakeDomain::start(Options { is_open: true, ..Options::default() }).await.unwrap();
-            // It waits before the head and before each quarter of the body.
-            domain.judge_requests(|seen| {
-                seen.target.starts_with("/_bulk").then_some(Fault::Slow(Duration::from_millis(200)))
-            });
-            let (sender, time) = if is_load {
-                ("load", load(&file, &["--endpoint", &domain.url(), "--unsigned"]).time)
+            if is_load {
+                println!("load: {}", load(&file, &["--endpoint", &domain.url, "--unsigned"]));
             } else {
-                ("plain sender", send(&client, &domain.url(), requests.clone()).await)
-            };
-            println!("{sender}: {time:.2?}");
+                println!("plain sender: {:.2?}", send(&client, &domain.url, requests.clone()).await);
+            }
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Rates of `trailgate-ingest load` and `verify`, with a real OpenSearch 2.19 on the same machine.
 //!
 //! `cargo bench -p trailgate-ingest --bench commands -- load 100000` compares `load` with a plain sender of the same
-//! requests; `-- load 100000 URL` does so with an engine that runs already, and `-- load 100000 paced` with a fake domain
-//! that responds after a second. `-- verify 1000000` writes a bucket of about a
+//! requests; `-- load 100000 URL` does so with an engine that runs already, and `-- load 100000 paced` at a domain
+//! that takes a fixed time for each request and hardly any of the processors. `-- verify 1000000` writes a bucket of about a
 //! million events, loads it and verifies it; then it kills a verification and resumes it. Without arguments it does
 //! nothing, so that a run of all benches does not take long.
 
 mod command;
 mod load;
+mod paced_domain;
 mod verify;
 
 fn main() {
@@ -17,7 +18,7 @@ fn main() {
     match arguments[..] {
         [] => {}
         ["load", events] => runtime.block_on(load::compare_with_own_engine(events.parse().unwrap())),
-        ["load", events, "paced"] => runtime.block_on(load::compare_with_paced_domain(events.parse().unwrap())),
+        ["load", events, "paced"] => runtime.block_on(load::compare_at_a_paced_domain(events.parse().unwrap())),
         ["load", events, url] => runtime.block_on(load::compare(events.parse().unwrap(), url)),
         ["verify", events] => runtime.block_on(verify::measure(events.parse().unwrap())),
         _ => panic!("the arguments are `load EVENTS [URL | paced]` or `verify EVENTS`"),
