@@ -90,8 +90,8 @@ impl TrustedProxies {
             more => format!(" and {more} more"),
         };
         Some(format!(
-            "the allowlist has {} {:?}{more}, which listen.trusted_proxies has, too: if such a proxy names no client, its \
-             request is allowed; remove the entry unless that is intended",
+            "the allowlist's entry {} {:?}{more} covers addresses in listen.trusted_proxies: a request for which such a proxy \
+             names no client is allowed; remove the entry unless that is intended",
             cidr::text(first.cidr),
             first.name
         ))
@@ -205,8 +205,8 @@ mod tests {
             let entries = Entries::parse("allowlist.toml".as_ref(), &text).unwrap();
             TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]).warning(&entries, SystemTime::UNIX_EPOCH)
         };
-        assert!(warning("10.1.0.0/16").unwrap().starts_with("the allowlist has 10.1.0.0/16 \"office\", which"));
-        assert!(warning("0.0.0.0/0").unwrap().starts_with("the allowlist has 0.0.0.0/0 \"office\", which"));
+        assert!(warning("10.1.0.0/16").unwrap().starts_with("the allowlist's entry 10.1.0.0/16 \"office\" covers"));
+        assert!(warning("0.0.0.0/0").unwrap().starts_with("the allowlist's entry 0.0.0.0/0 \"office\" covers"));
         assert_eq!(warning("203.0.113.7"), None);
     }
 

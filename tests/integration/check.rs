@@ -26,7 +26,7 @@ async fn check_warns_of_an_entry_for_a_trusted_proxy() {
     std::fs::write(&config, text.replace("[listen]\n", "[listen]\ntrusted_proxies = [\"127.0.0.0/8\"]\n")).unwrap();
     let (code, _, stderr) = output(&["check", "--config", &config]).await;
     assert_eq!(code, Some(0));
-    assert!(stderr.contains("warning: the allowlist has 127.0.0.1 "), "{stderr}");
+    assert!(stderr.contains("warning: the allowlist's entry 127.0.0.1 "), "{stderr}");
 }
 
 #[tokio::test]
